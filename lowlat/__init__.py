@@ -1,0 +1,1 @@
+"""Low-latency video semantic segmentation."""

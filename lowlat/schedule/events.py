@@ -1,0 +1,153 @@
+"""The schedule's vocabulary: events that go in, actions that come out. Plain values, free of tensors and clocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from lowlat.schedule.policies import Signal
+
+
+@dataclass(frozen=True)
+class FrameBegun:
+    """Frame `index` is available and nothing of it has been computed."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The answer to `Decide`: the policy's signal between the key frame and frame `index`."""
+
+    index: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The labels of frame `index` are with the caller: what is left of the frame is off the critical path."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Landed:
+    """The S_h pass `launch` is complete. A background pass is reported between frames, never within one."""
+
+    launch: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The S_h pass `launch` raised. A background pass is reported between frames, never within one."""
+
+    launch: int
+
+
+@dataclass(frozen=True)
+class RunLower:
+    """Compute F_l of frame `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Decide:
+    """Measure `signal` between the key frame and frame `index`; answer with `Measured`."""
+
+    index: int
+    signal: Signal
+
+
+@dataclass(frozen=True)
+class RunHigher:
+    """Run S_h on F_l of frame `index` and wait for it; answer with `Landed` or `Failed`."""
+
+    index: int
+    launch: int
+
+
+@dataclass(frozen=True)
+class Propagate:
+    """Propagate the key frame's F_h to frame `index` and make its labels (Eq. 1, AdaptNet, fusion)."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class StoreKey:
+    """Cache frame `index` with the F_h that was just waited for as the key frame."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Make the labels of frame `index` from its own F_h."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Hand out the labels of frame `index`; answer with `Emitted`.
+
+    `age` is in frames, from the frame whose true S_h features are the source of what is shown. With a deferred
+    decision `key` is False here: a promotion follows after the labels.
+    """
+
+    index: int
+    key: bool
+    age: int
+    degraded: bool
+    startup: bool
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Cache (F_l, propagated F_h) of frame `index` as the temporary key frame."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start S_h on F_l of frame `index` in the background."""
+
+    index: int
+    launch: int
+
+
+@dataclass(frozen=True)
+class ReplaceHigh:
+    """Put the F_h of pass `launch` in place of the propagated one of key frame `index`. Nothing else changes."""
+
+    index: int
+    launch: int
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Throw the outcome of pass `launch` away: the cached key frame is not the one it was launched for."""
+
+    launch: int
+
+
+@dataclass(frozen=True)
+class Degrade:
+    """Frame `index`, whose labels are out, turns out to lie behind a scene cut."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """S_h failed on the first frame: there is nothing to show for frame `index`. The next frame starts up again."""
+
+    index: int
+
+
+Event = Union[FrameBegun, Measured, Emitted, Landed, Failed]
+Action = Union[
+    RunLower, Decide, RunHigher, Propagate, StoreKey, Classify, Emit, Promote, Launch, ReplaceHigh, Discard, Degrade, GiveUp
+]

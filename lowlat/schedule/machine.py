@@ -1,0 +1,274 @@
+"""The schedule: a pure state machine, events in, actions out. Every runtime carries out the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from lowlat.schedule.events import (
+    Action,
+    Classify,
+    Decide,
+    Degrade,
+    Discard,
+    Emit,
+    Emitted,
+    Event,
+    Failed,
+    FrameBegun,
+    GiveUp,
+    Landed,
+    Launch,
+    Measured,
+    Promote,
+    Propagate,
+    ReplaceHigh,
+    RunHigher,
+    RunLower,
+    StoreKey,
+)
+from lowlat.schedule.policies import Policy
+from lowlat.schedule.state import Counts, Flight, Phase, Plan, StreamState
+
+DEFAULT_AGE_BOUND = 10
+"""Frames: propagation is trained on distances of 2 to 10."""
+LONGEST_BACKOFF = 8
+"""Frames between two tries of an S_h that keeps failing."""
+
+Step = tuple[StreamState, tuple[Action, ...]]
+
+
+class Mode(str, Enum):
+    """How a key frame is served."""
+
+    BLOCKING = "blocking"
+    """S_h on the critical path."""
+    LOW_LATENCY = "low-latency"
+    """Fast track at once, S_h in the background (paper, section 4.4)."""
+
+
+class Decision(str, Enum):
+    """Where the key frame decision is measured."""
+
+    CRITICAL = "critical"
+    """Before the labels."""
+    DEFERRED = "deferred"
+    """After them: the fast track of a key frame and of any other frame is the same, so the labels needn't wait."""
+
+
+class OnCut(str, Enum):
+    """How a frame behind a scene cut is served in low-latency mode."""
+
+    DEGRADE = "degrade"
+    """On time, marked degraded, S_h launched at once."""
+    BLOCK = "block"
+    """Late and right: S_h on the critical path. While S_h is busy frames stay on time and degraded, since two passes
+    never run at once; the first frame after the landing is the one that blocks."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Says what to do with each frame. Holds the options only: the state of a stream goes in and comes out.
+
+        state, actions = schedule.advance(state, event)
+
+    Events of one frame: `FrameBegun`; `Measured` in answer to `Decide`; `Landed` or `Failed` in answer to `RunHigher`;
+    `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames, so what it brings is
+    used from the first frame that starts after its completion.
+
+    Age bound. A frame whose features are `age_bound` frames old or older becomes a key frame whatever the policy says,
+    as soon as S_h is free. What this promises: a frame older than the bound is only ever shown while an S_h pass is in
+    flight (or, after failures, while the next try is being waited for), and in low-latency mode no frame is older than
+    max(age_bound, d) + d, where d is the delay in frames from a launch to its landing. In blocking mode every age
+    shown is below the bound. It can't promise more without waiting for S_h.
+
+    Degraded. Labels are marked so while the features come from before a scene cut; from a failure of S_h to its next
+    landing; and once their age exceeds twice the bound, that is when a pass has been out longer than the bound itself
+    (S_h hangs, or is far too slow). With a deferred decision a cut is known after the labels of its first frame.
+
+    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The old cache
+    stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame starts up again.
+
+    Args:
+        policy: when a frame is a key frame.
+        mode: how a key frame is served.
+        decision: where the policy's value is measured; nothing is measured for a policy without a signal.
+        age_bound: frames; None for no bound.
+        on_cut: what to do behind a scene cut; only policies with a cut find any.
+
+    Raises:
+        ValueError: an unknown word, or options that contradict each other.
+    """
+
+    policy: Policy
+    mode: Mode = Mode.LOW_LATENCY
+    decision: Decision = Decision.CRITICAL
+    age_bound: int | None = DEFAULT_AGE_BOUND
+    on_cut: OnCut = OnCut.DEGRADE
+
+    def __post_init__(self) -> None:
+        for name, kind in (("mode", Mode), ("decision", Decision), ("on_cut", OnCut)):
+            object.__setattr__(self, name, _word(name, kind, getattr(self, name)))
+        if self.decision is Decision.DEFERRED and self.mode is Mode.BLOCKING:
+            raise ValueError(
+                "Schedule: expected decision='critical' in blocking mode, where the labels wait for the decision, "
+                "got decision='deferred'; use mode='low-latency' or decision='critical'"
+            )
+        if self.decision is Decision.DEFERRED and self.on_cut is OnCut.BLOCK:
+            raise ValueError(
+                "Schedule: expected decision='critical' with on_cut='block', got decision='deferred', which finds a "
+                "cut after its labels are out; use decision='critical' or on_cut='degrade'"
+            )
+        if self.age_bound is not None and not self.age_bound >= 1:
+            raise ValueError(
+                f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; use None for no bound"
+            )
+        interval = getattr(self.policy, "interval", None)
+        if interval is not None and self.age_bound is not None and interval > self.age_bound:
+            raise ValueError(
+                f"Schedule: expected an interval of at most age_bound={self.age_bound} frames, got {interval}; "
+                f"lower the interval, or pass age_bound={interval} or None"
+            )
+
+    def advance(self, state: StreamState, event: Event) -> Step:
+        """The state after `event`, and what to do, in order.
+
+        Raises:
+            ValueError: the event doesn't fit the state (a runtime's mistake).
+        """
+        match event:
+            case FrameBegun(index) if state.phase is Phase.BETWEEN and (state.index is None or index > state.index):
+                return self._begin(state, index)
+            case Measured(index, value) if state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index:
+                return self._measured(state, value)
+            case Emitted(index) if state.phase is Phase.EMITTING and index == state.index:
+                return self._emitted(state)
+            case Landed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
+                return self._landed(state, launch)
+            case Failed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
+                return self._failed(state, launch)
+        raise ValueError(
+            f"Schedule.advance: expected an event that fits '{state.phase.value}' at frame {state.index}, got {event}; "
+            "answer each action before the next event, and begin frames in rising order"
+        )
+
+    def _begin(self, state: StreamState, index: int) -> Step:
+        state = replace(state, index=index, plan=Plan.UNDECIDED)
+        lower = RunLower(index)
+        if state.key is None:
+            return self._block(state, lower)
+        if self.policy.signal is None:
+            return self._serve(self._decide(state, None), lower)
+        if self.decision is Decision.DEFERRED:
+            return self._propagate(state, lower)
+        return replace(state, phase=Phase.DECIDING), (lower, Decide(index, self.policy.signal))
+
+    def _measured(self, state: StreamState, value: float) -> Step:
+        late = state.phase is Phase.DEFERRED
+        cuts = state.counts.cuts
+        state = self._decide(state, value)
+        if not late:
+            return self._serve(state)
+        degrade = (Degrade(state.index),) if state.counts.cuts > cuts else ()
+        return self._finish(state, *degrade)
+
+    def _emitted(self, state: StreamState) -> Step:
+        state = _count(state, frames=1)
+        if state.plan is Plan.UNDECIDED:
+            return replace(state, phase=Phase.DEFERRED), (Decide(state.index, self.policy.signal),)
+        return self._finish(state)
+
+    def _landed(self, state: StreamState, launch: int) -> Step:
+        flight = state.flight
+        if flight is None or flight.launch != launch:
+            return _count(state, discarded=1), (Discard(launch),)
+        waited_for = state.phase is Phase.HIGHER
+        startup = state.key is None
+        state = _count(state, landings=1, keys=int(waited_for))
+        state = replace(state, source=flight.index, flight=None, failures_in_a_row=0)
+        if not waited_for:
+            return state, (ReplaceHigh(flight.index, launch),)
+        state = replace(state, phase=Phase.EMITTING, key=flight.index, owed=False, pending=False)
+        emit = Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
+        return state, (StoreKey(flight.index), Classify(flight.index), emit)
+
+    def _failed(self, state: StreamState, launch: int) -> Step:
+        if state.flight is None or state.flight.launch != launch:
+            return _count(state, discarded=1), (Discard(launch),)
+        failures = state.failures_in_a_row + 1
+        state = _count(
+            replace(
+                state,
+                flight=None,
+                owed=True,
+                failures_in_a_row=failures,
+                retry_from=state.index + min(2 ** (failures - 1), LONGEST_BACKOFF),
+            ),
+            failures=1,
+        )
+        if state.phase is Phase.BETWEEN:
+            return state, ()
+        if state.key is None:
+            return replace(state, phase=Phase.BETWEEN), (GiveUp(state.index),)
+        return self._propagate(replace(state, plan=Plan.PROPAGATED))
+
+    def _decide(self, state: StreamState, value: float | None) -> StreamState:
+        """Settles what the current frame becomes."""
+        cut = self.policy.is_cut(value)
+        wanted = cut or self.policy.is_key(state.index - state.key, value)
+        overdue = self.age_bound is not None and state.age >= self.age_bound
+        if cut:
+            state = _count(replace(state, cut=state.index), cuts=1)
+        if state.flight is not None or state.index < state.retry_from:
+            if wanted:
+                state = _count(replace(state, pending=True, owed=state.owed or cut), coalesced=1)
+            return replace(state, plan=Plan.PROPAGATED)
+        if not (wanted or state.owed or overdue):
+            return replace(state, plan=Plan.PROPAGATED, pending=False)
+        if not (wanted or state.owed):
+            state = _count(state, forced=1)
+        behind_cut = state.cut is not None and state.source < state.cut
+        block = self.mode is Mode.BLOCKING or (behind_cut and self.on_cut is OnCut.BLOCK)
+        return replace(state, plan=Plan.BLOCKING if block else Plan.PROMOTED)
+
+    def _serve(self, state: StreamState, *before: Action) -> Step:
+        serve = self._block if state.plan is Plan.BLOCKING else self._propagate
+        return serve(state, *before)
+
+    def _block(self, state: StreamState, *before: Action) -> Step:
+        flight = Flight(state.counts.launches, state.index)
+        state = _count(replace(state, phase=Phase.HIGHER, plan=Plan.BLOCKING, flight=flight), launches=1)
+        return state, (*before, RunHigher(flight.index, flight.launch))
+
+    def _propagate(self, state: StreamState, *before: Action) -> Step:
+        key = state.plan is Plan.PROMOTED
+        emit = Emit(state.index, key=key, age=state.age, degraded=self._degraded(state), startup=False)
+        return replace(state, phase=Phase.EMITTING), (*before, Propagate(state.index), emit)
+
+    def _finish(self, state: StreamState, *before: Action) -> Step:
+        """Ends the frame: what is left to do once its labels are out."""
+        state = replace(state, phase=Phase.BETWEEN)
+        if state.plan is not Plan.PROMOTED:
+            return state, before
+        flight = Flight(state.counts.launches, state.index)
+        state = replace(state, key=state.index, flight=flight, owed=False, pending=False)
+        state = _count(state, launches=1, keys=1)
+        return state, (*before, Promote(flight.index), Launch(flight.index, flight.launch))
+
+    def _degraded(self, state: StreamState) -> bool:
+        behind_cut = state.cut is not None and state.source < state.cut
+        overdue = self.age_bound is not None and state.age > 2 * self.age_bound
+        return behind_cut or overdue or state.failures_in_a_row > 0
+
+
+def _count(state: StreamState, **more: int) -> StreamState:
+    counts = {name: getattr(state.counts, name) + n for name, n in more.items()}
+    return replace(state, counts=replace(state.counts, **counts))
+
+
+def _word(name: str, kind: type[Enum], value: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        words = " or ".join(repr(word.value) for word in kind)
+        raise ValueError(f"Schedule: expected {name} to be {words}, got {value!r}; choose one of them") from None

@@ -1,0 +1,179 @@
+"""Policies: when is a frame a key frame? For the schedule, and for whoever reads a command line."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+POLICY_NAMES = ("per-frame", "every", "threshold", "adaptive")
+
+
+class Signal(str, Enum):
+    """What a policy wants measured between the key frame and the current one."""
+
+    DIFFERENCE = "difference"
+    """Distance between the two frames' F_l, in the units of the features."""
+    DEVIATION = "deviation"
+    """Predicted share of pixels whose label changes, in [0, 1] (paper, section 4.3)."""
+
+
+class Policy(Protocol):
+    """Decides from the distance to the key frame and, where `signal` is set, from one measured value."""
+
+    @property
+    def signal(self) -> Signal | None:
+        """What has to be measured on every frame; None if the distance is enough."""
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        """Whether a frame `distance` frames after the key frame becomes one itself."""
+
+    def is_cut(self, value: float | None) -> bool:
+        """Whether the value is so high that the scene must have changed."""
+
+
+@dataclass(frozen=True)
+class PerFrame:
+    """Every frame is a key frame: the baseline of the paper's Table 1."""
+
+    signal = None
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return True
+
+    def is_cut(self, value: float | None) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Every:
+    """A key frame every `interval` frames (the paper's fixed schedule, l = 5 in Table 1).
+
+    Frames are counted by index, so frames dropped before the engine count too.
+
+    Raises:
+        ValueError: `interval` is not a whole number of at least 1.
+    """
+
+    interval: int
+
+    signal = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.interval) or self.interval != int(self.interval) or self.interval < 1:
+            raise ValueError(
+                f"Every: expected a whole number of frames of at least 1, got interval={self.interval!r}; "
+                "round it, or use an adaptive policy for a mean interval between two whole numbers"
+            )
+        object.__setattr__(self, "interval", int(self.interval))
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return distance >= self.interval
+
+    def is_cut(self, value: float | None) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A key frame where the difference of F_l to the key frame exceeds `threshold`.
+
+    `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts, since the
+    scale of the features is the network's own.
+
+    Raises:
+        ValueError: `threshold` is negative or not finite, or `cut` is below it.
+    """
+
+    threshold: float
+    cut: float | None = None
+
+    signal = Signal.DIFFERENCE
+
+    def __post_init__(self) -> None:
+        _check_threshold("Threshold", self.threshold, math.inf)
+        _check_cut("Threshold", self.threshold, self.cut)
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return _exceeds(value, self.threshold)
+
+    def is_cut(self, value: float | None) -> bool:
+        return self.cut is not None and value is not None and value > self.cut
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """A key frame where the predicted deviation from the key frame exceeds `threshold` (paper, section 4.3).
+
+    `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks for
+    no cuts.
+
+    Raises:
+        ValueError: `threshold` is outside [0, 1], or `cut` is below it.
+    """
+
+    threshold: float
+    cut: float | None = 0.5
+
+    signal = Signal.DEVIATION
+
+    def __post_init__(self) -> None:
+        _check_threshold("Adaptive", self.threshold, 1.0)
+        _check_cut("Adaptive", self.threshold, self.cut)
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return _exceeds(value, self.threshold)
+
+    def is_cut(self, value: float | None) -> bool:
+        return self.cut is not None and value is not None and value > self.cut
+
+
+def make_policy(
+    name: str, *, interval: float | None = None, threshold: float | None = None, cut: float | None = None
+) -> Policy:
+    """Makes a policy from the words of a command line.
+
+    Args:
+        name: one of `POLICY_NAMES`.
+        interval: frames between key frames; needed by "every", refused by the others.
+        threshold: needed by "threshold" and "adaptive", refused by the others.
+        cut: value above which the scene must have changed; None keeps the policy's own.
+
+    Raises:
+        ValueError: an unknown name, or an option that is missing, of no use to the policy, or out of range.
+    """
+    if name not in POLICY_NAMES:
+        raise ValueError(f"make_policy: expected one of {', '.join(POLICY_NAMES)}, got {name!r}")
+    given = {"interval": interval, "threshold": threshold, "cut": cut}
+    needed = {"per-frame": (), "every": ("interval",), "threshold": ("threshold",), "adaptive": ("threshold",)}[name]
+    allowed = (*needed, "cut") if "threshold" in needed else needed
+    for option in needed:
+        if given[option] is None:
+            raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
+    for option, value in given.items():
+        if value is not None and option not in allowed:
+            raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
+    options = {option: given[option] for option in allowed if given[option] is not None}
+    kinds = {"per-frame": PerFrame, "every": Every, "threshold": Threshold, "adaptive": Adaptive}
+    return kinds[name](**options)
+
+
+def _exceeds(value: float | None, threshold: float) -> bool:
+    if value is None:
+        raise ValueError("is_key: expected a measured value, got None; feed Measured before asking")
+    # Written so that NaN counts as exceeding: a selector that can't tell must not keep old features alive.
+    return not value <= threshold
+
+
+def _check_threshold(name: str, threshold: float, upper: float) -> None:
+    if not (0 <= threshold <= upper and math.isfinite(threshold)):
+        bounds = "[0, 1]" if upper == 1 else "the finite numbers from 0 up"
+        raise ValueError(f"{name}: expected a threshold in {bounds}, got {threshold!r}; choose one in that range")
+
+
+def _check_cut(name: str, threshold: float, cut: float | None) -> None:
+    if cut is not None and not cut >= threshold:
+        raise ValueError(
+            f"{name}: expected cut >= threshold ({threshold!r}), got cut={cut!r}; raise cut, or None for no cuts"
+        )
