@@ -1,0 +1,15 @@
+"""Running a schedule: one engine, three parts to swap (stages, worker, clock), one triple per runtime.
+
+Free of torch; the CPU-thread worker, which isn't, is imported from `lowlat.runtime.threads`.
+"""
+
+from lowlat.runtime.buffer import Captured, FrameBuffer, Overload
+from lowlat.runtime.clock import VirtualClock, WallClock
+from lowlat.runtime.engine import Engine
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Stages, Worker
+from lowlat.runtime.result import TRACKS, FrameResult, Span
+
+__all__ = [
+    "Captured", "Clock", "Engine", "FrameBuffer", "FrameResult", "Job", "KeyFrame", "Outcome", "Overload", "Span",
+    "Stages", "TRACKS", "VirtualClock", "WallClock", "Worker",
+]

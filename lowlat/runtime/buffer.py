@@ -1,0 +1,198 @@
+"""A bounded buffer between a live source and the engine, with an explicit policy for overload."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Any, NamedTuple
+
+from lowlat.runtime.clock import WallClock
+from lowlat.runtime.protocols import Clock
+
+
+class Overload(str, Enum):
+    """What happens to a frame that finds the buffer full."""
+
+    DROP_OLDEST = "drop-oldest"
+    """It takes the place of the frame that has waited longest: the freshest picture. For cameras."""
+    DROP_NEWEST = "drop-newest"
+    """It is dropped: what was captured first is answered first."""
+    WAIT = "wait"
+    """The source waits for room: no frame is lost. For files."""
+
+
+class Captured(NamedTuple):
+    """A frame with its index in the source (dropped frames counted) and the time it was available, in ms."""
+
+    index: int
+    available_ms: float
+    frame: Any
+
+
+class FrameBuffer:
+    """Holds at most `capacity` frames between a capture thread and the engine; iterate over it to take them.
+
+        with FrameBuffer("drop-oldest", clock=clock) as buffer:
+            buffer.capture(camera)
+            for result in engine.run(buffer):
+                ...
+
+    Every captured frame is delivered or counted as dropped: captured == delivered + dropped + waiting.
+
+    Args:
+        overload: what happens to a frame that finds the buffer full.
+        capacity: frames held; 1 gives the lowest latency.
+        clock: stamps the frames; give it the engine's.
+        stall_s: seconds without a frame after which the consumer gets a TimeoutError; None waits on.
+
+    Raises:
+        ValueError: an unknown policy, or a capacity below 1.
+    """
+
+    def __init__(
+        self,
+        overload: Overload | str = Overload.DROP_OLDEST,
+        *,
+        capacity: int = 1,
+        clock: Clock | None = None,
+        stall_s: float | None = None,
+    ) -> None:
+        words = [policy.value for policy in Overload]
+        if overload not in words:
+            raise ValueError(f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}")
+        if capacity < 1:
+            raise ValueError(f"FrameBuffer: expected a capacity of at least 1 frame, got {capacity!r}; use 1 or more")
+        self.overload = Overload(overload)
+        self.capacity = capacity
+        self._clock = clock if clock is not None else WallClock()
+        self._stall_s = stall_s
+        self._frames: deque[Captured] = deque()
+        self._changed = threading.Condition()
+        self._captured = self._delivered = self._dropped = 0
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def captured(self) -> int:
+        """Frames the source has delivered, dropped ones among them."""
+        return self._captured
+
+    @property
+    def delivered(self) -> int:
+        """Frames the consumer has taken."""
+        return self._delivered
+
+    @property
+    def dropped(self) -> int:
+        """Frames lost to overload, or still in the buffer when it was closed."""
+        return self._dropped
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the buffer, or held by a source that waits for room."""
+        with self._changed:
+            return self._captured - self._delivered - self._dropped
+
+    def __enter__(self) -> FrameBuffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def capture(self, source: Iterable[Any]) -> None:
+        """Reads `source` on a thread of its own until it ends, raises, or the buffer is closed.
+
+        Raises:
+            RuntimeError: the buffer has a source already.
+        """
+        if self._thread is not None:
+            raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
+        self._thread = threading.Thread(target=self._read, args=(source,), name="capture", daemon=True)
+        self._thread.start()
+
+    def put(self, frame: Any) -> bool:
+        """Takes a frame from the source; False once the buffer is closed, when the source should stop.
+
+        Blocks only under the policy `wait`, until there is room or the buffer is closed.
+        """
+        available_ms = self._clock.now()
+        with self._changed:
+            captured = Captured(self._captured, available_ms, frame)
+            self._captured += 1
+            if self.overload is Overload.WAIT:
+                self._changed.wait_for(lambda: self._closed or len(self._frames) < self.capacity)
+            if self._closed:
+                self._dropped += 1
+                return False
+            if len(self._frames) == self.capacity:
+                self._dropped += 1
+                if self.overload is Overload.DROP_NEWEST:
+                    return True
+                self._frames.popleft()
+            self._frames.append(captured)
+            self._changed.notify_all()
+            return True
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The source has no more frames; `error` is raised to the consumer once it has taken what is left."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def get(self) -> Captured | None:
+        """The frame that has waited longest; blocks until there is one. None once the source has ended.
+
+        Raises:
+            TimeoutError: no frame for `stall_s` seconds; the buffer goes on working.
+            Exception: the source's own, once, after its last frame.
+        """
+        with self._changed:
+            ready = self._changed.wait_for(lambda: self._frames or self._ended or self._closed, self._stall_s)
+            if self._frames:
+                self._delivered += 1
+                self._changed.notify_all()
+                return self._frames.popleft()
+            if not ready:
+                raise TimeoutError(
+                    f"FrameBuffer.get: expected a frame within {self._stall_s} s, got none; the source has stalled: "
+                    "check it, or raise stall_s"
+                )
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return None
+
+    def __iter__(self) -> Iterator[Captured]:
+        while (captured := self.get()) is not None:
+            yield captured
+
+    def close(self, timeout_s: float = 2.0) -> bool:
+        """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called again.
+
+        Returns:
+            Whether the capture thread ended within `timeout_s` seconds; a source that hangs in a read keeps it (it is
+            a daemon thread) until the read returns.
+        """
+        with self._changed:
+            self._closed = True
+            self._dropped += len(self._frames)
+            self._frames.clear()
+            self._error = None
+            self._changed.notify_all()
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _read(self, source: Iterable[Any]) -> None:
+        error = None
+        try:
+            for frame in source:
+                if not self.put(frame):
+                    break
+        except BaseException as raised:
+            error = raised
+        self.end(error)

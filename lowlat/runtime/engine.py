@@ -1,0 +1,263 @@
+"""The engine: carries out the schedule's actions with a set of stages, a worker for S_h and a clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from lowlat.runtime.buffer import Captured
+from lowlat.runtime.clock import WallClock
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Stages, Worker
+from lowlat.runtime.result import FrameResult, Span
+from lowlat.schedule import (
+    Action,
+    Classify,
+    Decide,
+    Degrade,
+    Emit,
+    Emitted,
+    Event,
+    Failed,
+    FrameBegun,
+    Landed,
+    Launch,
+    Measured,
+    Mode,
+    Phase,
+    Promote,
+    Propagate,
+    ReplaceHigh,
+    RunHigher,
+    RunLower,
+    Schedule,
+    StoreKey,
+    StreamState,
+)
+
+_TRACKS = {"lower": "S_l", "select": "propagation", "propagate": "propagation", "higher": "S_h", "classify": "S_h"}
+
+
+class Engine:
+    """Labels the frames of one stream, in order, from one thread.
+
+    Three ways to drive it, from plain to live:
+
+    - `step(frame)`: labels and all that follows them; the latency in the result ends at the labels.
+    - `run(frames)`: an iterator; each result is yielded as soon as its labels are out, and what was deferred (decision,
+      promotion, launch) happens when the next one is asked for.
+    - `answer(frame)` and `settle()`: the two halves of a step.
+
+    Args:
+        schedule: what to do when.
+        stages: the network on one device.
+        worker: runs S_h in the background; may be None in blocking mode. The engine closes it.
+        clock: the time base of stages and worker, by default the machine's.
+
+    Raises:
+        ValueError: low-latency mode without a worker.
+    """
+
+    def __init__(
+        self, schedule: Schedule, stages: Stages, worker: Worker | None = None, clock: Clock | None = None
+    ) -> None:
+        if worker is None and schedule.mode is Mode.LOW_LATENCY:
+            raise ValueError(
+                "Engine: expected a worker in low-latency mode, got None; pass one, or use mode='blocking'"
+            )
+        self.schedule = schedule
+        self._stages = stages
+        self._worker = worker
+        self._clock = clock if clock is not None else WallClock()
+        self._state = StreamState()
+        self._key: KeyFrame | None = None
+        self._landing: Outcome | None = None
+        # The frame under way: input, F_l, F_h and the result in the making.
+        self._frame: Any = None
+        self._low: Any = None
+        self._high: Any = None
+        self._result: FrameResult | None = None
+        self._error: BaseException | None = None
+        self._closed = False
+
+    @property
+    def state(self) -> StreamState:
+        """The schedule's state of this stream, with its counts."""
+        return self._state
+
+    @property
+    def key(self) -> KeyFrame | None:
+        """The cached key frame; None before the first frame."""
+        return self._key
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def step(self, frame: Any, *, index: int | None = None, available_ms: float | None = None) -> FrameResult:
+        """Labels one frame and does what follows: `answer` and `settle`."""
+        result = self.answer(frame, index=index, available_ms=available_ms)
+        self.settle()
+        return result
+
+    def run(self, frames: Iterable[Any], on_result: Callable[[FrameResult], None] | None = None) -> Iterator[FrameResult]:
+        """Labels frames as they come, each result yielded (and given to `on_result`) before its deferred work.
+
+        Args:
+            frames: frames, or `Captured` frames, which carry their own index and time.
+        """
+        for frame in frames:
+            if isinstance(frame, Captured):
+                result = self.answer(frame.frame, index=frame.index, available_ms=frame.available_ms)
+            else:
+                result = self.answer(frame)
+            if on_result is not None:
+                on_result(result)
+            yield result
+            self.settle()
+
+    def answer(self, frame: Any, *, index: int | None = None, available_ms: float | None = None) -> FrameResult:
+        """Labels one frame; leaves what may come after the labels to `settle` (called first if it is still due).
+
+        Args:
+            frame: whatever `Stages.lower` takes.
+            index: the frame's index, rising; by default one more than the last. Skipped indices count as frames in
+                ages and intervals.
+            available_ms: when the frame was available on the host, on the engine's clock; by default the present.
+
+        Raises:
+            RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again), or the
+                engine is closed.
+            Exception: whatever a fast-track stage raised; the frame counts as never begun.
+        """
+        if self._closed:
+            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this stream")
+        self.settle()
+        started = self._clock.now()
+        if index is None:
+            index = 0 if self._state.index is None else self._state.index + 1
+        available = started if available_ms is None else available_ms
+        result = FrameResult(index, None, age=0, available_ms=available, wait_ms=started - available)
+        self._frame, self._result = frame, result
+        self._collect(index)
+        state, key = self._state, self._key
+        try:
+            self._carry_out(FrameBegun(index))
+        except BaseException:
+            self._state, self._key = state, key
+            self._drop_frame()
+            raise
+        if self._state.phase is Phase.BETWEEN:
+            self._drop_frame()
+            raise RuntimeError(
+                f"Engine.answer: S_h failed on frame {index}, before there was a key frame to propagate from: "
+                f"{self._error!r}; the next frame starts up again"
+            ) from self._error
+        return result
+
+    def settle(self) -> None:
+        """Does what the last frame left for after its labels: deferred decision, promotion, launch of S_h."""
+        result = self._result
+        if result is None or self._closed:
+            return
+        try:
+            self._carry_out(Emitted(result.index))
+            result.settled = True
+        finally:
+            # A decision that raised costs the decision, not the stream.
+            self._state = replace(self._state, phase=Phase.BETWEEN)
+            self._drop_frame()
+
+    def close(self) -> None:
+        """Ends the worker; a background pass in flight is lost. May be called again."""
+        self._closed = True
+        self._drop_frame()
+        if self._worker is not None:
+            self._worker.close()
+
+    def _collect(self, index: int) -> None:
+        """Takes in a finished background pass. Only here: what lands is used by frames that start after it."""
+        outcome = self._worker.poll(index) if self._worker is not None else None
+        if outcome is None:
+            return
+        launch = outcome.job.launch
+        self._result.spans.append(Span("S_h", "higher", outcome.job.index, outcome.start_ms, outcome.end_ms))
+        self._landing = outcome
+        if outcome.error is None:
+            self._carry_out(Landed(launch))
+        else:
+            self._result.failed = True
+            self._error = outcome.error
+            self._carry_out(Failed(launch))
+        self._landing = None
+
+    def _carry_out(self, event: Event) -> None:
+        """Feeds the schedule with an event and does what it answers, until it has nothing more to say."""
+        actions: deque[Action] = deque()
+        while event is not None or actions:
+            if event is not None:
+                self._state, more = self.schedule.advance(self._state, event)
+                actions.extend(more)
+                event = None
+            else:
+                event = self._do(actions.popleft())
+
+    def _do(self, action: Action) -> Event | None:
+        """Does one action; the event is its answer to the schedule, if it has one at once."""
+        result = self._result
+        match action:
+            case RunLower():
+                self._low = self._timed("lower", self._stages.lower, self._frame)
+            case Decide(index, signal):
+                value = self._timed("select", self._stages.measure, self._key, self._low, signal)
+                result.value = float(value)
+                return Measured(index, result.value)
+            case Propagate():
+                result.labels, self._high = self._timed("propagate", self._stages.propagate, self._key, self._low)
+            case RunHigher(_, launch):
+                try:
+                    self._high = self._timed("higher", self._stages.higher, self._low)
+                except Exception as error:
+                    self._error, result.failed = error, True
+                    return Failed(launch)
+                return Landed(launch)
+            case StoreKey(index):
+                self._key = KeyFrame(index, index, self._low, self._high)
+            case Classify():
+                result.labels = self._timed("classify", self._stages.classify, self._high)
+            case Emit(_, key, age, degraded, startup):
+                result.key, result.age, result.degraded, result.startup = key, age, degraded, startup
+                result.emitted_ms = self._clock.now()
+            case Promote(index):
+                result.key = True
+                self._key = KeyFrame(index, self._key.source, self._low, self._high)
+            case Launch(index, launch):
+                try:
+                    self._worker.submit(Job(launch, index, self._low))
+                except Exception as error:
+                    self._error, result.failed = error, True
+                    return Failed(launch)
+                result.launched = True
+            case ReplaceHigh(index):
+                self._key = replace(self._key, source=index, high=self._landing.high)
+                result.landed = index
+            case Degrade():
+                result.degraded = True
+        return None
+
+    def _timed(self, stage: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        start = self._clock.now()
+        try:
+            return function(*arguments)
+        finally:
+            end = self._clock.now()
+            result = self._result
+            times = result.deferred_ms if self._state.phase is Phase.DEFERRED else result.stages_ms
+            times[stage] = times.get(stage, 0.0) + end - start
+            result.spans.append(Span(_TRACKS[stage], stage, result.index, start, end))
+
+    def _drop_frame(self) -> None:
+        self._frame = self._low = self._high = self._result = None

@@ -1,0 +1,89 @@
+"""The engine's three parts: stages, worker, clock. For whoever writes a runtime.
+
+What passes between them (frames, F_l, F_h, labels) is opaque to the engine: arrays, tensors, or, under the simulated
+clock, nothing at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lowlat.schedule import Signal
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """The cached key frame: the pair (F_l^k, pre-fusion F_h^k).
+
+    `index` is the frame of F_l^k; `source` the frame whose true S_h features F_h^k comes from. They differ while the
+    key frame is temporary, with a propagated F_h.
+    """
+
+    index: int
+    source: int
+    low: Any
+    high: Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """One background pass of S_h: pass number `launch`, on `low` = F_l of frame `index`."""
+
+    launch: int
+    index: int
+    low: Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's clock."""
+
+    job: Job
+    high: Any
+    error: BaseException | None
+    start_ms: float
+    end_ms: float
+
+
+class Stages(Protocol):
+    """The network's stages on one device. They hold no state of a stream.
+
+    `lower` may return whatever `propagate` and `measure` need of a frame (F_l together with its reductions, say);
+    `higher` is given the same object, from another thread if the worker has one.
+    """
+
+    def lower(self, frame: Any) -> Any:
+        """S_l: frame -> low (F_l)."""
+
+    def higher(self, low: Any) -> Any:
+        """S_h: low -> high (F_h before fusion)."""
+
+    def classify(self, high: Any) -> Any:
+        """F_h of a key frame -> labels on the host."""
+
+    def propagate(self, key: KeyFrame, low: Any) -> tuple[Any, Any]:
+        """Eq. 1, AdaptNet, fusion: -> (labels on the host, propagated F_h before fusion)."""
+
+    def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
+        """The key frame decision's value: difference of features or predicted deviation."""
+
+
+class Worker(Protocol):
+    """Runs S_h beside the fast track, one job at a time. Neither `submit` nor `poll` ever waits."""
+
+    def submit(self, job: Job) -> None:
+        """Starts a job. Raises RuntimeError while one is in flight."""
+
+    def poll(self, index: int) -> Outcome | None:
+        """The finished job, once, or None. Asked at the start of frame `index`."""
+
+    def close(self) -> None:
+        """Ends the worker within a bounded time; a job in flight is lost. May be called again."""
+
+
+class Clock(Protocol):
+    """One time base for the frames, the stages and the worker."""
+
+    def now(self) -> float:
+        """Milliseconds since an origin of the clock's own; never runs backwards."""
