@@ -78,7 +78,6 @@ class Engine:
         self._low: Any = None
         self._high: Any = None
         self._result: FrameResult | None = None
-        self._error: BaseException | None = None
         self._closed = False
 
     @property
@@ -154,8 +153,8 @@ class Engine:
             self._drop_frame()
             raise RuntimeError(
                 f"Engine.answer: S_h failed on frame {index}, before there was a key frame to propagate from: "
-                f"{self._error!r}; the next frame starts up again"
-            ) from self._error
+                f"{result.error!r}; the next frame starts up again"
+            ) from result.error
         return result
 
     def settle(self) -> None:
@@ -189,8 +188,7 @@ class Engine:
         if outcome.error is None:
             self._carry_out(Landed(launch))
         else:
-            self._result.failed = True
-            self._error = outcome.error
+            self._result.error = outcome.error
             self._carry_out(Failed(launch))
         self._landing = None
 
@@ -221,7 +219,7 @@ class Engine:
                 try:
                     self._high = self._timed("higher", self._stages.higher, self._low)
                 except Exception as error:
-                    self._error, result.failed = error, True
+                    result.error = error
                     return Failed(launch)
                 return Landed(launch)
             case StoreKey(index):
@@ -238,7 +236,7 @@ class Engine:
                 try:
                     self._worker.submit(Job(launch, index, self._low))
                 except Exception as error:
-                    self._error, result.failed = error, True
+                    result.error = error
                     return Failed(launch)
                 result.launched = True
             case ReplaceHigh(index):

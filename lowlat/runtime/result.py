@@ -60,8 +60,8 @@ class FrameResult:
     """Index of the key frame whose S_h features became usable with this frame; None if none did."""
     launched: bool = False
     """Whether S_h was launched in the background on this frame."""
-    failed: bool = False
-    """Whether a failure of S_h became known with this frame."""
+    error: BaseException | None = None
+    """What S_h raised, if a failure of it became known with this frame; the stream goes on."""
     settled: bool = False
     """Whether the work after the labels is done."""
     spans: list[Span] = field(default_factory=list)

@@ -1,0 +1,57 @@
+"""The replay runtime: S_h lands an exact number of frames later. For accuracy that doesn't depend on the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lowlat.runtime.clock import WallClock
+from lowlat.runtime.protocols import Clock, Job, Outcome
+
+PAPER_DELAY = 3
+"""Frames: ceil(299 / 119), S_h against the fast track of the paper's Table 3."""
+
+
+class ReplayWorker:
+    """Runs a job when it is submitted and keeps its outcome back for `delay` frames.
+
+    What was launched on frame t is used from frame t + delay on: frames t + 1 to t + delay - 1 still see the temporary
+    key frame's propagated features.
+
+    Raises:
+        ValueError: `delay` is below 1 frame.
+    """
+
+    def __init__(self, higher: Callable[[Any], Any], delay: int = PAPER_DELAY, clock: Clock | None = None) -> None:
+        if not delay >= 1:
+            raise ValueError(
+                f"ReplayWorker: expected a delay of at least 1 frame, got {delay!r}; for none use mode='blocking'"
+            )
+        self._higher = higher
+        self._delay = delay
+        self._clock = clock if clock is not None else WallClock()
+        self._outcome: Outcome | None = None
+
+    def submit(self, job: Job) -> None:
+        if self._outcome is not None:
+            raise RuntimeError("ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands")
+        self._outcome = run_job(self._higher, job, self._clock)
+
+    def poll(self, index: int) -> Outcome | None:
+        if self._outcome is None or index < self._outcome.job.index + self._delay:
+            return None
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def close(self) -> None:
+        self._outcome = None
+
+
+def run_job(higher: Callable[[Any], Any], job: Job, clock: Clock) -> Outcome:
+    """Runs a job where it stands; whatever it raises becomes its outcome."""
+    high, error, start_ms = None, None, clock.now()
+    try:
+        high = higher(job.low)
+    except BaseException as raised:
+        error = raised
+    return Outcome(job, high, error, start_ms, clock.now())

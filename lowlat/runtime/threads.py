@@ -1,0 +1,150 @@
+"""The CPU runtime: S_h on a background thread, with the cores split so that the fast track keeps its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowlat.runtime.clock import WallClock
+from lowlat.runtime.engine import Engine
+from lowlat.runtime.protocols import Clock, Job, Outcome, Stages
+from lowlat.runtime.replay import run_job
+from lowlat.schedule import Mode, Schedule
+
+NICENESS = 5
+"""Added to the niceness of the S_h thread: whatever else wants a core takes it from S_h, not from the fast track."""
+
+
+@dataclass(frozen=True)
+class CoreSplit:
+    """Threads for the fast track and for S_h."""
+
+    fast: int
+    slow: int
+
+
+def cores_at_hand() -> int:
+    """Cores this process may use: its affinity mask, and a container's CPU quota (cgroup v2) where there is one."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, int(quota) // int(period))
+    return max(cores, 1)
+
+
+def split_cores(cores: int | None = None) -> CoreSplit:
+    """Half the cores each, the odd one to the fast track, whose time is the latency; at least one thread each.
+
+    Args:
+        cores: by default those at hand.
+
+    Raises:
+        ValueError: `cores` is below 1.
+    """
+    cores = cores_at_hand() if cores is None else cores
+    if cores < 1:
+        raise ValueError(f"split_cores: expected at least 1 core, got {cores!r}; leave it out to use those at hand")
+    return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
+
+
+class ThreadWorker:
+    """Runs S_h on one background thread; `submit` and `poll` never wait for it.
+
+    Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread count to
+    `cores.fast`, and closing it puts the old count back. With torch's OpenMP backend the count belongs to the calling
+    thread, so the background thread has its own, `cores.slow`.
+
+    Args:
+        higher: S_h, called on the background thread. Gradient modes are per thread: it has to set its own.
+        clock: the engine's clock.
+        cores: threads for both sides, by default `split_cores()`.
+    """
+
+    def __init__(self, higher: Callable[[Any], Any], clock: Clock, *, cores: CoreSplit | None = None) -> None:
+        self._higher = higher
+        self._clock = clock
+        self.cores = cores if cores is not None else split_cores()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._in_flight = False
+        self._closed = False
+        self._owner = threading.get_ident()
+        self._threads_before = torch.get_num_threads()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(started,), name="S_h", daemon=True)
+        self._thread.start()
+        # A thread's first count is the last one set anywhere, so the background sets its own before this thread does.
+        started.wait()
+        torch.set_num_threads(self.cores.fast)
+
+    def submit(self, job: Job) -> None:
+        if self._in_flight or self._closed:
+            state = "a closed one" if self._closed else "one with a job in flight"
+            raise RuntimeError(f"ThreadWorker.submit: expected an idle worker, got {state}; poll until the job lands")
+        self._in_flight = True
+        self._jobs.put(job)
+
+    def poll(self, index: int) -> Outcome | None:
+        try:
+            outcome = self._outcomes.get_nowait()
+        except queue.Empty:
+            return None
+        self._in_flight = False
+        return outcome
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Ends the thread, after the job in flight, and restores the thread count; waits at most `timeout_s` seconds.
+
+        A job that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
+        """
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            if threading.get_ident() == self._owner:
+                torch.set_num_threads(self._threads_before)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            warnings.warn(
+                f"ThreadWorker.close: S_h is still running after {timeout_s} s; its thread ends with it or the process",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _work(self, started: threading.Event) -> None:
+        _be_nice()
+        torch.set_num_threads(self.cores.slow)
+        started.set()
+        while (job := self._jobs.get()) is not None:
+            self._outcomes.put(run_job(self._higher, job, self._clock))
+            # Held any longer, F_l of a past frame would outlive its use.
+            del job
+
+
+def thread_engine(schedule: Schedule, stages: Stages, *, cores: CoreSplit | None = None) -> Engine:
+    """An engine on CPU threads for one stream, to be made, used and closed on one thread.
+
+    In blocking mode S_h never runs beside the fast track: no worker, and every core for each stage.
+    """
+    clock = WallClock()
+    worker = ThreadWorker(stages.higher, clock, cores=cores) if schedule.mode is Mode.LOW_LATENCY else None
+    return Engine(schedule, stages, worker, clock)
+
+
+def _be_nice() -> None:
+    """Raises the niceness of this thread, where the system has one for each thread (Linux)."""
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
