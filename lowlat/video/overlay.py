@@ -1,0 +1,161 @@
+"""The picture a person watches: frame, segmentation, legend, and how the labels came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from lowlat.runtime.result import FrameResult
+
+Colour = tuple[int, int, int]
+
+GROUND: Colour = (22, 24, 29)
+TEXT: Colour = (232, 234, 237)
+DIM: Colour = (92, 98, 110)
+TROUGH: Colour = (48, 52, 61)
+BAR: Colour = (86, 180, 233)
+LAMPS: dict[str, Colour] = {"KEY": (240, 200, 60), "S_h LANDED": (60, 200, 150), "DEGRADED": (235, 105, 85)}
+WIDE = 2.0
+"""Width over height from which the two pictures stand one above the other."""
+
+
+class Overlay:
+    """Draws results; made once a video, since legend and type are prepared once.
+
+    Args:
+        classes: names, by index.
+        palette: RGB, by index; other indices (void) stay without colour.
+        size: ``(width, height)`` of the frames.
+        beside: show the plain frame too, beside the segmentation (above it for wide frames).
+        alpha: weight of the class colours over the frame.
+        full_ms: latency at the right end of the bar.
+        full_name: what that latency is, written beside the bar.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        palette: Sequence[Colour],
+        size: tuple[int, int],
+        *,
+        beside: bool = False,
+        alpha: float = 0.55,
+        full_ms: float | None = None,
+        full_name: str = "",
+    ):
+        self._frame_size, self._alpha = size, alpha
+        self._palette = [channel for colour in palette for channel in colour]
+        self._full_ms, self._full_name = full_ms, full_name
+        width, height = size
+        self._offset = (0, 0)
+        if beside:
+            self._offset = (0, height) if width >= WIDE * height else (width, 0)
+        self._pictures = (width + self._offset[0], height + self._offset[1])
+        self._unit = min(max(round(self._pictures[0] / 52), 10), 26)
+        fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        self._font = ImageFont.truetype(fonts / "DejaVuSans.ttf", self._unit)
+        self._bold = ImageFont.truetype(fonts / "DejaVuSans-Bold.ttf", round(self._unit * 0.9))
+        self._row = round(self._unit * 1.9)
+        self._panel = self._draw_legend(classes, palette)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)`` of what :meth:`draw` returns."""
+        return self._pictures[0], self._pictures[1] + self._panel.height
+
+    def draw(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
+        """One picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and its result, labels uint8 ``(H, W)``."""
+        width, height = self._frame_size
+        if frame.shape != (height, width, 3) or result.labels.shape != (height, width):
+            raise ValueError(
+                f"Overlay.draw: expected a frame ({height}, {width}, 3) and labels ({height}, {width}), "
+                f"got {frame.shape} and {result.labels.shape}"
+            )
+        picture = Image.fromarray(frame)
+        canvas = Image.new("RGB", self.size, GROUND)
+        if self._offset != (0, 0):
+            canvas.paste(picture, (0, 0))
+        canvas.paste(self._blend(picture, result.labels), self._offset)
+        canvas.paste(self._panel, (0, self._pictures[1]))
+        draw = ImageDraw.Draw(canvas)
+        if result.key:
+            self._draw_key(draw)
+        self._draw_status(draw, result)
+        return np.asarray(canvas)
+
+    def _blend(self, picture: Image.Image, labels: np.ndarray) -> Image.Image:
+        colours = Image.fromarray(labels)
+        colours.putpalette(self._palette)
+        blended = Image.blend(picture, colours.convert("RGB"), self._alpha)
+        edges = np.zeros(labels.shape, np.uint8)
+        edges[:, 1:][labels[:, 1:] != labels[:, :-1]] = 150
+        edges[1:][labels[1:] != labels[:-1]] = 150
+        blended.paste((255, 255, 255), mask=Image.fromarray(edges))
+        return blended
+
+    def _draw_key(self, draw: ImageDraw.ImageDraw) -> None:
+        left, top = self._offset
+        right, bottom = left + self._frame_size[0] - 1, top + self._frame_size[1] - 1
+        draw.rectangle((left, top, right, bottom), outline=LAMPS["KEY"], width=max(3, self._unit // 4))
+
+    def _draw_status(self, draw: ImageDraw.ImageDraw, result: FrameResult) -> None:
+        unit, middle = self._unit, self._pictures[1] + self._row * 0.55
+        x = unit * 0.8
+        draw.text((x, middle), f"frame {result.index}", TEXT, self._font, anchor="lm")
+        x += self._font.getlength("frame 00000") + unit * 0.6
+        lit = {"KEY": result.key, "S_h LANDED": result.landed is not None, "DEGRADED": result.degraded}
+        for name, colour in LAMPS.items():
+            x = self._draw_lamp(draw, x, middle, name, colour if lit[name] else None)
+        draw.text((x, middle), "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm")
+        self._draw_latency(draw, result.latency_ms, x + self._font.getlength("start-up") + unit, middle)
+
+    def _draw_lamp(
+        self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None
+    ) -> float:
+        """A name that lights up at a fixed place; returns where the next thing begins."""
+        unit = self._unit
+        right = x + self._bold.getlength(name) + unit
+        box = (x, middle - unit * 0.72, right, middle + unit * 0.72)
+        draw.rounded_rectangle(box, unit * 0.4, fill=colour, outline=colour or TROUGH)
+        draw.text(((x + right) / 2, middle), name, GROUND if colour else DIM, self._bold, anchor="mm")
+        return right + unit * 0.6
+
+    def _draw_latency(self, draw: ImageDraw.ImageDraw, latency_ms: float, left: float, middle: float) -> None:
+        unit, right = self._unit, self._pictures[0] - self._unit * 0.8
+        draw.text((right, middle), f"{latency_ms:.0f} ms", TEXT, self._font, anchor="rm")
+        right -= self._font.getlength("0000 ms") + unit * 0.5
+        if self._full_ms is None or right - left < 3 * unit:
+            return
+        box = (left, middle - unit * 0.5, right, middle + unit * 0.5)
+        draw.rectangle(box, fill=TROUGH)
+        share = min(latency_ms / self._full_ms, 1.0)
+        late = latency_ms > self._full_ms
+        end = left + (right - left) * share
+        draw.rectangle((left, box[1], end, box[3]), fill=LAMPS["DEGRADED"] if late else BAR)
+        # The name stands in what is free of the bar.
+        if right - end > self._bold.getlength(self._full_name) + unit:
+            draw.text((right - unit * 0.3, middle), self._full_name, TEXT, self._bold, anchor="rm")
+
+    def _draw_legend(self, classes: Sequence[str], palette: Sequence[Colour]) -> Image.Image:
+        """The panel below the pictures: a row left free for the status, then the classes."""
+        unit, width = self._unit, self._pictures[0]
+        swatch, gap = unit * 0.9, unit * 0.9
+        places, x, row = [], unit * 0.8, 0
+        for name in classes:
+            needed = swatch + unit * 0.4 + self._font.getlength(name)
+            if x + needed > width - unit * 0.4 and x > unit * 0.8:
+                x, row = unit * 0.8, row + 1
+            places.append((x, row))
+            x += needed + gap
+        height = self._row + round((row + 1) * unit * 1.55 + unit * 0.5)
+        panel = Image.new("RGB", (width, height + height % 2), GROUND)
+        draw = ImageDraw.Draw(panel)
+        for name, colour, (x, row) in zip(classes, palette, places, strict=True):
+            middle = self._row + (row + 0.62) * unit * 1.55
+            draw.rectangle((x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM)
+            draw.text((x + swatch + unit * 0.4, middle), name, TEXT, self._font, anchor="lm")
+        return panel

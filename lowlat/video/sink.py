@@ -1,0 +1,220 @@
+"""Where pictures go: an H.264 video, or a folder of label maps. Neither leaves a file that can't be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from lowlat.video.files import part_of, whole_file
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+QUALITY = {"preset": "veryfast", "crf": "20"}
+
+
+class SinkError(ValueError):
+    """An output that can't be written: what was expected, what came, the mend, in one line."""
+
+
+def is_video_path(path: str | Path) -> bool:
+    """Whether an output is meant as a video (by its suffix) rather than as a folder of label maps.
+
+    Raises:
+        SinkError: a suffix that is neither.
+    """
+    path = Path(path)
+    if path.suffix.lower() in CONTAINERS:
+        return True
+    if path.suffix and not path.is_dir():
+        raise SinkError(
+            f"output: expected a video ({', '.join(CONTAINERS)}) or a folder for label maps, got {str(path)!r}; "
+            "change the suffix, or leave it out for a folder"
+        )
+    return False
+
+
+class VideoSink:
+    """H.264 video under a temporary name beside ``path``; ``close`` makes it whole and gives it its name.
+
+    Close it also after an exception (or use it as a context manager): what was written until then plays. If nothing was,
+    no file remains, and one that was there before stays.
+
+    Args:
+        path: the video; its suffix, one of ``CONTAINERS``, says the container.
+        size: ``(width, height)`` of the pictures; odd ones are padded by a row or column of their own edge.
+        fps: pictures a second.
+
+    Raises:
+        SinkError: at once, if the output can't be written.
+    """
+
+    def __init__(self, path: str | Path, size: tuple[int, int], fps: float | Fraction):
+        self.path, self.size = Path(path), size
+        if self.path.suffix.lower() not in CONTAINERS:
+            raise SinkError(f"VideoSink: expected a name ending in {', '.join(CONTAINERS)}, got {str(path)!r}; rename it")
+        if self.path.is_dir():
+            raise SinkError(f"VideoSink: expected a file's name, got a folder at {str(path)!r}; name a file in it")
+        self._part = part_of(self.path)
+        self._last = -1
+        self._closed = False
+        try:
+            self._container = av.open(str(self._part), "w", format=CONTAINERS[self.path.suffix.lower()])
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._unwritable(error) from error
+        try:
+            width, height = size
+            # libx264 by name, then whatever else encodes H.264.
+            self._stream = self._container.add_stream("h264", rate=Fraction(fps).limit_denominator(60000))
+            self._stream.width, self._stream.height = width + width % 2, height + height % 2
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = QUALITY
+            self._stream.codec_context.thread_count = 1
+            self._stream.codec_context.open()
+        except BaseException as error:
+            self._discard()
+            if isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
+                raise self._unwritable(error) from error
+            raise
+
+    def write(self, picture: np.ndarray, index: int | None = None) -> None:
+        """Append one picture, uint8 RGB ``(H, W, 3)``.
+
+        Args:
+            index: its place in the video's rhythm, rising, by default the next; at places left out the last picture stays.
+
+        Raises:
+            ValueError: a picture of another size, or an index that doesn't rise.
+            SinkError: the output can't be written on.
+        """
+        width, height = self.size
+        index = self._last + 1 if index is None else index
+        if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
+            raise ValueError(
+                f"VideoSink.write: expected uint8 pictures ({height}, {width}, 3), got {picture.dtype} {picture.shape}"
+            )
+        if index <= self._last:
+            raise ValueError(f"VideoSink.write: expected an index above {self._last}, got {index}")
+        if width % 2 or height % 2:
+            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame.pts = index
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._unwritable(error) from error
+        self._last = index
+
+    def close(self) -> None:
+        """Make what was written a whole video under its final name. May be called again.
+
+        Raises:
+            SinkError: the end of it can't be written; nothing remains then.
+        """
+        if self._closed:
+            return
+        if self._last < 0:
+            self._discard()
+            return
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._closed = True
+            self._part.replace(self.path)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._unwritable(error) from error
+        finally:
+            self._discard()
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _discard(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with suppress(av.error.FFmpegError, OSError):
+                self._container.close()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+    def _unwritable(self, error: BaseException) -> SinkError:
+        reason = getattr(error, "strerror", None) or error
+        return SinkError(
+            f"VideoSink: expected a place to write a video, got {str(self.path)!r}: {reason}; "
+            "choose a folder that exists, may be written to and has room"
+        )
+
+
+class LabelSink:
+    """A folder of label maps, ``000000.png`` and on: class indices as 8-bit palette PNGs, each whole or not there.
+
+    Args:
+        folder: made if it isn't there; must hold no PNG yet, so that two runs never mix.
+        palette: one RGB triple a class; other indices are black.
+
+    Raises:
+        SinkError: at once, if the folder can't be written to or is in use.
+    """
+
+    def __init__(self, folder: str | Path, palette: Sequence[tuple[int, int, int]]):
+        self.path = Path(folder)
+        self._next = 0
+        self._palette = [channel for colour in palette for channel in colour]
+        try:
+            self._made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            used = next(self.path.glob("*.png"), None)
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(13, "permission denied")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if used is not None:
+            raise SinkError(
+                f"LabelSink: expected an empty or new folder, got {str(folder)!r} with {used.name} in it; empty it or "
+                "choose another"
+            )
+
+    def write(self, labels: np.ndarray, index: int | None = None) -> None:
+        """Write one label map, uint8 ``(H, W)``, as number ``index`` (by default the next).
+
+        Raises:
+            ValueError: labels of another shape or type.
+            SinkError: it can't be written.
+        """
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise ValueError(f"LabelSink.write: expected uint8 labels (H, W), got {labels.dtype} {labels.shape}")
+        index = self._next if index is None else index
+        image = Image.fromarray(labels)
+        image.putpalette(self._palette)
+        try:
+            with whole_file(self.path / f"{index:06d}.png") as part:
+                image.save(part, format="png", compress_level=1)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._next = index + 1
+
+    def close(self) -> None:
+        """Remove the folder again if this made it and nothing was written."""
+        if self._made and not self._next:
+            with suppress(OSError):
+                self.path.rmdir()
+
+    def __enter__(self) -> LabelSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _unwritable(self, error: OSError) -> SinkError:
+        return SinkError(
+            f"LabelSink: expected a folder to write label maps to, got {str(self.path)!r}: {error.strerror}; "
+            "choose a place that may be written to and has room"
+        )

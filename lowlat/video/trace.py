@@ -1,0 +1,43 @@
+"""A run as a trace that Perfetto (ui.perfetto.dev) and Chrome open: one track each for S_l, propagation and S_h."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from lowlat.runtime.result import TRACKS, Span
+from lowlat.video.files import whole_file
+
+PROCESS = 1
+
+
+def trace_events(spans: Iterable[Span], name: str = "lowlat") -> dict[str, object]:
+    """Spans in the Trace Event Format: complete events in microseconds, each with its frame's index."""
+    events: list[dict[str, object]] = [_label("process_name", 0, name=name)]
+    for track, title in enumerate(TRACKS, 1):
+        events.append(_label("thread_name", track, name=title))
+        events.append(_label("thread_sort_index", track, sort_index=track))
+    for span in sorted(spans, key=lambda span: span.start_ms):
+        events.append(
+            {
+                "ph": "X",
+                "pid": PROCESS,
+                "tid": TRACKS.index(span.track) + 1,
+                "name": span.stage,
+                "ts": round(span.start_ms * 1e3, 3),
+                "dur": round((span.end_ms - span.start_ms) * 1e3, 3),
+                "args": {"frame": span.index},
+            }
+        )
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def write_trace(path: str | Path, spans: Iterable[Span], name: str = "lowlat") -> None:
+    """Write :func:`trace_events` as JSON; the file appears whole or not at all."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(trace_events(spans, name)))
+
+
+def _label(kind: str, track: int, **args: object) -> dict[str, object]:
+    return {"ph": "M", "pid": PROCESS, "tid": track, "name": kind, "args": args}
