@@ -72,7 +72,8 @@ def save(network: VideoNetwork, path: str | Path, name: str, **metadata: str) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     part = path.with_suffix(".part")
-    save_file(state, part, metadata={"network": name, "classes": str(network.classes), **metadata})
+    about = {"network": name, "classes": str(network.classes), "threshold": repr(network.threshold), **metadata}
+    save_file(state, part, metadata=about)
     part.replace(path)
 
 
@@ -94,4 +95,5 @@ def load(source: str | Path = "lite") -> VideoNetwork:
         raise ValueError(f"load: expected a safetensors file at {path}, got one that can't be read: {error}") from error
     network = build(metadata.get("network", "lite"), classes=int(metadata.get("classes", len(CLASSES))))
     network.load_state_dict(state, strict=True)
+    network.threshold = float(metadata.get("threshold", network.threshold))
     return network.eval()

@@ -51,7 +51,13 @@ class VideoNetwork(nn.Module):
         mean, std: normalisation of RGB in [0, 1], per channel.
         head_dilation: dilation of the 3x3 convolution that ends S_h.
         padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
+
+    Attributes:
+        threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
+            with the weights.
     """
+
+    threshold = 0.1
 
     def __init__(
         self,

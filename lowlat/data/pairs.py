@@ -1,0 +1,159 @@
+"""Pairs of frames for training the fast track, with the key frames' features computed once and kept.
+
+Two sources: simulated motion on labelled images, and unlabelled clips with the per-frame network's labels as targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import Generator, Tensor
+
+from lowlat.data.augment import jitter_colours, sample_images, sample_labels, uniform
+from lowlat.data.motion import simulate_motion
+from lowlat.video.source import open_source
+
+DISTANCES = (2, 10)
+SIZE = (360, 480)  # height, width
+
+
+@dataclass
+class Pairs:
+    """A batch: key frames by their features, then the frames between (for some) and the current frames."""
+
+    chosen: Tensor | None  # which key frames, of simulated pairs
+    low: Tensor  # F_l of the key frames
+    high: Tensor  # F_h of the key frames
+    middle: Tensor | None  # frames part of the way, float in [0, 255], or None
+    current: Tensor  # float (N, 3, H, W) in [0, 255]
+    labels: Tensor  # int64 (N, H, W)
+
+
+Features = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""float frames in [0, 255] -> (F_l, F_h, labels uint8 at the frames' size)."""
+
+
+def random_theta(count: int, generator: Generator, largest: float = 1.6) -> Tensor:
+    """Affine views ``(count, 2, 3)`` inside the image: scale 1 to ``largest``, any place, half of them mirrored."""
+    scale = uniform(generator, 1.0, largest, count)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0) / scale
+    theta[:, 1, 1] = 1 / scale
+    theta[:, :, 2] = uniform(generator, -1, 1, count, 2) * (1 - 1 / scale)[:, None]
+    return theta
+
+
+class SimulatedPairs:
+    """Key frames are fixed random views of labelled images; current frames are those views after simulated motion.
+
+    Args:
+        images, labels: uint8 ``(n, 3, H, W)`` and ``(n, H, W)``.
+        features: the frozen per-frame network.
+        views: how many key frames to draw for each image.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, features: Features, *, views: int, generator: Generator):
+        self.images, self.labels = images, labels
+        self.source = torch.arange(len(images)).repeat(views)
+        self.theta = random_theta(len(self.source), generator)
+        # The first view of every image is the whole image.
+        self.theta[: len(images)] = torch.eye(2, 3)
+        kept = []
+        for part in track(torch.arange(len(self.source)).split(4), "key frames"):
+            frames, _ = self._look(part, torch.zeros(len(part), *SIZE, 2))
+            low, high, predicted = features(frames)
+            kept.append((low.half(), high.half(), predicted))
+        self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept))
+
+    def _look(self, chosen: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *SIZE], align_corners=False)
+        linear = self.theta[chosen][:, None, None, :, :2]
+        grid = grid + (linear @ motion[..., None]).squeeze(-1)
+        source = self.source[chosen]
+        return sample_images(self.images[source], grid), sample_labels(self.labels[source], grid)
+
+    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
+        """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
+        chosen = torch.randint(len(self.source), (count,), generator=generator)
+        frames = uniform(generator, *DISTANCES, count)
+        motion = simulate_motion(frames, *SIZE, generator)
+        current, labels = self._look(chosen, motion)
+        between = None
+        if middle:
+            share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
+            between, _ = self._look(chosen, motion * share)
+        current = jitter_colours(current, generator, 0.15)
+        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, current, labels)
+
+
+class ClipPairs:
+    """Frames of unlabelled clips, each a sequence of one scene, labelled by the per-frame network.
+
+    Args:
+        clips: uint8 ``(frames, 3, *SIZE)`` each; a clip shorter than the longest distance is left out.
+        features: the frozen per-frame network.
+    """
+
+    def __init__(self, clips: list[Tensor], features: Features):
+        self.clips = [clip for clip in clips if len(clip) > DISTANCES[1]]
+        self.low, self.high, self.labels = [], [], []
+        for clip in self.clips:
+            parts = [features(part.float()) for part in track(clip.split(4), "clip")]
+            low, high, labels = (torch.cat(tensors) for tensors in zip(*parts))
+            self.low.append(low.half())
+            self.high.append(high.half())
+            self.labels.append(labels)
+
+    def __bool__(self) -> bool:
+        return bool(self.clips)
+
+    def draw(self, count: int, generator: Generator) -> list[tuple[int, int, int]]:
+        """``count`` times (clip, key frame, current frame)."""
+        lengths = torch.tensor([float(len(clip)) for clip in self.clips])
+        rows = []
+        for clip in torch.multinomial(lengths, count, replacement=True, generator=generator).tolist():
+            distance = int(torch.randint(DISTANCES[0], DISTANCES[1] + 1, (), generator=generator))
+            key = int(torch.randint(len(self.clips[clip]) - distance, (), generator=generator))
+            rows.append((clip, key, key + distance))
+        return rows
+
+    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
+        """Draw ``count`` pairs of one clip each, distance uniform in ``DISTANCES``."""
+        rows = self.draw(count, generator)
+        between = None
+        if middle:
+            between = torch.stack([self.clips[c][(key + now) // 2] for c, key, now in rows]).float()
+        return Pairs(
+            None,
+            torch.stack([self.low[c][key] for c, key, _ in rows]).float(),
+            torch.stack([self.high[c][key] for c, key, _ in rows]).float(),
+            between,
+            torch.stack([self.clips[c][now] for c, _, now in rows]).float(),
+            torch.stack([self.labels[c][now] for c, _, now in rows]).long(),
+        )
+
+
+def read_clip(path: str | Path, *, cut: float = 40.0) -> list[Tensor]:
+    """Read a video as scenes, resized and cropped to ``SIZE``: uint8 ``(frames, 3, *SIZE)`` each.
+
+    A new scene begins where the mean absolute difference of two frames exceeds ``cut`` grey levels.
+    """
+    scenes: list[list[Tensor]] = [[]]
+    with open_source(path) as source:
+        for array in source:
+            frame = torch.from_numpy(array).permute(2, 0, 1)[None]
+            height, width = frame.shape[-2:]
+            scale = max(SIZE[0] / height, SIZE[1] / width)
+            size = [round(height * scale), round(width * scale)]
+            frame = F.interpolate(frame, size, mode="bilinear", antialias=True)
+            top, left = (size[0] - SIZE[0]) // 2, (size[1] - SIZE[1]) // 2
+            frame = frame[0, :, top : top + SIZE[0], left : left + SIZE[1]]
+            if scenes[-1] and (frame.float() - scenes[-1][-1].float()).abs().mean() > cut:
+                scenes.append([])
+            scenes[-1].append(frame)
+    return [torch.stack(scene) for scene in scenes if scene]

@@ -1,0 +1,243 @@
+"""The accuracy protocol: one confusion matrix a set, drops against the same network's own per-frame figure.
+
+The video figures come from the engine itself in replay: S_h lands an exact number of frames after its launch, so they
+depend on no machine's speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from lowlat import models
+from lowlat.data.camvid import CLASSES, CamVid
+from lowlat.metrics import Confusion
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime import Engine, FrameResult, KeyFrame
+from lowlat.runtime.network import High, Low, NetworkStages
+from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
+from lowlat.schedule import Adaptive, Every, Schedule
+
+DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Percent: mean IoU, pixel accuracy, mean class accuracy; IoU by class."""
+
+    miou: float
+    pixel_accuracy: float
+    class_accuracy: float
+    class_iou: dict[str, float]
+
+    @staticmethod
+    def of(confusion: Confusion) -> Scores:
+        by_class = {name: round(100 * iou, 2) for name, iou in zip(CLASSES, confusion.class_iou.tolist())}
+        figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)
+        return Scores(*(round(figure, 2) for figure in figures), by_class)
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """The labelled video under a schedule in replay, beside the same network frame by frame."""
+
+    policy: str
+    delay: int
+    threshold: float | None
+    mean_interval: float
+    mean_age: float
+    per_frame: Scores
+    scheduled: Scores
+    reuse: Scores
+    """The labels of the frame that the features come from, shown unchanged: at the same distances."""
+
+    @property
+    def drop(self) -> float:
+        """mIoU points lost against frame by frame."""
+        return self.per_frame.miou - self.scheduled.miou
+
+    @property
+    def gain(self) -> float:
+        """mIoU points above reuse."""
+        return self.scheduled.miou - self.reuse.miou
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "drop": round(self.drop, 2), "gain": round(self.gain, 2)}
+
+
+class RecordedVideo(NetworkStages):
+    """Stages over a video whose frames are given by index, each one's F_l and F_h computed once and kept."""
+
+    def __init__(self, network: VideoNetwork, frames: list[np.ndarray]):
+        super().__init__(network)
+        self.lows, self.highs, self.per_frame = [], [], []
+        for frame in track(frames, "frame by frame"):
+            self.lows.append(super().lower(frame))
+            self.highs.append(super().higher(self.lows[-1]))
+            self.per_frame.append(super().classify(self.highs[-1]))
+        self._index = {id(low): index for index, low in enumerate(self.lows)}
+
+    def lower(self, frame: int) -> Low:
+        return self.lows[frame]
+
+    def higher(self, low: Low) -> High:
+        return self.highs[self._index[id(low)]]
+
+
+class DecisionsOnly:
+    """Stages that decide and launch but label nothing: for trying thresholds quickly."""
+
+    def __init__(self, video: RecordedVideo):
+        self.lower, self.higher, self.measure = video.lower, video.higher, video.measure
+
+    def classify(self, high: High) -> None:
+        return None
+
+    def propagate(self, key: KeyFrame, low: Low) -> tuple[None, High]:
+        return None, key.high
+
+
+def replay(stages, frames: int, schedule: Schedule, delay: int) -> list[FrameResult]:
+    """Run frames 0 to ``frames`` - 1 through the engine, S_h landing ``delay`` frames after its launch."""
+    with Engine(schedule, stages, ReplayWorker(stages.higher, delay)) as engine:
+        return [engine.step(index) for index in range(frames)]
+
+
+def mean_interval(results: list[FrameResult]) -> float:
+    """Frames after start-up over key frames after start-up."""
+    return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))
+
+
+def find_threshold(video: RecordedVideo, interval: float, delay: int) -> float:
+    """The adaptive threshold at which the mean key frame interval comes nearest to ``interval``, within [0, 1]."""
+    stages = DecisionsOnly(video)
+    tried = {}
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        threshold = (low + high) / 2
+        results = replay(stages, len(video.lows), adaptive(threshold), delay)
+        tried[threshold] = abs(mean_interval(results) - interval)
+        low, high = (threshold, high) if mean_interval(results) < interval else (low, threshold)
+    return min(tried, key=tried.get)
+
+
+def adaptive(threshold: float) -> Schedule:
+    """The schedule the figures are quoted for: adaptive, low-latency, decision after the labels."""
+    return Schedule(Adaptive(threshold, cut=None), decision="deferred")
+
+
+def evaluate_images(network: VideoNetwork, data: CamVid) -> Scores:
+    """Frame by frame, on every image of a list."""
+    stages = NetworkStages(network, fast_track=False)
+    confusion = Confusion(network.classes)
+    for index in track(range(len(data)), f"{data.split} images"):
+        frame = data.image(index).permute(1, 2, 0).numpy()
+        labels = stages.classify(stages.higher(stages.lower(frame)))
+        confusion.add(torch.from_numpy(labels), data.label(index))
+    return Scores.of(confusion)
+
+
+def record(network: VideoNetwork, data: CamVid) -> RecordedVideo:
+    """Compute F_l, F_h and the per-frame labels of a labelled video once."""
+    return RecordedVideo(network, [data.image(i).permute(1, 2, 0).numpy() for i in range(len(data))])
+
+
+def evaluate_video(
+    video: RecordedVideo,
+    data: CamVid,
+    *,
+    policy: str = "adaptive",
+    interval: float = 5,
+    threshold: float | None = None,
+    delay: int = PAPER_DELAY,
+) -> VideoReport:
+    """A labelled video (CamVid's ``val``) in replay.
+
+    Args:
+        policy: ``"adaptive"`` or ``"every"``.
+        interval: frames between key frames; the adaptive threshold is set so that their mean comes near it.
+        threshold: the adaptive threshold, instead of ``interval``.
+        delay: frames from the launch of S_h to the first frame that uses its features.
+    """
+    if policy == "every":
+        schedule = Schedule(Every(interval), decision="deferred")
+    elif policy == "adaptive":
+        threshold = find_threshold(video, interval, delay) if threshold is None else threshold
+        schedule = adaptive(threshold)
+    else:
+        raise ValueError(f"evaluate_video: expected policy 'adaptive' or 'every', got {policy!r}")
+    results = replay(video, len(data), schedule, delay)
+    truth = [data.label(i) for i in range(len(data))]
+
+    def score(labels: Callable[[FrameResult], np.ndarray]) -> Scores:
+        confusion = Confusion(video.network.classes)
+        for result in results:
+            confusion.add(torch.from_numpy(labels(result)), truth[result.index])
+        return Scores.of(confusion)
+
+    return VideoReport(
+        policy=policy,
+        delay=delay,
+        threshold=threshold,
+        mean_interval=mean_interval(results),
+        mean_age=sum(result.age for result in results[1:]) / (len(results) - 1),
+        per_frame=score(lambda result: video.per_frame[result.index]),
+        scheduled=score(lambda result: result.labels),
+        reuse=score(lambda result: video.per_frame[result.index - result.age]),
+    )
+
+
+def evaluate_distances(video: RecordedVideo, data: CamVid) -> list[dict[str, float]]:
+    """mIoU at exact distances from a true key frame: propagation with fusion, and reuse of the key frame's labels."""
+    rows = []
+    for distance in track(DISTANCES, "distances"):
+        ours, reuse = Confusion(video.network.classes), Confusion(video.network.classes)
+        for index in range(distance, len(data)):
+            before = index - distance
+            key = KeyFrame(before, before, video.lows[before], video.highs[before])
+            truth = data.label(index)
+            ours.add(torch.from_numpy(video.propagate(key, video.lows[index])[0]), truth)
+            reuse.add(torch.from_numpy(video.per_frame[before]), truth)
+        rows.append({"distance": distance, "miou": round(ours.miou, 2), "reuse_miou": round(reuse.miou, 2)})
+    return rows
+
+
+def evaluate(
+    data: str | Path,
+    weights: str | Path = "lite",
+    *,
+    images: bool = True,
+    video: bool = True,
+    distances: bool = False,
+    policy: str = "adaptive",
+    interval: float = 5,
+    threshold: float | None = None,
+    delay: int = PAPER_DELAY,
+) -> dict[str, object]:
+    """The figures of a network on CamVid, as plain values for JSON.
+
+    Args:
+        data: a CamVid folder in the SegNet layout.
+        weights: a shipped network's name or a file.
+        images: per frame on the ``test`` list.
+        video: the labelled video ``val`` under a schedule, see :func:`evaluate_video`.
+        distances: also by exact distance from the key frame.
+    """
+    network = models.load(weights)
+    report: dict[str, object] = {"weights": str(weights)}
+    if images:
+        report["test_per_frame"] = asdict(evaluate_images(network, CamVid(data, "test")))
+    if video or distances:
+        labelled = CamVid(data, "val")
+        recorded = record(network, labelled)
+        if video:
+            options = {"policy": policy, "interval": interval, "threshold": threshold, "delay": delay}
+            report["video"] = evaluate_video(recorded, labelled, **options).as_dict()
+        if distances:
+            report["distances"] = evaluate_distances(recorded, labelled)
+    return report

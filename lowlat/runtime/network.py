@@ -1,0 +1,129 @@
+"""The stages of a `VideoNetwork` for frames in host memory: what the engine runs outside simulations."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlat.networks.labels import full_size_labels
+from lowlat.networks.layers import fold_batch_norms
+from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
+from lowlat.runtime.protocols import KeyFrame
+from lowlat.schedule import Signal
+
+MULTIPLE = 8  # of the working size, in pixels: S_l's stride
+
+
+@dataclass
+class Low:
+    """F_l of a frame with its reductions; the key frame's half of the fast track is filled in when first
+    asked for."""
+
+    features: Tensor
+    size: tuple[int, int]  # (H, W) of the frame
+    reduced: Reduced | None = None
+    _anchor: Anchor | None = field(default=None, repr=False)
+
+    def anchor(self, network: VideoNetwork) -> Anchor:
+        if self._anchor is None:
+            self._anchor = network.anchor(self.reduced)
+        return self._anchor
+
+
+class High(NamedTuple):
+    """F_h before fusion, and the size of the frame it came from."""
+
+    features: Tensor
+    size: tuple[int, int]
+
+
+class NetworkStages:
+    """Runs a copy of ``network``, batch norms folded and channels-last, on uint8 RGB frames ``(H, W, 3)``.
+
+    Args:
+        network: a trained network; left as it is.
+        pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of
+            8); labels come at the frame's own size. None leaves frames as they are.
+        device: where to run.
+        fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        *,
+        pixels: int | None = None,
+        device: str | torch.device = "cpu",
+        fast_track: bool = True,
+    ) -> None:
+        network = fold_batch_norms(copy.deepcopy(network))
+        self.network = network.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self.device = torch.device(device)
+        self.pixels = pixels
+        self.fast_track = fast_track
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which the network sees a frame of ``height`` x ``width`` pixels."""
+        if self.pixels is None:
+            return height, width
+        scale = math.sqrt(self.pixels / (height * width))
+        return tuple(max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))
+
+    @torch.inference_mode()
+    def lower(self, frame: np.ndarray) -> Low:
+        """S_l and the reductions of F_l.
+
+        Raises:
+            ValueError: ``frame`` is not uint8 ``(H, W, 3)``.
+        """
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise ValueError(
+                f"NetworkStages.lower: expected an RGB frame, uint8 (H, W, 3), got {got}; convert it first"
+            )
+        size = frame.shape[:2]
+        # A view in channels-last layout; the copy covers arrays with negative strides or read-only memory.
+        pixels = torch.from_numpy(np.require(frame, requirements=("C", "W")))
+        image = pixels.permute(2, 0, 1)[None].to(self.device)
+        working = self.working_size(*size)
+        if working != tuple(size):
+            image = F.interpolate(image, working, mode="bilinear", antialias=True)
+        features = self.network.lower(self.network.normalise(image))
+        return Low(features, size, self.network.reduce(features) if self.fast_track else None)
+
+    @torch.inference_mode()
+    def higher(self, low: Low) -> High:
+        """S_h."""
+        return High(self.network.higher(low.features), low.size)
+
+    @torch.inference_mode()
+    def classify(self, high: High) -> np.ndarray:
+        """Labels of a key frame: uint8 ``(H, W)``."""
+        return self._labels(self.network.classify(high.features), high.size)
+
+    @torch.inference_mode()
+    def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
+        """Labels of any other frame, uint8 ``(H, W)``, and its propagated F_h."""
+        network = self.network
+        propagated = network.propagate(key.low.anchor(network), key.high.features, low.reduced)
+        labels = self._labels(network.fuse(propagated, low.reduced), low.size)
+        return labels, High(propagated, low.size)
+
+    @torch.inference_mode()
+    def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
+        """Predicted deviation from the key frame, or the relative difference of F_l: ``|b - a| / (|a| +
+        |b|)``."""
+        if signal is Signal.DEVIATION:
+            return self.network.deviation(key.low.anchor(self.network), low.reduced).item()
+        before, after = key.low.features, low.features
+        return ((after - before).abs().sum() / (after.abs().sum() + before.abs().sum())).item()
+
+    def _labels(self, scores: Tensor, size: tuple[int, int]) -> np.ndarray:
+        return full_size_labels(scores, size)[0].cpu().numpy()

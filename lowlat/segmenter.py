@@ -1,0 +1,99 @@
+"""`VideoSegmenter`: labels for the frames of one video, as they come. The streaming API for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lowlat import models
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime import FrameResult
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.threads import CoreSplit, thread_engine
+from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Mode, Policy, Schedule
+
+DEFAULT_PIXELS = 480 * 360
+
+
+class VideoSegmenter:
+    """Segments one video on the CPU; one object a video, to be used and closed on the thread that made it.
+
+        with VideoSegmenter("lite") as segmenter:
+            for frame in camera:                     # uint8 RGB (H, W, 3)
+                result = segmenter.step(frame)
+                show(result.labels, result.latency_ms)
+
+    By default no frame waits for S_h: labels come from the fast track, S_h follows in the background. Frame by frame with
+    the whole network and all cores is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
+
+    Args:
+        network: the name of a shipped network, a file of weights, or a network.
+        policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
+        mode: ``"low-latency"`` or ``"blocking"``.
+        decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.
+        age_bound: frames after which S_h is launched whatever the policy says.
+        on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
+        pixels: frames are resized to about this many pixels for the network; labels come at the frame's own size.
+        cores: threads for the fast track and for S_h, by default half the cores each.
+
+    Raises:
+        ValueError: unknown words, options that contradict each other, no such network.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork | str | Path = "lite",
+        *,
+        policy: Policy | None = None,
+        mode: str = "low-latency",
+        decision: str | None = None,
+        age_bound: int | None = DEFAULT_AGE_BOUND,
+        on_cut: str = "degrade",
+        pixels: int | None = DEFAULT_PIXELS,
+        cores: CoreSplit | None = None,
+    ) -> None:
+        if not isinstance(network, VideoNetwork):
+            network = models.load(network)
+        if policy is None:
+            policy = Adaptive(network.threshold)
+        if decision is None:
+            decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
+        schedule = Schedule(policy, mode, decision, age_bound, on_cut)
+        # A run in which every frame waits for S_h never reads the reductions of F_l.
+        fast_track = not (schedule.mode is Mode.BLOCKING and policy.signal is None and policy.is_key(1, None))
+        stages = NetworkStages(network, pixels=pixels, fast_track=fast_track)
+        self._engine = thread_engine(schedule, stages, cores=cores)
+
+    def step(self, frame: np.ndarray) -> FrameResult:
+        """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``."""
+        return self._engine.step(frame)
+
+    def run(self, frames: Iterable) -> Iterator[FrameResult]:
+        """Label frames as they come; each result is yielded before the work that may follow its labels.
+
+        Args:
+            frames: frames, or a `FrameBuffer`, whose frames carry the time at which they were captured.
+        """
+        return self._engine.run(frames)
+
+    @property
+    def clock(self):
+        """The clock of every time in the results, for stamping frames at capture."""
+        return self._engine.clock
+
+    @property
+    def counts(self):
+        """What has happened so far: key frames, launches, landings, failures, ..."""
+        return self._engine.state.counts
+
+    def close(self) -> None:
+        """End the background thread; may be called again."""
+        self._engine.close()
+
+    def __enter__(self) -> VideoSegmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
