@@ -1,0 +1,125 @@
+// Chooses the instruction set at run time and cuts problems into work items.
+#include "kernels.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <cstdlib>
+#include <new>
+
+namespace svconv::cpu {
+
+namespace baseline { void run(Product, const Problem&, int64_t, int64_t); }
+#ifdef SVCONV_X86
+namespace avx2 { void run(Product, const Problem&, int64_t, int64_t); }
+namespace avx512 { void run(Product, const Problem&, int64_t, int64_t); }
+#endif
+
+namespace {
+
+#ifdef SVCONV_X86
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+struct Table {
+  InstructionSet sets[3];
+  int count = 0;
+  Table() {
+    sets[count++] = {"baseline", true, baseline::run};
+#ifdef SVCONV_X86
+    __builtin_cpu_init();
+    sets[count++] = {"avx2", has_avx2(), avx2::run};
+    sets[count++] = {"avx512", has_avx512(), avx512::run};
+#endif
+  }
+  const InstructionSet* widest() const {
+    int i = count - 1;
+    while (!sets[i].supported) --i;
+    return &sets[i];
+  }
+};
+
+const Table& table() {
+  static const Table instance;
+  return instance;
+}
+
+std::atomic<const InstructionSet*>& active() {
+  static std::atomic<const InstructionSet*> instance{table().widest()};
+  return instance;
+}
+
+struct Scratch {
+  void* data = nullptr;
+  size_t size = 0;
+  ~Scratch() { std::free(data); }
+};
+
+int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+const InstructionSet* instruction_sets(int* count) {
+  *count = table().count;
+  return table().sets;
+}
+
+const char* active_instruction_set() { return active().load()->name; }
+
+bool force_instruction_set(const char* name) {
+  if (!name) {
+    active() = table().widest();
+    return true;
+  }
+  for (int i = 0; i < table().count; ++i) {
+    const InstructionSet& set = table().sets[i];
+    if (std::strcmp(set.name, name) == 0 && set.supported) {
+      active() = &set;
+      return true;
+    }
+  }
+  return false;
+}
+
+int64_t plan(Product product, Problem& p, int64_t threads) {
+  // A dilated product is dilation^2 independent undilated ones on interleaved sub-images.
+  const int64_t rows_apart = std::min(p.dilation, p.height), columns_apart = std::min(p.dilation, p.width);
+  if (p.batch * p.groups * p.height * p.width == 0) return 0;
+  const int64_t height = div_up(p.height, rows_apart), width = div_up(p.width, columns_apart);
+  // Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
+  // Weights of a strip x band, one chunk of packed input and of output share a 512 KiB L2.
+  const int64_t widest = product == Product::grad_weight ? 16 : 48;
+  const int64_t granule = product == Product::grad_weight ? 16 : 12;
+  p.strip = div_up(div_up(width, div_up(width, widest)), granule) * granule;
+  const int64_t columns = div_up(width, p.strip);
+  const int64_t images = p.batch * p.groups * rows_apart * columns_apart;
+  int64_t tallest = 16;
+  while (tallest > 4 && images * columns * div_up(height, tallest) < 2 * threads) tallest /= 2;
+  p.band = div_up(height, div_up(height, tallest));
+  return images * columns * div_up(height, p.band);
+}
+
+void run(Product product, const Problem& problem, int64_t begin, int64_t end) {
+  active().load()->run(product, problem, begin, end);
+}
+
+void* scratch(size_t bytes) {
+  static thread_local Scratch own;
+  if (own.size < bytes) {
+    std::free(own.data);
+    own.size = 0;
+    const size_t rounded = (bytes + 4095) / 4096 * 4096;
+    own.data = std::aligned_alloc(4096, rounded);
+    if (!own.data) throw std::bad_alloc();
+    own.size = rounded;
+  }
+  return own.data;
+}
+
+}  // namespace svconv::cpu

@@ -1,0 +1,70 @@
+// One work item: a strip of columns in a band of rows of one image, group and sub-image.
+#pragma once
+
+#include "kernels.h"
+#include "pack.h"
+
+#include <algorithm>
+
+namespace {
+
+using svconv::cpu::Problem;
+using svconv::cpu::View;
+
+// A dilated product is dilation^2 undilated ones on interleaved sub-images, so kernels never see a dilation: an
+// item's rows and columns are those of its sub-image.
+struct Item {
+  int64_t n, group, row_phase, column_phase;
+  int64_t height, width;     // of the sub-image
+  int64_t row, rows;         // first row, number of rows
+  int64_t column, columns;   // first column, number of columns
+};
+
+SVCONV_INLINE int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// False if the item is empty: sub-images differ in size by one row or column.
+inline bool item_at(const Problem& p, int64_t index, Item& item) {
+  const int64_t row_phases = std::min(p.dilation, p.height), column_phases = std::min(p.dilation, p.width);
+  const auto take = [&index](int64_t size) {
+    const int64_t digit = index % size;
+    index /= size;
+    return digit;
+  };
+  item.column = take(div_up(div_up(p.width, column_phases), p.strip)) * p.strip;
+  item.row = take(div_up(div_up(p.height, row_phases), p.band)) * p.band;
+  item.column_phase = take(column_phases);
+  item.row_phase = take(row_phases);
+  item.group = take(p.groups);
+  item.n = index;
+  item.height = div_up(p.height - item.row_phase, p.dilation);
+  item.width = div_up(p.width - item.column_phase, p.dilation);
+  item.rows = std::min(p.band, item.height - item.row);
+  item.columns = std::min(p.strip, item.width - item.column);
+  return item.rows > 0 && item.columns > 0;
+}
+
+// A plane of a tensor as the item's sub-image sees it: element (c, row, column).
+template <class T>
+struct Plane {
+  T* base;
+  int64_t c, h, w;
+  SVCONV_INLINE T* at(int64_t channel, int64_t row, int64_t column) const {
+    return base + channel * c + row * h + column * w;
+  }
+};
+
+template <class T>
+Plane<T> plane(const View& v, const Problem& p, const Item& item, int64_t first_channel) {
+  T* base = static_cast<T*>(v.data) + item.n * v.n + first_channel * v.c + item.row_phase * v.h +
+            item.column_phase * v.w;
+  return {base, v.c, v.h * p.dilation, v.w * p.dilation};
+}
+
+template <class A>
+Plane<A> lse_plane(const Problem& p, const Item& item) {
+  A* base = static_cast<A*>(p.lse) + (item.n * p.groups + item.group) * p.height * p.width +
+            item.row_phase * p.width + item.column_phase;
+  return {base, 0, p.width * p.dilation, p.dilation};
+}
+
+}  // namespace

@@ -1,0 +1,91 @@
+// From logits to the weights of one row of pixels: [K * K taps, pitch pixels], pitch a multiple of the vector.
+#pragma once
+
+#include "item.h"
+
+#include <limits>
+
+namespace {
+
+// -inf in every tap whose input position lies outside the frame.
+template <class A>
+void exclude_outside(A* taps, int64_t pitch, const Item& item, int64_t row, int64_t K) {
+  const A excluded = -std::numeric_limits<A>::infinity();
+  const int64_t r = K / 2;
+  for (int64_t t = 0; t < K; ++t) {
+    const int64_t y = row - (t - r);
+    for (int64_t s = 0; s < K; ++s) {
+      A* tap = taps + (t * K + s) * pitch;
+      const Span inside = clip(item.column - (s - r), item.columns, item.width);
+      const bool row_inside = y >= 0 && y < item.height;
+      fill(tap, row_inside ? inside.first : item.columns, excluded);
+      if (row_inside) fill(tap + inside.last, item.columns - inside.last, excluded);
+    }
+  }
+}
+
+// Logits of `row`, as the softmax sees them.
+template <class T, class A = Accumulate<T>>
+void read_logits(A* taps, int64_t pitch, const Problem& p, const Item& item, Plane<T> logits, int64_t row) {
+  const int64_t area = p.kernel * p.kernel;
+  pack(taps, pitch, static_cast<const T*>(logits.at(0, row, item.column)), logits.w, logits.c,
+       Span{0, item.columns, pitch}, Span{0, area, area}, A(0));
+  if (p.normalize && p.renormalize) exclude_outside(taps, pitch, item, row, p.kernel);
+}
+
+// Softmax over the taps, in place; lse receives log-sum-exp, one per pixel.
+template <class A>
+void softmax(A* taps, int64_t pitch, int64_t area, A* lse) {
+  constexpr int L = kLanes<A>;
+  for (int64_t l = 0; l < pitch; l += L) {
+    A* column = taps + l;
+    Vec<A> top = vload(column);
+    for (int64_t k = 1; k < area; ++k) top = vmax(vload(column + k * pitch), top);
+    Vec<A> sum = {};
+    for (int64_t k = 0; k < area; ++k) {
+      const Vec<A> e = vexp(vload(column + k * pitch) - top);
+      vstore(column + k * pitch, e);
+      sum += e;
+    }
+    const Vec<A> scale = A(1) / sum;
+    for (int64_t k = 0; k < area; ++k) vstore(column + k * pitch, vload(column + k * pitch) * scale);
+    for (int i = 0; i < L; ++i) lse[l + i] = top[i] + std::log(sum[i]);
+  }
+}
+
+// Weights from logits and a saved log-sum-exp, in place.
+template <class A>
+void exponentiate(A* taps, const A* lse, int64_t count) {
+  for (int64_t l = 0; l < count; l += kLanes<A>) vstore(taps + l, vexp(vload(taps + l) - vload(lse + l)));
+}
+
+// The weights that reach pixels of `row` in grad_input, tap order reversed so that the forward tile serves:
+//   taps[K * K - 1 - k, x] = w[k = (u, v), row + u, x + v], 0 where that pixel lies outside the frame.
+// Each weight of the image is computed once over all rows.
+template <class T, class A = Accumulate<T>>
+void gather_weights(A* taps, int64_t pitch, const Problem& p, const Item& item, Plane<T> logits, Plane<A> lse,
+                    A* lse_row, int64_t row) {
+  const int64_t K = p.kernel, r = K / 2;
+  const A missing = p.normalize ? -std::numeric_limits<A>::infinity() : A(0);
+  for (int64_t t = 0; t < K; ++t) {
+    const int64_t y = row + t - r;
+    A* reversed = taps + (K - 1 - t) * K * pitch;
+    if (y < 0 || y >= item.height) {
+      fill(reversed, K * pitch, A(0));
+      continue;
+    }
+    // Columns from item.column - r on: tap s reads at offset s.
+    if (p.normalize)
+      pack(lse_row, 0, static_cast<const A*>(lse.at(0, y, item.column - r)), lse.w, 0,
+           clip(item.column - r, pitch + K - 1, item.width), Span{0, 1, 1}, A(0));
+    for (int64_t s = 0; s < K; ++s) {
+      A* tap = reversed + (K - 1 - s) * pitch;
+      const int64_t column = item.column + s - r;
+      pack(tap, pitch, static_cast<const T*>(logits.at(t * K + s, y, column)), logits.w, 0,
+           clip(column, pitch, item.width), Span{0, 1, 1}, missing);
+      if (p.normalize) exponentiate(tap, lse_row + s, pitch);
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,48 @@
+"""Builds the libraries of `svconv` with CMake; everything else is in pyproject.toml."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def torch_include() -> Path:
+    spec = importlib.util.find_spec("torch")
+    if spec is None:
+        raise SystemExit("setup.py: torch is not installed; install torch>=2.10, then build with --no-build-isolation")
+    return Path(spec.submodule_search_locations[0]) / "include"
+
+
+class CMakeBuild(build_ext):
+    """Builds and installs all libraries into the package; the Extension below only marks the wheel as binary."""
+
+    def build_extension(self, extension: Extension) -> None:
+        targets = [Path(self.get_ext_fullpath(extension.name)).resolve().parent]
+        if self.editable_mode:
+            # setuptools copies only the extension itself back to the sources.
+            targets.append(ROOT / "svconv")
+        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        settings = {
+            "SVCONV_VERSION": self.distribution.get_version(),
+            "SVCONV_TORCH_INCLUDE": torch_include(),
+            "SVCONV_CUDA": os.environ.get("SVCONV_CUDA", "AUTO"),
+            "Python_EXECUTABLE": sys.executable,
+            "pybind11_DIR": pybind11.get_cmake_dir(),
+        }
+        if "SVCONV_CUDA_ARCHS" in os.environ:
+            settings["SVCONV_CUDA_ARCHS"] = os.environ["SVCONV_CUDA_ARCHS"]
+        definitions = [f"-D{name}={value}" for name, value in settings.items()]
+        subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], check=True)
+        subprocess.run(["cmake", "--build", build], check=True)
+        for target in targets:
+            subprocess.run(["cmake", "--install", build, "--prefix", target, "--strip"], check=True)
+
+
+setup(ext_modules=[Extension("svconv._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -1,0 +1,46 @@
+"""The definition of spatially variant convolution in plain PyTorch, by unfolding.
+
+For reading and for tests: it builds the K*K-fold unfolded input that the kernels avoid. Differentiable by autograd, any
+floating type, any device.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def svconv2d(
+    input: Tensor,
+    logits: Tensor,
+    *,
+    kernel_size: int = 9,
+    dilation: int = 1,
+    groups: int = 1,
+    normalize: bool = True,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Same contract as `svconv.svconv2d`, without its checks.
+
+        out[n,c,i,j] = sum over u,v in [-r,r] of  w[n,g(c),(u,v),i,j] * input[n,c,i-d*u,j-d*v]
+
+    (Eq. 1 of the paper, r = kernel_size // 2, d = dilation; taps row-major over (u, v)).
+    """
+    n, c, h, w = input.shape
+    taps = kernel_size * kernel_size
+    weights = logits.reshape(n, groups, taps, h, w)
+    if normalize:
+        if padding_mode == "renormalize":
+            inside = _unfold(input.new_ones(1, 1, h, w), kernel_size, dilation) > 0
+            weights = weights.masked_fill(~inside, -torch.inf)
+        weights = weights.softmax(dim=2)
+    patches = _unfold(input, kernel_size, dilation).reshape(n, groups, c // groups, taps, h, w)
+    return torch.einsum("ngcthw,ngthw->ngchw", patches, weights).reshape(n, c, h, w)
+
+
+def _unfold(input: Tensor, kernel_size: int, dilation: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, K*K, H, W): at tap (u, v) the value at (i - d*u, j - d*v), zero outside the frame."""
+    n, c, h, w = input.shape
+    padding = dilation * (kernel_size // 2)
+    patches = F.unfold(input, kernel_size, dilation=dilation, padding=padding)
+    # unfold reads at (i + d*u, j + d*v): a convolution takes the taps in reverse.
+    return patches.reshape(n, c, kernel_size * kernel_size, h, w).flip(2)
