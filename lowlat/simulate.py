@@ -9,7 +9,16 @@ from statistics import fmean
 
 from lowlat.runtime import Engine, FrameResult, VirtualClock
 from lowlat.runtime.simulated import Costs, SimulatedStages, SimulatedWorker, SyntheticSignal
-from lowlat.schedule import DEFAULT_AGE_BOUND, POLICY_NAMES, Adaptive, Every, PerFrame, Policy, Schedule, Threshold
+from lowlat.schedule import (
+    DEFAULT_AGE_BOUND,
+    POLICY_NAMES,
+    Adaptive,
+    Every,
+    PerFrame,
+    Policy,
+    Schedule,
+    Threshold,
+)
 
 DEFAULT_INTERVAL = 5
 _LEVEL = 0.1
@@ -17,10 +26,10 @@ _LEVEL = 0.1
 
 @dataclass(frozen=True)
 class SimulationReport:
-    """Figures of a simulated run. All but `startup_ms` are of the steady state: the frames after the first one.
+    """Figures of a simulated run. All but `startup_ms` are of the steady state, after the first frame.
 
-    Times in ms, ages and delays in frames. The source waits for the engine (closed loop): a frame becomes available
-    when all the work on the one before is done.
+    Times in ms, ages and delays in frames. The source waits for the engine (closed loop): a frame becomes
+    available when all the work on the one before is done.
     """
 
     policy: str
@@ -28,15 +37,15 @@ class SimulationReport:
     decision: str
     frames: int
     average_ms: float
-    """Mean latency of a frame, from available to labels. Where nothing is left for after the labels this is the
-    paper's average runtime, wall time over frames; where something is, `period_ms` is."""
+    """Mean latency of a frame, from available to labels. Where nothing is left for after the labels this is
+    the paper's average runtime, wall time over frames; where something is, `period_ms` is."""
     max_ms: float
     """Maximum latency of a frame."""
     startup_ms: float
     """Latency of the first frame, a full pass."""
     period_ms: float
-    """Wall time over frames: the latency and, with a deferred decision, the decision. S_h in the background is no part
-    of it."""
+    """Wall time over frames: the latency and, with a deferred decision, the decision. S_h in the background
+    is no part of it."""
     work_average_ms: float
     """Work over frames, S_h in the background included: what one saturated device would need."""
     key_frames: int
@@ -47,7 +56,7 @@ class SimulationReport:
     landings: int
     """S_h passes whose features came into use."""
     landing_delay_frames: float | None
-    """Mean of the frames from a background launch to the first frame that uses its features; None if none landed."""
+    """Mean of the frames from a background launch to the first frame that uses its features, or None."""
     landing_delay_max_frames: int | None
     coalesced: int
     """Key frame decisions that met a busy S_h."""
@@ -78,8 +87,8 @@ def simulate(
     seed: int | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
 ) -> SimulationReport:
-    """Runs a schedule over `frames` frames after start-up, on virtual time. With the default costs, the paper's
-    Table 3, it gives the runtimes of Table 1:
+    """Runs a schedule over `frames` frames after start-up, on virtual time. With the default costs, the
+    paper's Table 3, it gives the runtimes of Table 1:
 
     | schedule | average_ms | max_ms |
     |---|---|---|
@@ -89,27 +98,31 @@ def simulate(
     | adaptive, low-latency | 119 | 119 |
     | adaptive, low-latency, deferred | 99 | 99 |
 
-    The first frame is start-up and comes on top of `frames`, so any multiple of the interval is a whole number of key
-    frame cycles and the averages are exact; a remainder of r frames shifts them by less than r / frames of a cycle.
+    The first frame is start-up and comes on top of `frames`, so any multiple of the interval is a whole
+    number of key frame cycles and the averages are exact; a remainder of r frames shifts them by less than r
+    / frames of a cycle.
 
     Args:
         lower, higher, select, propagate: cost of S_l, S_h, the key frame decision and propagation, in ms.
-        policy: "per-frame", "every", "threshold" or "adaptive". The latter two see a synthetic signal that makes a key
-            frame every `interval` frames in the mean.
+        policy: "per-frame", "every", "threshold" or "adaptive". The latter two see a synthetic signal that
+            makes a key frame every `interval` frames in the mean.
         interval: frames; 5 by default. "every" takes whole numbers; without meaning for "per-frame".
-        threshold: of the policies that have one. The synthetic signal scales with it, so it changes no figure.
+        threshold: of the policies that have one. The synthetic signal scales with it: no figure changes.
         mode: "blocking" or "low-latency"; by default blocking, unless the decision is deferred.
         decision: "critical" or "deferred".
         frames: frames after the first one.
-        age_bound: frames; by default the schedule's own, or the longest interval the signal makes if that is longer.
-        seed: makes the intervals of the synthetic signal vary at random around their mean; None for regular ones.
+        age_bound: frames; by default the schedule's own, or the longest interval the signal makes if that is
+            longer.
+        seed: makes the synthetic intervals vary at random around their mean; by default regular.
         on_result: called with every frame's result, start-up included.
 
     Raises:
         ValueError: an option out of range, or options that contradict each other.
     """
     if not (frames >= 1 and frames == int(frames)):
-        raise ValueError(f"simulate: expected a whole number of frames of at least 1, got {frames!r}; raise --frames")
+        raise ValueError(
+            f"simulate: expected a whole number of frames of at least 1, got {frames!r}; raise --frames"
+        )
     frames = int(frames)
     costs = Costs(lower, higher, select, propagate)
     rule, signal = _rule(policy, DEFAULT_INTERVAL if interval is None else interval, threshold, seed)
@@ -121,7 +134,9 @@ def simulate(
     schedule = Schedule(rule, mode=mode, decision=decision, age_bound=age_bound)
 
     clock = VirtualClock()
-    engine = Engine(schedule, SimulatedStages(clock, costs, signal), SimulatedWorker(clock, costs.higher), clock)
+    engine = Engine(
+        schedule, SimulatedStages(clock, costs, signal), SimulatedWorker(clock, costs.higher), clock
+    )
     results = []
     for index in range(frames + 1):
         result = engine.step(index)

@@ -10,6 +10,19 @@ from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Stages, Work
 from lowlat.runtime.result import TRACKS, FrameResult, Span
 
 __all__ = [
-    "Captured", "Clock", "Engine", "FrameBuffer", "FrameResult", "Job", "KeyFrame", "Outcome", "Overload", "Span",
-    "Stages", "TRACKS", "VirtualClock", "WallClock", "Worker",
+    "Captured",
+    "Clock",
+    "Engine",
+    "FrameBuffer",
+    "FrameResult",
+    "Job",
+    "KeyFrame",
+    "Outcome",
+    "Overload",
+    "Span",
+    "Stages",
+    "TRACKS",
+    "VirtualClock",
+    "WallClock",
+    "Worker",
 ]

@@ -35,8 +35,7 @@ class FrameBuffer:
     """Holds at most `capacity` frames between a capture thread and the engine; iterate over it to take them.
 
         with FrameBuffer("drop-oldest", clock=clock) as buffer:
-            buffer.capture(camera)
-            for result in engine.run(buffer):
+            buffer.capture(camera) for result in engine.run(buffer):
                 ...
 
     Every captured frame is delivered or counted as dropped: captured == delivered + dropped + waiting.
@@ -61,9 +60,13 @@ class FrameBuffer:
     ) -> None:
         words = [policy.value for policy in Overload]
         if overload not in words:
-            raise ValueError(f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}")
+            raise ValueError(
+                f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}"
+            )
         if capacity < 1:
-            raise ValueError(f"FrameBuffer: expected a capacity of at least 1 frame, got {capacity!r}; use 1 or more")
+            raise ValueError(
+                f"FrameBuffer: expected a capacity of at least 1 frame, got {capacity!r}; use 1 or more"
+            )
         self.overload = Overload(overload)
         self.capacity = capacity
         self._clock = clock if clock is not None else WallClock()
@@ -109,7 +112,9 @@ class FrameBuffer:
             RuntimeError: the buffer has a source already.
         """
         if self._thread is not None:
-            raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
+            raise RuntimeError(
+                "FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source"
+            )
         self._thread = threading.Thread(target=self._read, args=(source,), name="capture", daemon=True)
         self._thread.start()
 
@@ -157,8 +162,8 @@ class FrameBuffer:
                 return self._frames.popleft()
             if not ready:
                 raise TimeoutError(
-                    f"FrameBuffer.get: expected a frame within {self._stall_s} s, got none; the source has stalled: "
-                    "check it, or raise stall_s"
+                    f"FrameBuffer.get: expected a frame within {self._stall_s} s, got none; "
+                    "the source has stalled: check it, or raise stall_s"
                 )
             error, self._error = self._error, None
         if error is not None:
@@ -170,11 +175,12 @@ class FrameBuffer:
             yield captured
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called again.
+        """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called
+        again.
 
         Returns:
-            Whether the capture thread ended within `timeout_s` seconds; a source that hangs in a read keeps it (it is
-            a daemon thread) until the read returns.
+            Whether the capture thread ended within `timeout_s` seconds; a source that hangs in a read keeps
+            it (it is a daemon thread) until the read returns.
         """
         with self._changed:
             self._closed = True

@@ -31,5 +31,7 @@ class VirtualClock:
             ValueError: `ms` is negative or not finite.
         """
         if not 0 <= ms < float("inf"):
-            raise ValueError(f"VirtualClock.advance: expected finite milliseconds of at least 0, got {ms!r}; time runs on")
+            raise ValueError(
+                f"VirtualClock.advance: expected finite milliseconds of at least 0, got {ms!r}; time runs on"
+            )
         self._now += ms

@@ -36,7 +36,13 @@ from lowlat.schedule import (
     StreamState,
 )
 
-_TRACKS = {"lower": "S_l", "select": "propagation", "propagate": "propagation", "higher": "S_h", "classify": "S_h"}
+_TRACKS = {
+    "lower": "S_l",
+    "select": "propagation",
+    "propagate": "propagation",
+    "higher": "S_h",
+    "classify": "S_h",
+}
 
 
 class Engine:
@@ -45,8 +51,8 @@ class Engine:
     Three ways to drive it, from plain to live:
 
     - `step(frame)`: labels and all that follows them; the latency in the result ends at the labels.
-    - `run(frames)`: an iterator; each result is yielded as soon as its labels are out, and what was deferred (decision,
-      promotion, launch) happens when the next one is asked for.
+    - `run(frames)`: an iterator; each result is yielded as soon as its labels are out, and what was deferred
+      (decision, promotion, launch) happens when the next one is asked for.
     - `answer(frame)` and `settle()`: the two halves of a step.
 
     Args:
@@ -102,8 +108,11 @@ class Engine:
         self.settle()
         return result
 
-    def run(self, frames: Iterable[Any], on_result: Callable[[FrameResult], None] | None = None) -> Iterator[FrameResult]:
-        """Labels frames as they come, each result yielded (and given to `on_result`) before its deferred work.
+    def run(
+        self, frames: Iterable[Any], on_result: Callable[[FrameResult], None] | None = None
+    ) -> Iterator[FrameResult]:
+        """Labels frames as they come, each result yielded (and given to `on_result`) before its deferred
+        work.
 
         Args:
             frames: frames, or `Captured` frames, which carry their own index and time.
@@ -118,22 +127,29 @@ class Engine:
             yield result
             self.settle()
 
-    def answer(self, frame: Any, *, index: int | None = None, available_ms: float | None = None) -> FrameResult:
-        """Labels one frame; leaves what may come after the labels to `settle` (called first if it is still due).
+    def answer(
+        self, frame: Any, *, index: int | None = None, available_ms: float | None = None
+    ) -> FrameResult:
+        """Labels one frame; leaves what may come after the labels to `settle` (called first if it is still
+        due).
 
         Args:
             frame: whatever `Stages.lower` takes.
-            index: the frame's index, rising; by default one more than the last. Skipped indices count as frames in
-                ages and intervals.
-            available_ms: when the frame was available on the host, on the engine's clock; by default the present.
+            index: the frame's index, rising; by default one more than the last. Skipped indices count as
+                frames in ages and intervals.
+            available_ms: when the frame was available on the host, on the engine's clock; by default the
+                present.
 
         Raises:
-            RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again), or the
+            RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again),
+            or the
                 engine is closed.
             Exception: whatever a fast-track stage raised; the frame counts as never begun.
         """
         if self._closed:
-            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this stream")
+            raise RuntimeError(
+                "Engine.answer: expected an open engine, got a closed one; make another for this stream"
+            )
         self.settle()
         started = self._clock.now()
         if index is None:
@@ -152,7 +168,7 @@ class Engine:
         if self._state.phase is Phase.BETWEEN:
             self._drop_frame()
             raise RuntimeError(
-                f"Engine.answer: S_h failed on frame {index}, before there was a key frame to propagate from: "
+                f"Engine.answer: S_h failed on frame {index}, with no key frame yet to propagate from: "
                 f"{result.error!r}; the next frame starts up again"
             ) from result.error
         return result
@@ -178,7 +194,8 @@ class Engine:
             self._worker.close()
 
     def _collect(self, index: int) -> None:
-        """Takes in a finished background pass. Only here: what lands is used by frames that start after it."""
+        """Takes in a finished background pass. Only here: what lands is used by frames that start after
+        it."""
         outcome = self._worker.poll(index) if self._worker is not None else None
         if outcome is None:
             return
@@ -214,7 +231,9 @@ class Engine:
                 result.value = float(value)
                 return Measured(index, result.value)
             case Propagate():
-                result.labels, self._high = self._timed("propagate", self._stages.propagate, self._key, self._low)
+                result.labels, self._high = self._timed(
+                    "propagate", self._stages.propagate, self._key, self._low
+                )
             case RunHigher(_, launch):
                 try:
                     self._high = self._timed("higher", self._stages.higher, self._low)

@@ -1,7 +1,7 @@
 """The engine's three parts: stages, worker, clock. For whoever writes a runtime.
 
-What passes between them (frames, F_l, F_h, labels) is opaque to the engine: arrays, tensors, or, under the simulated
-clock, nothing at all.
+What passes between them (frames, F_l, F_h, labels) is opaque to the engine: arrays, tensors, or, under the
+simulated clock, nothing at all.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lowlat.schedule import Signal
 class KeyFrame:
     """The cached key frame: the pair (F_l^k, pre-fusion F_h^k).
 
-    `index` is the frame of F_l^k; `source` the frame whose true S_h features F_h^k comes from. They differ while the
-    key frame is temporary, with a propagated F_h.
+    `index` is the frame of F_l^k; `source` the frame whose true S_h features F_h^k comes from. They differ
+    while the key frame is temporary, with a propagated F_h.
     """
 
     index: int
@@ -37,7 +37,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's clock."""
+    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's
+    clock."""
 
     job: Job
     high: Any
@@ -49,8 +50,8 @@ class Outcome:
 class Stages(Protocol):
     """The network's stages on one device. They hold no state of a stream.
 
-    `lower` may return whatever `propagate` and `measure` need of a frame (F_l together with its reductions, say);
-    `higher` is given the same object, from another thread if the worker has one.
+    `lower` may return whatever `propagate` and `measure` need of a frame (F_l together with its reductions,
+    say); `higher` is given the same object, from another thread if the worker has one.
     """
 
     def lower(self, frame: Any) -> Any:

@@ -1,4 +1,5 @@
-"""The replay runtime: S_h lands an exact number of frames later. For accuracy that doesn't depend on the machine."""
+"""The replay runtime: S_h lands an exact number of frames later. For accuracy that doesn't depend on the
+machine."""
 
 from __future__ import annotations
 
@@ -15,17 +16,20 @@ PAPER_DELAY = 3
 class ReplayWorker:
     """Runs a job when it is submitted and keeps its outcome back for `delay` frames.
 
-    What was launched on frame t is used from frame t + delay on: frames t + 1 to t + delay - 1 still see the temporary
-    key frame's propagated features.
+    What was launched on frame t is used from frame t + delay on: frames t + 1 to t + delay - 1 still see the
+    temporary key frame's propagated features.
 
     Raises:
         ValueError: `delay` is below 1 frame.
     """
 
-    def __init__(self, higher: Callable[[Any], Any], delay: int = PAPER_DELAY, clock: Clock | None = None) -> None:
+    def __init__(
+        self, higher: Callable[[Any], Any], delay: int = PAPER_DELAY, clock: Clock | None = None
+    ) -> None:
         if not delay >= 1:
             raise ValueError(
-                f"ReplayWorker: expected a delay of at least 1 frame, got {delay!r}; for none use mode='blocking'"
+                f"ReplayWorker: expected a delay of at least 1 frame, got {delay!r}; "
+                "for none use mode='blocking'"
             )
         self._higher = higher
         self._delay = delay
@@ -34,7 +38,9 @@ class ReplayWorker:
 
     def submit(self, job: Job) -> None:
         if self._outcome is not None:
-            raise RuntimeError("ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands")
+            raise RuntimeError(
+                "ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands"
+            )
         self._outcome = run_job(self._higher, job, self._clock)
 
     def poll(self, index: int) -> Outcome | None:

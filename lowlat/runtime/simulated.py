@@ -29,15 +29,18 @@ class Costs:
         for cost in fields(self):
             ms = getattr(self, cost.name)
             if not 0 <= ms < math.inf:
-                raise ValueError(f"Costs: expected {cost.name} in finite milliseconds from 0 up, got {ms!r}; give its cost")
+                raise ValueError(
+                    f"Costs: expected {cost.name} in finite milliseconds from 0 up, got {ms!r}; give its cost"
+                )
 
 
 class SyntheticSignal:
     """A deviation that exceeds `level` at a mean of `interval` frames after the key frame.
 
-    It rises with the distance to the key frame and crosses `level` after a gap of whole frames: without a seed the
-    gaps are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5); with one they are spread evenly
-    between 1 and about twice the interval, with the same mean. Calls must come from one stream, in order.
+    It rises with the distance to the key frame and crosses `level` after a gap of whole frames: without a
+    seed the gaps are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5); with one
+    they are spread evenly between 1 and about twice the interval, with the same mean. Calls must come from
+    one stream, in order.
 
     Raises:
         ValueError: `interval` is below 1, or `level` isn't above 0.
@@ -45,9 +48,13 @@ class SyntheticSignal:
 
     def __init__(self, interval: float, level: float, seed: int | None = None) -> None:
         if not 1 <= interval < math.inf:
-            raise ValueError(f"SyntheticSignal: expected an interval of at least 1 frame, got {interval!r}; use 1 or more")
+            raise ValueError(
+                f"SyntheticSignal: expected an interval of at least 1 frame, got {interval!r}; use 1 or more"
+            )
         if not 0 < level < math.inf:
-            raise ValueError(f"SyntheticSignal: expected a level above 0, got {level!r}; raise the policy's threshold")
+            raise ValueError(
+                f"SyntheticSignal: expected a level above 0, got {level!r}; raise the policy's threshold"
+            )
         self._interval = interval
         self._level = level
         self._spread = math.floor(interval) - 1
@@ -76,7 +83,9 @@ class SyntheticSignal:
 class SimulatedStages:
     """Stages that do nothing but charge their cost to the clock. A frame is its own index."""
 
-    def __init__(self, clock: VirtualClock, costs: Costs, signal: Callable[[int, int], float] | None = None) -> None:
+    def __init__(
+        self, clock: VirtualClock, costs: Costs, signal: Callable[[int, int], float] | None = None
+    ) -> None:
         self._clock = clock
         self._costs = costs
         self._signal = signal
@@ -102,7 +111,8 @@ class SimulatedStages:
 
 
 class SimulatedWorker:
-    """S_h beside the fast track in virtual time: a job lands `higher_ms` after it was submitted and slows nothing."""
+    """S_h beside the fast track in virtual time: a job lands `higher_ms` after it was submitted and slows
+    nothing."""
 
     def __init__(self, clock: VirtualClock, higher_ms: float) -> None:
         self._clock = clock
@@ -112,7 +122,9 @@ class SimulatedWorker:
 
     def submit(self, job: Job) -> None:
         if self._job is not None:
-            raise RuntimeError("SimulatedWorker.submit: expected no job in flight, got a second one; poll until it lands")
+            raise RuntimeError(
+                "SimulatedWorker.submit: expected no job in flight, got a second one; poll until it lands"
+            )
         self._job, self._start_ms = job, self._clock.now()
 
     def poll(self, index: int) -> Outcome | None:

@@ -21,7 +21,7 @@ from lowlat.runtime.replay import run_job
 from lowlat.schedule import Mode, Schedule
 
 NICENESS = 5
-"""Added to the niceness of the S_h thread: whatever else wants a core takes it from S_h, not from the fast track."""
+"""Added to the niceness of the S_h thread: who wants a core takes it from S_h, not from the fast track."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CoreSplit:
 
 
 def cores_at_hand() -> int:
-    """Cores this process may use: its affinity mask, and a container's CPU quota (cgroup v2) where there is one."""
+    """Cores this process may use: its affinity mask, and its CPU quota (cgroup v2) if there is one."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -45,7 +45,7 @@ def cores_at_hand() -> int:
 
 
 def split_cores(cores: int | None = None) -> CoreSplit:
-    """Half the cores each, the odd one to the fast track, whose time is the latency; at least one thread each.
+    """Half the cores each, the odd one to the fast track, whose time is the latency; never less than one.
 
     Args:
         cores: by default those at hand.
@@ -55,16 +55,18 @@ def split_cores(cores: int | None = None) -> CoreSplit:
     """
     cores = cores_at_hand() if cores is None else cores
     if cores < 1:
-        raise ValueError(f"split_cores: expected at least 1 core, got {cores!r}; leave it out to use those at hand")
+        raise ValueError(
+            f"split_cores: expected at least 1 core, got {cores!r}; leave it out to use those at hand"
+        )
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
 
 
 class ThreadWorker:
     """Runs S_h on one background thread; `submit` and `poll` never wait for it.
 
-    Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread count to
-    `cores.fast`, and closing it puts the old count back. With torch's OpenMP backend the count belongs to the calling
-    thread, so the background thread has its own, `cores.slow`.
+    Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread
+    count to `cores.fast`, and closing it puts the old count back. With torch's OpenMP backend the count
+    belongs to the calling thread, so the background thread has its own, `cores.slow`.
 
     Args:
         higher: S_h, called on the background thread. Gradient modes are per thread: it has to set its own.
@@ -85,14 +87,15 @@ class ThreadWorker:
         started = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(started,), name="S_h", daemon=True)
         self._thread.start()
-        # A thread's first count is the last one set anywhere, so the background sets its own before this thread does.
         started.wait()
         torch.set_num_threads(self.cores.fast)
 
     def submit(self, job: Job) -> None:
         if self._in_flight or self._closed:
             state = "a closed one" if self._closed else "one with a job in flight"
-            raise RuntimeError(f"ThreadWorker.submit: expected an idle worker, got {state}; poll until the job lands")
+            raise RuntimeError(
+                f"ThreadWorker.submit: expected an idle worker, got {state}; poll until the job lands"
+            )
         self._in_flight = True
         self._jobs.put(job)
 
@@ -105,7 +108,7 @@ class ThreadWorker:
         return outcome
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread, after the job in flight, and restores the thread count; waits at most `timeout_s` seconds.
+        """Ends the thread, after the job in flight, within `timeout_s` seconds; restores the thread count.
 
         A job that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
         """
@@ -117,13 +120,16 @@ class ThreadWorker:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             warnings.warn(
-                f"ThreadWorker.close: S_h is still running after {timeout_s} s; its thread ends with it or the process",
+                f"ThreadWorker.close: S_h is still running after {timeout_s} s; "
+                "its thread ends with it or the process",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
     def _work(self, started: threading.Event) -> None:
         _be_nice()
+        # The first question sets the thread up with the process's count: asked later it would undo ours.
+        torch.get_num_threads()
         torch.set_num_threads(self.cores.slow)
         started.set()
         while (job := self._jobs.get()) is not None:

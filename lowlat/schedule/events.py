@@ -1,9 +1,8 @@
-"""The schedule's vocabulary: events that go in, actions that come out. Plain values, free of tensors and clocks."""
+"""The schedule's vocabulary: events in, actions out. Plain values, free of tensors and clocks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from lowlat.schedule.policies import Signal
 
@@ -92,8 +91,8 @@ class Classify:
 class Emit:
     """Hand out the labels of frame `index`; answer with `Emitted`.
 
-    `age` is in frames, from the frame whose true S_h features are the source of what is shown. With a deferred
-    decision `key` is False here: a promotion follows after the labels.
+    `age` is in frames, from the frame whose true S_h features are the source of what is shown. With a
+    deferred decision `key` is False here: a promotion follows after the labels.
     """
 
     index: int
@@ -120,7 +119,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class ReplaceHigh:
-    """Put the F_h of pass `launch` in place of the propagated one of key frame `index`. Nothing else changes."""
+    """Put the F_h of pass `launch` in place of the propagated one of key frame `index`, nothing else."""
 
     index: int
     launch: int
@@ -142,12 +141,24 @@ class Degrade:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """S_h failed on the first frame: there is nothing to show for frame `index`. The next frame starts up again."""
+    """S_h failed on the first frame: nothing to show for frame `index`. The next one starts up again."""
 
     index: int
 
 
-Event = Union[FrameBegun, Measured, Emitted, Landed, Failed]
-Action = Union[
-    RunLower, Decide, RunHigher, Propagate, StoreKey, Classify, Emit, Promote, Launch, ReplaceHigh, Discard, Degrade, GiveUp
-]
+Event = FrameBegun | Measured | Emitted | Landed | Failed
+Action = (
+    RunLower
+    | Decide
+    | RunHigher
+    | Propagate
+    | StoreKey
+    | Classify
+    | Emit
+    | Promote
+    | Launch
+    | ReplaceHigh
+    | Discard
+    | Degrade
+    | GiveUp
+)

@@ -28,7 +28,7 @@ from lowlat.schedule.events import (
     StoreKey,
 )
 from lowlat.schedule.policies import Policy
-from lowlat.schedule.state import Counts, Flight, Phase, Plan, StreamState
+from lowlat.schedule.state import Flight, Phase, Plan, StreamState
 
 DEFAULT_AGE_BOUND = 10
 """Frames: propagation is trained on distances of 2 to 10."""
@@ -53,7 +53,7 @@ class Decision(str, Enum):
     CRITICAL = "critical"
     """Before the labels."""
     DEFERRED = "deferred"
-    """After them: the fast track of a key frame and of any other frame is the same, so the labels needn't wait."""
+    """After them: the fast track is the same for key frames and others, so the labels needn't wait."""
 
 
 class OnCut(str, Enum):
@@ -62,8 +62,8 @@ class OnCut(str, Enum):
     DEGRADE = "degrade"
     """On time, marked degraded, S_h launched at once."""
     BLOCK = "block"
-    """Late and right: S_h on the critical path. While S_h is busy frames stay on time and degraded, since two passes
-    never run at once; the first frame after the landing is the one that blocks."""
+    """Late and right: S_h on the critical path. While S_h is busy frames stay on time and degraded, since two
+    passes never run at once; the first frame after the landing is the one that blocks."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,25 @@ class Schedule:
 
         state, actions = schedule.advance(state, event)
 
-    Events of one frame: `FrameBegun`; `Measured` in answer to `Decide`; `Landed` or `Failed` in answer to `RunHigher`;
-    `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames, so what it brings is
-    used from the first frame that starts after its completion.
+    Events of one frame: `FrameBegun`; `Measured` in answer to `Decide`; `Landed` or `Failed` in answer to
+    `RunHigher`; `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames,
+    so what it brings is used from the first frame that starts after its completion.
 
-    Age bound. A frame whose features are `age_bound` frames old or older becomes a key frame whatever the policy says,
-    as soon as S_h is free. What this promises: a frame older than the bound is only ever shown while an S_h pass is in
-    flight (or, after failures, while the next try is being waited for), and in low-latency mode no frame is older than
-    max(age_bound, d) + d, where d is the delay in frames from a launch to its landing. In blocking mode every age
-    shown is below the bound. It can't promise more without waiting for S_h.
+    Age bound. A frame whose features are `age_bound` frames old or older becomes a key frame whatever the
+    policy says, as soon as S_h is free. What this promises: a frame older than the bound is only ever shown
+    while an S_h pass is in flight (or, after failures, while the next try is being waited for), and in
+    low-latency mode no frame is older than max(age_bound, d) + d, where d is the delay in frames from a
+    launch to its landing. In blocking mode every age shown is below the bound. It can't promise more without
+    waiting for S_h.
 
-    Degraded. Labels are marked so while the features come from before a scene cut; from a failure of S_h to its next
-    landing; and once their age exceeds twice the bound, that is when a pass has been out longer than the bound itself
-    (S_h hangs, or is far too slow). With a deferred decision a cut is known after the labels of its first frame.
+    Degraded. Labels are marked so while the features come from before a scene cut; from a failure of S_h to
+    its next landing; and once their age exceeds twice the bound, that is when a pass has been out longer than
+    the bound itself (S_h hangs, or is far too slow). With a deferred decision a cut is known after the labels
+    of its first frame.
 
-    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The old cache
-    stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame starts up again.
+    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The
+    old cache stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame
+    starts up again.
 
     Args:
         policy: when a frame is a key frame.
@@ -111,23 +114,24 @@ class Schedule:
             object.__setattr__(self, name, _word(name, kind, getattr(self, name)))
         if self.decision is Decision.DEFERRED and self.mode is Mode.BLOCKING:
             raise ValueError(
-                "Schedule: expected decision='critical' in blocking mode, where the labels wait for the decision, "
+                "Schedule: expected decision='critical' in blocking mode, where labels wait for it, "
                 "got decision='deferred'; use mode='low-latency' or decision='critical'"
             )
         if self.decision is Decision.DEFERRED and self.on_cut is OnCut.BLOCK:
             raise ValueError(
-                "Schedule: expected decision='critical' with on_cut='block', got decision='deferred', which finds a "
-                "cut after its labels are out; use decision='critical' or on_cut='degrade'"
+                "Schedule: expected decision='critical' with on_cut='block', got decision='deferred', which "
+                "finds a cut after its labels are out; use decision='critical' or on_cut='degrade'"
             )
         if self.age_bound is not None and not self.age_bound >= 1:
             raise ValueError(
-                f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; use None for no bound"
+                f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; "
+                "use None for no bound"
             )
         interval = getattr(self.policy, "interval", None)
         if interval is not None and self.age_bound is not None and interval > self.age_bound:
             raise ValueError(
-                f"Schedule: expected an interval of at most age_bound={self.age_bound} frames, got {interval}; "
-                f"lower the interval, or pass age_bound={interval} or None"
+                f"Schedule: expected an interval of at most age_bound={self.age_bound} frames, "
+                f"got {interval}; lower the interval, or pass age_bound={interval} or None"
             )
 
     def advance(self, state: StreamState, event: Event) -> Step:
@@ -137,9 +141,13 @@ class Schedule:
             ValueError: the event doesn't fit the state (a runtime's mistake).
         """
         match event:
-            case FrameBegun(index) if state.phase is Phase.BETWEEN and (state.index is None or index > state.index):
+            case FrameBegun(index) if state.phase is Phase.BETWEEN and (
+                state.index is None or index > state.index
+            ):
                 return self._begin(state, index)
-            case Measured(index, value) if state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index:
+            case Measured(index, value) if (
+                state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index
+            ):
                 return self._measured(state, value)
             case Emitted(index) if state.phase is Phase.EMITTING and index == state.index:
                 return self._emitted(state)
@@ -148,8 +156,8 @@ class Schedule:
             case Failed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
                 return self._failed(state, launch)
         raise ValueError(
-            f"Schedule.advance: expected an event that fits '{state.phase.value}' at frame {state.index}, got {event}; "
-            "answer each action before the next event, and begin frames in rising order"
+            f"Schedule.advance: expected an event that fits '{state.phase.value}' at frame {state.index}, "
+            f"got {event}; answer each action before the next event, and begin frames in rising order"
         )
 
     def _begin(self, state: StreamState, index: int) -> Step:
@@ -271,4 +279,6 @@ def _word(name: str, kind: type[Enum], value: str) -> Enum:
         return kind(value)
     except ValueError:
         words = " or ".join(repr(word.value) for word in kind)
-        raise ValueError(f"Schedule: expected {name} to be {words}, got {value!r}; choose one of them") from None
+        raise ValueError(
+            f"Schedule: expected {name} to be {words}, got {value!r}; choose one of them"
+        ) from None

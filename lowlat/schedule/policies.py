@@ -79,8 +79,8 @@ class Every:
 class Threshold:
     """A key frame where the difference of F_l to the key frame exceeds `threshold`.
 
-    `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts, since the
-    scale of the features is the network's own.
+    `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts,
+    since the scale of the features is the network's own.
 
     Raises:
         ValueError: `threshold` is negative or not finite, or `cut` is below it.
@@ -106,8 +106,8 @@ class Threshold:
 class Adaptive:
     """A key frame where the predicted deviation from the key frame exceeds `threshold` (paper, section 4.3).
 
-    `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks for
-    no cuts.
+    `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks
+    for no cuts.
 
     Raises:
         ValueError: `threshold` is outside [0, 1], or `cut` is below it.
@@ -146,14 +146,21 @@ def make_policy(
     if name not in POLICY_NAMES:
         raise ValueError(f"make_policy: expected one of {', '.join(POLICY_NAMES)}, got {name!r}")
     given = {"interval": interval, "threshold": threshold, "cut": cut}
-    needed = {"per-frame": (), "every": ("interval",), "threshold": ("threshold",), "adaptive": ("threshold",)}[name]
+    needed = {
+        "per-frame": (),
+        "every": ("interval",),
+        "threshold": ("threshold",),
+        "adaptive": ("threshold",),
+    }[name]
     allowed = (*needed, "cut") if "threshold" in needed else needed
     for option in needed:
         if given[option] is None:
             raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
     for option, value in given.items():
         if value is not None and option not in allowed:
-            raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
+            raise ValueError(
+                f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}"
+            )
     options = {option: given[option] for option in allowed if given[option] is not None}
     kinds = {"per-frame": PerFrame, "every": Every, "threshold": Threshold, "adaptive": Adaptive}
     return kinds[name](**options)
@@ -169,11 +176,14 @@ def _exceeds(value: float | None, threshold: float) -> bool:
 def _check_threshold(name: str, threshold: float, upper: float) -> None:
     if not (0 <= threshold <= upper and math.isfinite(threshold)):
         bounds = "[0, 1]" if upper == 1 else "the finite numbers from 0 up"
-        raise ValueError(f"{name}: expected a threshold in {bounds}, got {threshold!r}; choose one in that range")
+        raise ValueError(
+            f"{name}: expected a threshold in {bounds}, got {threshold!r}; choose one in that range"
+        )
 
 
 def _check_cut(name: str, threshold: float, cut: float | None) -> None:
     if cut is not None and not cut >= threshold:
         raise ValueError(
-            f"{name}: expected cut >= threshold ({threshold!r}), got cut={cut!r}; raise cut, or None for no cuts"
+            f"{name}: expected cut >= threshold ({threshold!r}), got cut={cut!r}; "
+            "raise cut, or None for no cuts"
         )

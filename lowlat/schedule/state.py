@@ -1,4 +1,4 @@
-"""The state of one stream's schedule: a value, replaced at every event. For the machine, reports and tests."""
+"""The state of one stream's schedule: a value, replaced at every event."""
 
 from __future__ import annotations
 

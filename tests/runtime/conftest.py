@@ -1,0 +1,84 @@
+"""Fakes for the engine's three parts, on frame numbers: what is computed says which frame it came from."""
+
+import pytest
+
+from lowlat.runtime import Engine, Outcome, VirtualClock
+
+
+class FakeStages:
+    """F_l is ("low", t), F_h ("high", t); labels tell how they came about. Costs pass on a virtual clock."""
+
+    def __init__(self, clock, values=None):
+        self.clock = clock
+        self.values = values or {}
+        self.broken = set()
+        self.calls = []
+
+    def _ran(self, stage, what, ms):
+        self.calls.append((stage, what))
+        self.clock.advance(ms)
+        if (stage, what) in self.broken or stage in self.broken:
+            raise ArithmeticError(f"{stage} broke")
+
+    def lower(self, frame):
+        self._ran("lower", frame, 10)
+        return ("low", frame)
+
+    def higher(self, low):
+        self._ran("higher", low[1], 100)
+        return ("high", low[1])
+
+    def classify(self, high):
+        self._ran("classify", high[1], 1)
+        return ("classified", high[1])
+
+    def propagate(self, key, low):
+        self._ran("propagate", low[1], 5)
+        assert key.low == ("low", key.index), "F_l of another frame than the key frame's"
+        assert key.high[-1] == key.source, "F_h from another source than the schedule says"
+        return ("propagated", low[1], key.index, key.source), ("propagated high", key.source)
+
+    def measure(self, key, low, signal):
+        self._ran("measure", low[1], 3)
+        return self.values.get(low[1], 0.0)
+
+
+class FakeWorker:
+    """S_h lands when the test says so: `delays` in frames by launch, `failing` launches by number."""
+
+    def __init__(self, clock, delays=(), failing=()):
+        self.clock = clock
+        self.delays = dict(enumerate(delays, start=1))
+        self.failing = set(failing)
+        self.job = None
+        self.closed = 0
+
+    def submit(self, job):
+        assert self.job is None, "two S_h in flight"
+        self.job, self.start_ms = job, self.clock.now()
+
+    def poll(self, index):
+        if self.job is None or index < self.job.index + self.delays.get(self.job.launch, 3):
+            return None
+        job, self.job = self.job, None
+        error = ArithmeticError("higher broke") if job.launch in self.failing else None
+        high = None if error else ("high", job.low[1])
+        return Outcome(job, high, error, self.start_ms, self.clock.now())
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def build():
+    """build(schedule, values, delays=..., failing=...) -> engine; its fakes are engine.stages, .worker and
+    .clock."""
+
+    def make(schedule, values=None, **worker):
+        clock = VirtualClock()
+        stages, fake = FakeStages(clock, values), FakeWorker(clock, **worker)
+        engine = Engine(schedule, stages, fake, clock)
+        engine.stages, engine.worker, engine.clock = stages, fake, clock
+        return engine
+
+    return make

@@ -1,0 +1,54 @@
+"""Replay: S_h lands an exact number of frames later."""
+
+import pytest
+
+from lowlat.runtime import Engine, Job
+from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
+from lowlat.schedule import Every, Schedule
+
+
+def replay(build, delay, failing=()):
+    """An engine with the fakes' stages and a replay worker."""
+    stages = build(Schedule(Every(5))).stages
+    stages.broken = {("higher", frame) for frame in failing}
+    worker = ReplayWorker(stages.higher, delay, stages.clock)
+    return Engine(Schedule(Every(5), age_bound=None), stages, worker, stages.clock)
+
+
+@pytest.mark.parametrize("delay", [1, 2, PAPER_DELAY, 4])
+def test_features_are_used_exactly_so_many_frames_after_their_launch(build, delay):
+    engine = replay(build, delay)
+    results = [engine.step(index) for index in range(30)]
+    assert [result.index for result in results if result.launched] == [5, 10, 15, 20, 25]
+    assert [(r.index - r.landed) for r in results if r.landed is not None] == [delay] * 5
+    assert [r.age for r in results[10:15]] == [5 + i if i < delay or i == 0 else i for i in range(5)]
+
+
+def test_the_paper_delay_is_that_of_its_table_3():
+    assert PAPER_DELAY == 3 == -(-299 // 119)
+
+
+def test_a_replay_repeats_itself(build):
+    runs = [
+        [engine.step(index).labels for index in range(40)] for engine in (replay(build, 3), replay(build, 3))
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_a_failure_lands_with_the_delay_too(build):
+    engine = replay(build, 3, failing=[5])
+    results = [engine.step(index) for index in range(12)]
+    assert [result.index for result in results if result.error] == [8]
+    assert [result.index for result in results if result.launched] == [5, 8]
+
+
+def test_no_delay_is_refused():
+    with pytest.raises(ValueError, match="mode='blocking'"):
+        ReplayWorker(lambda low: low, 0)
+
+
+def test_a_second_job_is_refused():
+    worker = ReplayWorker(lambda low: low, 2)
+    worker.submit(Job(1, 5, "low"))
+    with pytest.raises(RuntimeError, match="poll until it lands"):
+        worker.submit(Job(2, 6, "low"))

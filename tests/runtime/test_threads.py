@@ -1,0 +1,211 @@
+"""CPU threads: S_h really runs beside the fast track. Held back and let go by events; no test waits for
+time."""
+
+import threading
+
+import pytest
+import torch
+
+from lowlat.runtime import Engine, Job, VirtualClock
+from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, split_cores, thread_engine
+from lowlat.schedule import Every, Schedule
+
+PATIENCE_S = 30
+"""Only ever waited for when a test fails."""
+
+
+class HeldStages:
+    """Fast track at once; a background S_h starts, says so, and is held until it is let go."""
+
+    def __init__(self):
+        self.started = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.error = None
+        self.main = threading.get_ident()
+        self.threads = {}
+
+    def lower(self, frame):
+        self.threads["fast"] = torch.get_num_threads()
+        return frame
+
+    def higher(self, low):
+        if threading.get_ident() != self.main:
+            self.threads["slow"] = torch.get_num_threads()
+            self.started.release()
+            assert self.go.acquire(timeout=PATIENCE_S)
+        if self.error is not None:
+            raise self.error
+        return low
+
+    def classify(self, high):
+        return high
+
+    def propagate(self, key, low):
+        return (low, key.source), key.high
+
+
+@pytest.fixture
+def held():
+    """An engine on real threads whose clock stands still, its held stages, and a way to let S_h land."""
+    stages, clock = HeldStages(), VirtualClock()
+    worker = ThreadWorker(stages.higher, clock, cores=CoreSplit(1, 1))
+    landed = threading.Semaphore(0)
+    put = worker._outcomes.put
+
+    class Told:
+        """The outcomes' queue, and a sign when one is in it."""
+
+        def put(self, outcome):
+            put(outcome)
+            landed.release()
+
+        get_nowait = staticmethod(worker._outcomes.get_nowait)
+
+    worker._outcomes = Told()
+
+    def land():
+        stages.go.release()
+        assert landed.acquire(timeout=PATIENCE_S)
+
+    engine = Engine(Schedule(Every(2), age_bound=None), stages, worker, clock)
+    yield engine, stages, land
+    stages.go.release(100)
+    engine.close()
+
+
+def test_the_fast_track_goes_on_while_s_h_is_held(held):
+    engine, stages, land = held
+    engine.step(0)
+    engine.step(1)
+    assert engine.step(2).launched
+    assert stages.started.acquire(timeout=PATIENCE_S)
+    results = [engine.step(index) for index in range(3, 200)]
+    assert all(result.labels == (result.index, 0) for result in results), "S_h runs, the old features serve"
+    assert engine.state.counts.launches == 2
+    land()
+    result = engine.step(200)
+    assert (result.landed, result.labels, result.launched) == (2, (200, 2), True)
+
+
+def test_an_exception_in_s_h_is_survived_counted_and_retried(held):
+    engine, stages, land = held
+    for index in range(3):
+        engine.step(index)
+    stages.error = MemoryError("no memory for F_h")
+    land()
+    result = engine.step(3)
+    assert isinstance(result.error, MemoryError) and result.labels == (3, 0) and result.degraded
+    stages.error = None
+    land()
+    assert engine.step(4).landed == 3
+    assert engine.state.counts.failures == 1
+
+
+def test_even_an_exception_that_ends_threads_does_not_end_the_worker(held):
+    engine, stages, land = held
+    for index in range(3):
+        engine.step(index)
+    stages.error = SystemExit()
+    land()
+    assert isinstance(engine.step(3).error, SystemExit)
+    stages.error = None
+    land()
+    assert engine.step(4).landed == 3
+
+
+def test_each_side_has_its_own_thread_count_and_the_old_one_comes_back():
+    before = torch.get_num_threads()
+    stages = HeldStages()
+    engine = Engine(
+        Schedule(Every(1)),
+        stages,
+        ThreadWorker(stages.higher, VirtualClock(), cores=CoreSplit(3, 2)),
+        VirtualClock(),
+    )
+    engine.step(0)
+    engine.step(1)
+    assert stages.started.acquire(timeout=PATIENCE_S)
+    engine.step(2)
+    stages.go.release()
+    engine.close()
+    assert stages.threads == {"fast": 3, "slow": 2}
+    assert torch.get_num_threads() == before
+
+
+def test_closing_waits_for_the_job_in_flight_and_may_be_repeated(held):
+    engine, stages, _ = held
+    for index in range(3):
+        engine.step(index)
+    assert stages.started.acquire(timeout=PATIENCE_S)
+    stages.go.release()
+    engine.close()
+    engine.close()
+    assert not engine._worker._thread.is_alive()
+
+
+def test_closing_does_not_wait_for_a_job_that_hangs(held):
+    engine, stages, _ = held
+    for index in range(3):
+        engine.step(index)
+    assert stages.started.acquire(timeout=PATIENCE_S)
+    with pytest.warns(RuntimeWarning, match="still running after 0 s"):
+        engine._worker.close(timeout_s=0)
+
+
+def test_a_busy_or_closed_worker_refuses_a_job():
+    worker = ThreadWorker(lambda low: low, VirtualClock(), cores=CoreSplit(1, 1))
+    worker.submit(Job(1, 0, None))
+    with pytest.raises(RuntimeError, match="one with a job in flight"):
+        worker.submit(Job(2, 1, None))
+    worker.close()
+    with pytest.raises(RuntimeError, match="a closed one"):
+        worker.submit(Job(2, 1, None))
+
+
+@pytest.mark.parametrize(
+    ("cores", "split"), [(1, (1, 1)), (2, (1, 1)), (3, (2, 1)), (4, (2, 2)), (7, (4, 3)), (16, (8, 8))]
+)
+def test_the_fast_track_keeps_its_cores(cores, split):
+    assert split_cores(cores) == CoreSplit(*split)
+
+
+def test_the_split_defaults_to_the_cores_at_hand():
+    assert split_cores() == split_cores(cores_at_hand())
+    with pytest.raises(ValueError, match="leave it out"):
+        split_cores(0)
+
+
+def test_a_blocking_engine_starts_no_thread_and_leaves_the_thread_count_alone():
+    before, threads = torch.get_num_threads(), threading.active_count()
+    with thread_engine(Schedule(Every(5), mode="blocking"), HeldStages()) as engine:
+        assert engine.step(0).startup
+        assert (torch.get_num_threads(), threading.active_count()) == (before, threads)
+
+
+def test_a_real_network_runs_on_both_sides():
+    """A convolution as S_h and a sum as propagation: the values of the frame they should come from."""
+    torch.manual_seed(0)
+    weight = torch.randn(4, 4, 3, 3)
+    frames = [torch.randn(1, 4, 16, 24) for _ in range(6)]
+    landed = threading.Event()
+
+    class Stages(HeldStages):
+        @torch.inference_mode()
+        def higher(self, low):
+            return torch.nn.functional.conv2d(low, weight, padding=1)
+
+        @torch.inference_mode()
+        def propagate(self, key, low):
+            return (low + key.high), key.high
+
+    stages, clock = Stages(), VirtualClock()
+    worker = ThreadWorker(stages.higher, clock, cores=CoreSplit(1, 1))
+    with Engine(Schedule(Every(2), age_bound=None), stages, worker, clock) as engine:
+        for frame in frames[:3]:
+            engine.step(frame)
+        worker._jobs.put(None)
+        worker._thread.join(PATIENCE_S)
+        landed.set()
+        result = engine.step(frames[3])
+        assert result.landed == 2
+        torch.testing.assert_close(result.labels, frames[3] + stages.higher(frames[2]), rtol=1e-5, atol=1e-5)
