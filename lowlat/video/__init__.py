@@ -1,1 +1,1 @@
-"""Video in and pictures out: sources, sinks, overlay, latency plot and trace. Knows no networks and no schedules."""
+"""Video in and pictures out: sources, sinks, overlay, plot, trace. Knows no networks, no schedules."""

@@ -15,7 +15,7 @@ def part_of(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path to write to, which takes the final name if the block ends well and is removed if not."""
+    """Gives a temporary path, which takes the final name if the block ends well and is removed if not."""
     path = Path(path)
     part = part_of(path)
     try:

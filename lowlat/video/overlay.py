@@ -68,7 +68,7 @@ class Overlay:
         return self._pictures[0], self._pictures[1] + self._panel.height
 
     def draw(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
-        """One picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and its result, labels uint8 ``(H, W)``."""
+        """One picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and labels, uint8 ``(H, W)``."""
         width, height = self._frame_size
         if frame.shape != (height, width, 3) or result.labels.shape != (height, width):
             raise ValueError(
@@ -110,7 +110,9 @@ class Overlay:
         lit = {"KEY": result.key, "S_h LANDED": result.landed is not None, "DEGRADED": result.degraded}
         for name, colour in LAMPS.items():
             x = self._draw_lamp(draw, x, middle, name, colour if lit[name] else None)
-        draw.text((x, middle), "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm")
+        draw.text(
+            (x, middle), "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm"
+        )
         self._draw_latency(draw, result.latency_ms, x + self._font.getlength("start-up") + unit, middle)
 
     def _draw_lamp(
@@ -156,6 +158,8 @@ class Overlay:
         draw = ImageDraw.Draw(panel)
         for name, colour, (x, row) in zip(classes, palette, places, strict=True):
             middle = self._row + (row + 0.62) * unit * 1.55
-            draw.rectangle((x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM)
+            draw.rectangle(
+                (x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM
+            )
             draw.text((x + swatch + unit * 0.4, middle), name, TEXT, self._font, anchor="lm")
         return panel

@@ -19,9 +19,9 @@ WHOLE, FAST, KEY, LANDED = "#D55E00", "#0072B2", "#E69F00", "#009E73"
 def latency_figure(
     whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str = "Latency of every frame"
 ) -> Figure:
-    """Latency in ms by frame index: frame by frame with the whole network, and the low-latency schedule.
+    """Latency in ms by frame index: frame by frame (whole network) and under the low-latency schedule.
 
-    Start-up frames are left out of lines and medians. Key frames and landings of S_h are marked on the second run.
+    Start-up frames are left out. Key frames and landings of S_h are marked on the second run.
     """
     figure = Figure(figsize=(10, 4.6), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
@@ -32,7 +32,9 @@ def latency_figure(
         if not steady:
             continue
         middle = median(result.latency_ms for result in steady)
-        axes.plot([r.index for r in steady], [r.latency_ms for r in steady], color=colour, linewidth=1.4, label=name)
+        axes.plot(
+            [r.index for r in steady], [r.latency_ms for r in steady], color=colour, linewidth=1.4, label=name
+        )
         axes.axhline(middle, color=colour, linewidth=0.9, linestyle=(0, (6, 4)), alpha=0.7)
         axes.annotate(
             f"median\n{middle:.0f} ms", (1.0, middle), xycoords=("axes fraction", "data"), xytext=(6, 0),
@@ -44,10 +46,9 @@ def latency_figure(
         ([r for r in steady if r.landed is not None], "v", LANDED, "$S_h$ landed"),
     )
     for results, marker, colour, name in marks:
-        axes.plot(
-            [r.index for r in results], [r.latency_ms for r in results], linestyle="none", marker=marker, markersize=5,
-            color=colour, markeredgecolor="black", markeredgewidth=0.4, label=f"{name} ({len(results)})",
-        )  # fmt: skip
+        places = [r.index for r in results], [r.latency_ms for r in results]
+        style = {"linestyle": "none", "markersize": 5, "markeredgecolor": "black", "markeredgewidth": 0.4}
+        axes.plot(*places, marker=marker, color=colour, label=f"{name} ({len(results)})", **style)
     axes.set(xlabel="frame", ylabel="latency (ms), frame on the host to labels on the host", title=title)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
@@ -57,7 +58,9 @@ def latency_figure(
     return figure
 
 
-def write_latency_plot(path: str | Path, whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str) -> None:
+def write_latency_plot(
+    path: str | Path, whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str
+) -> None:
     """Write :func:`latency_figure` as a PNG; the file appears whole or not at all."""
     with whole_file(path) as part:
         latency_figure(whole, fast, title).savefig(part, format="png", metadata={"Title": title})

@@ -33,8 +33,8 @@ def is_video_path(path: str | Path) -> bool:
         return True
     if path.suffix and not path.is_dir():
         raise SinkError(
-            f"output: expected a video ({', '.join(CONTAINERS)}) or a folder for label maps, got {str(path)!r}; "
-            "change the suffix, or leave it out for a folder"
+            f"output: expected a video ({', '.join(CONTAINERS)}) or a folder for label maps, "
+            f"got {str(path)!r}; change the suffix, or leave it out for a folder"
         )
     return False
 
@@ -42,8 +42,8 @@ def is_video_path(path: str | Path) -> bool:
 class VideoSink:
     """H.264 video under a temporary name beside ``path``; ``close`` makes it whole and gives it its name.
 
-    Close it also after an exception (or use it as a context manager): what was written until then plays. If nothing was,
-    no file remains, and one that was there before stays.
+    Close it also after an exception (or use it as a context manager): what was written until then plays. If
+    nothing was, no file remains, and one that was there before stays.
 
     Args:
         path: the video; its suffix, one of ``CONTAINERS``, says the container.
@@ -57,9 +57,13 @@ class VideoSink:
     def __init__(self, path: str | Path, size: tuple[int, int], fps: float | Fraction):
         self.path, self.size = Path(path), size
         if self.path.suffix.lower() not in CONTAINERS:
-            raise SinkError(f"VideoSink: expected a name ending in {', '.join(CONTAINERS)}, got {str(path)!r}; rename it")
+            raise SinkError(
+                f"VideoSink: expected a name ending in {', '.join(CONTAINERS)}, got {str(path)!r}; rename it"
+            )
         if self.path.is_dir():
-            raise SinkError(f"VideoSink: expected a file's name, got a folder at {str(path)!r}; name a file in it")
+            raise SinkError(
+                f"VideoSink: expected a file's name, got a folder at {str(path)!r}; name a file in it"
+            )
         self._part = part_of(self.path)
         self._last = -1
         self._closed = False
@@ -86,7 +90,8 @@ class VideoSink:
         """Append one picture, uint8 RGB ``(H, W, 3)``.
 
         Args:
-            index: its place in the video's rhythm, rising, by default the next; at places left out the last picture stays.
+            index: its place in the video's rhythm, rising, by default the next; where places are left out, the
+                last picture stays.
 
         Raises:
             ValueError: a picture of another size, or an index that doesn't rise.
@@ -96,7 +101,8 @@ class VideoSink:
         index = self._last + 1 if index is None else index
         if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
             raise ValueError(
-                f"VideoSink.write: expected uint8 pictures ({height}, {width}, 3), got {picture.dtype} {picture.shape}"
+                f"VideoSink.write: expected uint8 pictures ({height}, {width}, 3), "
+                f"got {picture.dtype} {picture.shape}"
             )
         if index <= self._last:
             raise ValueError(f"VideoSink.write: expected an index above {self._last}, got {index}")
@@ -154,7 +160,7 @@ class VideoSink:
 
 
 class LabelSink:
-    """A folder of label maps, ``000000.png`` and on: class indices as 8-bit palette PNGs, each whole or not there.
+    """A folder of label maps, ``000000.png`` and on: class indices as palette PNGs, each whole or absent.
 
     Args:
         folder: made if it isn't there; must hold no PNG yet, so that two runs never mix.
@@ -178,8 +184,8 @@ class LabelSink:
             raise self._unwritable(error) from error
         if used is not None:
             raise SinkError(
-                f"LabelSink: expected an empty or new folder, got {str(folder)!r} with {used.name} in it; empty it or "
-                "choose another"
+                f"LabelSink: expected an empty or new folder, got {str(folder)!r} with {used.name} in it; "
+                "empty it or choose another"
             )
 
     def write(self, labels: np.ndarray, index: int | None = None) -> None:
@@ -190,7 +196,9 @@ class LabelSink:
             SinkError: it can't be written.
         """
         if labels.ndim != 2 or labels.dtype != np.uint8:
-            raise ValueError(f"LabelSink.write: expected uint8 labels (H, W), got {labels.dtype} {labels.shape}")
+            raise ValueError(
+                f"LabelSink.write: expected uint8 labels (H, W), got {labels.dtype} {labels.shape}"
+            )
         index = self._next if index is None else index
         image = Image.fromarray(labels)
         image.putpalette(self._palette)

@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a folder of images, a camera or a network address. For every command."""
+"""Where frames come from: a video file, a folder of images, a camera or a network address."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_VIDEO = frozenset({"tty"})
 
 
 class SourceError(ValueError):
-    """A source that can't be opened, or that breaks on the way: what was expected, what came, the mend, in one line."""
+    """A source that can't be opened, or breaks: what was expected, what came, the mend, in one line."""
 
 
 class Source:
@@ -61,7 +61,7 @@ class Source:
 
 
 def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> Source:
-    """Open a source by the words of a command line; its first frame is decoded at once, so that a bad one shows here.
+    """Open a source by a command line's words; the first frame is decoded at once: a bad source shows here.
 
     Args:
         spec: a video file, a folder of images (sorted naturally), a camera's number, or an address
@@ -78,7 +78,9 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
     if address := _ADDRESS.match(spec):
         live = address[1].lower() in LIVE_SCHEMES
         options = {"rtsp_transport": "tcp"} if address[1].lower() == "rtsp" else {}
-        return VideoStream(spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2)
+        return VideoStream(
+            spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
+        )
     if spec.isdecimal():
         return _camera(int(spec), resize)
     path = Path(spec)
@@ -86,8 +88,8 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
         return ImageFolder(path, resize)
     if not path.exists():
         raise SourceError(
-            f"open_source: expected a video file, a folder of images, a camera number or an address, found nothing at "
-            f"{spec!r}; check the path"
+            f"open_source: expected a video file, a folder of images, a camera number or an address, "
+            f"found nothing at {spec!r}; check the path"
         )
     # A path with a colon would be read as a protocol.
     return VideoStream(f"file:{path}", spec, "a video file", resize, live=False)
@@ -95,21 +97,29 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
     """Sort key that counts: ``2.png`` before ``10.png``."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower()) if part]
+    return [
+        (0, int(part)) if part.isdecimal() else (1, part)
+        for part in re.split(r"(\d+)", path.name.lower())
+        if part
+    ]
 
 
 def _camera(index: int, resize: tuple[int, int] | None) -> Source:
     if sys.platform not in _CAMERAS:
         raise SourceError(
-            f"open_source: expected a camera on {' or '.join(_CAMERAS)}, got camera {index} on {sys.platform}; give an address"
+            f"open_source: expected a camera on {' or '.join(_CAMERAS)}, "
+            f"got camera {index} on {sys.platform}; give an address"
         )
     form, pattern = _CAMERAS[sys.platform]
     device = pattern.format(index)
     if device.startswith("/") and not Path(device).exists():
-        there = ", ".join(sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video*"))) or "none"
+        there = (
+            ", ".join(sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video*")))
+            or "none"
+        )
         raise SourceError(
-            f"open_source: expected camera {index} at {device}, found no such device (cameras there: {there}); plug it "
-            f"in, or write './{index}' for a file of that name"
+            f"open_source: expected camera {index} at {device}, found no such device (cameras there: "
+            f"{there}); plug it in, or write './{index}' for a file of that name"
         )
     return VideoStream(device, f"camera {index}", "a camera", resize, live=True, form=form)
 
@@ -214,8 +224,8 @@ class VideoStream(Source):
             array = np.ascontiguousarray(np.rot90(array, turns))
         if self._count and array.shape != self._shape:
             raise SourceError(
-                f"VideoStream: expected frames of one size in {self.name}, got {_by(self._shape)} and, at frame "
-                f"{self._count}, {_by(array.shape)}; give a size to scale every frame to"
+                f"VideoStream: expected frames of one size in {self.name}, got {_by(self._shape)} and, "
+                f"at frame {self._count}, {_by(array.shape)}; give a size to scale every frame to"
             )
         self._shape = array.shape
         self._count += 1
@@ -248,13 +258,16 @@ class VideoStream(Source):
         else:
             return
         raise SourceError(
-            f"VideoStream: expected a whole {self._kind.removeprefix('a ')}, got {self.name!r} truncated or damaged: {why}; "
+            f"VideoStream: expected a whole {self._kind.removeprefix('a ')}, "
+            f"got {self.name!r} truncated or damaged: {why}; "
             f"the {self._count} frames that could be read were used, fetch or record it again for the rest"
         )
 
     def _unreadable(self, why: str) -> SourceError:
         mend = "is it in use, or not a camera?" if self._kind == "a camera" else "is it whole, and a video?"
-        return SourceError(f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}")
+        return SourceError(
+            f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}"
+        )
 
 
 class ImageFolder(Source):
@@ -265,11 +278,17 @@ class ImageFolder(Source):
         try:
             entries = list(Path(folder).iterdir())
         except OSError as error:
-            raise SourceError(f"open_source: expected a readable folder, got {self.name!r}: {error.strerror}") from error
-        self._paths = sorted((path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+            raise SourceError(
+                f"open_source: expected a readable folder, got {self.name!r}: {error.strerror}"
+            ) from error
+        self._paths = sorted(
+            (path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key
+        )
         if not self._paths:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise SourceError(f"open_source: expected images ({kinds}) in folder {self.name!r}, found none; check the path")
+            raise SourceError(
+                f"open_source: expected images ({kinds}) in folder {self.name!r}, found none; check the path"
+            )
         first = self._read(self._paths[0])
         self.size = (first.shape[1], first.shape[0])
         self.fps, self.frames, self.live = DEFAULT_FPS, len(self._paths), False
@@ -280,8 +299,8 @@ class ImageFolder(Source):
             if array.shape[1::-1] != self.size:
                 width, height = self.size
                 raise SourceError(
-                    f"ImageFolder: expected images of one size, got {width}x{height} and {_by(array.shape)} ({path.name}); "
-                    "give a size to scale every image to"
+                    f"ImageFolder: expected images of one size, got {width}x{height} and "
+                    f"{_by(array.shape)} ({path.name}); give a size to scale every image to"
                 )
             yield array
 
@@ -291,7 +310,8 @@ class ImageFolder(Source):
                 image = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SourceError(
-                f"ImageFolder: expected an image, got {str(path)!r}, which can't be read: {_one_line(error)}; remove or replace it"
+                f"ImageFolder: expected an image, got {str(path)!r}, which can't be read: "
+                f"{_one_line(error)}; remove or replace it"
             ) from error
         return np.array(image.resize(self._resize, Image.Resampling.BILINEAR) if self._resize else image)
 

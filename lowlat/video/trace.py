@@ -1,4 +1,4 @@
-"""A run as a trace that Perfetto (ui.perfetto.dev) and Chrome open: one track each for S_l, propagation and S_h."""
+"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: a track each for S_l, propagation and S_h."""
 
 from __future__ import annotations
 

@@ -1,0 +1,338 @@
+"""The job behind `lowlat segment`: any source in, labels out; and the loop of every run on video."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from lowlat.data.camvid import CLASSES, PALETTE
+from lowlat.runtime import Captured, FrameBuffer, FrameResult, Overload
+from lowlat.schedule import Policy, make_policy
+from lowlat.segmenter import VideoSegmenter
+from lowlat.video.overlay import Overlay
+from lowlat.video.pace import paced
+from lowlat.video.sink import LabelSink, SinkError, VideoSink, is_video_path
+from lowlat.video.source import Source, open_source
+from lowlat.video.writer import BackgroundWriter
+
+STALL_S = 15.0
+"""Seconds without a frame after which a live source counts as lost."""
+REFRESH_S = 0.5
+"""Seconds between two drawings of the progress bar, which cost the next frame time."""
+SWITCH_S = 5e-4
+"""Seconds after which a thread that runs Python gives way to the fast track, in place of CPython's 5 ms."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one run, latencies in ms; all but ``frames`` and ``startup_ms`` leave start-up out."""
+
+    frames: int
+    """Frames answered, start-up included."""
+    dropped: int
+    """Frames lost to overload."""
+    startup_ms: float | None
+    median_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    key_frames: int
+    landings: int
+    """Passes of S_h whose features came into use."""
+    degraded: int
+    failures: int
+    """Passes of S_h that failed."""
+
+
+class Tally:
+    """Counts results one by one, in bounded memory but for eight bytes a frame."""
+
+    def __init__(self) -> None:
+        self.latencies = array("d")
+        self.startup_ms: float | None = None
+        self.dropped = self._frames = self._keys = self._landings = self._degraded = self._failures = 0
+
+    def add(self, result: FrameResult) -> None:
+        """Count one settled result."""
+        self._frames += 1
+        self._degraded += result.degraded
+        self._failures += result.error is not None
+        if result.startup:
+            self.startup_ms = result.latency_ms
+            return
+        self.latencies.append(result.latency_ms)
+        self._keys += result.key
+        self._landings += result.landed is not None
+
+    def summary(self) -> Summary:
+        """The figures so far; None where there is nothing to take them from."""
+        figures: list[float | None] = [None, None, None]
+        if self.latencies:
+            figures = [round(float(value), 3) for value in np.percentile(self.latencies, (50, 99, 100))]
+        startup = None if self.startup_ms is None else round(self.startup_ms, 3)
+        counts = (self._keys, self._landings, self._degraded, self._failures)
+        return Summary(self._frames, self.dropped, startup, *figures, *counts)
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What :func:`segment` did."""
+
+    input: str
+    output: str
+    width: int
+    height: int
+    interrupted: bool
+    summary: Summary
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        report = asdict(self)
+        return {**report, **report.pop("summary")}
+
+
+@contextmanager
+def steady_python() -> Iterator[None]:
+    """Keep CPython's own pauses out of the latency for the length of the block.
+
+    What lives already is taken out of the garbage collector's rounds, and threads give way sooner.
+    """
+    interval = sys.getswitchinterval()
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+
+
+def label_frames(
+    segmenter: VideoSegmenter,
+    frames: Iterable[np.ndarray],
+    on_settled: Callable[[np.ndarray, FrameResult], None],
+    tally: Tally,
+    *,
+    overload: Overload | str | None = None,
+    stall_s: float | None = None,
+) -> None:
+    """Label frames as they come and hand on each with its result, once the work after its labels is done.
+
+    Args:
+        frames: uint8 RGB ``(H, W, 3)``.
+        on_settled: called with a frame and its result when the next labels are out, so that it delays
+            neither; for the last one also if the run breaks off.
+        tally: counts the results, and the frames dropped.
+        overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
+            must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
+        stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
+    """
+    current = None
+    last: tuple[np.ndarray, FrameResult] | None = None
+
+    def passing(stream: Iterable[Any]) -> Iterator[Any]:
+        nonlocal current
+        for item in stream:
+            current = item.frame if isinstance(item, Captured) else item
+            yield item
+
+    buffer = None
+    try:
+        with steady_python():
+            stream: Iterable[Any] = frames
+            if overload is not None:
+                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s)
+                buffer.capture(frames)
+            for result in segmenter.run(passing(stream)):
+                done, last = last, (current, result)
+                if done is not None:
+                    tally.add(done[1])
+                    on_settled(*done)
+    finally:
+        if buffer is not None:
+            buffer.close()
+            tally.dropped = buffer.dropped
+        if last is not None:
+            tally.add(last[1])
+            on_settled(*last)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A progress bar drawn only by :class:`Advance`: a thread of its own would cost latency."""
+    words = TextColumn("{task.description}")
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(words, BarColumn(), MofNCompleteColumn(), *times, console=console, auto_refresh=False)
+
+
+class Advance:
+    """Advances one task of a progress bar and draws it now and then."""
+
+    def __init__(self, progress: Progress, description: str, total: int | None):
+        self._progress = progress
+        self._task = progress.add_task(description, total=total)
+        self._count, self._drawn = 0, 0.0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if time.perf_counter() - self._drawn > REFRESH_S:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the bar as it stands."""
+        self._progress.update(self._task, completed=self._count)
+        self._progress.refresh()
+        self._drawn = time.perf_counter()
+
+
+def choose_policy(name: str | None, interval: float | None, threshold: float | None) -> Policy | None:
+    """A policy from a command line's words; None for the default, adaptive at the weights' own threshold."""
+    if name is None and (interval is not None or threshold is not None):
+        given = "--interval" if interval is not None else "--threshold"
+        raise ValueError(f"policy: expected --policy beside {given}, got none; name the policy it belongs to")
+    if name is None or (name == "adaptive" and threshold is None and interval is None):
+        return None
+    return make_policy(name, interval=interval, threshold=threshold)
+
+
+def segment(
+    source: str | Path,
+    output: str | Path,
+    *,
+    weights: str | Path = "lite",
+    policy: str | None = None,
+    interval: float | None = None,
+    threshold: float | None = None,
+    mode: str = "low-latency",
+    decision: str | None = None,
+    overload: str | None = None,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    resize: tuple[int, int] | None = None,
+    console: Console | None = None,
+) -> SegmentReport:
+    """Segment a source and write what comes out, drawing and encoding beside the path of the frames.
+
+    Interrupted by Ctrl-C, or if the source breaks, it closes the output, so that what was written plays.
+
+    Args:
+        source: a video file, a folder of images, a camera's number or an address.
+        output: a video (``.mp4``, ``.mkv``, ``.mov``) with the segmentation over the frames,
+            or a folder of label maps.
+        weights: a shipped network's name or a file.
+        policy, interval, threshold: when a frame is a key frame; by default as the weights say.
+        mode, decision: as in `VideoSegmenter`.
+        overload: ``"drop-oldest"``, ``"drop-newest"`` or ``"wait"``; by default the first for live
+            sources, the last for files.
+        fps: hand out the frames of a file at this rate, as a camera would.
+        max_frames: stop after so many frames of the source.
+        resize: scale frames to ``(width, height)`` first.
+        console: where the progress bar goes; None for nowhere.
+
+    Raises:
+        SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(
+            f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all"
+        )
+    rule = choose_policy(policy, interval, threshold)
+    words = [word.value for word in Overload]
+    if overload is not None and overload not in words:
+        raise ValueError(f"segment: expected --overload to be one of {', '.join(words)}, got {overload!r}")
+    video = is_video_path(output)
+    if Path(source).is_file() and Path(output).is_file() and Path(source).samefile(output):
+        raise SinkError(
+            f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
+        )
+    tally = Tally()
+    with open_source(source, resize=resize) as opened:
+        frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
+        if fps is not None:
+            frames = paced(frames, fps)
+        write, close = _writing(output, opened) if video else _labelling(output)
+        interrupted = False
+        try:
+            with VideoSegmenter(weights, policy=rule, mode=mode, decision=decision) as segmenter:
+                with progress_bar(console or Console(quiet=True)) as progress:
+                    total = min((n for n in (opened.frames, max_frames) if n is not None), default=None)
+                    advance = Advance(progress, "segmenting", total)
+                    with closing(BackgroundWriter(write)) as writer:
+
+                        def settled(frame: np.ndarray, result: FrameResult) -> None:
+                            advance()
+                            writer.put(frame, result)
+
+                        label_frames(
+                            segmenter,
+                            frames,
+                            settled,
+                            tally,
+                            overload=overload or _overload(opened, fps),
+                            stall_s=STALL_S if opened.live else None,
+                        )
+                    advance.draw()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            close()
+        width, height = opened.size
+    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary())
+
+
+def table(report: SegmentReport) -> Table:
+    """The figures, for a terminal."""
+    figures = report.summary
+    rows = Table("", title=f"{report.input} to {report.output}, {report.width}x{report.height}")
+    rows.add_column(justify="right")
+    rows.add_row("frames answered", str(figures.frames))
+    rows.add_row("frames dropped", str(figures.dropped))
+    for name in ("startup", "median", "p99", "max"):
+        value = getattr(figures, f"{name}_ms")
+        rows.add_row(f"{name} latency", "" if value is None else f"{value:.1f} ms")
+    rows.add_row("key frames", str(figures.key_frames))
+    rows.add_row("S_h landings", str(figures.landings))
+    rows.add_row("degraded frames", str(figures.degraded))
+    if figures.failures:
+        rows.add_row("S_h failures", str(figures.failures))
+    return rows
+
+
+def _overload(source: Source, fps: float | None) -> Overload | None:
+    if source.live:
+        return Overload.DROP_OLDEST
+    # A file at its own speed needs no buffer: every frame is ready when its turn comes.
+    return Overload.WAIT if fps is not None else None
+
+
+Write = Callable[[np.ndarray, FrameResult], None]
+
+
+def _writing(output: str | Path, source: Source) -> tuple[Write, Callable[[], None]]:
+    overlay = Overlay(CLASSES, PALETTE, source.size)
+    sink = VideoSink(output, overlay.size, source.fps)
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.index), sink.close
+
+
+def _labelling(output: str | Path) -> tuple[Write, Callable[[], None]]:
+    sink = LabelSink(output, PALETTE)
+    return lambda frame, result: sink.write(result.labels, result.index), sink.close
