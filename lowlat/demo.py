@@ -19,10 +19,10 @@ from rich.table import Table
 
 import svconv
 from lowlat.data.camvid import CLASSES, PALETTE
+from lowlat.live import Advance, Summary, Tally, label_frames, progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.threads import cores_at_hand
 from lowlat.schedule import PerFrame, Policy
-from lowlat.segment import Advance, Summary, Tally, label_frames, progress_bar
 from lowlat.segmenter import VideoSegmenter
 from lowlat.video.files import part_of, whole_file
 from lowlat.video.overlay import Overlay

@@ -79,7 +79,7 @@ class VideoSink:
             self._stream.pix_fmt = "yuv420p"
             self._stream.options = QUALITY
             self._stream.codec_context.thread_count = 1
-            self._stream.codec_context.open()
+            self._container.start_encoding()
         except BaseException as error:
             self._discard()
             if isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
@@ -90,8 +90,8 @@ class VideoSink:
         """Append one picture, uint8 RGB ``(H, W, 3)``.
 
         Args:
-            index: its place in the video's rhythm, rising, by default the next; where places are left out, the
-                last picture stays.
+            index: its place in the video's rhythm, rising, by default the next; where places are left out,
+                the last picture stays.
 
         Raises:
             ValueError: a picture of another size, or an index that doesn't rise.

@@ -1,0 +1,51 @@
+"""What every source of frames is, whatever it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+DEFAULT_FPS = Fraction(25)
+"""Frames a second where the source doesn't say."""
+
+
+class SourceError(ValueError):
+    """A source that can't be opened, or breaks: what was expected, what came, the mend, in one line."""
+
+
+class Source:
+    """Frames in order, uint8 RGB ``(H, W, 3)``; iterate once, then close (or use as a context manager).
+
+    Attributes:
+        name: what the user called it.
+        fps: frames a second, ``DEFAULT_FPS`` where it doesn't say.
+        size: ``(width, height)`` of every frame.
+        frames: how many there are; None where that can't be known beforehand.
+        live: whether frames come at their own pace, whoever is ready for them or not.
+    """
+
+    name: str
+    fps: Fraction
+    size: tuple[int, int]
+    frames: int | None
+    live: bool
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Frames; raises :class:`SourceError` where the source breaks, after all that can be read."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the file or device. May be called again."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """The size of an array ``(H, W, ...)`` in words: width by height."""
+    return f"{shape[1]}x{shape[0]}"

@@ -1,0 +1,69 @@
+"""A folder of images as a source of frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key that counts: ``2.png`` before ``10.png``."""
+    return [
+        (0, int(part)) if part.isdecimal() else (1, part)
+        for part in re.split(r"(\d+)", path.name.lower())
+        if part
+    ]
+
+
+class ImageFolder(Source):
+    """The images of one folder in natural order, subfolders left out; any readable kind of image, as RGB."""
+
+    def __init__(self, folder: str | Path, resize: tuple[int, int] | None = None):
+        self.name, self._resize = str(folder), resize
+        try:
+            entries = list(Path(folder).iterdir())
+        except OSError as error:
+            raise SourceError(
+                f"open_source: expected a readable folder, got {self.name!r}: {error.strerror}"
+            ) from error
+        self._paths = sorted(
+            (path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key
+        )
+        if not self._paths:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise SourceError(
+                f"open_source: expected images ({kinds}) in folder {self.name!r}, found none; check the path"
+            )
+        first = self._read(self._paths[0])
+        self.size = (first.shape[1], first.shape[0])
+        self.fps, self.frames, self.live = DEFAULT_FPS, len(self._paths), False
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for path in self._paths:
+            array = self._read(path)
+            if array.shape[1::-1] != self.size:
+                width, height = self.size
+                raise SourceError(
+                    f"ImageFolder: expected images of one size, got {width}x{height} and "
+                    f"{by(array.shape)} ({path.name}); give a size to scale every image to"
+                )
+            yield array
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                image = ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise SourceError(
+                f"ImageFolder: expected an image, got {str(path)!r}, which can't be read: "
+                f"{' '.join(str(error).split())}; remove or replace it"
+            ) from error
+        return np.array(image.resize(self._resize, Image.Resampling.BILINEAR) if self._resize else image)
