@@ -35,7 +35,8 @@ class FrameBuffer:
     """Holds at most `capacity` frames between a capture thread and the engine; iterate over it to take them.
 
         with FrameBuffer("drop-oldest", clock=clock) as buffer:
-            buffer.capture(camera) for result in engine.run(buffer):
+            buffer.capture(camera)
+            for result in engine.run(buffer):
                 ...
 
     Every captured frame is delivered or counted as dropped: captured == delivered + dropped + waiting.

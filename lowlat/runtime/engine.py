@@ -111,11 +111,11 @@ class Engine:
     def run(
         self, frames: Iterable[Any], on_result: Callable[[FrameResult], None] | None = None
     ) -> Iterator[FrameResult]:
-        """Labels frames as they come, each result yielded (and given to `on_result`) before its deferred
-        work.
+        """Labels frames as they come, each result handed out before its deferred work.
 
         Args:
             frames: frames, or `Captured` frames, which carry their own index and time.
+            on_result: called with each result before it is yielded.
         """
         for frame in frames:
             if isinstance(frame, Captured):
@@ -130,8 +130,7 @@ class Engine:
     def answer(
         self, frame: Any, *, index: int | None = None, available_ms: float | None = None
     ) -> FrameResult:
-        """Labels one frame; leaves what may come after the labels to `settle` (called first if it is still
-        due).
+        """Labels one frame; leaves what may come after the labels to `settle` (called first if due).
 
         Args:
             frame: whatever `Stages.lower` takes.
@@ -142,8 +141,7 @@ class Engine:
 
         Raises:
             RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again),
-            or the
-                engine is closed.
+                or the engine is closed.
             Exception: whatever a fast-track stage raised; the frame counts as never begun.
         """
         if self._closed:
