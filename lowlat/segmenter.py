@@ -9,10 +9,10 @@ import numpy as np
 
 from lowlat import models
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.runtime import FrameResult
+from lowlat.runtime import Clock, FrameResult
 from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.threads import CoreSplit, thread_engine
-from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Mode, Policy, Schedule
+from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
 DEFAULT_PIXELS = 480 * 360
 
@@ -79,12 +79,12 @@ class VideoSegmenter:
         return self._engine.run(frames)
 
     @property
-    def clock(self):
+    def clock(self) -> Clock:
         """The clock of every time in the results, for stamping frames at capture."""
         return self._engine.clock
 
     @property
-    def counts(self):
+    def counts(self) -> Counts:
         """What has happened so far: key frames, launches, landings, failures, ..."""
         return self._engine.state.counts
 

@@ -9,5 +9,7 @@ from torch import Tensor
 
 def full_size_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """``(N, classes, h, w)`` -> uint8 ``(N, *size)``: bilinear, then the class of the highest score."""
+    # Channels-last makes both steps walk memory in order, and max gives its indices several times faster than argmax.
+    scores = scores.contiguous(memory_format=torch.channels_last)
     scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
-    return scores.argmax(1).to(torch.uint8)
+    return scores.max(1).indices.to(torch.uint8)

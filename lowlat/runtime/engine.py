@@ -92,6 +92,11 @@ class Engine:
         return self._state
 
     @property
+    def clock(self) -> Clock:
+        """The time base of every time in the results."""
+        return self._clock
+
+    @property
     def key(self) -> KeyFrame | None:
         """The cached key frame; None before the first frame."""
         return self._key

@@ -100,7 +100,9 @@ class NetworkStages:
 
     @torch.inference_mode()
     def higher(self, low: Low) -> High:
-        """S_h."""
+        """S_h. Makes the key frame's half of the fast track as well: here it delays no frame."""
+        if self.fast_track:
+            low.anchor(self.network)
         return High(self.network.higher(low.features), low.size)
 
     @torch.inference_mode()
