@@ -67,10 +67,15 @@ def load_imagenet_lite0(network: VideoNetwork) -> None:
 
 
 def save(network: VideoNetwork, path: str | Path, name: str, **metadata: str) -> None:
-    """Write weights (safetensors) with the network's name beside them; the file appears whole or not at all."""
+    """Write weights (safetensors) with the network's name beside them; the file appears whole or not at all.
+
+    Convolution weights are stored in float16, which halves the file; norms and biases keep float32.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    state = {
+        key: (value.half() if value.ndim > 1 else value).contiguous() for key, value in network.state_dict().items()
+    }
     part = path.with_suffix(".part")
     about = {"network": name, "classes": str(network.classes), "threshold": repr(network.threshold), **metadata}
     save_file(state, part, metadata=about)

@@ -16,7 +16,7 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.train import base, propagation, selector
 
 STAGES = ("base", "propagation", "selector")
-VIEWS = 3  # key frames drawn from each labelled image
+VIEWS = 2  # key frames drawn from each labelled image
 
 
 def train(
