@@ -18,6 +18,10 @@ def paced(frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
     """
     if not 0 < fps < float("inf"):
         raise ValueError(f"paced: expected a finite number of frames a second above 0, got fps={fps!r}")
+    return _paced(frames, 1 / fps)
+
+
+def _paced(frames: Iterable[np.ndarray], period: float) -> Iterator[np.ndarray]:
     due = time.perf_counter()
     for frame in frames:
         wait = due - time.perf_counter()
@@ -25,5 +29,5 @@ def paced(frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
             time.sleep(wait)
         else:
             due -= wait
-        due += 1 / fps
+        due += period
         yield frame

@@ -144,7 +144,7 @@ class VideoStream(Source):
         ended = float(self._end - started)
         if broken is not None:
             why = f"it broke off ({broken})"
-        elif not self.live and seconds and ended < seconds - max(Fraction(1, 2), seconds / 50):
+        elif not self.live and seconds and ended < seconds - max(Fraction(1, 5), seconds / 50):
             why = f"it ends after {ended:.1f} s of {float(seconds):.1f} s"
         elif self._damaged and not self.live:
             why = f"{self._damaged} of its packets can't be decoded"

@@ -90,7 +90,7 @@ def test_a_truncated_file_gives_what_can_be_decoded_then_the_error(make_clip, le
     # The last ones before the cut may lack frames they were predicted from.
     told = levels(frames)
     assert told == sorted(told)
-    assert told[:3] == [0, 1, 2]
+    assert told[:2] == [0, 1]
 
 
 def test_images_come_in_natural_order(tmp_path, levels):

