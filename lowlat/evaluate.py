@@ -37,7 +37,7 @@ class Scores:
 
     @staticmethod
     def of(confusion: Confusion) -> Scores:
-        by_class = {name: round(100 * iou, 2) for name, iou in zip(CLASSES, confusion.class_iou.tolist())}
+        by_class = {name: round(100 * iou, 2) for name, iou in zip(CLASSES, confusion.class_iou.tolist(), strict=True)}
         figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)
         return Scores(*(round(figure, 2) for figure in figures), by_class)
 

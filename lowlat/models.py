@@ -35,7 +35,7 @@ def lite(classes: int = len(CLASSES), *, output_stride: int = 8) -> VideoNetwork
 
 
 def resnet101(classes: int = 19) -> VideoNetwork:
-    """The paper's network: dilated ResNet-101 with pyramid pooling, split after ``conv4_3`` (1024 channels, stride 8)."""
+    """The paper's network: dilated ResNet-101, pyramid pooling, split after ``conv4_3`` (1024 channels, stride 8)."""
     widths = Widths(higher=512, reduced=256, fused=256)
     return VideoNetwork(ResNet101(split="layer3.2"), classes, widths, padding_mode="zeros", **IMAGENET)
 

@@ -25,8 +25,8 @@ class VideoSegmenter:
                 result = segmenter.step(frame)
                 show(result.labels, result.latency_ms)
 
-    By default no frame waits for S_h: labels come from the fast track, S_h follows in the background. Frame by frame with
-    the whole network and all cores is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
+    By default no frame waits for S_h: labels come from the fast track, S_h follows in the background. Frame by frame
+    with the whole network and all cores is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:
         network: the name of a shipped network, a file of weights, or a network.

@@ -37,7 +37,8 @@ class CamVid:
         path = self.root / f"{split}.txt"
         if not path.is_file():
             raise ValueError(f"CamVid: expected a list at {path}, found none; give the folder that holds train.txt")
-        self.pairs = [tuple(self.root / part for part in line.split()) for line in path.read_text().splitlines() if line]
+        lines = path.read_text().splitlines()
+        self.pairs = [tuple(self.root / part for part in line.split()) for line in lines if line.strip()]
         for pair in self.pairs:
             if len(pair) != 2 or not all(part.is_file() for part in pair):
                 raise ValueError(f"CamVid: expected lines 'image label' naming files in {path}, got {pair}")

@@ -27,6 +27,7 @@ class Pairs:
     """A batch: key frames by their features, then the frames between (for some) and the current frames."""
 
     chosen: Tensor | None  # which key frames, of simulated pairs
+    distances: Tensor  # frames from the key frame to the current one
     low: Tensor  # F_l of the key frames
     high: Tensor  # F_h of the key frames
     middle: Tensor | None  # frames part of the way, float in [0, 255], or None
@@ -68,7 +69,7 @@ class SimulatedPairs:
             frames, _ = self._look(part, torch.zeros(len(part), *SIZE, 2))
             low, high, predicted = features(frames)
             kept.append((low.half(), high.half(), predicted))
-        self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept))
+        self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
     def _look(self, chosen: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
         grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *SIZE], align_corners=False)
@@ -88,7 +89,7 @@ class SimulatedPairs:
             share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
             between, _ = self._look(chosen, motion * share)
         current = jitter_colours(current, generator, 0.15)
-        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, current, labels)
+        return Pairs(chosen, frames, self.low[chosen].float(), self.high[chosen].float(), between, current, labels)
 
 
 class ClipPairs:
@@ -104,7 +105,7 @@ class ClipPairs:
         self.low, self.high, self.labels = [], [], []
         for clip in self.clips:
             parts = [features(part.float()) for part in track(clip.split(4), "clip")]
-            low, high, labels = (torch.cat(tensors) for tensors in zip(*parts))
+            low, high, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
             self.low.append(low.half())
             self.high.append(high.half())
             self.labels.append(labels)
@@ -130,6 +131,7 @@ class ClipPairs:
             between = torch.stack([self.clips[c][(key + now) // 2] for c, key, now in rows]).float()
         return Pairs(
             None,
+            torch.tensor([now - key for _, key, now in rows]),
             torch.stack([self.low[c][key] for c, key, _ in rows]).float(),
             torch.stack([self.high[c][key] for c, key, _ in rows]).float(),
             between,

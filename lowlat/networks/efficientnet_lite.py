@@ -123,7 +123,7 @@ class EfficientNetLite0(Backbone):
 
 
 def deinterlace(x: Tensor, ratio: int) -> Tensor:
-    """``(N, C, H, W)`` -> ``(ratio * ratio * N, C, H / ratio, W / ratio)``: every ``ratio``-th pixel, one phase an image."""
+    """``(N, C, H, W)`` -> ``(ratio * ratio * N, C, H / ratio, W / ratio)``: one phase an image."""
     return torch.cat([x[..., i::ratio, j::ratio] for i in range(ratio) for j in range(ratio)])
 
 

@@ -25,7 +25,7 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [x]
-        for bins, branch in zip(self.bins, self.branches):
+        for bins, branch in zip(self.bins, self.branches, strict=True):
             pooled = branch(F.adaptive_avg_pool2d(x, bins))
             maps.append(F.interpolate(pooled, x.shape[-2:], mode="bilinear", align_corners=False))
         return self.bottleneck(torch.cat(maps, 1))

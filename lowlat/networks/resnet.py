@@ -58,7 +58,8 @@ class ResNet101(Backbone):
         self.bn1 = nn.BatchNorm2d(64)
         self.channels = {"stem": 64}
         channels_in, dilation = 64, 1
-        for index, (blocks, stride, dilate) in enumerate(zip(self.blocks, (1, 2, 1, 1), (1, 1, 2, 2)), start=1):
+        layers = zip(self.blocks, (1, 2, 1, 1), (1, 1, 2, 2), strict=True)
+        for index, (blocks, stride, dilate) in enumerate(layers, start=1):
             width = 32 * 2**index
             layer = nn.ModuleList()
             for block in range(blocks):

@@ -70,7 +70,9 @@ def train(
 
     before = out / f"{'base' if 'propagation' in missing else 'propagation'}.safetensors"
     if not before.is_file():
-        raise ValueError(f"train: expected the stage before {missing[0]!r} in {out}, found no {before.name}; train it first")
+        raise ValueError(
+            f"train: expected the stage before {missing[0]!r} in {out}, found no {before.name}; train it first"
+        )
     network = models.load(before).to(device, memory_format=torch.channels_last)
     features = propagation.frozen_features(network, device)
     generator = Generator().manual_seed(seed)
@@ -83,5 +85,6 @@ def train(
     if "selector" in missing:
         pairs = selector.DeviationPairs(simulated, unlabelled, features, generator)
         selector.train_selector(network, pairs, out, recipe(selector.RECIPE), device)
+        network.threshold = selector.typical_deviation(network, pairs)
         finish(network, "selector")
     return out / f"{wanted[-1]}.safetensors"

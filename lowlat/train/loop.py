@@ -68,7 +68,8 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         rates.load_state_dict(state["rates"])
         start = state["step"]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    description = TextColumn("{task.description}")
+    columns = (description, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task(name, total=recipe.steps, completed=start)
         for step in range(start, recipe.steps):
@@ -80,7 +81,9 @@ def fit(
             rates.step()
             number = value.item()
             if not math.isfinite(number):
-                raise RuntimeError(f"fit: expected a finite loss, got {number} at step {step} of {name}; lower the rate")
+                raise RuntimeError(
+                    f"fit: expected a finite loss, got {number} at step {step} of {name}; lower the learning rate"
+                )
             with log.open("a") as file:
                 seconds = round(time.perf_counter() - began, 3)
                 file.write(json.dumps({"step": step, "loss": round(number, 5), "seconds": seconds}) + "\n")

@@ -11,8 +11,9 @@ from lowlat.data.pairs import ClipPairs, Features, SimulatedPairs
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.train.loop import Recipe, fit
 
-RECIPE = Recipe(steps=600, batch=32, learning_rate=1e-3, weight_decay=0.0)
+RECIPE = Recipe(steps=400, batch=16, learning_rate=1e-3, weight_decay=0.0)
 SIMULATED = 600  # pairs whose deviation is measured before training
+INTERVAL = 5  # frames of simulated driving whose typical deviation becomes the default threshold
 
 
 class DeviationPairs:
@@ -20,16 +21,17 @@ class DeviationPairs:
 
     def __init__(self, simulated: SimulatedPairs, clips: ClipPairs, features: Features, generator: Generator):
         self.clips = clips
-        keys, currents, deviations = [], [], []
+        keys, currents, deviations, distances = [], [], [], []
         for _ in track(range(SIMULATED // 4), "deviations"):
             pairs = simulated.batch(4, generator, middle=False)
             low, _, labels = features(pairs.current)
             before = simulated.predicted[pairs.chosen]
             keys.append(pairs.low.half())
             currents.append(low.half())
+            distances.append(pairs.distances)
             deviations.append((labels != before).float().mean((1, 2)))
         self.keys, self.currents = torch.cat(keys), torch.cat(currents)
-        self.deviations = torch.cat(deviations)
+        self.deviations, self.distances = torch.cat(deviations), torch.cat(distances)
 
     def batch(self, count: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """F_l of key frames, F_l of current frames, deviations ``(count,)``; half from clips where there are any."""
@@ -60,3 +62,15 @@ def train_selector(
         return F.mse_loss(predicted, deviations)
 
     fit("selector", modules, groups, loss, recipe, folder)
+
+
+@torch.no_grad()
+def typical_deviation(network: VideoNetwork, pairs: DeviationPairs) -> float:
+    """The deviation predicted, in the median, after ``INTERVAL`` frames of simulated driving."""
+    near = (pairs.distances - INTERVAL).abs() < 1
+    keys, currents = (low[near].float().to(network.mean.device) for low in (pairs.keys, pairs.currents))
+    predicted = [
+        network.deviation(network.anchor(network.reduce(key)), network.reduce(current))
+        for key, current in zip(keys.split(16), currents.split(16), strict=True)
+    ]
+    return round(torch.cat(predicted).median().item(), 3)

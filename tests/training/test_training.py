@@ -11,7 +11,7 @@ from lowlat.data.augment import random_view
 from lowlat.data.camvid import VOID, CamVid
 from lowlat.data.motion import simulate_motion
 from lowlat.data.pairs import SIZE, SimulatedPairs
-from lowlat.train import base, propagation, selector, train
+from lowlat.train import STAGES, base, propagation, selector, train
 from lowlat.train.loop import Recipe, fit
 
 
@@ -74,8 +74,12 @@ def test_a_killed_run_resumes_to_the_same_losses_and_weights(tmp_path):
 def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     net = torch.nn.Linear(1, 1)
     recipe = Recipe(steps=2, batch=1, learning_rate=1.0)
+
+    def loss(_):
+        return net(torch.ones(1, 1)).sum() * float("nan")
+
     with pytest.raises(RuntimeError, match="finite loss, got nan at step 0"):
-        fit("bad", net, [{"params": list(net.parameters())}], lambda _: net(torch.ones(1, 1)).sum() * float("nan"), recipe, tmp_path)
+        fit("bad", net, [{"params": list(net.parameters())}], loss, recipe, tmp_path)
 
 
 def test_views_keep_image_and_label_together(camvid):
@@ -110,7 +114,7 @@ def test_the_current_frame_of_a_pair_is_labelled_where_it_moved_to(camvid):
     # The red channel of every image is its label times twenty; only block edges blur, and light changes a little.
     known = batch.labels != VOID
     spread = [batch.current[:, 0][known & (batch.labels == c)].median() for c in batch.labels[known].unique()]
-    assert all(a < b for a, b in zip(spread, spread[1:])), spread
+    assert all(a < b for a, b in zip(spread, spread[1:], strict=False)), spread
 
 
 def test_a_folder_without_lists_is_refused(tmp_path):
@@ -133,6 +137,6 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch):
     final = train("all", data=camvid, out=tmp_path, clips=[])
     assert final == tmp_path / "selector.safetensors"
     names = {path.name for path in tmp_path.iterdir()}
-    assert {f"{stage}.{end}" for stage in ("base", "propagation", "selector") for end in ("pt", "jsonl", "safetensors")} <= names
+    assert {f"{stage}.{end}" for stage in STAGES for end in ("pt", "jsonl", "safetensors")} <= names
     done = final.stat().st_mtime_ns
     assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
