@@ -60,6 +60,12 @@ Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kernel_size
   return p;
 }
 
+Tensor result_like(const Tensor& t) {
+  Tensor result = torch::stable::empty_like(t);
+  svconv::cpu::advise_huge_pages(result.data_ptr(), result.numel() * result.element_size());
+  return result;
+}
+
 ScalarType lse_type(const Tensor& data) {
   return data.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
@@ -84,7 +90,7 @@ void run(Product product, Problem& p) {
 std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits, int64_t kernel_size, int64_t dilation, int64_t groups,
                                    bool normalize, bool renormalize) {
   Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize);
-  Tensor out = torch::stable::empty_like(input);
+  Tensor out = result_like(input);
   Tensor lse = normalize
                    ? torch::stable::new_empty(input, {p.batch, groups, p.height, p.width}, lse_type(input))
                    : torch::stable::new_empty(input, {0}, lse_type(input));
@@ -98,7 +104,7 @@ Tensor grad_input(Tensor grad_out, Tensor logits, Tensor lse, int64_t kernel_siz
                   bool normalize, bool renormalize) {
   Problem p = problem_of(grad_out, logits, kernel_size, dilation, groups, normalize, renormalize);
   const Tensor saved = lse_of(p, grad_out, lse);
-  Tensor result = torch::stable::empty_like(grad_out);
+  Tensor result = result_like(grad_out);
   p.result = view(result);
   run(Product::grad_input, p);
   return result;
@@ -109,7 +115,7 @@ Tensor grad_weight(Tensor grad_out, Tensor input, Tensor logits, Tensor lse, int
   Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize);
   check_shape(grad_out, p.batch, p.channels, p.height, p.width, input.scalar_type(), "grad_out");
   const Tensor saved = lse_of(p, input, lse);
-  Tensor result = torch::stable::empty_like(logits);
+  Tensor result = result_like(logits);
   p.grad = view(grad_out);
   p.result = view(result);
   run(Product::grad_weight, p);

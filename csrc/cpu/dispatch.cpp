@@ -6,6 +6,9 @@
 #include <cstring>
 #include <cstdlib>
 #include <new>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace svconv::cpu {
 
@@ -94,12 +97,12 @@ int64_t plan(Product product, Problem& p, int64_t threads) {
   const int64_t height = div_up(p.height, rows_apart), width = div_up(p.width, columns_apart);
   // Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
   // Weights of a strip x band, one chunk of packed input and of output share a 512 KiB L2.
-  const int64_t widest = product == Product::grad_weight ? 16 : 48;
+  const int64_t widest = product == Product::grad_weight ? 32 : 48;
   const int64_t granule = product == Product::grad_weight ? 16 : 12;
   p.strip = div_up(div_up(width, div_up(width, widest)), granule) * granule;
   const int64_t columns = div_up(width, p.strip);
   const int64_t images = p.batch * p.groups * rows_apart * columns_apart;
-  int64_t tallest = 16;
+  int64_t tallest = product == Product::grad_weight ? 12 : 16;
   while (tallest > 4 && images * columns * div_up(height, tallest) < 2 * threads) tallest /= 2;
   p.band = div_up(height, div_up(height, tallest));
   return images * columns * div_up(height, p.band);
@@ -107,6 +110,15 @@ int64_t plan(Product product, Problem& p, int64_t threads) {
 
 void run(Product product, const Problem& problem, int64_t begin, int64_t end) {
   active().load()->run(product, problem, begin, end);
+}
+
+void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
+#ifdef __linux__
+  constexpr uintptr_t page = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
+  if (bytes >= size_t(4) << 20) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 void* scratch(size_t bytes) {

@@ -66,10 +66,26 @@ void weighted_sum(const Problem& p, const Item& item, bool reversed) {
   A *taps = arena.at<A>(taps_at), *lse_row = arena.at<A>(lse_at), *w = arena.at<A>(w_at);
   A *x = arena.at<A>(x_at), *out = arena.at<A>(out_at);
 
+  const auto source = plane<const T>(p.data, p, item, item.group * depth);
+  const auto result = plane<T>(p.result, p, item, item.group * depth);
+  const Span x_columns = clip(item.column - r, x_pixels, item.width);
+  const Span x_rows = clip(item.row - r, item.rows + K - 1, item.height);
+  // What pack() will read for the channels from c on.
+  const auto prefetch_chunk = [&](int64_t c) {
+    const int64_t channels = std::max<int64_t>(0, std::min(chunk, depth - c));
+    return Prefetch::block(source.at(c, item.row - r + x_rows.first, item.column - r + x_columns.first),
+                           x_rows.last - x_rows.first, source.h, channels, source.c,
+                           x_columns.last - x_columns.first, source.w);
+  };
+
   const auto logits = plane<T>(p.logits, p, item, item.group * area);
   const auto lse = lse_plane<A>(p, item);
+  Prefetch first_chunk = prefetch_chunk(0);
+  const int64_t runs_per_row = div_up(first_chunk.left(), item.rows);
   for (int64_t i = 0; i < item.rows; ++i) {
     const int64_t row = item.row + i;
+    first_chunk.step(runs_per_row);
+    prefetch_logits(p, item, logits, row + 1);
     if (reversed) {
       gather_weights(taps, pitch, p, item, logits, lse, lse_row, row);
     } else {
@@ -82,22 +98,21 @@ void weighted_sum(const Problem& p, const Item& item, bool reversed) {
     split_tiles(w + i * row_weights, taps, pitch, tiles, area);
   }
 
-  const auto source = plane<const T>(p.data, p, item, item.group * depth);
-  const auto result = plane<T>(p.result, p, item, item.group * depth);
   const Tile<A> compute = tile_for<A>(K);
-  const Span x_columns = clip(item.column - r, x_pixels, item.width);
   for (int64_t c = 0; c < depth; c += chunk) {
     const int64_t channels = std::min(chunk, depth - c);
-    for (int64_t i = 0; i < item.rows + K - 1; ++i) {
+    for (int64_t i = x_rows.first; i < x_rows.last; ++i) {
       const int64_t y = item.row - r + i;
-      if (y < 0 || y >= item.height) continue;
       pack(x + i * x_row, chunk, source.at(c, y, item.column - r), source.c, source.w, Span{0, channels, chunk},
            x_columns, A(0));
     }
+    Prefetch next = prefetch_chunk(c + chunk);
+    const int64_t runs_per_tile = div_up(next.left(), tiles * item.rows);
     // Down a column of tiles: the rows of input that a tile reads stay in L1 for the next one.
     for (int64_t tile = 0; tile < tiles; ++tile)
       for (int64_t i = 0; i < item.rows; ++i) {
         const int64_t row = item.row + i;
+        next.step(runs_per_tile);
         // Tap row t reads input row row - (t - r).
         const int64_t first = std::max<int64_t>(0, row + r - (item.height - 1));
         const int64_t last = std::min(K, row + r + 1);
@@ -147,21 +162,38 @@ void grad_weight(const Problem& p, const Item& item) {
 
   const auto input = plane<const T>(p.data, p, item, item.group * depth);
   const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
+  const Span x_rows = clip(item.row - r, item.rows + K - 1, item.height);
+  const Span x_columns = clip(item.column - r, pitch + K - 1, item.width);
   for (int64_t c = 0; c < depth; c += chunk) {
     const int64_t channels = std::min(chunk, depth - c);
-    const Span all{0, channels, channels};
-    for (int64_t b = 0; b < vectors; ++b) {
-      const int64_t column = item.column + b * L;
-      for (int64_t i = 0; i < item.rows + K - 1; ++i) {
-        const int64_t y = item.row - r + i;
-        if (y < 0 || y >= item.height) continue;
-        pack(x + i * x_row + b * chunk * width, width, input.at(c, y, column - r), input.w, input.c,
-             clip(column - r, width, item.width), all, A(0));
-      }
+    // A few channels at a time, so that neighbouring windows find their lines in L1.
+    for (int64_t part = 0; part < channels; part += 8) {
+      const Span few{0, std::min<int64_t>(8, channels - part), std::min<int64_t>(8, channels - part)};
+      for (int64_t i = x_rows.first; i < x_rows.last; ++i)
+        for (int64_t b = 0; b < vectors; ++b) {
+          const int64_t column = item.column + b * L - r;
+          pack(x + i * x_row + (b * chunk + part) * width, width, input.at(c + part, item.row - r + i, column),
+               input.w, input.c, clip(column, width, item.width), few, A(0));
+        }
       for (int64_t i = 0; i < item.rows; ++i)
-        pack(g + i * g_row + b * chunk * L, L, grad.at(c, item.row + i, column), grad.w, grad.c,
-             clip(column, L, item.width), all, A(0));
+        for (int64_t b = 0; b < vectors; ++b) {
+          const int64_t column = item.column + b * L;
+          pack(g + i * g_row + (b * chunk + part) * L, L, grad.at(c + part, item.row + i, column), grad.w, grad.c,
+               clip(column, L, item.width), few, A(0));
+        }
+    }
+    const int64_t ahead = std::max<int64_t>(0, std::min(chunk, depth - c - chunk));
+    Prefetch next_x = Prefetch::block(
+        input.at(c + chunk, item.row - r + x_rows.first, item.column - r + x_columns.first),
+        x_rows.last - x_rows.first, input.h, ahead, input.c, x_columns.last - x_columns.first, input.w);
+    Prefetch next_g = Prefetch::block(grad.at(c + chunk, item.row, item.column), item.rows, grad.h, ahead, grad.c,
+                                      item.columns, grad.w);
+    const int64_t x_runs = div_up(next_x.left(), vectors * item.rows);
+    const int64_t g_runs = div_up(next_g.left(), vectors * item.rows);
+    for (int64_t b = 0; b < vectors; ++b)
       for (int64_t i = 0; i < item.rows; ++i) {
+        next_x.step(x_runs);
+        next_g.step(g_runs);
         const int64_t row = item.row + i;
         const int64_t first = std::max<int64_t>(0, row + r - (item.height - 1));
         const int64_t last = std::min(K, row + r + 1);
@@ -169,7 +201,6 @@ void grad_weight(const Problem& p, const Item& item) {
           reduce_row(dw + (i * area + t * K) * pitch + b * L, pitch, g + i * g_row + b * chunk * L,
                      x + (i + K - 1 - t) * x_row + b * chunk * width, width, channels, K);
       }
-    }
   }
 
   const auto logits = plane<T>(p.logits, p, item, item.group * area);
@@ -178,6 +209,7 @@ void grad_weight(const Problem& p, const Item& item) {
   for (int64_t i = 0; i < item.rows; ++i) {
     const int64_t row = item.row + i;
     A* dw_row = dw + i * area * pitch;
+    prefetch_logits(p, item, logits, row + 1);
     if (p.normalize) {
       read_logits(taps, pitch, p, item, logits, row);
       pack(lse_row, 0, static_cast<const A*>(lse.at(0, row, item.column)), lse.w, 0, Span{0, item.columns, pitch},

@@ -53,6 +53,10 @@ SVCONV_API const char* active_instruction_set();
 // Forces one by name, null for the widest supported; false if unknown or not supported.
 SVCONV_API bool force_instruction_set(const char* name);
 
+// Asks for huge pages under a fresh allocation: faulting in a large result in 4 KiB pages takes longer than
+// computing it. A hint; does nothing to small arrays or where there is no such call.
+SVCONV_API void advise_huge_pages(void* data, size_t bytes);
+
 // The calling thread's scratch memory, 64-byte aligned, kept between calls.
 void* scratch(size_t bytes);
 

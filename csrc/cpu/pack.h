@@ -63,6 +63,47 @@ void pack(A* dst, int64_t pitch, const T* src, int64_t lane_stride, int64_t mino
       dst[m * pitch + k] = widen(src[k * lane_stride + m * minor_stride]);
 }
 
+// Walks a block of a tensor, asking for its cache lines a few runs at a time, while something else is computed.
+class Prefetch {
+ public:
+  // `outer` blocks of `inner` runs of `run` elements each; strides in elements.
+  template <class T>
+  Prefetch(const T* base, int64_t outer, int64_t outer_stride, int64_t inner, int64_t inner_stride, int64_t run)
+      : base_(reinterpret_cast<const char*>(base)),
+        outer_stride_(outer_stride * sizeof(T)),
+        inner_(inner),
+        inner_stride_(inner_stride * sizeof(T)),
+        bytes_(run * sizeof(T)),
+        left_(run > 0 ? outer * inner : 0) {}
+
+  // A [rows, lanes x minors] block: runs lie along the dimension of stride 1, if there is one.
+  template <class T>
+  static Prefetch block(const T* base, int64_t rows, int64_t row_stride, int64_t lanes, int64_t lane_stride,
+                        int64_t minors, int64_t minor_stride) {
+    if (minor_stride == 1) return {base, rows, row_stride, lanes, lane_stride, minors};
+    if (lane_stride == 1) return {base, rows, row_stride, minors, minor_stride, lanes};
+    return {base, 0, 0, 0, 0, 0};
+  }
+
+  int64_t left() const { return left_; }
+
+  SVCONV_INLINE void step(int64_t runs) {
+    for (runs = runs < left_ ? runs : left_, left_ -= runs; runs > 0; --runs) {
+      const char* line = base_ + i_ * inner_stride_;
+      for (int64_t at = 0; at < bytes_; at += 64) __builtin_prefetch(line + at, 0, 2);
+      __builtin_prefetch(line + bytes_ - 1, 0, 2);
+      if (++i_ == inner_) {
+        i_ = 0;
+        base_ += outer_stride_;
+      }
+    }
+  }
+
+ private:
+  const char* base_;
+  int64_t outer_stride_, inner_, inner_stride_, bytes_, left_, i_ = 0;
+};
+
 // dst[l * lane_stride + m * minor_stride] = src[m * pitch + l] for l < lanes, m < minors.
 template <class T, class A = Accumulate<T>>
 void unpack(T* dst, int64_t lane_stride, int64_t minor_stride, const A* src, int64_t pitch, int64_t lanes,
