@@ -1,0 +1,153 @@
+"""Forward and both gradients against the float64 reference."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from svconv_cases import DTYPES, LAYOUTS, Case, check
+
+from svconv import svconv2d
+
+KERNELS = [Case(kernel_size=k) for k in (1, 3, 5, 7, 9, 11, 15)]
+OPTIONS = [
+    Case(shape=(2, 12, 10, 17), kernel_size=k, dilation=d, groups=g, normalize=norm, padding_mode=padding)
+    for k in (3, 9)
+    for d in (1, 3)
+    for g in (1, 3)
+    for norm, padding in ((True, "zeros"), (True, "renormalize"), (False, "zeros"))
+]
+SIZES = [
+    Case(shape=shape)
+    for shape in (
+        (1, 1, 1, 1),
+        (1, 3, 1, 70),  # wider than a strip
+        (1, 3, 40, 1),  # taller than a band
+        (1, 7, 4, 3),  # smaller than the kernel
+        (3, 33, 2, 50),
+        (1, 70, 37, 61),  # several chunks, bands and strips
+    )
+] + [Case(shape=(1, 5, 6, 9), dilation=20), Case(shape=(1, 6, 7, 5), groups=6)]
+
+
+def laid_out(tensors, layout):
+    return [t.contiguous(memory_format=LAYOUTS[layout]) for t in tensors]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", KERNELS, ids=str)
+def test_kernel_sizes_in_every_type_and_layout(case, dtype, layout):
+    case = replace(case, dtype=dtype)
+    check(case, *laid_out(case.tensors(), layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+@pytest.mark.parametrize("case", OPTIONS, ids=str)
+def test_options(case, dtype, layout):
+    case = replace(case, dtype=dtype)
+    check(case, *laid_out(case.tensors(), layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case", SIZES, ids=str)
+def test_sizes(case, layout):
+    check(case, *laid_out(case.tensors(), layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel_size", (9, 11))
+def test_every_instruction_set(instruction_set, kernel_size, dtype, layout):
+    case = Case(shape=(1, 35, 18, 29), kernel_size=kernel_size, padding_mode="renormalize", dtype=dtype)
+    check(case, *laid_out(case.tensors(), layout))
+
+
+@pytest.mark.parametrize("input_layout", LAYOUTS)
+@pytest.mark.parametrize("other_layout", LAYOUTS)
+def test_layouts_may_differ_and_results_keep_those_of_their_tensors(input_layout, other_layout):
+    case = Case()
+    input, logits, grad_out = case.tensors()
+    (input,), (logits, grad_out) = laid_out([input], input_layout), laid_out([logits, grad_out], other_layout)
+    check(case, input, logits, grad_out)
+    input.requires_grad_()
+    logits.requires_grad_()
+    out = svconv2d(input, logits)
+    out.backward(torch.ones_like(out))
+    assert out.stride() == input.stride()
+    assert input.grad.stride() == input.stride()
+    assert logits.grad.stride() == logits.stride()
+
+
+VIEWS = {
+    "every other column": lambda t: torch.stack((t, t), dim=4).flatten(3)[..., ::2],
+    "transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+    "storage offset": lambda t: torch.cat((t, t), dim=1)[:, t.shape[1] :],
+    "flipped twice, channels inside rows": lambda t: t.permute(2, 1, 0, 3).contiguous().permute(2, 1, 0, 3),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+def test_views_with_odd_strides(view, dtype):
+    case = Case(dtype=dtype)
+    check(case, *(VIEWS[view](t) for t in case.tensors()))
+
+
+def test_expanded_tensors():
+    case = Case(shape=(2, 5, 6, 9), kernel_size=3)
+    input, logits, grad_out = case.tensors()
+    expanded = (input[:, :1].expand_as(input), logits[:1].expand_as(logits), grad_out[..., :1].expand_as(grad_out))
+    dense = [t.contiguous() for t in expanded]
+    for got, want in zip(grads_and_out(*expanded), grads_and_out(*dense), strict=True):
+        assert torch.equal(got, want)
+
+
+def grads_and_out(input, logits, grad_out):
+    input, logits = input.detach().requires_grad_(), logits.detach().requires_grad_()
+    out = svconv2d(input, logits, kernel_size=3)
+    return out.detach(), *torch.autograd.grad(out, (input, logits), grad_out)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5, 6), (2, 0, 5, 6), (2, 4, 0, 6)])
+def test_empty_tensors(shape):
+    n, c, h, w = shape
+    input, logits = torch.ones(shape, requires_grad=True), torch.ones(n, 9, h, w, requires_grad=True)
+    out = svconv2d(input, logits, kernel_size=3)
+    out.sum().backward()
+    assert out.shape == shape
+    assert torch.equal(input.grad, torch.zeros(shape))
+    assert torch.equal(logits.grad, torch.zeros(n, 9, h, w))
+
+
+@pytest.mark.parametrize("case", [Case(shape=(1, 40, 35, 70)), Case(shape=(2, 8, 35, 20), dilation=2)], ids=str)
+def test_results_repeat_bit_for_bit_whatever_the_number_of_threads(case):
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 1, 2, 3, 7):
+            torch.set_num_threads(count)
+            results.append(grads_and_out_of(case))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
+
+
+def grads_and_out_of(case):
+    input, logits, grad_out = case.tensors()
+    out = svconv2d(input.requires_grad_(), logits.requires_grad_(), **case.options)
+    return out.detach(), *torch.autograd.grad(out, (input, logits), grad_out)
+
+
+def test_large_logits_do_not_overflow_and_masked_taps_weigh_nothing():
+    input, logits = torch.randn(1, 3, 6, 7), torch.full((1, 9, 6, 7), -torch.inf)
+    logits[:, 4] = 1e4
+    assert torch.equal(svconv2d(input, logits, kernel_size=3), input)
+
+
+@pytest.mark.parametrize("poison", ["input", "logits"])
+def test_nan_comes_through(poison):
+    input, logits = torch.zeros(1, 3, 6, 7), torch.zeros(1, 9, 6, 7)
+    {"input": input, "logits": logits}[poison][0, 0, 2, 3] = torch.nan
+    assert svconv2d(input, logits, kernel_size=3)[0, 0, 2, 3].isnan()
