@@ -200,8 +200,8 @@ def simulate(
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="base, propagation or selector.")],
     data: Annotated[Path, typer.Option(help="A CamVid folder in the SegNet layout.")],
+    stage: Annotated[str, typer.Argument(help="base, propagation, selector or all.")] = "all",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and weights.")] = Path(
         "runs"
     ),
@@ -212,10 +212,11 @@ def train(
         list[Path] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")
     ] = None,
 ) -> None:
-    """Train one stage; a run that was stopped goes on from its last checkpoint."""
+    """Train one stage, or all; a run that was stopped goes on from its last checkpoint."""
     from lowlat.train import train as job
 
-    job(stage=stage, data=data, out=out, device=device, seed=seed, steps=steps, clips=clips or [])
+    weights = job(stage, data=data, out=out, device=device, seed=seed, steps=steps, clips=clips or [])
+    print(weights)
 
 
 @app.command()

@@ -49,7 +49,7 @@ def latency_figure(
         places = [r.index for r in results], [r.latency_ms for r in results]
         style = {"linestyle": "none", "markersize": 5, "markeredgecolor": "black", "markeredgewidth": 0.4}
         axes.plot(*places, marker=marker, color=colour, label=f"{name} ({len(results)})", **style)
-    axes.set(xlabel="frame", ylabel="latency (ms), frame on the host to labels on the host", title=title)
+    axes.set(xlabel="frame", ylabel="latency, frame to labels (ms)", title=title)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
     axes.grid(axis="y", color="0.9")
