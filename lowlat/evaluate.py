@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from lowlat import models
 from lowlat.data.camvid import CLASSES, CamVid
 from lowlat.metrics import Confusion
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.progress import track
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.network import High, Low, NetworkStages
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker

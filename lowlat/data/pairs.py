@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Generator, Tensor
 
 from lowlat.data.augment import jitter_colours, sample_images, sample_labels, uniform
 from lowlat.data.motion import simulate_motion
+from lowlat.progress import track
 from lowlat.video.source import open_source
 
 DISTANCES = (2, 10)

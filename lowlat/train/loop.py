@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Generator, Tensor, nn
+
+from lowlat.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,7 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         rates.load_state_dict(state["rates"])
         start = state["step"]
-    description = TextColumn("{task.description}")
-    columns = (description, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(name, total=recipe.steps, completed=start)
         for step in range(start, recipe.steps):
             began = time.perf_counter()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Generator, Tensor, nn
 
 from lowlat.data.pairs import ClipPairs, Features, SimulatedPairs
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.progress import track
 from lowlat.train.loop import Recipe, fit
 
 RECIPE = Recipe(steps=400, batch=16, learning_rate=1e-3, weight_decay=0.0)
