@@ -111,8 +111,8 @@ def label_frames(
 
     Args:
         frames: uint8 RGB ``(H, W, 3)``.
-        on_settled: called with a frame and its result when the next labels are out, so that it delays
-            neither; for the last one also if the run breaks off.
+        on_settled: called with a frame and its result when the next labels are out, so that it is part of no
+            latency; for the last one also if the run breaks off.
         tally: counts the results, and the frames dropped.
         overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
             must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
