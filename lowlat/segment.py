@@ -142,7 +142,7 @@ def segment(
 def table(report: SegmentReport) -> Table:
     """The figures, for a terminal."""
     figures = report.summary
-    rows = Table("", title=f"{report.input} to {report.output}, {report.width}x{report.height}")
+    rows = Table("", show_header=False, title=f"{report.input} to {report.output}, {report.width}x{report.height}")
     rows.add_column(justify="right")
     rows.add_row("frames answered", str(figures.frames))
     rows.add_row("frames dropped", str(figures.dropped))
