@@ -41,7 +41,8 @@ class SegmentReport:
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
         report = asdict(self)
-        return {**report, **report.pop("summary")}
+        figures = report.pop("summary")
+        return {**report, **figures}
 
 
 def choose_policy(name: str | None, interval: float | None, threshold: float | None) -> Policy | None:
