@@ -72,7 +72,7 @@ def measure(problem: Problem, direction: str, repetitions: int, progress: Callab
         name: DIRECTIONS[direction](function, problem) for name, function in CONTENDERS.items() if verdicts[name][1]
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for name, call in calls.items():
+    for call in calls.values():
         call()
         progress()
     for _ in range(repetitions):

@@ -24,8 +24,8 @@ def svconv2d(
 
         out[n,c,i,j] = sum over u,v in [-r,r] of  w[n,g(c),(u,v),i,j] * input[n,c,i-d*u,j-d*v]
 
-    with r = kernel_size // 2, d = dilation, and w the softmax of the logits over the taps. Taps are row-major: (u, v) is
-    logits channel g * K * K + (u + r) * K + (v + r). It is a convolution (minus signs), not a correlation.
+    with r = kernel_size // 2, d = dilation, and w the softmax of the logits over the taps. Taps are row-major: (u, v)
+    is logits channel g * K * K + (u + r) * K + (v + r). It is a convolution (minus signs), not a correlation.
 
     Args:
         input: (N, C, H, W), float32, float64, float16 or bfloat16, any strides; NCHW and channels-last are read as
