@@ -19,7 +19,8 @@ from rich.table import Table
 
 import svconv
 from lowlat.data.camvid import CLASSES, PALETTE
-from lowlat.live import Advance, Summary, Tally, label_frames, progress_bar
+from lowlat.live import Advance, Summary, Tally, label_frames
+from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.threads import cores_at_hand
 from lowlat.schedule import PerFrame, Policy
@@ -129,7 +130,7 @@ def demo(
             )
         size = source.size
     _prepare(out)
-    with progress_bar(console or Console(quiet=True)) as progress:
+    with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
         with VideoSegmenter(weights, policy=PerFrame(), mode="blocking") as segmenter:
             whole = _record(segmenter, clip, max_frames, progress, "frame by frame, whole network")
         with VideoSegmenter(weights, policy=policy) as segmenter:

@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from lowlat.runtime import Captured, FrameBuffer, FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter
@@ -148,15 +140,8 @@ def label_frames(
             on_settled(*last)
 
 
-def progress_bar(console: Console) -> Progress:
-    """A progress bar drawn only by :class:`Advance`: a thread of its own would cost latency."""
-    words = TextColumn("{task.description}")
-    times = (TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(words, BarColumn(), MofNCompleteColumn(), *times, console=console, auto_refresh=False)
-
-
 class Advance:
-    """Advances one task of a progress bar and draws it now and then."""
+    """Advances one task of a progress bar and draws it now and then: a thread that draws would cost latency."""
 
     def __init__(self, progress: Progress, description: str, total: int | None):
         self._progress = progress

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lowlat.data.camvid import CLASSES, PALETTE
-from lowlat.live import Advance, Summary, Tally, label_frames, progress_bar
+from lowlat.live import Advance, Summary, Tally, label_frames
+from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.schedule import Policy, make_policy
 from lowlat.segmenter import VideoSegmenter
@@ -114,7 +115,7 @@ def segment(
         interrupted = False
         try:
             with VideoSegmenter(weights, policy=rule, mode=mode, decision=decision) as segmenter:
-                with progress_bar(console or Console(quiet=True)) as progress:
+                with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
                     total = min((n for n in (opened.frames, max_frames) if n is not None), default=None)
                     advance = Advance(progress, "segmenting", total)
                     with closing(BackgroundWriter(write)) as writer:

@@ -147,7 +147,8 @@ void grad_weight(const Problem& p, const Item& item) {
   const int64_t K = p.kernel, r = K / 2, area = K * K, depth = p.channels / p.groups;
   const int64_t vectors = div_up(item.columns, L), pitch = vectors * L;
   const int64_t width = window_width<A>(K);
-  const int64_t x_row = vectors * chunk * width, g_row = vectors * chunk * L;
+  // An odd number of windows a row: for K = 9 a power of two would put all nine rows on the same half of L1's sets.
+  const int64_t x_row = (vectors | 1) * chunk * width, g_row = vectors * chunk * L;
 
   Arena arena;
   const size_t dw_at = arena.reserve<A>(item.rows * area * pitch);
