@@ -14,7 +14,7 @@ from lowlat.models import build, load_imagenet_lite0
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.train.loop import Recipe, fit
 
-RECIPE = Recipe(steps=1200, batch=8, learning_rate=5e-4, weight_decay=0.02)
+RECIPE = Recipe(steps=900, batch=8, learning_rate=5e-4, weight_decay=0.02)
 # The first layers know edges and colours from ImageNet already; leaving them out takes a third off the time.
 FROZEN = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
 
@@ -24,6 +24,15 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     counts = torch.bincount(labels[labels < classes].long().flatten(), minlength=classes).float()
     weights = 1 / torch.log(1.05 + counts / counts.sum())
     return weights / weights.mean()
+
+
+@torch.no_grad()
+def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
+    """Turn a classifier trained under class weights into one of plain probabilities, by its bias.
+
+    Weighted cross-entropy learns scores of ``weight * probability``; without this, rare classes are predicted too often.
+    """
+    classifier.bias -= weights.log()
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -69,4 +78,5 @@ def train_base(data: CamVid, folder: str | Path, recipe: Recipe = RECIPE, device
         {"params": heads, "scale": 3.0},
     ]
     fit("base", modules, groups, loss, recipe, folder)
+    remove_class_weights(network.classifier, weights)
     return network

@@ -8,10 +8,10 @@ from torch import Generator, Tensor, nn
 from lowlat.data.pairs import ClipPairs, Features, Pairs, SimulatedPairs
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.train.base import class_weights, segmentation_loss
+from lowlat.train.base import class_weights, remove_class_weights, segmentation_loss
 from lowlat.train.loop import Recipe, fit
 
-RECIPE = Recipe(steps=1500, batch=8, learning_rate=1e-3)
+RECIPE = Recipe(steps=800, batch=8, learning_rate=1e-3)
 CLIP_SHARE = 0.25  # of the steps, where there are clips
 HOP_SHARE = 0.4  # of the steps: by way of a temporary key frame, as after a promotion
 
@@ -70,4 +70,5 @@ def train_propagation(
         return segmentation_loss(fast_track(network, pairs, device), pairs.labels.to(device), weights)
 
     fit("propagation", modules, [{"params": list(modules.parameters())}], loss, recipe, folder)
+    remove_class_weights(network.fusion.classifier, weights)
     network.eval()
