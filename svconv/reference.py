@@ -27,7 +27,8 @@ def svconv2d(
     """
     n, c, h, w = input.shape
     taps = kernel_size * kernel_size
-    weights = logits.reshape(n, groups, taps, h, w)
+    # unfold reads at (i + d*u, j + d*v): a convolution takes its taps in reverse.
+    weights = logits.reshape(n, groups, taps, h, w).flip(2)
     if normalize:
         if padding_mode == "renormalize":
             inside = _unfold(input.new_ones(1, 1, h, w), kernel_size, dilation) > 0
@@ -38,9 +39,8 @@ def svconv2d(
 
 
 def _unfold(input: Tensor, kernel_size: int, dilation: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, K*K, H, W): at tap (u, v) the value at (i - d*u, j - d*v), zero outside the frame."""
+    """(N, C, H, W) -> (N, C, K*K, H, W): at (u, v) the value at (i + d*u, j + d*v), zero outside the frame."""
     n, c, h, w = input.shape
     padding = dilation * (kernel_size // 2)
     patches = F.unfold(input, kernel_size, dilation=dilation, padding=padding)
-    # unfold reads at (i + d*u, j + d*v): a convolution takes the taps in reverse.
-    return patches.reshape(n, c, kernel_size * kernel_size, h, w).flip(2)
+    return patches.reshape(n, c, kernel_size * kernel_size, h, w)
