@@ -30,7 +30,7 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
     """Turn a classifier trained under class weights into one of plain probabilities, by its bias.
 
-    Weighted cross-entropy learns scores of ``weight * probability``; without this, rare classes are predicted too often.
+    Weighted cross-entropy learns ``weight * probability``; without this, rare classes are predicted too often.
     """
     classifier.bias -= weights.log()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Generator, Tensor, nn
 
 from lowlat.data.pairs import ClipPairs, Features, Pairs, SimulatedPairs
 from lowlat.networks.labels import full_size_labels
+from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.train.base import class_weights, remove_class_weights, segmentation_loss
 from lowlat.train.loop import Recipe, fit
@@ -18,6 +21,8 @@ HOP_SHARE = 0.4  # of the steps: by way of a temporary key frame, as after a pro
 
 def frozen_features(network: VideoNetwork, device: str) -> Features:
     """The per-frame network as a function: float frames in [0, 255] -> (F_l, F_h, uint8 labels), on the CPU."""
+    # A copy: what is trained from here on leaves it alone, and its batch norms can be folded.
+    network = fold_batch_norms(copy.deepcopy(network))
 
     @torch.inference_mode()
     def features(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
