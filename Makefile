@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
 
 test: $(READY)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
 bench: $(READY)

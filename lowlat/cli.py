@@ -121,9 +121,7 @@ def segment(
     interval: Interval = None,
     threshold: Threshold = None,
     mode: Annotated[str, typer.Option(help="low-latency or blocking.")] = "low-latency",
-    decision: Annotated[
-        str | None, typer.Option(help="deferred or critical; by default as the mode allows.")
-    ] = None,
+    decision: Annotated[str | None, typer.Option(help="deferred or critical; by default as the mode allows.")] = None,
     overload: Annotated[
         str | None,
         typer.Option(help="drop-oldest (default for live sources), drop-newest or wait (default for files)."),
@@ -202,15 +200,11 @@ def simulate(
 def train(
     data: Annotated[Path, typer.Option(help="A CamVid folder in the SegNet layout.")],
     stage: Annotated[str, typer.Argument(help="base, propagation, selector or all.")] = "all",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and weights.")] = Path(
-        "runs"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and weights.")] = Path("runs"),
     device: Annotated[str, typer.Option(help="As PyTorch names it.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
-    clips: Annotated[
-        list[Path] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")
-    ] = None,
+    clips: Annotated[list[Path] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
 ) -> None:
     """Train one stage, or all; a run that was stopped goes on from its last checkpoint."""
     from lowlat.train import train as job

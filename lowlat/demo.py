@@ -118,16 +118,12 @@ def demo(
     if not 0 < fps < float("inf"):
         raise ValueError(f"demo: expected --fps above 0, got {fps!r}; the default is {DEFAULT_FPS:g}")
     if max_frames is not None and max_frames < 2:
-        raise ValueError(
-            f"demo: expected --max-frames of at least 2, got {max_frames}; the first one is start-up"
-        )
+        raise ValueError(f"demo: expected --max-frames of at least 2, got {max_frames}; the first one is start-up")
     clip = sample_clip() if video is None else Path(video)
     out = Path(out_dir)
     with open_source(clip) as source:
         if source.live:
-            raise SourceError(
-                f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment"
-            )
+            raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
     _prepare(out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
@@ -166,9 +162,7 @@ def demo(
 def table(report: DemoReport) -> Table:
     """The figures side by side, for a terminal."""
     whole, fast = report.frame_by_frame, report.low_latency
-    rows = Table(
-        title=f"{report.video}, {report.width}x{report.height}, {report.cores} cores, {fast.frames} frames"
-    )
+    rows = Table(title=f"{report.video}, {report.width}x{report.height}, {report.cores} cores, {fast.frames} frames")
     rows.add_column("")
     for name in ("frame by frame", "low-latency", "ratio"):
         rows.add_column(name, justify="right")
@@ -199,8 +193,7 @@ def _prepare(out: Path) -> None:
         part.unlink()
     except OSError as error:
         raise SinkError(
-            f"demo: expected a folder to write to, got {str(out)!r}: {error.strerror}; "
-            "choose another with --out"
+            f"demo: expected a folder to write to, got {str(out)!r}: {error.strerror}; choose another with --out"
         ) from error
 
 
@@ -244,9 +237,7 @@ def _draw(
 ) -> float:
     """Draw the low-latency run as a video; returns the agreement with the other run, in percent of pixels."""
     full = whole.summary.median_ms
-    overlay = Overlay(
-        CLASSES, PALETTE, size, beside=True, full_ms=full, full_name=f"whole network {full:.0f} ms"
-    )
+    overlay = Overlay(CLASSES, PALETTE, size, beside=True, full_ms=full, full_name=f"whole network {full:.0f} ms")
     advance = Advance(progress, "drawing", len(fast.results))
     same = 0
     with open_source(clip) as source, VideoSink(path, overlay.size, fps) as sink:
@@ -281,6 +272,4 @@ def _write_report(path: Path, report: DemoReport, whole: Recorded, fast: Recorde
     ]
     machine = {"python": platform.python_version(), "torch": torch.__version__, "svconv": svconv.__version__}
     with whole_file(path) as part:
-        part.write_text(
-            json.dumps({**report.as_dict(), "versions": machine, "frames": frames}, indent=1) + "\n"
-        )
+        part.write_text(json.dumps({**report.as_dict(), "versions": machine, "frames": frames}, indent=1) + "\n")

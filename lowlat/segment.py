@@ -94,9 +94,7 @@ def segment(
         SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
     """
     if max_frames is not None and max_frames < 1:
-        raise ValueError(
-            f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all"
-        )
+        raise ValueError(f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
     rule = choose_policy(policy, interval, threshold)
     words = [word.value for word in Overload]
     if overload is not None and overload not in words:

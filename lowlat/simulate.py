@@ -120,9 +120,7 @@ def simulate(
         ValueError: an option out of range, or options that contradict each other.
     """
     if not (frames >= 1 and frames == int(frames)):
-        raise ValueError(
-            f"simulate: expected a whole number of frames of at least 1, got {frames!r}; raise --frames"
-        )
+        raise ValueError(f"simulate: expected a whole number of frames of at least 1, got {frames!r}; raise --frames")
     frames = int(frames)
     costs = Costs(lower, higher, select, propagate)
     rule, signal = _rule(policy, DEFAULT_INTERVAL if interval is None else interval, threshold, seed)
@@ -134,9 +132,7 @@ def simulate(
     schedule = Schedule(rule, mode=mode, decision=decision, age_bound=age_bound)
 
     clock = VirtualClock()
-    engine = Engine(
-        schedule, SimulatedStages(clock, costs, signal), SimulatedWorker(clock, costs.higher), clock
-    )
+    engine = Engine(schedule, SimulatedStages(clock, costs, signal), SimulatedWorker(clock, costs.higher), clock)
     results = []
     for index in range(frames + 1):
         result = engine.step(index)

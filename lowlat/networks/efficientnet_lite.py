@@ -43,9 +43,7 @@ class InvertedResidual(nn.Module):
         if self.expands:
             self._expand_conv = nn.Conv2d(channels_in, hidden, 1, bias=False)
             self._bn0 = nn.BatchNorm2d(hidden, EPS)
-        self._depthwise_conv = nn.Conv2d(
-            hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False
-        )
+        self._depthwise_conv = nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False)
         self._bn1 = nn.BatchNorm2d(hidden, EPS)
         self._project_conv = nn.Conv2d(hidden, channels_out, 1, bias=False)
         self._bn2 = nn.BatchNorm2d(channels_out, EPS)

@@ -15,9 +15,7 @@ class ConvBN(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, kernel_size: int, *, dilation: int = 1, relu: bool = True):
         super().__init__()
         padding = dilation * (kernel_size // 2)
-        self.conv = nn.Conv2d(
-            channels_in, channels_out, kernel_size, padding=padding, dilation=dilation, bias=False
-        )
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel_size, padding=padding, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
         self.relu = relu
 

@@ -117,9 +117,7 @@ class VideoNetwork(nn.Module):
     def propagate(self, anchor: Anchor, key_high: Tensor, current: Reduced) -> Tensor:
         """Eq. 1: carry F_h of the key frame (before fusion) to the current frame; same shape as ``key_high``."""
         logits = self.predictor(anchor.predict, current.predict)
-        return svconv2d(
-            key_high, logits, kernel_size=self.predictor.kernel_size, padding_mode=self.padding_mode
-        )
+        return svconv2d(key_high, logits, kernel_size=self.predictor.kernel_size, padding_mode=self.padding_mode)
 
     def fuse(self, propagated: Tensor, current: Reduced) -> Tensor:
         """AdaptNet and fusion (Section 3.3) -> scores ``(N, classes, h, w)``."""

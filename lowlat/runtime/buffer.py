@@ -61,13 +61,9 @@ class FrameBuffer:
     ) -> None:
         words = [policy.value for policy in Overload]
         if overload not in words:
-            raise ValueError(
-                f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}"
-            )
+            raise ValueError(f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}")
         if capacity < 1:
-            raise ValueError(
-                f"FrameBuffer: expected a capacity of at least 1 frame, got {capacity!r}; use 1 or more"
-            )
+            raise ValueError(f"FrameBuffer: expected a capacity of at least 1 frame, got {capacity!r}; use 1 or more")
         self.overload = Overload(overload)
         self.capacity = capacity
         self._clock = clock if clock is not None else WallClock()
@@ -113,9 +109,7 @@ class FrameBuffer:
             RuntimeError: the buffer has a source already.
         """
         if self._thread is not None:
-            raise RuntimeError(
-                "FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source"
-            )
+            raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
         self._thread = threading.Thread(target=self._read, args=(source,), name="capture", daemon=True)
         self._thread.start()
 

@@ -132,9 +132,7 @@ class Engine:
             yield result
             self.settle()
 
-    def answer(
-        self, frame: Any, *, index: int | None = None, available_ms: float | None = None
-    ) -> FrameResult:
+    def answer(self, frame: Any, *, index: int | None = None, available_ms: float | None = None) -> FrameResult:
         """Labels one frame; leaves what may come after the labels to `settle` (called first if due).
 
         Args:
@@ -150,9 +148,7 @@ class Engine:
             Exception: whatever a fast-track stage raised; the frame counts as never begun.
         """
         if self._closed:
-            raise RuntimeError(
-                "Engine.answer: expected an open engine, got a closed one; make another for this stream"
-            )
+            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this stream")
         self.settle()
         started = self._clock.now()
         if index is None:
@@ -234,9 +230,7 @@ class Engine:
                 result.value = float(value)
                 return Measured(index, result.value)
             case Propagate():
-                result.labels, self._high = self._timed(
-                    "propagate", self._stages.propagate, self._key, self._low
-                )
+                result.labels, self._high = self._timed("propagate", self._stages.propagate, self._key, self._low)
             case RunHigher(_, launch):
                 try:
                     self._high = self._timed("higher", self._stages.higher, self._low)

@@ -23,13 +23,10 @@ class ReplayWorker:
         ValueError: `delay` is below 1 frame.
     """
 
-    def __init__(
-        self, higher: Callable[[Any], Any], delay: int = PAPER_DELAY, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, higher: Callable[[Any], Any], delay: int = PAPER_DELAY, clock: Clock | None = None) -> None:
         if not delay >= 1:
             raise ValueError(
-                f"ReplayWorker: expected a delay of at least 1 frame, got {delay!r}; "
-                "for none use mode='blocking'"
+                f"ReplayWorker: expected a delay of at least 1 frame, got {delay!r}; for none use mode='blocking'"
             )
         self._higher = higher
         self._delay = delay
@@ -38,9 +35,7 @@ class ReplayWorker:
 
     def submit(self, job: Job) -> None:
         if self._outcome is not None:
-            raise RuntimeError(
-                "ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands"
-            )
+            raise RuntimeError("ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands")
         self._outcome = run_job(self._higher, job, self._clock)
 
     def poll(self, index: int) -> Outcome | None:

@@ -52,9 +52,7 @@ class SyntheticSignal:
                 f"SyntheticSignal: expected an interval of at least 1 frame, got {interval!r}; use 1 or more"
             )
         if not 0 < level < math.inf:
-            raise ValueError(
-                f"SyntheticSignal: expected a level above 0, got {level!r}; raise the policy's threshold"
-            )
+            raise ValueError(f"SyntheticSignal: expected a level above 0, got {level!r}; raise the policy's threshold")
         self._interval = interval
         self._level = level
         self._spread = math.floor(interval) - 1
@@ -83,9 +81,7 @@ class SyntheticSignal:
 class SimulatedStages:
     """Stages that do nothing but charge their cost to the clock. A frame is its own index."""
 
-    def __init__(
-        self, clock: VirtualClock, costs: Costs, signal: Callable[[int, int], float] | None = None
-    ) -> None:
+    def __init__(self, clock: VirtualClock, costs: Costs, signal: Callable[[int, int], float] | None = None) -> None:
         self._clock = clock
         self._costs = costs
         self._signal = signal

@@ -55,9 +55,7 @@ def split_cores(cores: int | None = None) -> CoreSplit:
     """
     cores = cores_at_hand() if cores is None else cores
     if cores < 1:
-        raise ValueError(
-            f"split_cores: expected at least 1 core, got {cores!r}; leave it out to use those at hand"
-        )
+        raise ValueError(f"split_cores: expected at least 1 core, got {cores!r}; leave it out to use those at hand")
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
 
 
@@ -93,9 +91,7 @@ class ThreadWorker:
     def submit(self, job: Job) -> None:
         if self._in_flight or self._closed:
             state = "a closed one" if self._closed else "one with a job in flight"
-            raise RuntimeError(
-                f"ThreadWorker.submit: expected an idle worker, got {state}; poll until the job lands"
-            )
+            raise RuntimeError(f"ThreadWorker.submit: expected an idle worker, got {state}; poll until the job lands")
         self._in_flight = True
         self._jobs.put(job)
 
@@ -120,8 +116,7 @@ class ThreadWorker:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             warnings.warn(
-                f"ThreadWorker.close: S_h is still running after {timeout_s} s; "
-                "its thread ends with it or the process",
+                f"ThreadWorker.close: S_h is still running after {timeout_s} s; its thread ends with it or the process",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -124,8 +124,7 @@ class Schedule:
             )
         if self.age_bound is not None and not self.age_bound >= 1:
             raise ValueError(
-                f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; "
-                "use None for no bound"
+                f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; use None for no bound"
             )
         interval = getattr(self.policy, "interval", None)
         if interval is not None and self.age_bound is not None and interval > self.age_bound:
@@ -141,13 +140,9 @@ class Schedule:
             ValueError: the event doesn't fit the state (a runtime's mistake).
         """
         match event:
-            case FrameBegun(index) if state.phase is Phase.BETWEEN and (
-                state.index is None or index > state.index
-            ):
+            case FrameBegun(index) if state.phase is Phase.BETWEEN and (state.index is None or index > state.index):
                 return self._begin(state, index)
-            case Measured(index, value) if (
-                state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index
-            ):
+            case Measured(index, value) if state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index:
                 return self._measured(state, value)
             case Emitted(index) if state.phase is Phase.EMITTING and index == state.index:
                 return self._emitted(state)
@@ -279,6 +274,4 @@ def _word(name: str, kind: type[Enum], value: str) -> Enum:
         return kind(value)
     except ValueError:
         words = " or ".join(repr(word.value) for word in kind)
-        raise ValueError(
-            f"Schedule: expected {name} to be {words}, got {value!r}; choose one of them"
-        ) from None
+        raise ValueError(f"Schedule: expected {name} to be {words}, got {value!r}; choose one of them") from None

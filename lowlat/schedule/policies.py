@@ -158,9 +158,7 @@ def make_policy(
             raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
     for option, value in given.items():
         if value is not None and option not in allowed:
-            raise ValueError(
-                f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}"
-            )
+            raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
     options = {option: given[option] for option in allowed if given[option] is not None}
     kinds = {"per-frame": PerFrame, "every": Every, "threshold": Threshold, "adaptive": Adaptive}
     return kinds[name](**options)
@@ -176,14 +174,11 @@ def _exceeds(value: float | None, threshold: float) -> bool:
 def _check_threshold(name: str, threshold: float, upper: float) -> None:
     if not (0 <= threshold <= upper and math.isfinite(threshold)):
         bounds = "[0, 1]" if upper == 1 else "the finite numbers from 0 up"
-        raise ValueError(
-            f"{name}: expected a threshold in {bounds}, got {threshold!r}; choose one in that range"
-        )
+        raise ValueError(f"{name}: expected a threshold in {bounds}, got {threshold!r}; choose one in that range")
 
 
 def _check_cut(name: str, threshold: float, cut: float | None) -> None:
     if cut is not None and not cut >= threshold:
         raise ValueError(
-            f"{name}: expected cut >= threshold ({threshold!r}), got cut={cut!r}; "
-            "raise cut, or None for no cuts"
+            f"{name}: expected cut >= threshold ({threshold!r}), got cut={cut!r}; raise cut, or None for no cuts"
         )

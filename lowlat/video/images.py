@@ -16,11 +16,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
     """Sort key that counts: ``2.png`` before ``10.png``."""
-    return [
-        (0, int(part)) if part.isdecimal() else (1, part)
-        for part in re.split(r"(\d+)", path.name.lower())
-        if part
-    ]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower()) if part]
 
 
 class ImageFolder(Source):
@@ -34,9 +30,7 @@ class ImageFolder(Source):
             raise SourceError(
                 f"open_source: expected a readable folder, got {self.name!r}: {error.strerror}"
             ) from error
-        self._paths = sorted(
-            (path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key
-        )
+        self._paths = sorted((path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
         if not self._paths:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
             raise SourceError(

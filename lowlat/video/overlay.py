@@ -110,14 +110,10 @@ class Overlay:
         lit = {"KEY": result.key, "S_h LANDED": result.landed is not None, "DEGRADED": result.degraded}
         for name, colour in LAMPS.items():
             x = self._draw_lamp(draw, x, middle, name, colour if lit[name] else None)
-        draw.text(
-            (x, middle), "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm"
-        )
+        draw.text((x, middle), "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm")
         self._draw_latency(draw, result.latency_ms, x + self._font.getlength("start-up") + unit, middle)
 
-    def _draw_lamp(
-        self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None
-    ) -> float:
+    def _draw_lamp(self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None) -> float:
         """A name that lights up at a fixed place; returns where the next thing begins."""
         unit = self._unit
         right = x + self._bold.getlength(name) + unit
@@ -158,8 +154,6 @@ class Overlay:
         draw = ImageDraw.Draw(panel)
         for name, colour, (x, row) in zip(classes, palette, places, strict=True):
             middle = self._row + (row + 0.62) * unit * 1.55
-            draw.rectangle(
-                (x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM
-            )
+            draw.rectangle((x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM)
             draw.text((x + swatch + unit * 0.4, middle), name, TEXT, self._font, anchor="lm")
         return panel

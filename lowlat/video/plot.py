@@ -32,9 +32,7 @@ def latency_figure(
         if not steady:
             continue
         middle = median(result.latency_ms for result in steady)
-        axes.plot(
-            [r.index for r in steady], [r.latency_ms for r in steady], color=colour, linewidth=1.4, label=name
-        )
+        axes.plot([r.index for r in steady], [r.latency_ms for r in steady], color=colour, linewidth=1.4, label=name)
         axes.axhline(middle, color=colour, linewidth=0.9, linestyle=(0, (6, 4)), alpha=0.7)
         axes.annotate(
             f"median\n{middle:.0f} ms", (1.0, middle), xycoords=("axes fraction", "data"), xytext=(6, 0),
@@ -58,9 +56,7 @@ def latency_figure(
     return figure
 
 
-def write_latency_plot(
-    path: str | Path, whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str
-) -> None:
+def write_latency_plot(path: str | Path, whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str) -> None:
     """Write :func:`latency_figure` as a PNG; the file appears whole or not at all."""
     with whole_file(path) as part:
         latency_figure(whole, fast, title).savefig(part, format="png", metadata={"Title": title})

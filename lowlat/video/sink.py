@@ -61,9 +61,7 @@ class VideoSink:
                 f"VideoSink: expected a name ending in {', '.join(CONTAINERS)}, got {str(path)!r}; rename it"
             )
         if self.path.is_dir():
-            raise SinkError(
-                f"VideoSink: expected a file's name, got a folder at {str(path)!r}; name a file in it"
-            )
+            raise SinkError(f"VideoSink: expected a file's name, got a folder at {str(path)!r}; name a file in it")
         self._part = part_of(self.path)
         self._last = -1
         self._closed = False
@@ -101,8 +99,7 @@ class VideoSink:
         index = self._last + 1 if index is None else index
         if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
             raise ValueError(
-                f"VideoSink.write: expected uint8 pictures ({height}, {width}, 3), "
-                f"got {picture.dtype} {picture.shape}"
+                f"VideoSink.write: expected uint8 pictures ({height}, {width}, 3), got {picture.dtype} {picture.shape}"
             )
         if index <= self._last:
             raise ValueError(f"VideoSink.write: expected an index above {self._last}, got {index}")
@@ -196,9 +193,7 @@ class LabelSink:
             SinkError: it can't be written.
         """
         if labels.ndim != 2 or labels.dtype != np.uint8:
-            raise ValueError(
-                f"LabelSink.write: expected uint8 labels (H, W), got {labels.dtype} {labels.shape}"
-            )
+            raise ValueError(f"LabelSink.write: expected uint8 labels (H, W), got {labels.dtype} {labels.shape}")
         index = self._next if index is None else index
         image = Image.fromarray(labels)
         image.putpalette(self._palette)

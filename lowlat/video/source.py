@@ -35,9 +35,7 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
     if address := _ADDRESS.match(spec):
         live = address[1].lower() in LIVE_SCHEMES
         options = {"rtsp_transport": "tcp"} if address[1].lower() == "rtsp" else {}
-        return VideoStream(
-            spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
-        )
+        return VideoStream(spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2)
     if spec.isdecimal():
         return _camera(int(spec), resize)
     path = Path(spec)
@@ -61,10 +59,7 @@ def _camera(index: int, resize: tuple[int, int] | None) -> Source:
     form, pattern = _CAMERAS[sys.platform]
     device = pattern.format(index)
     if device.startswith("/") and not Path(device).exists():
-        there = (
-            ", ".join(sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video*")))
-            or "none"
-        )
+        there = ", ".join(sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video*"))) or "none"
         raise SourceError(
             f"open_source: expected camera {index} at {device}, found no such device (cameras there: "
             f"{there}); plug it in, or write './{index}' for a file of that name"

@@ -158,9 +158,7 @@ class VideoStream(Source):
 
     def _unreadable(self, why: str) -> SourceError:
         mend = "is it in use, or not a camera?" if self._kind == "a camera" else "is it whole, and a video?"
-        return SourceError(
-            f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}"
-        )
+        return SourceError(f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}")
 
 
 def _reason(error: BaseException) -> str:

@@ -83,18 +83,12 @@ def test_landed_features_are_used_from_the_first_frame_that_starts_after_them(bu
 def test_spans_tell_each_stage_on_its_track(build):
     engine = build(Schedule(ADAPTIVE), {1: KEY}, delays=[2])
     results = [engine.step(index) for index in range(4)]
-    spans = {
-        (span.track, span.stage, span.index): (span.start_ms, span.end_ms)
-        for r in results
-        for span in r.spans
-    }
+    spans = {(span.track, span.stage, span.index): (span.start_ms, span.end_ms) for r in results for span in r.spans}
     assert spans["S_l", "lower", 1] == (111, 121)
     assert spans["propagation", "select", 1] == (121, 124)
     assert spans["propagation", "propagate", 1] == (124, 129)
     assert spans["S_h", "higher", 0] == (10, 110)
-    assert spans["S_h", "higher", 1] == (129, 147), (
-        "the background pass, from its launch to the frame it landed with"
-    )
+    assert spans["S_h", "higher", 1] == (129, 147), "the background pass, from its launch to the frame it landed with"
     assert any(span.stage == "higher" for span in results[3].spans)
 
 
@@ -220,9 +214,7 @@ def test_engines_share_a_schedule_without_sharing_a_stream(build):
     failing=st.sets(st.integers(1, 12), max_size=5),
     steps=st.lists(st.integers(1, 3), min_size=1, max_size=30),
 )
-def test_whatever_s_h_does_every_frame_is_answered_on_time(
-    build, policy, decision, values, delays, failing, steps
-):
+def test_whatever_s_h_does_every_frame_is_answered_on_time(build, policy, decision, values, delays, failing, steps):
     engine = build(Schedule(policy, decision=decision), values, delays=delays, failing=failing)
     index, sources = 0, {0}
     assert engine.step(0).startup

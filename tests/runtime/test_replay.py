@@ -29,9 +29,7 @@ def test_the_paper_delay_is_that_of_its_table_3():
 
 
 def test_a_replay_repeats_itself(build):
-    runs = [
-        [engine.step(index).labels for index in range(40)] for engine in (replay(build, 3), replay(build, 3))
-    ]
+    runs = [[engine.step(index).labels for index in range(40)] for engine in (replay(build, 3), replay(build, 3))]
     assert runs[0] == runs[1]
 
 

@@ -81,9 +81,7 @@ def test_a_seed_makes_a_run_repeatable():
 
 
 def test_costs_that_are_no_whole_numbers_leave_no_dust_in_the_averages():
-    report = simulate(
-        lower=6.1, higher=29.9, select=0.2, propagate=3.8, policy="every", interval=5, frames=1000
-    )
+    report = simulate(lower=6.1, higher=29.9, select=0.2, propagate=3.8, policy="every", interval=5, frames=1000)
     assert (report.average_ms, report.max_ms) == (15.12, 36.0)
 
 

@@ -306,8 +306,6 @@ def test_events_out_of_order_are_refused(stream, event):
     s = stream(ADAPTIVE)
     s.frame(0)
     before = s.state
-    with pytest.raises(
-        ValueError, match="Schedule.advance: expected an event that fits 'between frames' at frame 0"
-    ):
+    with pytest.raises(ValueError, match="Schedule.advance: expected an event that fits 'between frames' at frame 0"):
         s.feed(event)
     assert s.state is before

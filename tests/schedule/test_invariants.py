@@ -92,9 +92,7 @@ class Caches:
                 assert index == self.state.index, "S_h runs on a frame that is past"
                 self.flight = (launch, index)
             case ReplaceHigh(index, launch):
-                assert self.flight == (launch, index) and index == self.key, (
-                    "F_h replaced by another frame's landing"
-                )
+                assert self.flight == (launch, index) and index == self.key, "F_h replaced by another frame's landing"
                 self.high, self.flight = index, None
             case StoreKey(index):
                 assert self.flight[1] == index == self.state.index
@@ -146,9 +144,7 @@ class Caches:
         assert emit.age == emit.index - source
         if self.high == high and self.key == key:
             assert emit.age > 0, "a frame with no pass of its own shows older features"
-        assert not (self.schedule.mode == "blocking" and self.flight), (
-            "a blocking schedule leaves nothing in flight"
-        )
+        assert not (self.schedule.mode == "blocking" and self.flight), "a blocking schedule leaves nothing in flight"
 
 
 @settings(max_examples=250, deadline=None)
@@ -204,9 +200,7 @@ def test_the_machine_is_pure(schedule, frames):
             first, again = schedule.advance(state, event), schedule.advance(state, event)
             assert repr(first) == repr(again)
             state, actions = first
-            event = next(
-                (answer for answer in (_answer(action, value, fails) for action in actions) if answer), None
-            )
+            event = next((answer for answer in (_answer(action, value, fails) for action in actions) if answer), None)
 
 
 def _answer(action, value, fails):

@@ -14,9 +14,9 @@ def test_per_frame_makes_every_frame_a_key_frame():
 @pytest.mark.parametrize("interval", [1, 2, 5])
 def test_every_makes_a_key_frame_at_its_interval_and_not_before(interval):
     policy = Every(interval)
-    assert [policy.is_key(distance, None) for distance in range(1, interval + 2)] == [False] * (
-        interval - 1
-    ) + [True] * 2
+    assert [policy.is_key(distance, None) for distance in range(1, interval + 2)] == [False] * (interval - 1) + [
+        True
+    ] * 2
 
 
 @pytest.mark.parametrize("policy", [Threshold(0.25), Adaptive(0.25)])

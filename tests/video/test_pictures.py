@@ -16,9 +16,7 @@ PALETTE = tuple((index * 20, 255 - index * 20, 128) for index in range(11))
 
 
 def result(index=0, labels=None, latency=50.0, **more):
-    return FrameResult(
-        index, labels, more.pop("age", 0), available_ms=100.0, emitted_ms=100.0 + latency, **more
-    )
+    return FrameResult(index, labels, more.pop("age", 0), available_ms=100.0, emitted_ms=100.0 + latency, **more)
 
 
 @pytest.mark.parametrize("size", [(640, 272), (320, 240), (33, 21)])
