@@ -2,10 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from lowlat.data.augment import random_view
 from lowlat.data.camvid import VOID, CamVid
@@ -13,24 +11,6 @@ from lowlat.data.motion import simulate_motion
 from lowlat.data.pairs import SIZE, SimulatedPairs
 from lowlat.train import STAGES, base, propagation, selector, train
 from lowlat.train.loop import Recipe, fit
-
-
-@pytest.fixture(scope="module")
-def camvid(tmp_path_factory):
-    """A folder in CamVid's layout: coloured blocks, labelled by colour."""
-    root = tmp_path_factory.mktemp("camvid")
-    random = np.random.default_rng(0)
-    for split in ("train", "val"):
-        lines = []
-        for index in range(4):
-            blocks = random.integers(0, VOID + 1, (6, 8))
-            label = np.kron(blocks, np.ones((60, 60), int)).astype(np.uint8)
-            image = np.stack([label * 20, 255 - label * 20, label * 7 % 255], -1).astype(np.uint8)
-            Image.fromarray(image).save(root / f"{split}{index}.jpg")
-            Image.fromarray(label).save(root / f"{split}{index}.png")
-            lines.append(f"{split}{index}.jpg {split}{index}.png")
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
-    return root
 
 
 class Killed(Exception):

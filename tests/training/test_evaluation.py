@@ -1,0 +1,86 @@
+"""The accuracy protocol: what is compared with what, at which age."""
+
+import numpy as np
+import pytest
+import torch
+
+from lowlat import models
+from lowlat.data.camvid import CamVid
+from lowlat.evaluate import evaluate, evaluate_distances, evaluate_video, find_threshold, mean_interval, record, replay
+from lowlat.metrics import Confusion
+from lowlat.schedule import Every, Schedule
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return models.build("lite").eval()
+
+
+@pytest.fixture(scope="module")
+def labelled(camvid):
+    return CamVid(camvid, "val")
+
+
+@pytest.fixture(scope="module")
+def video(network, labelled):
+    return record(network, labelled)
+
+
+def test_replay_lands_exactly_the_delay_after_the_launch(video):
+    results = replay(video, 12, Schedule(Every(5), decision="deferred"), delay=3)
+    assert [result.index for result in results if result.key] == [0, 5, 10]
+    assert [result.age for result in results] == [0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 5, 6]
+    assert mean_interval(results) == 11 / 2
+
+
+def test_scores_compare_each_frame_with_its_own_truth(video, labelled):
+    report = evaluate_video(video, labelled, policy="every", interval=5, delay=3)
+    per_frame, reuse = Confusion(11), Confusion(11)
+    for index, age in enumerate([0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 5, 6]):
+        per_frame.add(torch.from_numpy(video.per_frame[index]), labelled.label(index))
+        reuse.add(torch.from_numpy(video.per_frame[index - age]), labelled.label(index))
+    assert report.per_frame.miou == pytest.approx(per_frame.miou, abs=0.01)
+    assert report.reuse.miou == pytest.approx(reuse.miou, abs=0.01)
+    assert report.drop == pytest.approx(report.per_frame.miou - report.scheduled.miou)
+    assert report.mean_age == pytest.approx(46 / 11)
+
+
+def test_the_threshold_found_gives_the_interval_asked_for(video, labelled, monkeypatch):
+    index = {id(low): number for number, low in enumerate(video.lows)}
+    monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.02 * (index[id(low)] - key.index))
+    threshold = find_threshold(video, 4, delay=2)
+    assert 0.04 <= threshold < 0.06
+    report = evaluate_video(video, labelled, threshold=threshold, delay=2)
+    assert report.threshold == threshold
+    assert report.mean_interval == 11 / 3  # key frames 3, 6 and 9 of frames 1 to 11: nearer to 4 than 11 / 2
+
+
+def test_distance_rows_pair_propagation_with_reuse(video, labelled):
+    rows = evaluate_distances(video, labelled)
+    assert [row["distance"] for row in rows] == [1, 2, 3, 4, 5, 6, 8, 10]
+    reuse = Confusion(11)
+    for index in range(3, 12):
+        reuse.add(torch.from_numpy(video.per_frame[index - 3]), labelled.label(index))
+    assert rows[2]["reuse_miou"] == pytest.approx(reuse.miou, abs=0.01)
+
+
+def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
+    models.save(network, tmp_path / "net.safetensors", "lite")
+    report = evaluate(camvid, tmp_path / "net.safetensors", policy="every")
+    assert set(report) == {"weights", "test_per_frame", "video"}
+    assert {"miou", "pixel_accuracy", "class_accuracy", "class_iou"} == set(report["test_per_frame"])
+    assert {"drop", "gain", "delay", "mean_interval", "per_frame", "scheduled", "reuse"} <= set(report["video"])
+
+
+def test_an_unknown_policy_is_refused(video, labelled):
+    with pytest.raises(ValueError, match="'adaptive' or 'every', got 'sometimes'"):
+        evaluate_video(video, labelled, policy="sometimes")
+
+
+def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled):
+    with torch.no_grad():
+        image = labelled.image(4)[None]
+        scores = network(network.normalise(image))
+        scores = torch.nn.functional.interpolate(scores, image.shape[-2:], mode="bilinear", align_corners=False)
+    assert np.mean(video.per_frame[4] == scores.argmax(1)[0].numpy()) > 0.999
