@@ -19,7 +19,7 @@ from rich.table import Table
 
 import svconv
 from lowlat.data.camvid import CLASSES, PALETTE
-from lowlat.live import Advance, Summary, Tally, label_frames
+from lowlat.live import Advance, Summary, Tally, check_legend, label_frames
 from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.threads import cores_at_hand
@@ -128,6 +128,7 @@ def demo(
     _prepare(out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
         with VideoSegmenter(weights, policy=PerFrame(), mode="blocking") as segmenter:
+            check_legend(segmenter)
             whole = _record(segmenter, clip, max_frames, progress, "frame by frame, whole network")
         with VideoSegmenter(weights, policy=policy) as segmenter:
             fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps)

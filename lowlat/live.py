@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from lowlat.data.camvid import CLASSES
 from lowlat.runtime import Captured, FrameBuffer, FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter
 
@@ -88,6 +89,19 @@ def steady_python() -> Iterator[None]:
     finally:
         sys.setswitchinterval(interval)
         gc.unfreeze()
+
+
+def check_legend(segmenter: VideoSegmenter) -> None:
+    """Refuse a network whose classes have no names and colours here.
+
+    Raises:
+        ValueError: the network tells apart another number of classes than CamVid's.
+    """
+    if segmenter.classes != len(CLASSES):
+        raise ValueError(
+            f"lowlat: expected a network of CamVid's {len(CLASSES)} classes, which have names and colours, "
+            f"got {segmenter.classes} classes; use lowlat.segmenter.VideoSegmenter and draw its labels yourself"
+        )
 
 
 def label_frames(

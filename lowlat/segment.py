@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lowlat.data.camvid import CLASSES, PALETTE
-from lowlat.live import Advance, Summary, Tally, label_frames
+from lowlat.live import Advance, Summary, Tally, check_legend, label_frames
 from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.schedule import Policy, make_policy
@@ -113,6 +113,7 @@ def segment(
         interrupted = False
         try:
             with VideoSegmenter(weights, policy=rule, mode=mode, decision=decision) as segmenter:
+                check_legend(segmenter)
                 with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
                     total = min((n for n in (opened.frames, max_frames) if n is not None), default=None)
                     advance = Advance(progress, "segmenting", total)

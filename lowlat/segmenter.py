@@ -38,6 +38,9 @@ class VideoSegmenter:
         pixels: frames are resized to about this many pixels for the network; labels come at the frame's own size.
         cores: threads for the fast track and for S_h, by default half the cores each.
 
+    Attributes:
+        classes: how many classes the labels tell apart.
+
     Raises:
         ValueError: unknown words, options that contradict each other, no such network.
     """
@@ -60,6 +63,7 @@ class VideoSegmenter:
             policy = Adaptive(network.threshold)
         if decision is None:
             decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
+        self.classes = network.classes
         schedule = Schedule(policy, mode, decision, age_bound, on_cut)
         # A run in which every frame waits for S_h never reads the reductions of F_l.
         fast_track = not (schedule.mode is Mode.BLOCKING and policy.signal is None and policy.is_key(1, None))

@@ -43,6 +43,7 @@ class Stages:
 
 class FakeSegmenter:
     broken: dict = {}
+    classes = 11
 
     def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None):
         schedule = Schedule(policy or Every(5), mode)
