@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 
 from lowlat.data.camvid import CLASSES
 from lowlat.networks.efficientnet_lite import EfficientNetLite0
@@ -78,7 +79,7 @@ def save(network: VideoNetwork, path: str | Path, name: str, **metadata: str) ->
     }
     part = path.with_suffix(".part")
     about = {"network": name, "classes": str(network.classes), "threshold": repr(network.threshold), **metadata}
-    save_file(state, part, metadata=about)
+    part.write_bytes(serialise(state, metadata=about))
     part.replace(path)
 
 

