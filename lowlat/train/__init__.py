@@ -76,7 +76,9 @@ def train(
     network = models.load(before).to(device, memory_format=torch.channels_last)
     features = propagation.frozen_features(network, device)
     generator = Generator().manual_seed(seed)
-    simulated = SimulatedPairs(*labelled.load(), features, views=VIEWS, generator=generator)
+    # Propagation lives on variety; the selector alone gets by with one view of each image.
+    views = VIEWS if "propagation" in missing else 1
+    simulated = SimulatedPairs(*labelled.load(), features, views=views, generator=generator)
     unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
     if "propagation" in missing:
         propagation.train_propagation(network, simulated, unlabelled, out, recipe(propagation.RECIPE), device)

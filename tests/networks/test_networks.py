@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lowlat import models
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
 from lowlat.networks.layers import fold_batch_norms
-from lowlat.networks.propagation import KernelPredictor
+from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector
 from lowlat.networks.resnet import ResNet101
 
 
@@ -172,7 +172,14 @@ def test_an_untrained_predictor_leaves_features_where_they_are():
     assert moved < 0.6, "a box blur would move them by about 1"
 
 
+def test_an_untrained_selector_starts_where_its_sigmoid_learns():
+    selector = KeyFrameSelector(8)
+    key, current = torch.randn(2, 3, 8, 12, 10)
+    torch.testing.assert_close(selector(key, 50 * current), torch.full((3,), 0.1))
+
+
 def test_deviation_is_a_share_and_follows_the_change(lite):
+    torch.nn.init.normal_(lite.selector.fc.weight)
     with torch.no_grad():
         a, b = lite.reduce(torch.randn(2, 40, 12, 20)), lite.reduce(torch.randn(2, 40, 12, 20))
         same, other = lite.deviation(lite.anchor(a), a), lite.deviation(lite.anchor(a), b)
