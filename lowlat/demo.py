@@ -21,7 +21,7 @@ import svconv
 from lowlat.data.camvid import CLASSES, PALETTE
 from lowlat.live import Advance, Summary, Tally, check_legend, label_frames
 from lowlat.progress import progress_bar
-from lowlat.runtime import FrameResult, Overload
+from lowlat.runtime import FrameResult
 from lowlat.runtime.threads import cores_at_hand
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter
@@ -107,8 +107,8 @@ def demo(
         video: a file or a folder of images; by default the sample clip.
         weights: a shipped network's name or a file.
         policy: when the low-latency run makes key frames; by default as the weights say.
-        fps: rhythm of the low-latency run, whose frames are all answered (overload ``wait``); the other run
-            takes frames as it gets ready, so that none of its latency is waiting.
+        fps: most frames a second that the low-latency run is given. Both runs are given a frame when they are ready for
+            one: every frame is answered, and no latency is waiting for the frame before.
         max_frames: use so many frames of the clip.
         console: for progress; None for silence.
 
@@ -219,10 +219,8 @@ def _record(
             advance()
 
         frames: Iterable[np.ndarray] = itertools.islice(source, max_frames)
-        if fps is None:
-            label_frames(segmenter, frames, keep, tally)
-        else:
-            label_frames(segmenter, paced(frames, fps), keep, tally, overload=Overload.WAIT)
+        # Both runs take a frame when they are ready for one, so that no latency is waiting for a frame before it.
+        label_frames(segmenter, frames if fps is None else paced(frames, fps), keep, tally)
         advance.draw()
     return Recorded(tally.summary(), results, labels)
 

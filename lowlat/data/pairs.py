@@ -27,7 +27,6 @@ class Pairs:
     """A batch: key frames by their features, then the frames between (for some) and the current frames."""
 
     chosen: Tensor | None  # which key frames, of simulated pairs
-    distances: Tensor  # frames from the key frame to the current one
     low: Tensor  # F_l of the key frames
     high: Tensor  # F_h of the key frames
     middle: Tensor | None  # frames part of the way, float in [0, 255], or None
@@ -89,7 +88,7 @@ class SimulatedPairs:
             share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
             between, _ = self._look(chosen, motion * share)
         current = jitter_colours(current, generator, 0.15)
-        return Pairs(chosen, frames, self.low[chosen].float(), self.high[chosen].float(), between, current, labels)
+        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, current, labels)
 
 
 class ClipPairs:
@@ -131,7 +130,6 @@ class ClipPairs:
             between = torch.stack([self.clips[c][(key + now) // 2] for c, key, now in rows]).float()
         return Pairs(
             None,
-            torch.tensor([now - key for _, key, now in rows]),
             torch.stack([self.low[c][key] for c, key, _ in rows]).float(),
             torch.stack([self.high[c][key] for c, key, _ in rows]).float(),
             between,

@@ -36,7 +36,7 @@ def train(
 
     Args:
         stage: ``"base"``, ``"propagation"``, ``"selector"`` or ``"all"``; each needs the one before it.
-        clips: unlabelled videos; the trained base network labels them for the second and third stage.
+        clips: unlabelled videos; the trained base network labels them for the second stage.
         device: ``"cpu"``, ``"cuda"``, ...
         seed: of every random choice.
         steps: length of each stage trained, instead of its own.
@@ -79,14 +79,13 @@ def train(
     # Propagation lives on variety; the selector alone gets by with one view of each image.
     views = VIEWS if "propagation" in missing else 1
     simulated = SimulatedPairs(*labelled.load(), features, views=views, generator=generator)
-    unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
     if "propagation" in missing:
+        unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
         propagation.train_propagation(network, simulated, unlabelled, out, recipe(propagation.RECIPE), device)
         finish(network, "propagation")
         network.to(device)
     if "selector" in missing:
-        pairs = selector.DeviationPairs(simulated, unlabelled, features, generator)
+        pairs = selector.DeviationPairs(simulated, features, generator)
         selector.train_selector(network, pairs, out, recipe(selector.RECIPE), device)
-        network.threshold = selector.typical_deviation(network, pairs)
         finish(network, "selector")
     return out / f"{wanted[-1]}.safetensors"
