@@ -71,14 +71,13 @@ class FakeWorker:
 
 @pytest.fixture
 def build():
-    """build(schedule, values, delays=..., failing=...) -> engine; its fakes are engine.stages, .worker and
-    .clock."""
+    """build(schedule, values, delays=..., failing=...) -> engine; its fakes are engine.stages and .worker."""
 
     def make(schedule, values=None, **worker):
         clock = VirtualClock()
         stages, fake = FakeStages(clock, values), FakeWorker(clock, **worker)
         engine = Engine(schedule, stages, fake, clock)
-        engine.stages, engine.worker, engine.clock = stages, fake, clock
+        engine.stages, engine.worker = stages, fake
         return engine
 
     return make
