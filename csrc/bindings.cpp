@@ -1,13 +1,26 @@
-// svconv._C: what was built and which instruction set runs. Free of torch.
+// svconv._C: what was built, which instruction set runs, and forward on NumPy arrays. Free of torch.
 #include "cpu/kernels.h"
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 namespace py = pybind11;
 
 namespace {
+
+using svconv::cpu::Problem;
+using svconv::cpu::Product;
+using svconv::cpu::Type;
+using svconv::cpu::View;
 
 py::dict build_info() {
   py::dict info;
@@ -33,14 +46,96 @@ void force_instruction_set(const py::object& name) {
                           "instruction_sets(), got '" + text + "'");
 }
 
+Type type_of(const std::string& dtype) {
+  if (dtype == "float32") return Type::float32;
+  if (dtype == "float64") return Type::float64;
+  if (dtype == "float16") return Type::float16;
+  if (dtype == "bfloat16") return Type::bfloat16;
+  throw py::value_error("svconv._C.forward: expected a floating point dtype of 16, 32 or 64 bits, got '" + dtype + "'");
+}
+
+View view(const py::array& a) {
+  const auto stride = [&a](int axis) { return a.strides(axis) / a.itemsize(); };
+  return {const_cast<void*>(a.data()), stride(0), stride(1), stride(2), stride(3)};
+}
+
+void check_shape(const py::array& a, int64_t n, int64_t c, int64_t h, int64_t w, const char* name) {
+  if (a.ndim() != 4 || a.shape(0) != n || a.shape(1) != c || a.shape(2) != h || a.shape(3) != w)
+    throw py::value_error(std::string("svconv._C.forward: wrong shape of ") + name);
+}
+
+// Runs items [0, count) on at most `threads` threads, the calling one among them; the first error of any is thrown.
+void run_items(Product product, const Problem& problem, int64_t count, int64_t threads) {
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+  const auto work = [&] {
+    try {
+      for (int64_t item; (item = next++) < count;) svconv::cpu::run(product, problem, item, item + 1);
+    } catch (...) {
+      next = count;
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+  };
+  std::vector<std::thread> others;
+  try {
+    while (static_cast<int64_t>(others.size()) + 1 < std::min(threads, count)) others.emplace_back(work);
+  } catch (const std::exception&) {
+    // The system grants no more threads; those that run take all items.
+  }
+  work();
+  for (std::thread& other : others) other.join();
+  if (error) std::rethrow_exception(error);
+}
+
+// Arguments are validated in Python (svconv/numpy.py); the checks here are the backstop.
+void forward(const std::string& dtype, const py::array& input, const py::array& logits, py::array& out,
+             int64_t kernel_size, int64_t dilation, int64_t groups, bool normalize, bool renormalize,
+             int64_t threads) {
+  if (input.ndim() != 4 || kernel_size < 1 || kernel_size % 2 == 0 || dilation < 1 || groups < 1)
+    throw py::value_error("svconv._C.forward: expected 4 dimensions and positive options");
+  Problem p;
+  p.type = type_of(dtype);
+  p.batch = input.shape(0);
+  p.channels = input.shape(1);
+  p.height = input.shape(2);
+  p.width = input.shape(3);
+  p.groups = groups;
+  p.kernel = kernel_size;
+  p.dilation = dilation;
+  p.normalize = normalize;
+  p.renormalize = renormalize;
+  check_shape(logits, p.batch, groups * kernel_size * kernel_size, p.height, p.width, "logits");
+  check_shape(out, p.batch, p.channels, p.height, p.width, "out");
+  p.data = view(input);
+  p.logits = view(logits);
+  out.mutable_data();  // throws if it is read-only
+  p.result = view(out);
+
+  const size_t bytes = out.nbytes();
+  const py::gil_scoped_release release;
+  std::unique_ptr<double[]> lse;  // written by the kernels, wanted by nobody
+  if (normalize) {
+    lse.reset(new double[p.batch * groups * p.height * p.width]);
+    p.lse = lse.get();
+  }
+  svconv::cpu::advise_huge_pages(p.result.data, bytes);
+  const int64_t count = svconv::cpu::plan(Product::forward, p, threads);
+  run_items(Product::forward, p, count, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "What was built, and the instruction set that the CPU kernels run on.";
+  m.doc() = "What was built, the instruction set that the CPU kernels run on, and forward on NumPy arrays.";
   m.def("build_info", &build_info, "Version, compiler and whether CUDA kernels were built.");
   m.def("instruction_sets", &instruction_sets,
         "Instruction sets compiled in, narrowest first, and whether this machine has each.");
   m.def("active_instruction_set", &svconv::cpu::active_instruction_set, "The one in use, process-wide.");
   m.def("force_instruction_set", &force_instruction_set, py::arg("name"),
         "Use the one named, or with None the widest this machine has. Process-wide; meant for tests.");
+  m.def("forward", &forward, py::arg("dtype"), py::arg("input").noconvert(), py::arg("logits").noconvert(),
+        py::arg("out").noconvert(), py::kw_only(), py::arg("kernel_size"), py::arg("dilation"), py::arg("groups"),
+        py::arg("normalize"), py::arg("renormalize"), py::arg("threads"),
+        "Writes svconv2d of input and logits, arrays of the dtype named, into out.");
 }

@@ -13,7 +13,6 @@ from safetensors import safe_open
 import svconv
 from lowlat import models
 from lowlat.runtime.threads import cores_at_hand, split_cores
-from svconv.backends import BACKENDS
 
 
 def info() -> dict[str, object]:
@@ -32,6 +31,6 @@ def info() -> dict[str, object]:
         "numpy": np.__version__,
         "pyav": av.__version__,
         "cores": {"at hand": cores_at_hand(), "fast track": split.fast, "S_h": split.slow},
-        "svconv": {**svconv.build_info(), "backends": list(BACKENDS)},
+        "svconv": {**svconv.build_info(), "backends": [backend.name for backend in svconv.backends()]},
         "weights": weights or "none",
     }

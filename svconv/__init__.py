@@ -1,13 +1,45 @@
 """Spatially variant convolution: every pixel has its own kernel, predicted by a network, shared over channels.
 
 `svconv2d` is the operator, `SVConv2d` the module, `svconv.reference` the definition in plain PyTorch,
-`build_info` what was built and which instruction set runs.
+`svconv.numpy` the operator on NumPy arrays; `backends` and `explain` say what runs, `build_info` what was built.
+
+torch is imported with the first name that needs it, so that `svconv.numpy` works without torch. To have the operators
+registered before any of them is called, as a saved program needs it, `import svconv.ops`.
 """
 
-from svconv import reference
-from svconv.functional import svconv2d
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from svconv.info import build_info
-from svconv.module import SVConv2d
+
+if TYPE_CHECKING:
+    from svconv import checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
+    from svconv.dispatch import backends
+    from svconv.functional import explain, svconv2d
+    from svconv.module import SVConv2d
 
 __version__ = build_info()["version"]
-__all__ = ["SVConv2d", "build_info", "reference", "svconv2d"]
+__all__ = ["SVConv2d", "backends", "build_info", "explain", "ops", "reference", "svconv2d"]
+
+_NAMES = {
+    "SVConv2d": "svconv.module",
+    "backends": "svconv.dispatch",
+    "explain": "svconv.functional",
+    "svconv2d": "svconv.functional",
+}
+_MODULES = ("checks", "dispatch", "functional", "module", "numpy", "ops", "reference")
+
+
+def __getattr__(name: str) -> object:
+    if name in _NAMES:
+        value = getattr(import_module(_NAMES[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"svconv.{name}")
+    else:
+        raise AttributeError(f"module 'svconv' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES, *_MODULES})

@@ -1,12 +1,13 @@
-"""`svconv2d`: argument checks, choice of backend, the call. The one place where arguments are checked."""
+"""`svconv2d`: argument checks, choice of backend, the call; `explain`, the choice without the call."""
 
 import torch
 from torch import Tensor
 
-from svconv.backends import select
+from svconv import checks, dispatch
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-PADDING_MODES = ("zeros", "renormalize")
+DTYPES = tuple(getattr(torch, name) for name in checks.DTYPES)
+# Sizes are symbolic under torch.compile.
+INTEGERS = (int, torch.SymInt)
 
 
 def svconv2d(
@@ -37,7 +38,7 @@ def svconv2d(
         normalize: softmax over the taps (default), or the logits as they are.
         padding_mode: "zeros": positions outside the frame count as zero. "renormalize": they are excluded from the
             softmax, so that the weights of the taps inside still sum to one (no effect without softmax).
-        backend: None for the best that can run, or "cpu" or "reference".
+        backend: None for the best that can run, or the name of one of `svconv.backends()`.
 
     Returns:
         (N, C, H, W), dtype and memory format of `input`. Sums and softmax are computed in float32 (float64 for
@@ -51,59 +52,61 @@ def svconv2d(
     """
     _check_options(kernel_size, dilation, groups, padding_mode)
     _check_tensors(input, logits, kernel_size, groups)
-    return select(backend, input, logits).run(
-        input, logits, kernel_size, dilation, groups, bool(normalize), padding_mode
-    )
+    options = _options(kernel_size, dilation, groups, normalize, padding_mode)
+    return dispatch.select(backend, input, options).run(input, logits, **options)
+
+
+def explain(
+    input: Tensor,
+    logits: Tensor,
+    *,
+    kernel_size: int = 9,
+    dilation: int = 1,
+    groups: int = 1,
+    normalize: bool = True,
+    padding_mode: str = "zeros",
+    backend: str | None = None,
+) -> dispatch.Explanation:
+    """Which backend `svconv2d` runs on the same arguments, and why the others can't; print it.
+
+    Returns:
+        `chosen`, a backend's name, and `verdicts`, one a backend with its `obstacle` (None if it can run).
+
+    Raises:
+        What `svconv2d` raises on the same arguments.
+    """
+    _check_options(kernel_size, dilation, groups, padding_mode)
+    _check_tensors(input, logits, kernel_size, groups)
+    return dispatch.explain(backend, input, _options(kernel_size, dilation, groups, normalize, padding_mode))
+
+
+def _options(kernel_size: int, dilation: int, groups: int, normalize: bool, padding_mode: str) -> dict[str, object]:
+    return {
+        "kernel_size": kernel_size,
+        "dilation": dilation,
+        "groups": groups,
+        "normalize": bool(normalize),
+        "padding_mode": padding_mode,
+    }
 
 
 def _check_options(kernel_size: int, dilation: int, groups: int, padding_mode: str) -> None:
-    for name, value in (("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups)):
-        if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
-            raise TypeError(f"svconv2d: expected {name} to be an int, got {value!r} ({type(value).__name__})")
-        if value < 1:
-            raise ValueError(f"svconv2d: expected {name} to be at least 1, got {value}")
-    if kernel_size % 2 == 0:
-        raise ValueError(
-            f"svconv2d: expected an odd kernel_size, got {kernel_size}; "
-            f"use {kernel_size - 1} or {kernel_size + 1}, so that the kernel has a centre"
-        )
-    if padding_mode not in PADDING_MODES:
-        raise ValueError(f"svconv2d: expected padding_mode to be one of {PADDING_MODES}, got {padding_mode!r}")
+    checks.check_options("svconv2d", INTEGERS, kernel_size, dilation, groups, padding_mode)
 
 
 def _check_tensors(input: Tensor, logits: Tensor, kernel_size: int, groups: int) -> None:
     for name, value in (("input", input), ("logits", logits)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"svconv2d: expected {name} to be a torch.Tensor, got {type(value).__name__}")
-        if value.ndim != 4:
-            raise ValueError(
-                f"svconv2d: expected {name} of 4 dimensions (N, C, H, W), got shape {tuple(value.shape)}"
-                + ("; add the batch with unsqueeze(0)" if value.ndim == 3 else "")
-            )
-        if value.dtype not in DTYPES:
-            raise TypeError(
-                f"svconv2d: expected {name} of dtype float32, float64, float16 or bfloat16, got {value.dtype}; "
-                f"convert it, for example with {name}.float()"
-            )
+        known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
+        checks.check_array("svconv2d", name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
     if input.device != logits.device:
         raise ValueError(
             f"svconv2d: expected input and logits on one device, got {input.device=} and {logits.device=}; "
             "move one with .to(...)"
         )
-    if input.dtype != logits.dtype and not torch.is_autocast_enabled(input.device.type):
-        raise TypeError(
-            f"svconv2d: expected input and logits of one dtype, got {input.dtype=} and {logits.dtype=}; "
-            "convert one, for example logits.to(input.dtype)"
-        )
-    n, c, h, w = input.shape
-    if c % groups != 0:
-        raise ValueError(
-            f"svconv2d: expected the channels of input to be divisible by groups, got {c} channels and {groups=}"
-        )
-    expected = (n, groups * kernel_size * kernel_size, h, w)
-    if tuple(logits.shape) != expected:
-        raise ValueError(
-            f"svconv2d: expected logits of shape (N, groups * kernel_size**2, H, W) = {expected} for input of shape "
-            f"{tuple(input.shape)}, got {tuple(logits.shape)}; "
-            f"predict {expected[1]} channels at the height and width of input"
-        )
+    if input.dtype != logits.dtype and not _under_autocast(input.device.type):
+        checks.refuse_two_dtypes("svconv2d", input, logits, "to(input.dtype)")
+    checks.check_shapes("svconv2d", input, logits, kernel_size, groups)
+
+
+def _under_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)

@@ -1,0 +1,130 @@
+"""The backends in one table. A backend's predicate both selects it and explains why it can't run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from svconv import ops, reference
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the operator.
+
+    `obstacle(device_type=..., dtype=..., **options)`, with svconv2d's options, is why it can't run such a call on this
+    machine, or None if it can; a predicate names the arguments it looks at. `run(input, logits, **options)` computes
+    the operator on checked arguments.
+    """
+
+    name: str
+    description: str
+    obstacle: Callable[..., str | None]
+    run: Callable[..., Tensor]
+
+
+def _cpu_obstacle(*, device_type: str, **_) -> str | None:
+    return None if device_type == "cpu" else f"it runs on CPU tensors, got tensors on {device_type!r}"
+
+
+def _run_cpu(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tensor:
+    return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize")
+
+
+def _no_obstacle(**_) -> None:
+    return None
+
+
+# In the order of preference. The last one runs anything.
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_cpu),
+        Backend("reference", "unfold and einsum in plain PyTorch", _no_obstacle, reference.svconv2d),
+    )
+}
+
+
+def select(name: str | None, input: Tensor, options: dict[str, object]) -> Backend:
+    """The backend called `name`, or for None the first that can run a call with this input and these options.
+
+    Raises:
+        ValueError: no such backend, or the one asked for can't run; the message says why.
+    """
+    facts = {"device_type": input.device.type, "dtype": input.dtype, **options}
+    if name is None:
+        return next(backend for backend in BACKENDS.values() if backend.obstacle(**facts) is None)
+    if name not in BACKENDS:
+        raise ValueError(f"svconv2d: expected backend to be None or one of {list(BACKENDS)}, got {name!r}")
+    backend = BACKENDS[name]
+    obstacle = backend.obstacle(**facts)
+    if obstacle is not None:
+        raise ValueError(f"svconv2d: backend {name!r} can't run: {obstacle}; use backend=None to choose one that can")
+    return backend
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A backend and why it can't run a call; `obstacle` is None if it can."""
+
+    name: str
+    description: str
+    obstacle: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.description}): " + ("can run" if self.obstacle is None else self.obstacle)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The backend that runs a call, and the verdict of each, in the order of preference."""
+
+    chosen: str
+    verdicts: tuple[Verdict, ...]
+
+    def __str__(self) -> str:
+        lines = [f"svconv2d runs on {self.chosen!r}"]
+        return "\n".join(lines + [f"- {verdict}" for verdict in self.verdicts])
+
+
+def explain(name: str | None, input: Tensor, options: dict[str, object]) -> Explanation:
+    """What `select` chooses on the same arguments, and why. Raises what `select` raises."""
+    facts = {"device_type": input.device.type, "dtype": input.dtype, **options}
+    verdicts = (Verdict(b.name, b.description, b.obstacle(**facts)) for b in BACKENDS.values())
+    return Explanation(select(name, input, options).name, tuple(verdicts))
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A backend, and why it can't run on CPU and on CUDA tensors on this machine; None where it can."""
+
+    name: str
+    description: str
+    cpu: str | None
+    cuda: str | None
+
+
+class BackendTable(tuple[BackendInfo, ...]):
+    """Backends in the order of preference; prints as a Markdown table."""
+
+    def __str__(self) -> str:
+        rows = [("backend", "what it is", "CPU tensors", "CUDA tensors"), ("---",) * 4]
+        rows += [(f"`{b.name}`", b.description, b.cpu or "yes", b.cuda or "yes") for b in self]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def backends() -> BackendTable:
+    """The backends in the order of preference: what each is, and why it can't run (float32, default options)."""
+    return BackendTable(
+        BackendInfo(b.name, b.description, cpu=_obstacle_on(b, "cpu"), cuda=_obstacle_on(b, "cuda"))
+        for b in BACKENDS.values()
+    )
+
+
+def _obstacle_on(backend: Backend, device_type: str) -> str | None:
+    defaults = {"kernel_size": 9, "dilation": 1, "groups": 1, "normalize": True, "padding_mode": "zeros"}
+    obstacle = backend.obstacle(device_type=device_type, dtype=torch.float32, **defaults)
+    if obstacle is None and device_type == "cuda" and not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    return obstacle

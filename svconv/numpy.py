@@ -1,0 +1,75 @@
+"""The operator on NumPy arrays: forward only, on the CPU kernels, without torch."""
+
+import os
+
+import numpy as np
+
+from svconv import _C, checks
+
+INTEGERS = (int, np.integer)
+FUNCTION = "svconv.numpy.svconv2d"
+
+
+def svconv2d(
+    input: np.ndarray,
+    logits: np.ndarray,
+    *,
+    kernel_size: int = 9,
+    dilation: int = 1,
+    groups: int = 1,
+    normalize: bool = True,
+    padding_mode: str = "zeros",
+    threads: int | None = None,
+) -> np.ndarray:
+    """`svconv.svconv2d` on arrays, bit for bit.
+
+    Args:
+        input: (N, C, H, W), float32, float64, float16 or bfloat16 (the dtype of the package ml_dtypes), any strides.
+        logits: (N, groups * kernel_size**2, H, W), dtype of `input`, any strides.
+        kernel_size, dilation, groups, normalize, padding_mode: as in `svconv.svconv2d`.
+        threads: at most so many; None for one per core that the process may use. The result is the same for any.
+
+    Returns:
+        (N, C, H, W), dtype of `input`, its axes in memory in the order of `input`'s. Python's lock is released during
+        the computation.
+
+    Raises:
+        TypeError: an argument of the wrong type, or `input` and `logits` of different dtypes.
+        ValueError: a wrong shape or value.
+        MemoryError: no memory for the result or the kernels' scratch space.
+    """
+    checks.check_options(FUNCTION, INTEGERS, kernel_size, dilation, groups, padding_mode)
+    for name, array in (("input", input), ("logits", logits)):
+        known_dtype = isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.name in checks.DTYPES
+        checks.check_array(FUNCTION, name, array, np.ndarray, known_dtype, f"{name}[None]", 'astype("float32")')
+    if input.dtype != logits.dtype:
+        checks.refuse_two_dtypes(FUNCTION, input, logits, "astype(input.dtype)")
+    checks.check_shapes(FUNCTION, input, logits, kernel_size, groups)
+    if threads is None:
+        threads = _cores_at_hand()
+    checks.check_positive(FUNCTION, INTEGERS, "threads", threads)
+    out = np.empty_like(input, order="K", subok=False)
+    _C.forward(
+        input.dtype.name,
+        _whole_strides(input),
+        _whole_strides(logits),
+        out,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        groups=groups,
+        normalize=bool(normalize),
+        renormalize=padding_mode == "renormalize",
+        threads=threads,
+    )
+    return out
+
+
+def _cores_at_hand() -> int:
+    # macOS and Windows have no affinity to ask for.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _whole_strides(array: np.ndarray) -> np.ndarray:
+    """The array, or a copy where its elements are unaligned, as fields of packed records are."""
+    aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
+    return array if aligned else array.copy(order="K")

@@ -1,0 +1,124 @@
+"""The table of backends: what is listed, explained and forced; the package without torch until it is needed."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+
+import svconv
+from svconv import SVConv2d, backends, explain, svconv2d
+from svconv.dispatch import BACKENDS
+
+
+def tensors(**kwargs):
+    return torch.randn(1, 4, 5, 6, **kwargs), torch.randn(1, 9, 5, 6, **kwargs)
+
+
+def test_the_list_says_what_runs_where():
+    rows = {row.name: row for row in backends()}
+    assert list(rows) == list(BACKENDS)
+    assert rows["cpu"].cpu is None and "it runs on CPU tensors" in rows["cpu"].cuda
+    assert rows["reference"].cpu is None
+    assert (rows["reference"].cuda is None) == torch.cuda.is_available()
+    for name in rows:
+        assert f"`{name}`" in str(backends())
+
+
+def test_cpu_tensors_are_explained():
+    explanation = explain(*tensors(), kernel_size=3)
+    assert explanation.chosen == "cpu"
+    assert {verdict.name: verdict.obstacle for verdict in explanation.verdicts}["reference"] is None
+    assert str(explanation).startswith("svconv2d runs on 'cpu'\n")
+
+
+def test_cuda_tensors_are_explained_without_a_gpu():
+    with FakeTensorMode():
+        explanation = explain(*tensors(device="cuda"), kernel_size=3)
+    assert explanation.chosen == "reference"
+    assert "it runs on CPU tensors, got tensors on 'cuda'" in str(explanation)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_forcing_runs_the_backend_or_raises_what_is_explained(name, device):
+    input, logits = tensors(device=device)
+    obstacle = {v.name: v.obstacle for v in explain(input, logits, kernel_size=3).verdicts}[name]
+    if obstacle is None:
+        assert explain(input, logits, kernel_size=3, backend=name).chosen == name
+        assert svconv2d(input, logits, kernel_size=3, backend=name).shape == input.shape
+        return
+    for function in (svconv2d, explain):
+        with pytest.raises(ValueError) as error:
+            function(input, logits, kernel_size=3, backend=name)
+        assert obstacle in str(error.value)
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 4}, {"kernel_size": 5}, {"kernel_size": 3, "backend": "opencl"}])
+def test_explain_raises_what_the_operator_raises(options):
+    messages = set()
+    for function in (svconv2d, explain):
+        with pytest.raises(ValueError) as error:
+            function(*tensors(), **options)
+        messages.add(str(error.value))
+    assert len(messages) == 1
+
+
+def test_dtypes_that_differ_are_refused_where_there_is_no_autocast():
+    input, logits = tensors(device="meta")
+    with pytest.raises(TypeError, match="one dtype"):
+        svconv2d(input, logits.double(), kernel_size=3)
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_choice_compiles_with_dynamic_shapes(backend):
+    @torch.compile(fullgraph=True, dynamic=True, backend="aot_eager")
+    def function(input, logits):
+        return svconv.svconv2d(input, logits, kernel_size=3, backend=backend)
+
+    for height in (5, 7):
+        input, logits = torch.randn(1, 4, height, 6), torch.randn(1, 9, height, 6)
+        torch.testing.assert_close(function(input, logits), svconv2d(input, logits, kernel_size=3))
+
+
+def test_two_dtypes_under_autocast_compile():
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def function(input, logits):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return svconv.svconv2d(input, logits, kernel_size=3)
+
+    input, logits = tensors()
+    assert function(input, logits.bfloat16()).dtype == torch.bfloat16
+
+
+def test_module_pickles():
+    module = pickle.loads(pickle.dumps(SVConv2d(3, padding_mode="renormalize")))
+    input, logits = tensors()
+    assert torch.equal(module(input, logits), svconv2d(input, logits, kernel_size=3, padding_mode="renormalize"))
+
+
+IMPORTS = {
+    "import svconv": "assert 'torch' not in sys.modules; assert {'numpy', *svconv.__all__} <= set(dir(svconv))",
+    "import svconv.numpy": "assert 'torch' not in sys.modules",
+    "from svconv import svconv2d, SVConv2d, backends, explain": "assert callable(backends) and backends()",
+    "from svconv import *": "assert svconv2d and ops.forward and reference.svconv2d and 'numpy' not in globals()",
+    "import svconv, torch": "assert svconv.ops.forward and svconv.reference.svconv2d and svconv.functional",
+    "import torch, svconv.ops": "assert torch.ops.svconv.forward.default",
+    "import svconv  # compile": (
+        "import torch; f = torch.compile(lambda i, w: svconv.svconv2d(i, w, kernel_size=3), fullgraph=True, "
+        "backend='eager'); assert f(torch.ones(1, 2, 3, 4), torch.ones(1, 9, 3, 4)).shape == (1, 2, 3, 4)"
+    ),
+}
+
+
+@pytest.mark.parametrize("statement", IMPORTS)
+def test_names_are_there_however_they_are_imported(statement):
+    program = f"import sys\n{statement}\n{IMPORTS[statement]}"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'svconv3d'"):
+        svconv.svconv3d  # noqa: B018
