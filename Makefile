@@ -4,6 +4,7 @@
 #   make demo VIDEO=drive.mp4   segment your own
 #   make test                   lint and tests
 #   make bench                  the operator against what else there is
+#   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ READY := $(VENV)/.ready
 # What the compiled libraries and the environment are made from.
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test bench wheel clean
+.PHONY: demo test bench aarch64 wheel clean
 
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
@@ -27,6 +28,14 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# As CMakeLists.txt builds the baseline. Needs g++-aarch64-linux-gnu and qemu-user-static.
+aarch64:
+	mkdir -p build
+	aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -ffp-contract=fast -fno-math-errno -Wno-psabi \
+	-Wno-maybe-uninitialized -D_Float16=__fp16 -DSVCONV_ISA=baseline -DSVCONV_VECTOR_BYTES=16 -DSVCONV_TILE_PIXELS=6 \
+	-Icsrc/cpu -static csrc/cpu/*.cpp tests/native/check_products.cpp -o build/check_products_aarch64
+	qemu-aarch64-static build/check_products_aarch64
 
 wheel: $(READY)
 	rm -rf dist build/wheel-check
