@@ -1,41 +1,170 @@
-"""`python -m benchmarks [PROBLEM ...] [--repetitions N] [--threads N]`."""
+"""`python -m benchmarks [run] [PROBLEM ...]`, `compare BEFORE.json AFTER.json`, `plot FILE.json`."""
 
-import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from rich.console import Console
 from rich.progress import Progress
+from typer.core import TyperGroup
 
+from benchmarks import plots, results
 from benchmarks.contenders import CONTENDERS
-from benchmarks.measure import DIRECTIONS, measure
-from benchmarks.problems import PROBLEMS
-from benchmarks.report import print_banner, print_table
+from benchmarks.figures import figures
+from benchmarks.measure import MOST, measure
+from benchmarks.problems import FAMILIES, OPERATIONS, OURS, PRESETS, PROBLEMS, Group, Problem, groups_of
+from benchmarks.report import print_banner, print_changes, print_results
+from benchmarks.roofs import Roof, measure_roof
+
+RESULTS = Path(__file__).with_name("results")
+WIDTH = 150
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=f"of {', '.join(PROBLEMS)}; default: all")
-    parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    unknown = set(arguments.problems) - set(PROBLEMS)
-    if unknown:
-        parser.error(f"unknown problem {', '.join(sorted(unknown))}; choose from {', '.join(PROBLEMS)}")
-    torch.set_num_threads(arguments.threads)
-    chosen = [PROBLEMS[name] for name in arguments.problems] or list(PROBLEMS.values())
+class _Group(TyperGroup):
+    """`run` is the default command; `--threads` and `--directions` take several values: `--threads 1 2`."""
 
-    console = Console(width=140)
-    results = []
-    calls = len(chosen) * len(arguments.directions) * len(CONTENDERS) * (arguments.repetitions + 1)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("measuring", total=calls)
-        for problem in chosen:
-            for direction in arguments.directions:
-                timings = measure(problem, direction, arguments.repetitions, lambda: progress.advance(task))
-                results += [(problem, timing) for timing in timings]
-    print_banner(console)
-    print_table(console, results)
+    def parse_args(self, ctx, args):
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
+            args = ["run", *args]
+        return super().parse_args(ctx, _repeat_options(args))
 
 
-main()
+def _repeat_options(args: list[str]) -> list[str]:
+    """`--threads 1 2` as `--threads 1 --threads 2`, for the options that are lists of numbers or operations."""
+    accepts = {"--threads": str.isdecimal, "--directions": OPERATIONS.__contains__}
+    spread, option = [], None
+    for arg in args:
+        if option and spread[-1] != option and accepts[option](arg):
+            spread.append(option)
+        elif not (option and spread[-1] == option):
+            option = arg if arg in accepts else None
+        spread.append(arg)
+    return spread
+
+
+app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+
+
+@app.command()
+def run(
+    problems: Annotated[
+        list[str] | None, typer.Argument(metavar="PROBLEM", help=f"Of {', '.join([*FAMILIES, *PROBLEMS])}.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help=f"Without a problem: {', '.join(PRESETS)}.")] = "quick",
+    directions: Annotated[list[str] | None, typer.Option(help=f"By default all: {', '.join(OPERATIONS)}.")] = None,
+    contenders: Annotated[
+        list[str] | None, typer.Option("--contender", help=f"By default all: {', '.join(CONTENDERS)}.")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="One or more; by default as many as cores.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")] = None,
+    budget: Annotated[float, typer.Option(help="Seconds for the timing of a problem, checks apart.")] = 60,
+    repetitions: Annotated[int, typer.Option(help="Samples of a contender at most.")] = MOST,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", show_default="benchmarks/results", help="Folder for JSON and CSV.")
+    ] = RESULTS,
+) -> None:
+    """Measure, print, and write JSON and CSV."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    threads = threads or [torch.get_num_threads()]
+    directions = tuple(_known(directions, OPERATIONS))
+    chosen = {name: CONTENDERS[name] for name in _known(contenders, CONTENDERS)}
+    groups = _groups(problems, preset, list(chosen), threads, directions)
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    run = results.Results(results.banner(device, "-".join(problems or [preset])), [], [], [])
+    print_banner(console, run.banner)
+    roofs: dict[tuple[torch.dtype, int], Roof] = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=len(groups))
+        for group in groups:
+            for task in group:
+                key = (task.problem.dtype, task.threads)
+                if key not in roofs:
+                    roofs[key] = measure_roof(device, *key)
+            name = group[0].problem.name
+            told = measure(
+                group, chosen, device, budget, repetitions, lambda now, name=name: _tell(progress, bar, name, now)
+            )
+            for measured in told:
+                roof = roofs[measured.task.problem.dtype, measured.task.threads]
+                run.rows += results.rows_of(measured, roof, directions)
+            progress.advance(bar)
+    run.roofs = list(roofs.values())
+    results.fill_ratios(run.rows)
+    run.figures = figures(run.rows)
+    print_results(console, run)
+    console.print(f"{results.save(run, out)}, and .csv", highlight=False, soft_wrap=True)
+    if any(row.status == "wrong" and row.ours for row in run.rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(before: Path, after: Path) -> None:
+    """What is slower or faster beyond noise; exit code 1 if anything is slower."""
+    first, second = _load(before), _load(after)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    if first.banner["device"] != second.banner["device"]:
+        console.print(f"different devices: {first.banner['device']} and {second.banner['device']}")
+    changes = results.compare(first, second)
+    print_changes(console, changes)
+    if any(change.worse for change in changes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def plot(
+    file: Path,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="By default the file's folder.")] = None,
+    direction: Annotated[str, typer.Option(help=f"Of {', '.join(OPERATIONS)}.")] = "forward",
+) -> None:
+    """Time over C, H x W and K, and over memory, as PNG."""
+    (operation,) = _known([direction], OPERATIONS)
+    for path in plots.plot(_load(file), out or file.parent, file.stem, operation):
+        print(path)
+
+
+def _tell(progress: Progress, bar, name: str, doing: str) -> None:
+    progress.update(bar, description=f"{name}: {doing}")
+
+
+def _groups(
+    problems: list[str] | None, preset: str, contenders: list[str], threads: list[int], directions: tuple[str, ...]
+) -> list[Group]:
+    # Ours as one name: presets ask for every backend at once.
+    names = list(dict.fromkeys(OURS if name.startswith(f"{OURS} (") else name for name in contenders))
+    if problems:
+        chosen: list[Problem] = []
+        for name in _known(problems, {**PROBLEMS, **FAMILIES}):
+            chosen += FAMILIES.get(name, [PROBLEMS[name]] if name in PROBLEMS else [])
+        return groups_of(chosen, names, threads, directions)
+    (name,) = _known([preset], PRESETS)
+    groups = [
+        [task for task in group if set(task.operations) & set(directions)] for group in PRESETS[name](names, threads)
+    ]
+    groups = [[task for task in group if task.contender in names] for group in groups]
+    return [group for group in groups if group]
+
+
+def _known(names: list[str] | None, table: Iterable[str]) -> list[str]:
+    """The names, all of them by default; "svconv" stands for every backend."""
+    expanded = []
+    for name in names or table:
+        backends = [key for key in table if key.startswith(f"{name} (")]
+        if name not in table and not backends:
+            raise typer.BadParameter(f"unknown {name!r}; expected one of {', '.join(table)}")
+        expanded += [name] if name in table else backends
+    return expanded
+
+
+def _load(path: Path) -> results.Results:
+    try:
+        return results.load(path)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

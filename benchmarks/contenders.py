@@ -1,21 +1,51 @@
-"""Who is measured: a name and a function (input, logits, kernel_size) -> out."""
+"""Who is measured: functions (input, logits, kernel_size) -> out, float32 or bfloat16, (N, C, H, W) -> (N, C, H, W)."""
 
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+
+import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import flex_attention as flex
 
-from svconv import reference, svconv2d
+import svconv
+from benchmarks.problems import BASELINE, OURS
 
-BASELINE = "unfold"
-
-
-def ours(input, logits, kernel_size):
-    return svconv2d(input, logits, kernel_size=kernel_size)
-
-
-def unfold(input, logits, kernel_size):
-    return reference.svconv2d(input, logits, kernel_size=kernel_size)
+Function = Callable[[Tensor, Tensor, int], Tensor]
 
 
-def unfold_mul_sum(input, logits, kernel_size):
+@dataclass(frozen=True)
+class Contender:
+    """`function` is checked against float64 on a small problem; `compiled`, where given, is what is timed.
+
+    `requires` is the package it comes from, if that isn't a dependency.
+    """
+
+    name: str
+    function: Function
+    compiled: Function | None = None
+    requires: str | None = None
+
+    @property
+    def timed(self) -> Function:
+        return self.compiled or self.function
+
+    @property
+    def missing(self) -> bool:
+        return self.requires is not None and importlib.util.find_spec(self.requires) is None
+
+
+def ours(input: Tensor, logits: Tensor, kernel_size: int, backend: str | None = None) -> Tensor:
+    return svconv.svconv2d(input, logits, kernel_size=kernel_size, backend=backend)
+
+
+def unfold(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    return svconv.reference.svconv2d(input, logits, kernel_size=kernel_size)
+
+
+def unfold_mul_sum(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     """The same unfolded input, multiplied and summed in place of einsum."""
     n, c, h, w = input.shape
     weights = logits.flip(1).softmax(1).unsqueeze(1)
@@ -23,4 +53,140 @@ def unfold_mul_sum(input, logits, kernel_size):
     return (patches * weights).sum(2)
 
 
-CONTENDERS = {"svconv": ours, BASELINE: unfold, "unfold, mul + sum": unfold_mul_sum}
+def loop(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """Padded once, then one multiply-accumulate in place for each tap."""
+    padded, weights, out = _padded(input, kernel_size), logits.softmax(1), torch.zeros_like(input)
+    for tap, shifted in enumerate(_shifted(padded, kernel_size)):
+        out.addcmul_(shifted, weights[:, tap : tap + 1])
+    return out
+
+
+def loop_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """The loop as one expression under torch.compile.
+
+    Inductor fuses softmax and all taps into one kernel. The padding stays outside: inside, it would be inlined as a
+    mask on each of the K*K loads, at about half the speed.
+    """
+    return _compile(sum_of_taps)(_padded(input, kernel_size), logits, kernel_size)
+
+
+def sum_of_taps(padded: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    weights = logits.softmax(1)
+    return sum(shifted * weights[:, tap : tap + 1] for tap, shifted in enumerate(_shifted(padded, kernel_size)))
+
+
+def _padded(input: Tensor, kernel_size: int) -> Tensor:
+    return F.pad(input, (kernel_size // 2,) * 4)
+
+
+def _shifted(padded: Tensor, kernel_size: int):
+    """The padded input at (i - u, j - v), for each tap (u, v) in row-major order; views (N, C, H, W)."""
+    h, w = (size - kernel_size + 1 for size in padded.shape[2:])
+    for u in reversed(range(kernel_size)):
+        for v in reversed(range(kernel_size)):
+            yield padded[:, :, u : u + h, v : v + w]
+
+
+@cache
+def _compile(function: Callable) -> Callable:
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+def flex_eager(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    return _attend(flex.flex_attention, input, logits, kernel_size)
+
+
+def flex_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    return _attend(_compile(flex.flex_attention), input, logits, kernel_size)
+
+
+def _attend(attention: Callable, input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """Attention from each pixel to its window of the zero-padded frame, with the tap's logit as the score.
+
+    Queries and keys carry no information (zeros of 16 channels, the least the kernels take); values are the pixels
+    of the padded frame as rows of C channels.
+    """
+    n, c, h, w = input.shape
+    padded = _padded(input, kernel_size)
+    width = padded.shape[3]
+    score = logits.flatten(2)
+    last = kernel_size - 1
+
+    def score_mod(_, batch, head, query, key):
+        row, column = key // width - query // w, key % width - query % w
+        # A convolution takes its taps in reverse. Outside the window the mask decides, the index has to be valid.
+        tap = ((last - row) * kernel_size + last - column).clamp(0, last * kernel_size + last)
+        return score[batch, tap, query]
+
+    values = padded.flatten(2).transpose(1, 2).unsqueeze(1)
+    queries, keys = (input.new_zeros(n, 1, pixels, 16) for pixels in (h * w, values.shape[2]))
+    out = attention(
+        queries, keys, values, score_mod=score_mod, block_mask=_window_mask(h, w, kernel_size, input.device)
+    )
+    return out.squeeze(1).transpose(1, 2).reshape(n, c, h, w)
+
+
+@cache
+def _window_mask(h: int, w: int, kernel_size: int, device: torch.device, block: int = 128) -> flex.BlockMask:
+    """The K x K window as a block mask, from the first and last key of each row of the window.
+
+    `create_block_mask` would build the dense mask first: (H*W)**2 entries.
+    """
+    width, last = w + kernel_size - 1, kernel_size - 1
+    pixels = torch.arange(h * w, device=device)
+    rows = pixels[:, None] // w + torch.arange(kernel_size, device=device)
+    first = rows * width + (pixels % w)[:, None]
+    blocks = [-(-size // block) for size in (h * w, (h + last) * width)]
+    needed = torch.zeros(blocks, dtype=torch.int32, device=device)
+    for key in range(0, last + block, block):
+        needed[(pixels // block)[:, None], (first + min(key, last)) // block] = 1
+
+    def inside(batch, head, query, key):
+        row, column = key // width - query // w, key % width - query % w
+        return (row >= 0) & (row <= last) & (column >= 0) & (column <= last)
+
+    counts = needed.sum(1, dtype=torch.int32)[None, None]
+    indices = needed.argsort(dim=1, descending=True, stable=True).to(torch.int32)[None, None]
+    return flex.BlockMask.from_kv_blocks(
+        counts, indices, BLOCK_SIZE=block, mask_mod=inside, seq_lengths=(h * w, (h + last) * width)
+    )
+
+
+def natten(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """NATTEN's product of attention weights and values, on the padded frame, where no window meets a border."""
+    try:
+        from natten.functional import na2d_av
+    except ImportError:
+        raise NotImplementedError("this version of natten has no na2d_av") from None
+    radius = kernel_size // 2
+    weights = _padded(logits.flip(1).softmax(1), kernel_size).permute(0, 2, 3, 1).unsqueeze(1).contiguous()
+    values = _padded(input, kernel_size).permute(0, 2, 3, 1).unsqueeze(1).contiguous()
+    out = na2d_av(weights, values, kernel_size, 1).squeeze(1).permute(0, 3, 1, 2)
+    return out[:, :, radius:-radius, radius:-radius]
+
+
+def carafe(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """mmcv's CARAFE without upsampling; its CUDA kernels."""
+    from mmcv.ops import carafe as operator
+
+    if input.device.type != "cuda":
+        raise NotImplementedError("its kernels run on CUDA tensors")
+    return operator(input.contiguous(), logits.flip(1).softmax(1).contiguous(), kernel_size, 1, 1)
+
+
+_ALL = [
+    *(
+        Contender(f"{OURS} ({backend.name})", partial(ours, backend=backend.name))
+        for backend in svconv.backends()
+        # The reference is the baseline.
+        if backend.name != "reference"
+    ),
+    Contender(BASELINE, unfold),
+    Contender("unfold, mul + sum", unfold_mul_sum),
+    Contender("loop", loop),
+    Contender("loop, compiled", loop, loop_compiled),
+    Contender("FlexAttention", flex_eager, flex_compiled),
+    Contender("NATTEN", natten, requires="natten"),
+    Contender("CARAFE (mmcv)", carafe, requires="mmcv"),
+]
+CONTENDERS = {contender.name: contender for contender in _ALL}

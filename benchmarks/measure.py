@@ -1,93 +1,243 @@
-"""How it is measured: the correctness gate, then medians over alternating repetitions in one process."""
+"""How it is measured: each task in a process of its own, calls taking turns.
 
-import statistics
+A process of its own keeps a task's memory, its thread count and its failures to itself. The first call of a task is
+its warm-up (compilation included), the second is checked and its memory measured; only what is right is timed.
+"""
+
+import multiprocessing
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 
 import torch
+from torch import Tensor
 
-from benchmarks.contenders import BASELINE, CONTENDERS
-from benchmarks.problems import Problem
+from benchmarks import checks
+from benchmarks.contenders import Contender, Function
+from benchmarks.memory import PeakMemory, is_out_of_memory, limit_memory
+from benchmarks.problems import Group, Problem, Task
+
+# Seconds of one turn, in which a fast contender makes several calls.
+TURN = 0.1
+FEWEST, MOST = 2, 200
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds; `error` is the largest difference from float64 over the largest value, `correct` its verdict."""
+@dataclass
+class Measured:
+    """What came out for one task.
 
+    `status` is "ok", "wrong", "out of memory", "not supported", "not installed" or "failed", `note` says more.
+    `error` is the largest difference from float64 over the largest value. For each of the task's operations: `samples`
+    in ms and `memory` in bytes.
+    """
+
+    task: Task
     contender: str
-    direction: str
-    median: float
-    low: float
-    high: float
-    error: float
-    correct: bool
+    status: str = "ok"
+    note: str = ""
+    error: float | None = None
+    memory: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=dict)
 
 
-def forward(function: Callable, problem: Problem) -> Callable[[], object]:
-    input, logits, _ = problem.tensors()
+class Call:
+    """The task's call; `mark` is called at the boundaries of its phases: forward, and in training then backward."""
 
-    def call():
-        with torch.inference_mode():
-            return function(input, logits, problem.kernel_size)
+    def __init__(self, function: Function, problem: Problem, tensors: tuple[Tensor, ...], training: bool) -> None:
+        self.function, self.kernel_size, self.training = function, problem.kernel_size, training
+        self.input, self.logits, self.grad_out = (tensor.detach() for tensor in tensors)
+        if training:
+            self.input.requires_grad_()
+            self.logits.requires_grad_()
 
+    def __call__(self, mark: Callable[[], None] = lambda: None) -> tuple[Tensor, ...]:
+        mark()
+        with torch.inference_mode(not self.training):
+            out = self.function(self.input, self.logits, self.kernel_size)
+        mark()
+        if not self.training:
+            return (out,)
+        grads = torch.autograd.grad(out, (self.input, self.logits), self.grad_out)
+        mark()
+        return out.detach(), *grads
+
+
+class Clock:
+    """Milliseconds between marks: the wall clock, or events on a CUDA device, whose L2 cache is emptied first."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device.startswith("cuda")
+        if self.cuda:
+            size = torch.cuda.get_device_properties(device).L2_cache_size
+            self.flush = torch.empty(max(2 * size, 1 << 26), dtype=torch.int8, device=device)
+
+    def time(self, call: Call) -> list[float]:
+        marks = []
+        if not self.cuda:
+            call(lambda: marks.append(time.perf_counter()))
+            return [1e3 * (end - start) for start, end in zip(marks, marks[1:], strict=False)]
+        self.flush.zero_()
+
+        def mark() -> None:
+            marks.append(torch.cuda.Event(enable_timing=True))
+            marks[-1].record()
+
+        call(mark)
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) for start, end in zip(marks, marks[1:], strict=False)]
+
+
+def by_operation(task: Task, phases: list, total: object) -> dict[str, object]:
+    """The phases of a call as operations: (forward,), or (forward, backward) of training."""
+    return {"backward": phases[1], "forward+backward": total} if task.training else {"forward": phases[0]}
+
+
+def serve(connection: Connection, task: Task, contender: Contender, device: str) -> None:
+    """The process of a task: prepares, answers with a `Measured`, then with samples for each number of seconds."""
+    measured = Measured(task, contender.name)
+    call = clock = None
+    try:
+        torch.set_num_threads(task.threads)
+        if device == "cpu":
+            limit_memory()
+        call = _prepare(measured, contender, device)
+        clock = Clock(device)
+    except Exception as error:
+        measured.status, measured.note = _verdict(error), _first_line(error)
+    connection.send(measured)
+    while measured.status == "ok" and (seconds := connection.recv()) is not None:
+        try:
+            connection.send(_turn(clock, call, seconds))
+        except Exception as error:
+            connection.send((_verdict(error), _first_line(error)))
+
+
+def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
+    task, problem = measured.task, measured.task.problem
+    limit = checks.tolerance(problem.dtype)
+    measured.error = checks.gate(contender.function, problem, task.training, device)
+    if measured.error > limit:
+        measured.status, measured.note = "wrong", f"error {measured.error:.1e} on the small problem"
+        return None
+    tensors = problem.tensors(device)
+    call = Call(contender.timed, problem, tensors, task.training)
+    call()
+    memory = PeakMemory(device)
+    results = call(memory.mark)
+    measured.memory = by_operation(task, *memory.bytes())
+    measured.error = max(measured.error, checks.sampled_error(problem, tensors, results))
+    if measured.error > limit:
+        measured.status, measured.note = "wrong", f"error {measured.error:.1e} on the problem itself"
     return call
 
 
-def forward_backward(function: Callable, problem: Problem) -> Callable[[], object]:
-    input, logits, grad_out = problem.tensors()
-    input.requires_grad_()
-    logits.requires_grad_()
-
-    def call():
-        out = function(input, logits, problem.kernel_size)
-        return out.detach(), *torch.autograd.grad(out, (input, logits), grad_out)
-
-    return call
-
-
-DIRECTIONS = {"forward": forward, "forward+backward": forward_backward}
+def _turn(clock: Clock, call: Call, seconds: float) -> list[list[float]]:
+    """Timed calls for so many seconds, at least one. Short ones follow one that isn't timed and warms the caches."""
+    start = time.perf_counter()
+    phases = [clock.time(call)]
+    if sum(phases[0]) < 1e3 * seconds / 5:
+        phases = []
+    while not phases or time.perf_counter() - start < seconds:
+        phases.append(clock.time(call))
+    return phases
 
 
-def gate(function: Callable, problem: Problem) -> tuple[float, bool]:
-    """Error of out and both gradients against float64, on the problem cut down to 24 channels and 40 x 56 pixels."""
-    n, c, h, w = problem.shape
-    shape = (n, min(c, 24), min(h, 40), min(w, 56))
-    small = Problem("gate", shape, problem.kernel_size, problem.dtype, problem.channels_last)
-    tensors = small.tensors()
-    got = forward_backward(function, small)()
-    wide = [t.double().requires_grad_() for t in tensors[:2]]
-    out = CONTENDERS[BASELINE](*wide, problem.kernel_size)
-    want = (out.detach(), *torch.autograd.grad(out, wide, tensors[2].double()))
-    error = max(((g.double() - e).abs().max() / e.abs().max()).item() for g, e in zip(got, want, strict=True))
-    # A contender may round its weights to the type once more than the result.
-    return error, error <= 16 * torch.finfo(problem.dtype).eps
+def _verdict(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "out of memory"
+    return "not supported" if isinstance(error, (NotImplementedError, ValueError)) else "failed"
 
 
-def measure(problem: Problem, direction: str, repetitions: int, progress: Callable[[], None]) -> list[Timing]:
-    """Every contender on one problem. A wrong one is listed, not timed. Calls take turns, so that a
-    machine's ups and downs fall on all alike."""
-    verdicts = {name: gate(function, problem) for name, function in CONTENDERS.items()}
-    calls = {
-        name: DIRECTIONS[direction](function, problem) for name, function in CONTENDERS.items() if verdicts[name][1]
-    }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-        progress()
-    for _ in range(repetitions):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append((time.perf_counter() - start) * 1e3)
-            progress()
-    return [Timing(name, direction, *spread(times.get(name, [])), *verdicts[name]) for name in CONTENDERS]
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def spread(samples: list[float]) -> tuple[float, float, float]:
-    """Median, 20th and 80th percentile; NaN of nothing."""
-    if not samples:
-        return (float("nan"),) * 3
-    ordered = sorted(samples)
-    last = len(ordered) - 1
-    return statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)]
+class Worker:
+    """A task's process, from the outside."""
+
+    def __init__(self, task: Task, contender: Contender, device: str) -> None:
+        # A fork of a server that imported everything once, and never ran a thread.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["benchmarks.measure"])
+        self.task, self.spent = task, 0.0
+        self.connection, child = context.Pipe()
+        self.process = context.Process(target=serve, args=(child, task, contender, device), daemon=True)
+        self.measured = Measured(task, contender.name)
+        if contender.missing:
+            self.measured.status = "not installed"
+            return
+        self.process.start()
+        child.close()
+        self.measured = self._answer() or self.measured
+
+    def turn(self, seconds: float = TURN) -> None:
+        start = time.perf_counter()
+        self.connection.send(seconds)
+        answer = self._answer()
+        self.spent += time.perf_counter() - start
+        if isinstance(answer, tuple):
+            self.measured.status, self.measured.note = answer
+        for phases in answer if isinstance(answer, list) else ():
+            for operation, ms in by_operation(self.task, phases, sum(phases)).items():
+                self.measured.samples.setdefault(operation, []).append(ms)
+
+    def wants(self, share: float, most: int) -> bool:
+        """Whether another turn is due: at least `FEWEST` samples, then `most` or as many as fit in `share` seconds."""
+        count = max((len(samples) for samples in self.measured.samples.values()), default=0)
+        if self.measured.status != "ok" or count >= most:
+            return False
+        turns_fit = self.spent + self.spent / max(count, 1) <= share
+        return count < FEWEST or turns_fit
+
+    def _answer(self) -> object:
+        try:
+            return self.connection.recv()
+        except EOFError:
+            self.process.join()
+            killed = self.process.exitcode == -9
+            self.measured.status = "out of memory" if killed else "failed"
+            self.measured.note = "killed" if killed else f"exit code {self.process.exitcode}"
+            return None
+
+    def close(self) -> None:
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
+
+
+def measure(
+    group: Group,
+    contenders: dict[str, Contender],
+    device: str = "cpu",
+    budget: float = 60,
+    most: int = MOST,
+    progress: Callable[[str], None] = lambda doing: None,
+) -> list[Measured]:
+    """Every task of the group, in turns, so that a machine's ups and downs fall on all alike.
+
+    `budget` is in seconds for the group, divided evenly; a slow contender gets fewer samples, but `FEWEST` at least.
+    """
+    workers = []
+    try:
+        for task in group:
+            for contender in of_name(task.contender, contenders):
+                progress(f"checking {contender.name}")
+                workers.append(Worker(task, contender, device))
+        share = budget / max(len(workers), 1)
+        while due := [worker for worker in workers if worker.wants(share, most)]:
+            for worker in due:
+                progress(f"timing {worker.measured.contender}")
+                worker.turn()
+    finally:
+        for worker in workers:
+            worker.close()
+    return [worker.measured for worker in workers]
+
+
+def of_name(name: str, contenders: dict[str, Contender]) -> list[Contender]:
+    """The contender called `name`, or every backend of ours for "svconv"."""
+    if name in contenders:
+        return [contenders[name]]
+    return [contender for key, contender in contenders.items() if key.startswith(f"{name} (")]

@@ -1,14 +1,18 @@
-"""What is measured: sizes, and random tensors for them."""
+"""What is measured: sizes, random tensors for them, their work, and the presets that group them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+OPERATIONS = ("forward", "backward", "forward+backward")
+OURS, BASELINE = "svconv", "unfold"
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One size, type and layout; `kernel_size` 9 is the paper's."""
+    """One size (N, C, H, W), type and layout; `kernel_size` 9 is the paper's."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -17,29 +21,152 @@ class Problem:
     channels_last: bool = False
 
     @property
-    def flops(self) -> int:
-        """Multiplications and additions of one product (forward; each gradient has as many)."""
-        n, c, h, w = self.shape
-        return 2 * n * c * h * w * self.kernel_size**2
+    def type_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
-    def tensors(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """input, logits, grad_out; input and grad_out in the problem's layout."""
+    @property
+    def layout(self) -> str:
+        return "NHWC" if self.channels_last else "NCHW"
+
+    @property
+    def feature_bytes(self) -> int:
+        """Of input; output and both their gradients are as large."""
+        n, c, h, w = self.shape
+        return n * c * h * w * self.dtype.itemsize
+
+    @property
+    def logits_bytes(self) -> int:
+        n, _, h, w = self.shape
+        return n * self.kernel_size**2 * h * w * self.dtype.itemsize
+
+    def flops(self, operation: str) -> int:
+        """Multiplications and additions; the softmax is left out. Backward is two products, forward one."""
+        n, c, h, w = self.shape
+        products = {"forward": 1, "backward": 2, "forward+backward": 3}[operation]
+        return products * 2 * n * c * h * w * self.kernel_size**2
+
+    def bytes(self, operation: str) -> int:
+        """Every argument read once and every result written once.
+
+        Forward: input, logits; output. Backward: grad_out, input, logits; grad_input, grad_logits.
+        """
+        forward = 2 * self.feature_bytes + self.logits_bytes
+        backward = 3 * self.feature_bytes + 2 * self.logits_bytes
+        return {"forward": forward, "backward": backward, "forward+backward": forward + backward}[operation]
+
+    def tensors(self, device: str = "cpu", seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """input, logits, grad_out: normally distributed, in the problem's type and layout."""
         n, _, h, w = self.shape
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
         shapes = (self.shape, (n, self.kernel_size**2, h, w), self.shape)
         return tuple(
-            torch.randn(shape, generator=generator).to(self.dtype).contiguous(memory_format=layout) for shape in shapes
+            torch.randn(shape, generator=generator, device=device).to(self.dtype).contiguous(memory_format=layout)
+            for shape in shapes
         )
 
+    def cut_down(self) -> "Problem":
+        """At most 24 channels and 40 x 56 pixels, for a float64 reference."""
+        n, c, h, w = self.shape
+        return replace(self, shape=(n, min(c, 24), min(h, 40), min(w, 56)))
 
-PROBLEMS = {
-    problem.name: problem
-    for problem in (
-        Problem("live", (1, 128, 45, 60)),
-        Problem("live-nhwc", (1, 128, 45, 60), channels_last=True),
-        Problem("paper", (1, 256, 128, 256)),
-        Problem("paper-nhwc", (1, 256, 128, 256), channels_last=True),
-        Problem("paper-bf16", (1, 256, 128, 256), dtype=torch.bfloat16),
-    )
+
+@dataclass(frozen=True)
+class Task:
+    """One contender on one problem with so many threads; `training` times backward and forward+backward, else forward.
+
+    `contender` is a name, or "svconv" for every backend.
+    """
+
+    problem: Problem
+    contender: str
+    training: bool
+    threads: int
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return OPERATIONS[1:] if self.training else OPERATIONS[:1]
+
+
+# The tasks of a group take turns.
+Group = list[Task]
+
+PAPER = Problem("paper", (1, 256, 128, 256))
+LIVE = [Problem(f"live-{c}", (1, c, 45, 60)) for c in (64, 128, 256)]
+CHANNELS = [replace(PAPER, name=f"channels-{c}", shape=(1, c, 128, 256)) for c in (64, 128, 512, 1024, 2048)]
+SIZES = [replace(PAPER, name=f"size-{h}x{w}", shape=(1, 256, h, w)) for h, w in ((32, 64), (64, 128), (256, 512))]
+KERNELS = [replace(PAPER, name=f"kernel-{k}", kernel_size=k) for k in (3, 5, 7, 11, 13, 15)]
+
+
+def in_other_forms(problem: Problem) -> list[Problem]:
+    """Channels-last, bfloat16, and both."""
+    return [
+        replace(problem, name=f"{problem.name}-nhwc", channels_last=True),
+        replace(problem, name=f"{problem.name}-bf16", dtype=torch.bfloat16),
+        replace(problem, name=f"{problem.name}-bf16-nhwc", dtype=torch.bfloat16, channels_last=True),
+    ]
+
+
+FAMILIES = {
+    "live": LIVE,
+    "live-forms": [form for problem in LIVE for form in in_other_forms(problem)],
+    "paper": [PAPER],
+    "paper-forms": in_other_forms(PAPER),
+    "channels": CHANNELS,
+    "sizes": SIZES,
+    "kernels": KERNELS,
+}
+PROBLEMS = {problem.name: problem for family in FAMILIES.values() for problem in family}
+_SWEEPS = [PAPER, *CHANNELS, *SIZES, *KERNELS]
+
+
+def groups_of(
+    problems: list[Problem], contenders: list[str], threads: list[int], operations: tuple[str, ...] = OPERATIONS
+) -> list[Group]:
+    """A group for each problem and pass, in it every contender with every number of threads."""
+    passes = [training for training in (False, True) if set(operations) & set(OPERATIONS[training : 1 + 2 * training])]
+    return [
+        [Task(problem, contender, training, count) for count in threads for contender in contenders]
+        for problem in problems
+        for training in passes
+    ]
+
+
+def quick(contenders: list[str], threads: list[int]) -> list[Group]:
+    """The smallest live size."""
+    return groups_of(LIVE[:1], contenders, threads)
+
+
+def table(contenders: list[str], threads: list[int]) -> list[Group]:
+    """What the acceptance figures need, the times of a figure taking turns."""
+    nhwc, bf16, _ = in_other_forms(PAPER)
+    most = max(threads)
+    forward = [Task(PAPER, contender, False, most) for contender in contenders]
+    forward += [Task(form, OURS, False, most) for form in (nhwc, bf16)]
+    training = [Task(PAPER, BASELINE, True, most), Task(PAPER, OURS, True, most), Task(nhwc, OURS, True, most)]
+    if most > 1:
+        forward.append(Task(PAPER, OURS, False, 1))
+        training.append(Task(PAPER, OURS, True, 1))
+    live_forward = [Task(LIVE[0], contender, False, most) for contender in contenders]
+    live_training = [Task(LIVE[0], contender, True, most) for contender in (OURS, BASELINE)]
+    return [live_forward, live_training, forward, training]
+
+
+def full(contenders: list[str], threads: list[int]) -> list[Group]:
+    """Every problem in both passes; hours on a small CPU."""
+    return groups_of(list(PROBLEMS.values()), contenders, threads)
+
+
+def gpu(contenders: list[str], threads: list[int]) -> list[Group]:
+    """The paper's size in every form and the sweeps, with one host thread count."""
+    return groups_of([*in_other_forms(PAPER), *_SWEEPS, *LIVE], contenders, threads[:1])
+
+
+def sweeps(contenders: list[str], threads: list[int]) -> list[Group]:
+    """Forward over C, H x W and K, for the plots."""
+    return groups_of(_SWEEPS, contenders, threads, OPERATIONS[:1])
+
+
+PRESETS: dict[str, Callable[[list[str], list[int]], list[Group]]] = {
+    preset.__name__: preset for preset in (quick, table, full, gpu, sweeps)
 }

@@ -1,38 +1,111 @@
-"""How it is printed."""
+"""How a run is printed."""
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-import svconv
-from benchmarks.contenders import BASELINE
-from benchmarks.measure import Timing
-from benchmarks.problems import Problem
+from benchmarks.figures import Figure
+from benchmarks.results import Change, Results, Row
+from benchmarks.roofs import Roof
+
+_COLUMNS = (
+    "contender",
+    "threads",
+    "ms (p20, p80)",
+    "samples",
+    "GB/s",
+    "TFLOP/s",
+    "% of roof",
+    "memory MB",
+    "x unfold",
+    "x best other",
+)
 
 
-def print_banner(console: Console) -> None:
-    info = svconv.build_info()
-    console.print(
-        f"svconv {info['version']}, {info['active_instruction_set']}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads; time in ms: median (20th, 80th percentile)"
-    )
+def print_results(console: Console, results: Results) -> None:
+    print_roofs(console, results.roofs)
+    print_rows(console, results.rows)
+    print_figures(console, results.figures)
 
 
-def print_table(console: Console, results: list[tuple[Problem, Timing]]) -> None:
-    table = Table("problem", "shape", "type", "layout", "direction", "contender", "ms", "GFLOP/s", "x unfold", "error")
-    baseline = {(p.name, t.direction): t.median for p, t in results if t.contender == BASELINE}
-    for problem, timing in results:
-        products = 1 if timing.direction == "forward" else 3
-        table.add_row(
-            problem.name,
-            "x".join(map(str, problem.shape)),
-            str(problem.dtype).removeprefix("torch."),
-            "nhwc" if problem.channels_last else "nchw",
-            timing.direction,
-            timing.contender,
-            f"{timing.median:.2f} ({timing.low:.2f}, {timing.high:.2f})" if timing.correct else "wrong",
-            f"{products * problem.flops / timing.median / 1e6:.1f}",
-            f"{baseline[problem.name, timing.direction] / timing.median:.1f}",
-            f"{timing.error:.1e}",
+def print_banner(console: Console, banner: dict[str, object]) -> None:
+    console.print(", ".join(f"{name} {value}" for name, value in banner.items()), style="bold", highlight=False)
+
+
+def print_roofs(console: Console, roofs: list[Roof]) -> None:
+    for roof in roofs:
+        console.print(
+            f"roof, {roof.dtype}, {roof.threads} threads: copy {roof.copy / 1e9:.1f} GB/s (read and written), "
+            f"matrix product {roof.matrix / 1e12:.3f} TFLOP/s",
+            highlight=False,
         )
+
+
+def print_rows(console: Console, rows: list[Row]) -> None:
+    """A table for each problem and operation, in the order of measurement."""
+
+    def heading(row: Row) -> str:
+        sizes = f"N C H W K = {row.n} {row.c} {row.h} {row.w} {row.kernel_size}"
+        return f"{row.problem}: {row.operation}, {row.dtype}, {row.layout}, {sizes}"
+
+    titles = dict.fromkeys(heading(row) for row in rows)
+    for title in titles:
+        table = Table(*_COLUMNS, title=title, title_justify="left", title_style="bold")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in (row for row in rows if heading(row) == title):
+            table.add_row(*_cells(row))
+        console.print(table)
+    for line in dict.fromkeys(f"{row.contender}: {row.status}: {row.note}" for row in rows if row.note):
+        console.print(line, highlight=False, markup=False)
+
+
+def _cells(row: Row) -> list[str]:
+    if row.ms is None:
+        return [row.contender, str(row.threads), row.status]
+    return [
+        row.contender,
+        str(row.threads),
+        f"{_digits(row.ms)} ({_digits(row.ms_p20)}, {_digits(row.ms_p80)})",
+        str(row.samples),
+        _digits(row.gb_per_s),
+        _digits(row.tflop_per_s),
+        f"{100 * row.roof:.1f}",
+        _digits(row.memory / 1e6),
+        _digits(row.over_unfold),
+        _digits(row.over_best_other),
+    ]
+
+
+def _digits(value: float | None) -> str:
+    """Three significant digits, all of what is left of the point."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+    return f"{value:.2g}"
+
+
+def print_figures(console: Console, figures: list[Figure]) -> None:
+    """Those whose rows were measured."""
+    known = [figure for figure in figures if figure.value is not None]
+    if not known:
+        return
+    table = Table("figure", "value", "bar", "met")
+    for figure in known:
+        met = "[green]yes" if figure.met else "[red]no"
+        table.add_row(figure.name, _digits(figure.value), f"{figure.relation} {figure.bar:g}", met)
+    console.print(table)
+
+
+def print_changes(console: Console, changes: list[Change]) -> None:
+    if not changes:
+        console.print("nothing changed beyond noise")
+        return
+    table = Table("problem", "operation", "threads", "contender", "before ms", "after ms", "times as long")
+    for change in changes:
+        row, style = change.after, "red" if change.worse else "green"
+        after = row.status if row.ms is None else _digits(row.ms)
+        ratio = "-" if change.ratio is None else f"{change.ratio:.2f}"
+        cells = [row.problem, row.operation, str(row.threads), row.contender, _digits(change.before.ms), after, ratio]
+        table.add_row(*cells, style=style)
     console.print(table)

@@ -1,0 +1,233 @@
+"""What is kept of a run: a banner, roofs, one flat row for each contender and operation, figures; as JSON and CSV."""
+
+import csv
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+
+import svconv
+from benchmarks.figures import Figure
+from benchmarks.measure import Measured
+from benchmarks.problems import BASELINE, OURS
+from benchmarks.roofs import Roof
+
+
+@dataclass
+class Row:
+    """One contender on one problem and operation. Times in ms; numbers are None where nothing was timed.
+
+    `roof` is the least time the machine's measured rates allow over the time taken; `memory` the peak in bytes beyond
+    the arguments; `over_unfold` and `over_best_other` how many times faster than those, at the same thread count.
+    """
+
+    problem: str
+    operation: str
+    dtype: str
+    layout: str
+    n: int
+    c: int
+    h: int
+    w: int
+    kernel_size: int
+    threads: int
+    contender: str
+    status: str
+    note: str
+    samples: int = 0
+    ms: float | None = None
+    ms_p20: float | None = None
+    ms_p80: float | None = None
+    gb_per_s: float | None = None
+    tflop_per_s: float | None = None
+    roof: float | None = None
+    memory: int | None = None
+    over_unfold: float | None = None
+    over_best_other: float | None = None
+    error: float | None = None
+
+    @property
+    def case(self) -> tuple:
+        """What contenders are compared on."""
+        sizes = (self.n, self.c, self.h, self.w, self.kernel_size)
+        return (self.operation, self.dtype, self.layout, *sizes, self.threads)
+
+    @property
+    def ours(self) -> bool:
+        return self.contender.startswith(OURS)
+
+
+@dataclass
+class Results:
+    """A run."""
+
+    banner: dict[str, object]
+    roofs: list[Roof]
+    rows: list[Row]
+    figures: list[Figure]
+
+
+def rows_of(measured: Measured, roof: Roof, operations: tuple[str, ...]) -> list[Row]:
+    """A row for each of the task's operations that was asked for."""
+    problem, task = measured.task.problem, measured.task
+    rows = []
+    for operation in task.operations:
+        if operation not in operations:
+            continue
+        sizes = dict(zip("nchw", problem.shape, strict=True), kernel_size=problem.kernel_size)
+        kind = {"dtype": problem.type_name, "layout": problem.layout}
+        row = Row(
+            **{"problem": problem.name, "operation": operation, **kind, **sizes},
+            threads=task.threads,
+            contender=measured.contender,
+            status=measured.status,
+            note=measured.note,
+            error=measured.error,
+        )
+        samples = measured.samples.get(operation, [])
+        if measured.status == "ok" and samples:
+            row.samples = len(samples)
+            row.ms, row.ms_p20, row.ms_p80 = spread(samples)
+            row.gb_per_s = problem.bytes(operation) / row.ms / 1e6
+            row.tflop_per_s = problem.flops(operation) / row.ms / 1e9
+            row.roof = roof.ms(problem, operation) / row.ms
+            row.memory = measured.memory[operation]
+        rows.append(row)
+    return rows
+
+
+def spread(samples: list[float]) -> tuple[float, float, float]:
+    """Median, 20th and 80th percentile."""
+    ordered = sorted(samples)
+    last = len(ordered) - 1
+    return statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)]
+
+
+def fill_ratios(rows: list[Row]) -> None:
+    """`over_unfold` and `over_best_other`, among the rows of each case."""
+    timed = [row for row in rows if row.ms is not None]
+    for row in timed:
+        others = {other.contender: other.ms for other in timed if other.case == row.case and not other.ours}
+        others.pop(row.contender, None)
+        if row.contender == BASELINE:
+            row.over_unfold = 1.0
+        elif BASELINE in others:
+            row.over_unfold = others[BASELINE] / row.ms
+        if others:
+            row.over_best_other = min(others.values()) / row.ms
+
+
+def banner(device: str, preset: str) -> dict[str, object]:
+    info = svconv.build_info()
+    cuda = device.startswith("cuda")
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "preset": preset,
+        "device": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "instruction_set": info["active_instruction_set"],
+        "svconv": info["version"],
+        "torch": torch.__version__,
+        "triton": _version("triton"),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return __import__(package).__version__
+    except ImportError:
+        return "not installed"
+
+
+def file_name(banner: dict[str, object]) -> str:
+    """By device and preset, without suffix."""
+    words = f"{banner['device']}-{banner['cores']}cores-{banner['preset']}"
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def save(results: Results, folder: Path) -> Path:
+    """JSON, and the rows as CSV beside it; the JSON's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{file_name(results.banner)}.json"
+    _write_whole(path, lambda file: json.dump(asdict(results), file, indent=1))
+
+    def write_rows(file) -> None:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in results.rows)
+
+    _write_whole(path.with_suffix(".csv"), write_rows)
+    return path
+
+
+def _write_whole(path: Path, write) -> None:
+    """Under another name first, so that a file that is there is complete."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="") as file:
+        write(file)
+    partial.replace(path)
+
+
+def load(path: Path) -> Results:
+    """What `save` wrote.
+
+    Raises:
+        ValueError: the file isn't the JSON of a run.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        return Results(
+            content["banner"],
+            [Roof(**roof) for roof in content["roofs"]],
+            [Row(**row) for row in content["rows"]],
+            [Figure(**figure) for figure in content["figures"]],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected the JSON of a benchmark run, got {error!r}") from None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row of two runs that differs beyond noise; `ratio` is the second time over the first."""
+
+    before: Row
+    after: Row
+    ratio: float | None
+
+    @property
+    def worse(self) -> bool:
+        return self.ratio is None or self.ratio > 1
+
+
+def compare(before: Results, after: Results, least: float = 0.05) -> list[Change]:
+    """Rows in both runs whose medians lie apart by more than either's p20 to p80 and by more than `least` of the first.
+
+    A row that was timed and no longer is (wrong, out of memory) is a change for the worse without a ratio.
+    """
+    known = {(row.case, row.contender): row for row in before.rows if row.ms is not None}
+    changes = []
+    for row in after.rows:
+        old = known.get((row.case, row.contender))
+        if old is None:
+            continue
+        if row.ms is None:
+            changes.append(Change(old, row, None))
+            continue
+        noise = max(old.ms_p80 - old.ms_p20, row.ms_p80 - row.ms_p20)
+        if abs(row.ms - old.ms) > max(noise, least * old.ms):
+            changes.append(Change(old, row, row.ms / old.ms))
+    return changes
