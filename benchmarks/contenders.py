@@ -1,6 +1,7 @@
 """Who is measured: functions (input, logits, kernel_size) -> out, float32 or bfloat16, (N, C, H, W) -> (N, C, H, W)."""
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -93,7 +94,9 @@ def _compile(function: Callable) -> Callable:
 
 
 def flex_eager(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    return _attend(flex.flex_attention, input, logits, kernel_size)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        return _attend(flex.flex_attention, input, logits, kernel_size)
 
 
 def flex_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from planted_contenders import PLANTED
 from torch._inductor import config as inductor
 from torch._inductor.utils import run_and_get_code
 from typer.testing import CliRunner
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks import plots, results
 from benchmarks.__main__ import app
 from benchmarks.checks import gate, run, sampled_error, tolerance
-from benchmarks.contenders import CONTENDERS, Contender, _padded, sum_of_taps, unfold
+from benchmarks.contenders import CONTENDERS, _padded, sum_of_taps, unfold
 from benchmarks.figures import figures
 from benchmarks.measure import Measured, measure
 from benchmarks.memory import PeakMemory
@@ -22,46 +23,6 @@ from benchmarks.roofs import Roof
 
 TINY = Problem("tiny", (1, 32, 10, 12), kernel_size=3)
 ROOF = Roof("cpu", "float32", 2, copy=1e10, matrix=1e11)
-
-
-def flipped(input, logits, kernel_size):
-    """A correlation."""
-    return unfold(input, logits.flip(1), kernel_size)
-
-
-def wrong_at_size(input, logits, kernel_size):
-    """Right on the gate's problem of 24 channels, wrong at the last pixel of a larger one."""
-    out = unfold(input, logits, kernel_size)
-    if input.shape[1] > 24:
-        out = out.clone()
-        out[..., -1, -1] = 0
-    return out
-
-
-def hungry(input, logits, kernel_size):
-    """Asks for more than is free, and doesn't touch it."""
-    if input.shape[1] > 24:
-        with open("/proc/meminfo") as file:
-            free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-        torch.empty(int(0.97 * free) << 10, dtype=torch.uint8)
-    return unfold(input, logits, kernel_size)
-
-
-def picky(input, logits, kernel_size):
-    raise NotImplementedError("it wants another problem")
-
-
-PLANTED = {
-    contender.name: contender
-    for contender in (
-        Contender("unfold", unfold),
-        Contender("flipped", flipped),
-        Contender("wrong at size", wrong_at_size),
-        Contender("hungry", hungry),
-        Contender("picky", picky),
-        Contender("absent", unfold, requires="a_package_that_is_not_there"),
-    )
-}
 
 
 @pytest.fixture(scope="module")
