@@ -1,0 +1,203 @@
+"""Every code block of the README and the pages under docs/ is run or, where it takes long, checked for what it names.
+
+- python: run, the blocks of a page in order in one namespace, in a temporary directory.
+- output: what the python block before it prints.
+- sh: commands of RUN are run; of CHECKED, their targets, options and packages must exist. Any other fails.
+- text: formulas and diagrams; nothing to run.
+"""
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+import benchmarks.__main__ as benchmarks
+import svconv
+from benchmarks.problems import FAMILIES, PRESETS, PROBLEMS
+from lowlat.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+LANGUAGES = ("python", "output", "sh", "text")
+
+
+def names_of_the_readme():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 96, 128, 3), generator=generator, dtype=torch.uint8)
+    return {"camera": list(frames.numpy()), "features": torch.randn(1, 4, 6, 7), "logits": torch.randn(1, 81, 6, 7)}
+
+
+# What a page's code takes as given.
+GIVEN = {"README.md": names_of_the_readme}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self):
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page):
+    text = (ROOT / page).read_text()
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [Block(page, text[: match.start()].count("\n") + 1, *match.groups()) for match in found]
+
+
+def commands():
+    lines = [
+        (block, shlex.split(line, comments=True))
+        for page in PAGES
+        for block in blocks(page)
+        for line in block.text.replace("\\\n", " ").splitlines()
+        if block.language == "sh"
+    ]
+    return [pytest.param(words, id=f"{block}: {shlex.join(words)}") for block, words in lines if words]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is(page):
+    found = blocks(page)
+    text = (ROOT / page).read_text()
+    assert text.count("```") == 2 * len(found), "a fence that is not at the beginning of a line, or not closed"
+    assert not re.search(r"^(    |\t)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), flags=re.M), (
+        "an indented code block; use a fence"
+    )
+    for before, block in zip([None, *found], found, strict=False):
+        assert block.language in LANGUAGES, f"{block}: expected one of {LANGUAGES}, got {block.language!r}"
+        if block.language == "output":
+            assert before and before.language == "python", f"{block}: the output of what?"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))])
+def test_python_blocks_run_and_print_what_they_say(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    namespace = {"__name__": "__docs__", **GIVEN.get(page, dict)()}
+    printed = None
+    for block in blocks(page):
+        if block.language == "python":
+            # Empty lines before it give errors the page's line numbers.
+            code = compile("\n" * block.line + block.text, page, "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as stdout:
+                exec(code, namespace)
+            printed = stdout.getvalue()
+        elif block.language == "output" and printed is not None:
+            assert printed.strip() == block.text.strip(), block
+        else:
+            printed = None
+
+
+def run_python(words):
+    subprocess.run([sys.executable, *words[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+def run_lowlat(words):
+    result = CliRunner().invoke(app, words[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def check_make(words):
+    subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+def check_lowlat(words):
+    check_options(typer.main.get_command(app).commands[words[1]], words[2:])
+
+
+def check_benchmarks(words):
+    group = typer.main.get_command(benchmarks.app)
+    name, *arguments = words[3:] if words[3:] and words[3] in group.commands else ["run", *words[3:]]
+    check_options(group.commands[name], arguments)
+    if name == "run":
+        assert set(takewhile(lambda word: not word.startswith("-"), arguments)) <= {*PROBLEMS, *FAMILIES}
+
+
+def check_options(command, words):
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("-")} <= options
+
+
+def check_pytest(words):
+    assert all((ROOT / path).exists() for path in words[1:])
+
+
+def check_pip(words):
+    (required,) = re.findall(r"^requires = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), flags=re.M)
+    known = {"wheel", ".", "--no-build-isolation", *re.findall(r"[\"']([\w-]+)", required)}
+    assert words[1] == "install" and set(words[2:]) <= known
+
+
+RUN = {"lowlat info": run_lowlat, "lowlat simulate": run_lowlat, "python -c": run_python}
+# Long, or run elsewhere: what they name must exist.
+CHECKED = {
+    "make": check_make,
+    "lowlat demo": check_lowlat,
+    "lowlat segment": check_lowlat,
+    "lowlat train": check_lowlat,
+    "lowlat evaluate": check_lowlat,
+    "python -m benchmarks": check_benchmarks,
+    "pytest benchmarks": check_pytest,
+    "pip install": check_pip,
+}
+
+
+@pytest.mark.parametrize("words", commands())
+def test_commands_run_or_name_what_exists(words):
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        assert f'"{words[0].split("=")[0]}"' in (ROOT / "setup.py").read_text()
+        words = words[1:]
+    actions = [action for start, action in {**RUN, **CHECKED}.items() if words[: len(start.split())] == start.split()]
+    assert actions, f"expected a command of RUN or CHECKED, got {shlex.join(words)}"
+    actions[0](words)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text())
+    for link in links:
+        assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def test_the_readmes_table_is_what_simulate_prints():
+    text = (ROOT / "README.md").read_text()
+    command = re.search(r"^(lowlat simulate .*?) --policy", text, flags=re.M).group(1)
+    rows = re.findall(r"^\| `(--policy .*?)` \| ([\d.]+) \| ([\d.]+) \|$", text, flags=re.M)
+    assert len(rows) == 5
+    for options, average, longest in rows:
+        printed = run_lowlat(shlex.split(f"{command} {options} --frames 1000"))
+        assert re.search(rf"^average_ms\s+{float(average)}$", printed, flags=re.M), options
+        assert re.search(rf"^max_ms\s+{float(longest)}$", printed, flags=re.M), options
+
+
+def test_the_table_of_backends_is_the_programs():
+    text = (ROOT / "docs" / "backends.md").read_text()
+    table = text[: text.index("\n\n`print")]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", table, flags=re.M)
+    assert rows == [(row.name, row.description) for row in svconv.backends()]
+
+
+def test_the_table_of_instruction_sets_is_the_programs():
+    text = (ROOT / "docs" / "backends.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", text[text.index("## Instruction sets") :], flags=re.M)
+    built = list(svconv.build_info()["instruction_sets"])
+    assert rows[: len(built)] == built
+
+
+def test_the_table_of_presets_is_the_programs():
+    assert re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "benchmarks.md").read_text(), flags=re.M) == list(PRESETS)
