@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svconv import ops, reference
+from svconv import ops, reference, slices
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ def _run_cpu(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> 
     return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize")
 
 
+def _slices_obstacle(**_) -> str | None:
+    return None if torch.onnx.is_in_onnx_export() else "it stands in for the kernels while a model is exported to ONNX"
+
+
 def _no_obstacle(**_) -> None:
     return None
 
@@ -40,6 +44,7 @@ def _no_obstacle(**_) -> None:
 BACKENDS = {
     backend.name: backend
     for backend in (
+        Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d),
         Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_cpu),
         Backend("reference", "unfold and einsum in plain PyTorch", _no_obstacle, reference.svconv2d),
     )

@@ -44,7 +44,7 @@ def svconv2d(
         (N, C, H, W), dtype and memory format of `input`. Sums and softmax are computed in float32 (float64 for
         float64); the result is the same bit for bit whatever the number of threads.
 
-    Under autocast the operator runs in the autocast dtype. Differentiable once, in `input` and `logits`.
+    Under autocast the operator runs in the autocast dtype. Differentiable any number of times, in `input` and `logits`.
 
     Raises:
         TypeError: an argument of the wrong type, or `input` and `logits` of different dtypes.

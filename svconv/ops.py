@@ -1,15 +1,24 @@
-"""Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, autocast.
+"""Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs.
 
 Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize)`:
-`torch.ops.svconv.forward`, `grad_input`, `grad_weight`. With `normalize=False` the logits are the weights.
+`torch.ops.svconv.forward`, `grad_input`, `grad_weight`. With `normalize=False` the logits are the weights, and the
+three are what `<grad_out, out>`, linear in grad_out, input and weights, leaves when one of them is taken away. So each
+one's derivatives are the other two, and the softmax's are ordinary tensor code (`svconv.weights`).
 """
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
+from torch.utils.flop_counter import register_flop_formula
+
+from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 
 torch.ops.load_library(str(Path(__file__).with_name("svconv_ops.so")))
+_library = torch.library.Library("svconv", "FRAGMENT")
 
 _forward = torch.ops.svconv.forward.default
 _grad_input = torch.ops.svconv.grad_input.default
@@ -33,15 +42,14 @@ def forward(
     return _forward(input, logits, kernel_size, dilation, groups, normalize, renormalize)[0]
 
 
-def _accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+# Fake kernels: shapes, types and strides of the results.
 
 
 @torch.library.register_fake("svconv::forward")
 def _(input, logits, kernel_size, dilation, groups, normalize, renormalize):
     n, _, h, w = input.shape
     shape = (n, groups, h, w) if normalize else (0,)
-    return torch.empty_like(input), input.new_empty(shape, dtype=_accumulation_type(input.dtype))
+    return torch.empty_like(input), input.new_empty(shape, dtype=accumulation_type(input.dtype))
 
 
 @torch.library.register_fake("svconv::grad_input")
@@ -54,42 +62,214 @@ def _(grad_out, input, logits, lse, kernel_size, dilation, groups, normalize, re
     return torch.empty_like(logits)
 
 
-def _setup_context(ctx, inputs, output):
-    input, logits, *ctx.options = inputs
-    _, lse = output
-    ctx.mark_non_differentiable(lse)
-    ctx.set_materialize_grads(False)
-    needs_input, needs_logits = ctx.needs_input_grad[:2]
-    # Saved logits and log-sum-exp give the weights back; input is needed for the weights' gradient only.
-    ctx.save_for_backward(input if needs_logits else None, logits if needs_input or needs_logits else None, lse)
+# Derivatives, reverse and forward. The log-sum-exp spares the kernels a pass over the logits; it is a function of them
+# and has no derivative of its own. What is saved is what the gradients asked for need.
 
 
-def _backward(ctx, grad_out, _):
-    no_options = (None,) * len(ctx.options)
-    if grad_out is None:
-        return None, None, *no_options
-    input, logits, lse = ctx.saved_tensors
-    needs_input, needs_logits = ctx.needs_input_grad[:2]
-    grad_input = _grad_input(grad_out, logits, lse, *ctx.options) if needs_input else None
-    grad_logits = _grad_weight(grad_out, input, logits, lse, *ctx.options) if needs_logits else None
-    return grad_input, grad_logits, *no_options
+def _bilinear(options):
+    """The options with weights in place of logits."""
+    kernel_size, dilation, groups, _, _ = options
+    return kernel_size, dilation, groups, False, False
 
 
-torch.library.register_autograd("svconv::forward", _backward, setup_context=_setup_context)
+def _weights_along(logits: Tensor, direction: Tensor, options) -> Tensor:
+    """The weights' derivative along a direction of the logits, and a cotangent of the weights brought to the logits."""
+    kernel_size, dilation, groups, normalize, renormalize = options
+    return softmax_jacobian(logits, direction, kernel_size, dilation, groups, renormalize) if normalize else direction
 
 
-def _no_double_backward(ctx, grad):
-    raise NotImplementedError(
-        "svconv2d: expected to be differentiated once, got a second derivative (create_graph=True); "
-        'use backend="reference" for that'
-    )
+def _grad_weight_along(grad_out: Tensor, input: Tensor, logits: Tensor, direction: Tensor, lse: Tensor, options):
+    """grad_weight's derivative along a direction of the logits; None where there is no softmax to derive."""
+    kernel_size, dilation, groups, normalize, renormalize = options
+    if not normalize:
+        return None
+    weights_grad = _grad_weight(grad_out, input, logits.detach(), lse, *_bilinear(options))
+    return softmax_hessian(logits, weights_grad, direction, kernel_size, dilation, groups, renormalize)
 
 
-torch.library.register_autograd("svconv::grad_input", _no_double_backward)
-torch.library.register_autograd("svconv::grad_weight", _no_double_backward)
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    terms = [term for term in terms if term is not None]
+    return sum(terms[1:], terms[0]) if terms else None
 
 
-_library = torch.library.Library("svconv", "FRAGMENT")
+class _Forward:
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        input, logits, *ctx.options = inputs
+        _, lse = output
+        ctx.mark_non_differentiable(lse)
+        needs_input, needs_logits = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(input if needs_logits else None, logits if needs_input or needs_logits else None, lse)
+        ctx.save_for_forward(input, logits, lse)
+
+    @staticmethod
+    def backward(ctx, grad_out, _):
+        input, logits, lse = ctx.saved_tensors
+        needs_input, needs_logits = ctx.needs_input_grad[:2]
+        grad_input = _grad_input(grad_out, logits, lse, *ctx.options) if needs_input else None
+        grad_logits = _grad_weight(grad_out, input, logits, lse, *ctx.options) if needs_logits else None
+        return grad_input, grad_logits
+
+    @staticmethod
+    def jvp(ctx, input_t, logits_t):
+        input, logits, _ = ctx.saved_tensors
+        by_input = _forward(input_t, logits, *ctx.options)[0] if input_t is not None else None
+        by_logits = None
+        if logits_t is not None:
+            by_logits = _forward(input, _weights_along(logits, logits_t, ctx.options), *_bilinear(ctx.options))[0]
+        return _sum(by_input, by_logits), None
+
+
+class _GradInput:
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        grad_out, logits, lse, *ctx.options = inputs
+        ctx.save_for_backward(grad_out if ctx.needs_input_grad[1] else None, logits, lse)
+        ctx.save_for_forward(grad_out, logits, lse)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        """<cotangent, grad_input> is <grad_out, out> with the cotangent as the input."""
+        grad_out, logits, lse = ctx.saved_tensors
+        needs_grad_out, needs_logits = ctx.needs_input_grad[:2]
+        to_grad_out = _forward(cotangent, logits, *ctx.options)[0] if needs_grad_out else None
+        to_logits = _grad_weight(grad_out, cotangent, logits, lse, *ctx.options) if needs_logits else None
+        return to_grad_out, to_logits
+
+    @staticmethod
+    def jvp(ctx, grad_out_t, logits_t, _):
+        grad_out, logits, lse = ctx.saved_tensors
+        by_grad_out = _grad_input(grad_out_t, logits, lse, *ctx.options) if grad_out_t is not None else None
+        by_logits = None
+        if logits_t is not None:
+            weights_t = _weights_along(logits, logits_t, ctx.options)
+            by_logits = _grad_input(grad_out, weights_t, lse, *_bilinear(ctx.options))
+        return _sum(by_grad_out, by_logits)
+
+
+class _GradWeight:
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        grad_out, input, logits, lse, *ctx.options = inputs
+        needs_grad_out, needs_input, needs_logits = ctx.needs_input_grad[:3]
+        ctx.save_for_backward(
+            grad_out if needs_input or needs_logits else None,
+            input if needs_grad_out or needs_logits else None,
+            logits,
+            lse,
+        )
+        ctx.save_for_forward(grad_out, input, logits, lse)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        """grad_weight is the softmax's Jacobian, a symmetric one, times the bilinear product of grad_out and input."""
+        grad_out, input, logits, lse = ctx.saved_tensors
+        needs_grad_out, needs_input, needs_logits = ctx.needs_input_grad[:3]
+        to_grad_out = to_input = to_logits = None
+        if needs_grad_out or needs_input:
+            to_weights = _weights_along(logits, cotangent, ctx.options)
+            to_grad_out = _forward(input, to_weights, *_bilinear(ctx.options))[0] if needs_grad_out else None
+            to_input = _grad_input(grad_out, to_weights, lse, *_bilinear(ctx.options)) if needs_input else None
+        if needs_logits:
+            to_logits = _grad_weight_along(grad_out, input, logits, cotangent, lse, ctx.options)
+        return to_grad_out, to_input, to_logits
+
+    @staticmethod
+    def jvp(ctx, grad_out_t, input_t, logits_t, _):
+        grad_out, input, logits, lse = ctx.saved_tensors
+        return _sum(
+            _grad_weight(grad_out_t, input, logits, lse, *ctx.options) if grad_out_t is not None else None,
+            _grad_weight(grad_out, input_t, logits, lse, *ctx.options) if input_t is not None else None,
+            _grad_weight_along(grad_out, input, logits, logits_t, lse, ctx.options) if logits_t is not None else None,
+        )
+
+
+def _register_autograd(op: torch._ops.OpOverload, formulas: type) -> None:
+    """What `torch.library.register_autograd` does, which refuses `torch.func` and drops forward-mode derivatives."""
+
+    class Function(_SingleLevelFunction):
+        @staticmethod
+        def forward(*inputs):
+            *inputs, keyset = inputs
+            # An outer transform of torch.func still records, though this level's function does not.
+            with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+                return op.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.set_materialize_grads(False)
+            ctx.inputs = len(inputs)
+            formulas.setup_context(ctx, inputs[:-1], output)
+
+        @staticmethod
+        def backward(ctx, *grads):
+            # The first result is the only differentiable one.
+            grads = formulas.backward(ctx, *grads) if grads[0] is not None else ()
+            return *grads, *(None,) * (ctx.inputs - len(grads))
+
+        @staticmethod
+        def jvp(ctx, *tangents):
+            return formulas.jvp(ctx, *tangents[: -1 - len(ctx.options)])
+
+    def autograd(keyset, *inputs):
+        reverse = torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs)
+        if not reverse and forward_ad._current_level < 0:
+            with torch._C._AutoDispatchBelowAutograd():
+                return op.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+        with enable_single_level_autograd_function():
+            return Function.apply(*inputs, keyset)
+
+    _library.impl(op._opname, autograd, "Autograd", with_keyset=True)
+
+
+_register_autograd(_forward, _Forward)
+_register_autograd(_grad_input, _GradInput)
+_register_autograd(_grad_weight, _GradWeight)
+
+
+# vmap: the mapped dimension folds into N.
+
+
+def _fold(info, tensor: Tensor, dim: int | None) -> Tensor:
+    tensor = tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return tensor.flatten(0, 1)
+
+
+def _unfold(info, tensor: Tensor) -> Tensor:
+    return tensor.unflatten(0, (info.batch_size, tensor.shape[0] // info.batch_size))
+
+
+def _fold_lse(info, lse: Tensor, dim: int | None, normalize: bool) -> Tensor:
+    return _fold(info, lse, dim) if normalize else lse.new_empty(0)
+
+
+@torch.library.register_vmap("svconv::forward")
+def _(info, in_dims, input, logits, *options):
+    out, lse = _forward(_fold(info, input, in_dims[0]), _fold(info, logits, in_dims[1]), *options)
+    normalize = options[3]
+    return (_unfold(info, out), _unfold(info, lse) if normalize else lse), (0, 0 if normalize else None)
+
+
+@torch.library.register_vmap("svconv::grad_input")
+def _(info, in_dims, grad_out, logits, lse, *options):
+    folded = [_fold(info, t, dim) for t, dim in zip((grad_out, logits), in_dims, strict=False)]
+    return _unfold(info, _grad_input(*folded, _fold_lse(info, lse, in_dims[2], options[3]), *options)), 0
+
+
+@torch.library.register_vmap("svconv::grad_weight")
+def _(info, in_dims, grad_out, input, logits, lse, *options):
+    folded = [_fold(info, t, dim) for t, dim in zip((grad_out, input, logits), in_dims, strict=False)]
+    return _unfold(info, _grad_weight(*folded, _fold_lse(info, lse, in_dims[3], options[3]), *options)), 0
+
+
+# Each product multiplies and adds every channel of every pixel with every tap.
+
+
+@register_flop_formula([torch.ops.svconv.forward, torch.ops.svconv.grad_input, torch.ops.svconv.grad_weight])
+def _(shape, *args, out_shape=None, **kwargs) -> int:
+    n, c, h, w = shape
+    kernel_size = next(arg for arg in args if isinstance(arg, (int, torch.SymInt)))
+    return 2 * n * c * h * w * kernel_size**2
 
 
 def _register_autocast(device_type: str, dispatch_key: str) -> None:

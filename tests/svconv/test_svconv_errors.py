@@ -76,14 +76,3 @@ def test_raw_operators_refuse_what_they_cannot_compute():
 def test_unknown_instruction_set():
     with pytest.raises(ValueError, match="got 'sse9'"):
         _C.force_instruction_set("sse9")
-
-
-def test_second_derivative_is_refused():
-    input, logits = tensors()
-    (grad,) = torch.autograd.grad(
-        svconv2d(input.requires_grad_(), logits.requires_grad_(), kernel_size=3).square().sum(),
-        input,
-        create_graph=True,
-    )
-    with pytest.raises(NotImplementedError, match='backend="reference"'):
-        grad.sum().backward()
