@@ -27,7 +27,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --preset table
 
 # As CMakeLists.txt builds the baseline. Needs g++-aarch64-linux-gnu and qemu-user-static.
 aarch64:

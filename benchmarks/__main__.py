@@ -74,8 +74,8 @@ def run(
     groups = _groups(problems, preset, list(chosen), threads, directions)
 
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-    run = results.Results(results.banner(device, "-".join(problems or [preset])), [], [], [])
-    print_banner(console, run.banner)
+    kept = results.Results(results.banner(device, "-".join(problems or [preset])), [], [], [])
+    print_banner(console, kept.banner)
     roofs: dict[tuple[torch.dtype, int], Roof] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=len(groups))
@@ -85,19 +85,19 @@ def run(
                 if key not in roofs:
                     roofs[key] = measure_roof(device, *key)
             name = group[0].problem.name
-            told = measure(
+            found = measure(
                 group, chosen, device, budget, repetitions, lambda now, name=name: _tell(progress, bar, name, now)
             )
-            for measured in told:
+            for measured in found:
                 roof = roofs[measured.task.problem.dtype, measured.task.threads]
-                run.rows += results.rows_of(measured, roof, directions)
+                kept.rows += results.rows_of(measured, roof, directions)
             progress.advance(bar)
-    run.roofs = list(roofs.values())
-    results.fill_ratios(run.rows)
-    run.figures = figures(run.rows)
-    print_results(console, run)
-    console.print(f"{results.save(run, out)}, and .csv", highlight=False, soft_wrap=True)
-    if any(row.status == "wrong" and row.ours for row in run.rows):
+    kept.roofs = list(roofs.values())
+    results.fill_ratios(kept.rows)
+    kept.figures = figures(kept.rows)
+    print_results(console, kept)
+    console.print(f"{results.save(kept, out)}, and .csv", highlight=False, soft_wrap=True)
+    if any(row.status == "wrong" and row.ours for row in kept.rows):
         raise typer.Exit(1)
 
 

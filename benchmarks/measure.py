@@ -1,7 +1,8 @@
 """How it is measured: each task in a process of its own, calls taking turns.
 
-A process of its own keeps a task's memory, its thread count and its failures to itself. The first call of a task is
-its warm-up (compilation included), the second is checked and its memory measured; only what is right is timed.
+A process of its own keeps a task's memory, its thread count and its failures to itself. A task is warmed up on a small
+problem that is checked in full, or compiled in a first call; then a call's results are checked by samples and its
+memory is measured. Only what is right is timed.
 """
 
 import multiprocessing
@@ -122,7 +123,8 @@ def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
         return None
     tensors = problem.tensors(device)
     call = Call(contender.timed, problem, tensors, task.training)
-    call()
+    if contender.compiled:
+        call()
     memory = PeakMemory(device)
     results = call(memory.mark)
     measured.memory = by_operation(task, *memory.bytes())

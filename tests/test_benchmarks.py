@@ -11,6 +11,7 @@ from torch._inductor import config as inductor
 from torch._inductor.utils import run_and_get_code
 from typer.testing import CliRunner
 
+import svconv
 from benchmarks import plots, results
 from benchmarks.__main__ import app
 from benchmarks.checks import gate, run, sampled_error, tolerance
@@ -56,7 +57,7 @@ def test_what_is_right_is_timed(planted):
 
 
 def test_training_gives_backward_and_both():
-    group = [Task(TINY, "svconv", True, 1)]
+    group = [Task(TINY, "svconv (cpu)", True, 1)]
     (measured,) = measure(group, CONTENDERS, budget=0.1, most=3)
     assert measured.status == "ok"
     assert set(measured.samples) == {"backward", "forward+backward"}
@@ -64,7 +65,11 @@ def test_training_gives_backward_and_both():
     assert all(backward < both for backward, both in pairs)
 
 
-@pytest.mark.parametrize("name", [name for name, contender in CONTENDERS.items() if contender.requires is None])
+_NOT_HERE = {f"svconv ({backend.name})" for backend in svconv.backends() if backend.cpu}
+_NOT_HERE |= {name for name, contender in CONTENDERS.items() if contender.requires}
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTENDERS) - _NOT_HERE))
 def test_contenders_are_right(name):
     problem = Problem("small", (2, 6, 9, 14), kernel_size=5)
     assert gate(CONTENDERS[name].function, problem, training=False) <= tolerance(problem.dtype)
@@ -234,7 +239,7 @@ def test_presets_ask_for_known_contenders_and_threads(name):
 def test_command_line_measures_and_writes(tmp_path, monkeypatch):
     monkeypatch.setitem(PROBLEMS, "tiny", TINY)
     monkeypatch.setattr("benchmarks.__main__.measure_roof", lambda *arguments: ROOF)
-    arguments = ["tiny", "--directions", "forward", "backward", "--threads", "1", "2", "--contender", "svconv"]
+    arguments = ["tiny", "--directions", "forward", "backward", "--threads", "1", "2", "--contender", "svconv (cpu)"]
     outcome = CliRunner().invoke(app, [*arguments, "--budget", "0.1", "--repetitions", "2", "--out", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
     (path,) = tmp_path.glob("*.json")
