@@ -100,7 +100,7 @@ class _Forward:
         ctx.mark_non_differentiable(lse)
         needs_input, needs_logits = ctx.needs_input_grad[:2]
         ctx.save_for_backward(input if needs_logits else None, logits if needs_input or needs_logits else None, lse)
-        ctx.save_for_forward(input, logits, lse)
+        ctx.save_for_forward(input, logits)
 
     @staticmethod
     def backward(ctx, grad_out, _):
@@ -111,8 +111,8 @@ class _Forward:
         return grad_input, grad_logits
 
     @staticmethod
-    def jvp(ctx, input_t, logits_t):
-        input, logits, _ = ctx.saved_tensors
+    def jvp(ctx, primals, input_t, logits_t):
+        input, logits = primals
         by_input = _forward(input_t, logits, *ctx.options)[0] if input_t is not None else None
         by_logits = None
         if logits_t is not None:
@@ -137,8 +137,8 @@ class _GradInput:
         return to_grad_out, to_logits
 
     @staticmethod
-    def jvp(ctx, grad_out_t, logits_t, _):
-        grad_out, logits, lse = ctx.saved_tensors
+    def jvp(ctx, primals, grad_out_t, logits_t, _):
+        grad_out, logits, lse = primals
         by_grad_out = _grad_input(grad_out_t, logits, lse, *ctx.options) if grad_out_t is not None else None
         by_logits = None
         if logits_t is not None:
@@ -175,8 +175,8 @@ class _GradWeight:
         return to_grad_out, to_input, to_logits
 
     @staticmethod
-    def jvp(ctx, grad_out_t, input_t, logits_t, _):
-        grad_out, input, logits, lse = ctx.saved_tensors
+    def jvp(ctx, primals, grad_out_t, input_t, logits_t, _):
+        grad_out, input, logits, lse = primals
         return _sum(
             _grad_weight(grad_out_t, input, logits, lse, *ctx.options) if grad_out_t is not None else None,
             _grad_weight(grad_out, input_t, logits, lse, *ctx.options) if input_t is not None else None,
@@ -209,7 +209,10 @@ def _register_autograd(op: torch._ops.OpOverload, formulas: type) -> None:
 
         @staticmethod
         def jvp(ctx, *tangents):
-            return formulas.jvp(ctx, *tangents[: -1 - len(ctx.options)])
+            # The tangents may have tangents of an outer transform, which the formulas must carry on.
+            with forward_ad._set_fwd_grad_enabled(True):
+                primals = [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+                return formulas.jvp(ctx, primals, *tangents[: -1 - len(ctx.options)])
 
     def autograd(keyset, *inputs):
         reverse = torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs)

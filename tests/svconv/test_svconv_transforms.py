@@ -76,6 +76,7 @@ SECOND = {
     "forward over reverse": hessian,
     "reverse over reverse": lambda f, argnums: jacrev(jacrev(f, argnums), argnums),
     "reverse over forward": lambda f, argnums: jacrev(jacfwd(f, argnums), argnums),
+    "forward over forward": lambda f, argnums: jacfwd(jacfwd(f, argnums), argnums),
 }
 
 
