@@ -1,0 +1,150 @@
+"""The operator in programs that PyTorch traces: torch.compile, torch.export, AOTInductor, ONNX."""
+
+import subprocess
+import sys
+
+import numpy
+import onnxruntime
+import pytest
+import torch
+from svconv_cases import LAYOUTS, Case, run
+from torch.export import Dim
+
+from svconv import SVConv2d, reference, slices, svconv2d
+
+DYNAMIC = {0: Dim("n"), 2: Dim("h"), 3: Dim("w")}
+CASE = Case((2, 4, 5, 7), kernel_size=3, dilation=2, groups=2, padding_mode="renormalize")
+OTHER_SIZE = Case((3, 4, 8, 6), kernel_size=3, dilation=2, groups=2, padding_mode="renormalize")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
+    # Deterministic mode makes the compiler fill memory too; what is compiled here is what users compile.
+    torch.use_deterministic_algorithms(False)
+
+
+class Model(torch.nn.Module):
+    """Work of the compiler's own before and after the operator."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.propagate = SVConv2d(**options)
+
+    def forward(self, input, logits):
+        return self.propagate(input * 1.5, logits).relu()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_graph_serves_all_sizes_and_keeps_layouts(layout):
+    model = Model(**CASE.options)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for case in (CASE, OTHER_SIZE):
+            tensors = [t.contiguous(memory_format=LAYOUTS[layout]) for t in case.tensors()]
+            for got, want in zip(run(compiled, *tensors), run(model, *tensors), strict=True):
+                torch.testing.assert_close(got, want)
+                assert got.stride() == want.stride()
+
+
+def test_sizes_marked_dynamic_compile_once():
+    model = Model(**CASE.options)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for case in (CASE, OTHER_SIZE):
+            input, logits, _ = case.tensors()
+            for tensor in (input, logits):
+                for dim in DYNAMIC:
+                    torch._dynamo.mark_dynamic(tensor, dim)
+            torch.testing.assert_close(compiled(input, logits), model(input, logits))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_exported_program_holds_one_operator_and_runs_at_any_size(strict):
+    model = Model(**CASE.options)
+    input, logits, _ = CASE.tensors()
+    program = torch.export.export(
+        model, (input, logits), dynamic_shapes={"input": DYNAMIC, "logits": DYNAMIC}, strict=strict
+    )
+    operators = [node.target for node in program.graph.nodes if "svconv" in str(node.target)]
+    assert operators == [torch.ops.svconv.forward.default]
+    for case in (CASE, OTHER_SIZE):
+        input, logits, _ = case.tensors()
+        assert torch.equal(program.module()(input, logits), model(input, logits))
+
+
+def test_export_at_a_fixed_size():
+    model = Model(**CASE.options)
+    input, logits, _ = CASE.tensors()
+    assert torch.equal(torch.export.export(model, (input, logits)).module()(input, logits), model(input, logits))
+
+
+def test_compiled_package_runs_in_a_fresh_process(tmp_path):
+    """AOTInductor: the process that loads it imports `svconv.ops` and neither the model nor its code."""
+    model = SVConv2d(**CASE.options)
+    input, logits, _ = CASE.tensors()
+    program = torch.export.export(model, (input, logits), dynamic_shapes={"input": DYNAMIC, "logits": DYNAMIC})
+    torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "model.pt2"))
+    input, logits, _ = OTHER_SIZE.tensors()
+    torch.save((input, logits, model(input, logits)), tmp_path / "expected.pt")
+    loader = (
+        "import sys, torch, svconv.ops; model = torch._inductor.aoti_load_package(sys.argv[1]); "
+        "*inputs, want = torch.load(sys.argv[2]); assert torch.equal(model(*inputs), want)"
+    )
+    subprocess.run([sys.executable, "-c", loader, tmp_path / "model.pt2", tmp_path / "expected.pt"], check=True)
+
+
+def to_onnx(model, tensors, **kwargs):
+    """The session of the exported model, which must be made of standard operators alone."""
+    program = torch.onnx.export(model.eval(), tuple(tensors), dynamo=True, verbose=False, **kwargs)
+    assert {node.domain for node in program.model_proto.graph.node} <= {"", "ai.onnx"}
+    assert not program.model_proto.functions
+    return onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+
+
+def run_onnx(session, *tensors):
+    names = [argument.name for argument in session.get_inputs()]
+    inputs = {name: numpy.from_dlpack(tensor) for name, tensor in zip(names, tensors, strict=True)}
+    return torch.from_numpy(session.run(None, inputs)[0])
+
+
+ONNX = [
+    Case((2, 4, 5, 7), kernel_size=3),
+    Case((2, 4, 5, 7), kernel_size=3, dilation=6, groups=2, padding_mode="renormalize"),
+    Case((1, 3, 6, 4), kernel_size=3, normalize=False),
+    Case((1, 3, 6, 4), kernel_size=1, padding_mode="renormalize"),
+    Case((1, 4, 5, 7), kernel_size=3, dtype=torch.float16),
+]
+
+
+@pytest.mark.parametrize("case", ONNX, ids=str)
+def test_onnx_of_every_option(case):
+    model = Model(**case.options)
+    input, logits, _ = case.tensors()
+    got, want = run_onnx(to_onnx(model, (input, logits)), input, logits), model(input, logits)
+    # The runtime may keep float32 where the model rounds `input * 1.5` to float16.
+    tolerance = 8 * torch.finfo(case.dtype).eps
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+
+
+def test_onnx_of_dynamic_sizes():
+    model = Model(**CASE.options)
+    session = to_onnx(model, CASE.tensors()[:2], dynamic_shapes={"input": DYNAMIC, "logits": DYNAMIC})
+    for case in (CASE, OTHER_SIZE):
+        input, logits, _ = case.tensors()
+        torch.testing.assert_close(run_onnx(session, input, logits), model(input, logits))
+
+
+@pytest.mark.parametrize("case", [*ONNX[:4], Case(dilation=3, groups=4)], ids=str)
+def test_slices_are_the_reference(case):
+    tensors = [t.double() for t in case.tensors()]
+    for got, want in zip(
+        run(slices.svconv2d, *tensors, **case.options), run(reference.svconv2d, *tensors, **case.options), strict=True
+    ):
+        torch.testing.assert_close(got, want)
+
+
+def test_slices_stand_in_during_onnx_export_only():
+    input, logits, _ = CASE.tensors()
+    with pytest.raises(ValueError, match="ONNX"):
+        svconv2d(input, logits, **CASE.options, backend="slices")
