@@ -33,7 +33,7 @@ bench: $(READY)
 aarch64:
 	mkdir -p build
 	aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -ffp-contract=fast -fno-math-errno -Wno-psabi \
-	-Wno-maybe-uninitialized -D_Float16=__fp16 -DSVCONV_ISA=baseline -DSVCONV_VECTOR_BYTES=16 -DSVCONV_TILE_PIXELS=6 \
+	-Wno-maybe-uninitialized -DSVCONV_ISA=baseline -DSVCONV_VECTOR_BYTES=16 -DSVCONV_TILE_PIXELS=6 \
 	-Icsrc/cpu -static csrc/cpu/*.cpp tests/native/check_products.cpp -o build/check_products_aarch64
 	qemu-aarch64-static build/check_products_aarch64
 

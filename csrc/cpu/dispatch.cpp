@@ -95,17 +95,18 @@ int64_t plan(Product product, Problem& p, int64_t threads) {
   const int64_t rows_apart = std::min(p.dilation, p.height), columns_apart = std::min(p.dilation, p.width);
   if (p.batch * p.groups * p.height * p.width == 0) return 0;
   const int64_t height = div_up(p.height, rows_apart), width = div_up(p.width, columns_apart);
-  // Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
-  // Weights of a strip x band, one chunk of packed input and of output share a 512 KiB L2.
-  const int64_t widest = product == Product::grad_weight ? 32 : 48;
+  // Wide strips make for long runs of memory and little halo; a strip's weights (forward) or windows (grad_weight) for
+  // a few rows fit a 512 KiB L2. Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
+  const int64_t widest = product == Product::grad_weight ? 64 : 264;
   const int64_t granule = product == Product::grad_weight ? 16 : 12;
   p.strip = div_up(div_up(width, div_up(width, widest)), granule) * granule;
-  const int64_t columns = div_up(width, p.strip);
-  const int64_t images = p.batch * p.groups * rows_apart * columns_apart;
-  int64_t tallest = product == Product::grad_weight ? 12 : 16;
-  while (tallest > 4 && images * columns * div_up(height, tallest) < 2 * threads) tallest /= 2;
-  p.band = div_up(height, div_up(height, tallest));
-  return images * columns * div_up(height, p.band);
+  const int64_t columns = div_up(width, p.strip) * p.batch * p.groups * rows_apart * columns_apart;
+  // Each thread takes an equal count of items in a row: as many as there are threads, or else a few for each.
+  constexpr int64_t kTallest = 64;
+  int64_t bands = std::max(div_up(height, kTallest), div_up(threads, columns));
+  if (columns * bands % threads != 0) bands = std::max(bands, div_up(4 * threads, columns));
+  p.band = div_up(height, std::min(bands, height));
+  return columns * div_up(height, p.band);
 }
 
 void run(Product product, const Problem& problem, int64_t begin, int64_t end) {
@@ -117,7 +118,7 @@ void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t byte
   constexpr uintptr_t page = 4096;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
   const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
-  if (bytes >= size_t(4) << 20) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  if (bytes >= size_t(2) << 20) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #endif
 }
 
@@ -126,10 +127,13 @@ void* scratch(size_t bytes) {
   if (own.size < bytes) {
     std::free(own.data);
     own.size = 0;
-    const size_t rounded = (bytes + 4095) / 4096 * 4096;
-    own.data = std::aligned_alloc(4096, rounded);
+    // Huge pages lie whole in the caches: small ones, scattered over physical memory, collide in L2.
+    constexpr size_t small_page = 4096, huge_page = size_t(2) << 20;
+    const size_t page = bytes > huge_page / 4 ? huge_page : small_page, rounded = (bytes + page - 1) / page * page;
+    own.data = std::aligned_alloc(page, rounded);
     if (!own.data) throw std::bad_alloc();
     own.size = rounded;
+    if (page == huge_page) advise_huge_pages(own.data, rounded);
   }
   return own.data;
 }

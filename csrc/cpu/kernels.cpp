@@ -1,8 +1,7 @@
 // The three products on one instruction set. Compiled once per set, into namespace SVCONV_ISA.
 //
-// An item walks its channels in chunks. For each chunk the input rows of the band and its halo are packed into a
-// dense block in the accumulation type, whatever the tensor's layout and type; the inner loops
-// (tile.h) know one format only.
+// Input rows are packed into dense blocks in the accumulation type, a chunk of channels at a time, whatever the tensor's
+// layout and type; the inner loops (tile.h) know one format only.
 #include "item.h"
 #include "tile.h"
 #include "weights.h"
@@ -34,94 +33,122 @@ class Arena {
   char* base_ = nullptr;
 };
 
-// [taps, pitch] -> [tiles, taps, kTile]. Stores run over into the next tap, which is written after.
+// [taps, pitch], times the pixels' scale if there is one -> tiles of [taps, kTile], `apart` elements from one to the
+// next. Stores run over by kOverrun elements into the next tap, which is written after.
 template <class A>
-void split_tiles(A* dst, const A* taps, int64_t pitch, int64_t tiles, int64_t area) {
-  for (int64_t tile = 0; tile < tiles; ++tile)
-    for (int64_t k = 0; k < area; ++k) {
-      A* to = dst + (tile * area + k) * kTile;
-      const A* from = taps + k * pitch + tile * kTile;
-      for (int i = 0; i < kTile; i += kLanes<A>) vstore(to + i, vload(from + i));
-    }
+constexpr int kTileVectors = (kTile + kLanes<A> - 1) / kLanes<A>;
+template <class A>
+constexpr int kOverrun = kTileVectors<A> * kLanes<A> - kTile;
+template <class A>
+void split_tiles(A* dst, int64_t apart, const A* taps, int64_t pitch, const A* scale, int64_t tiles, int64_t area) {
+  constexpr int L = kLanes<A>;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    A* to = dst + tile * apart;
+    const A* from = taps + tile * kTile;
+    Vec<A> factor[kTileVectors<A>];
+    for (int i = 0; i < kTileVectors<A>; ++i)
+      factor[i] = scale ? vload(scale + tile * kTile + i * L) : Vec<A>{} + A(1);
+    for (int64_t k = 0; k < area; ++k)
+      for (int i = 0; i < kTileVectors<A>; ++i)
+        vstore(to + k * kTile + i * L, vload(from + k * pitch + i * L) * factor[i]);
+  }
 }
 
 // forward (reversed = false) and grad_input (reversed = true): the same sum with other weights.
+//
+// The item is swept downwards, a few rows at a time. Each input row is packed once, into the ring of its chunk of
+// channels; each weight is computed once, and stays in L2 while the chunks go by.
 template <class T>
 void weighted_sum(const Problem& p, const Item& item, bool reversed) {
   using A = Accumulate<T>;
   constexpr int64_t chunk = kChunk<A>;
+  // Rows of output that are finished together, so that the input rows of a tile stay in L1 for the tile below it; and
+  // channels whose rings are kept at a time.
+  constexpr int64_t kStep = 3, kSlab = 256;
   const int64_t K = p.kernel, r = K / 2, area = K * K, depth = p.channels / p.groups;
   const int64_t tiles = div_up(item.columns, kTile), pixels = tiles * kTile;
-  const int64_t pitch = div_up(pixels, kLanes<A>) * kLanes<A>;
-  const int64_t x_pixels = pixels + K - 1, x_row = x_pixels * chunk;
-  const int64_t row_weights = tiles * area * kTile;
+  const int64_t pitch = div_up(pixels, kLanes<A>) * kLanes<A>, wide = pitch + div_up(K - 1, kLanes<A>) * kLanes<A>;
+  const int64_t step = std::min(kStep, item.rows), slab = std::min(kSlab, div_up(depth, chunk) * chunk);
+  const int64_t slots = step + K - 1, x_row = (pixels + K - 1) * chunk, x_ring = slots * x_row;
+  const int64_t tile_weights = area * kTile + kOverrun<A>, row_weights = tiles * tile_weights;
+  // With more than one slab the item's weights are kept for the slabs that follow.
+  const bool keep_weights = depth > slab;
 
   Arena arena;
   const size_t taps_at = arena.reserve<A>(area * pitch + 2 * kLanes<A>);
-  const size_t lse_at = arena.reserve<A>(pitch + K - 1);
-  const size_t w_at = arena.reserve<A>(item.rows * row_weights + 2 * kLanes<A>);
-  const size_t x_at = arena.reserve<A>((item.rows + K - 1) * x_row);
-  const size_t out_at = arena.reserve<A>(item.rows * pixels * chunk);
+  const size_t tap_row_at = arena.reserve<A>(reversed ? K * wide : 0);
+  const size_t scale_at = arena.reserve<A>(pitch + 2 * kLanes<A>);
+  const size_t lse_at = arena.reserve<A>(wide);
+  const size_t w_at = arena.reserve<A>((keep_weights ? item.rows : step) * row_weights);
+  const size_t x_at = arena.reserve<A>(slab / chunk * x_ring);
+  const size_t out_at = arena.reserve<A>(step * pixels * chunk);
+  const size_t slot_at = arena.reserve<int64_t>(2 * slots);
   arena.allocate();
-  A *taps = arena.at<A>(taps_at), *lse_row = arena.at<A>(lse_at), *w = arena.at<A>(w_at);
+  A *taps = arena.at<A>(taps_at), *tap_row = arena.at<A>(tap_row_at), *lse_row = arena.at<A>(lse_at);
+  A *scale = p.normalize && !reversed ? arena.at<A>(scale_at) : nullptr, *w = arena.at<A>(w_at);
   A *x = arena.at<A>(x_at), *out = arena.at<A>(out_at);
+  // Where row y lies in its ring: slot[y % slots], twice over so that going back K rows from the second needs no wrap.
+  int64_t* slot = arena.at<int64_t>(slot_at);
+  for (int64_t i = 0; i < 2 * slots; ++i) slot[i] = i % slots * x_row;
 
   const auto source = plane<const T>(p.data, p, item, item.group * depth);
   const auto result = plane<T>(p.result, p, item, item.group * depth);
-  const Span x_columns = clip(item.column - r, x_pixels, item.width);
-  const Span x_rows = clip(item.row - r, item.rows + K - 1, item.height);
-  // What pack() will read for the channels from c on.
-  const auto prefetch_chunk = [&](int64_t c) {
-    const int64_t channels = std::max<int64_t>(0, std::min(chunk, depth - c));
-    return Prefetch::block(source.at(c, item.row - r + x_rows.first, item.column - r + x_columns.first),
-                           x_rows.last - x_rows.first, source.h, channels, source.c,
-                           x_columns.last - x_columns.first, source.w);
-  };
-
   const auto logits = plane<T>(p.logits, p, item, item.group * area);
   const auto lse = lse_plane<A>(p, item);
-  Prefetch first_chunk = prefetch_chunk(0);
-  const int64_t runs_per_row = div_up(first_chunk.left(), item.rows);
-  for (int64_t i = 0; i < item.rows; ++i) {
-    const int64_t row = item.row + i;
-    first_chunk.step(runs_per_row);
-    prefetch_logits(p, item, logits, row + 1);
-    if (reversed) {
-      gather_weights(taps, pitch, p, item, logits, lse, lse_row, row);
-    } else {
-      read_logits(taps, pitch, p, item, logits, row);
-      if (p.normalize) {
-        softmax(taps, pitch, area, lse_row);
-        for (int64_t j = 0; j < item.columns; ++j) *lse.at(0, row, item.column + j) = lse_row[j];
-      }
-    }
-    split_tiles(w + i * row_weights, taps, pitch, tiles, area);
-  }
-
+  const Span columns = clip(item.column - r, pixels + K - 1, item.width);
   const Tile<A> compute = tile_for<A>(K);
-  for (int64_t c = 0; c < depth; c += chunk) {
-    const int64_t channels = std::min(chunk, depth - c);
-    for (int64_t i = x_rows.first; i < x_rows.last; ++i) {
-      const int64_t y = item.row - r + i;
-      pack(x + i * x_row, chunk, source.at(c, y, item.column - r), source.c, source.w, Span{0, channels, chunk},
-           x_columns, A(0));
-    }
-    Prefetch next = prefetch_chunk(c + chunk);
-    const int64_t runs_per_tile = div_up(next.left(), tiles * item.rows);
-    // Down a column of tiles: the rows of input that a tile reads stay in L1 for the next one.
-    for (int64_t tile = 0; tile < tiles; ++tile)
-      for (int64_t i = 0; i < item.rows; ++i) {
-        const int64_t row = item.row + i;
-        next.step(runs_per_tile);
-        // Tap row t reads input row row - (t - r).
-        const int64_t first = std::max<int64_t>(0, row + r - (item.height - 1));
-        const int64_t last = std::min(K, row + r + 1);
-        compute(out + (i * pixels + tile * kTile) * chunk, x + (i + K - 1) * x_row + tile * kTile * chunk, x_row,
-                w + i * row_weights + tile * area * kTile, K, first, last);
+
+  const auto prepare_weights = [&](A* weights, int64_t top, int64_t end) {
+    for (int64_t row = top; row < end; ++row) {
+      prefetch_logits(p, item, logits, row + 1);
+      if (reversed) {
+        gather_weights(taps, pitch, tap_row, lse_row, wide, p, item, logits, lse, row);
+      } else {
+        read_logits(taps, pitch, p, item, logits, row);
+        if (p.normalize) {
+          softmax(taps, pitch, area, scale, lse_row);
+          for (int64_t j = 0; j < item.columns; ++j) *lse.at(0, row, item.column + j) = lse_row[j];
+        }
       }
-    for (int64_t i = 0; i < item.rows; ++i)
-      unpack(result.at(c, item.row + i, item.column), result.c, result.w, out + i * pixels * chunk, chunk, channels,
-             item.columns);
+      split_tiles(weights + (row - top) * tile_weights, (end - top) * tile_weights, taps, pitch, scale, tiles, area);
+    }
+  };
+
+  const int64_t item_end = item.row + item.rows;
+  // The first slab is swept even without a channel: it writes the log-sum-exp.
+  for (int64_t first = 0; first == 0 || first < depth; first += kSlab) {
+    int64_t packed = std::max<int64_t>(0, item.row - r);
+    for (int64_t top = item.row; top < item_end; top += step) {
+      const int64_t end = std::min(top + step, item_end), bottom = std::min(end + r, item.height);
+      A* weights = w + (keep_weights ? (top - item.row) * row_weights : 0);
+      if (first == 0) prepare_weights(weights, top, end);
+      for (int64_t c = first; c < std::min(first + slab, depth); c += chunk) {
+        const int64_t channels = std::min(chunk, depth - c);
+        A* ring = x + (c - first) / chunk * x_ring;
+        for (int64_t y = packed; y < bottom; ++y)
+          pack(ring + slot[y % slots], chunk, source.at(c, y, item.column - r), source.c, source.w,
+               Span{0, channels, chunk}, columns, A(0));
+        // Asked for while the tiles are computed: what the next chunk will pack.
+        const int64_t next_channels = std::max<int64_t>(0, std::min(chunk, std::min(first + slab, depth) - c - chunk));
+        Prefetch next = Prefetch::block(source.at(c + chunk, packed, item.column - r + columns.first), bottom - packed,
+                                        source.h, next_channels, source.c, columns.last - columns.first, source.w);
+        const int64_t runs = div_up(next.left(), tiles * (end - top));
+        const A* tile_w = weights;
+        for (int64_t tile = 0; tile < tiles; ++tile)
+          for (int64_t row = top; row < end; ++row, tile_w += tile_weights) {
+            next.step(runs);
+            // Tap row t reads input row row - (t - r).
+            const int64_t first_tap = std::max<int64_t>(0, row + r - (item.height - 1));
+            const int64_t last_tap = std::min(K, row + r + 1);
+            compute(out + ((row - top) * pixels + tile * kTile) * chunk, ring + tile * kTile * chunk,
+                    slot + slots + (row + r) % slots, tile_w, K, first_tap, last_tap);
+          }
+        for (int64_t row = top; row < end; ++row)
+          unpack(result.at(c, row, item.column), result.c, result.w, out + (row - top) * pixels * chunk, chunk,
+                 channels, item.columns);
+      }
+      packed = bottom;
+    }
   }
 }
 
@@ -138,70 +165,92 @@ void softmax_backward(A* dw, const A* w, int64_t pitch, int64_t area) {
   }
 }
 
+// Rows of `width` columns from every L-th column on: [channels, columns] -> vectors of [channels, width], `apart`
+// elements from one to the next. `lines` is scratch of eight rows of `wide` columns.
+template <class T, class A = Accumulate<T>>
+void pack_windows(A* dst, int64_t apart, int64_t width, int64_t vectors, A* lines, int64_t wide, const T* src,
+                  int64_t column_stride, int64_t channel_stride, Span columns, int64_t channels) {
+  for (int64_t c = 0; c < channels; c += 8) {
+    const int64_t count = std::min<int64_t>(8, channels - c);
+    pack(lines, wide, src + c * channel_stride, column_stride, channel_stride, columns, Span{0, count, count}, A(0));
+    for (int64_t b = 0; b < vectors; ++b)
+      for (int64_t k = 0; k < count; ++k)
+        for (int64_t l = 0; l < width; l += kLanes<A>)
+          vstore(dst + b * apart + (c + k) * width + l, vload(lines + k * wide + b * kLanes<A> + l));
+  }
+}
+
+// Swept downwards once for every chunk of channels, whose windows then stay in L2; the gradient accumulates over the
+// chunks, in the order of the channels.
 template <class T>
 void grad_weight(const Problem& p, const Item& item) {
   using A = Accumulate<T>;
   constexpr int L = kLanes<A>;
-  // Channels whose windows stay in L2 beside dw.
-  constexpr int64_t chunk = 32;
+  // Rows that are reduced together, and channels: the windows of one vector of pixels stay in L1.
+  constexpr int64_t kStep = 4, chunk = 32;
   const int64_t K = p.kernel, r = K / 2, area = K * K, depth = p.channels / p.groups;
   const int64_t vectors = div_up(item.columns, L), pitch = vectors * L;
-  const int64_t width = window_width<A>(K);
-  // An odd number of windows a row: for K = 9 a power of two would put all nine rows on the same half of L1's sets.
-  const int64_t x_row = (vectors | 1) * chunk * width, g_row = vectors * chunk * L;
+  const int64_t width = window_width<A>(K), wide = pitch - L + width;
+  const int64_t step = std::min(kStep, item.rows), slots = step + K - 1;
+  const int64_t x_row = vectors * chunk * width, g_row = vectors * chunk * L;
 
   Arena arena;
   const size_t dw_at = arena.reserve<A>(item.rows * area * pitch);
-  const size_t x_at = arena.reserve<A>((item.rows + K - 1) * x_row);
-  const size_t g_at = arena.reserve<A>(item.rows * g_row);
+  const size_t x_at = arena.reserve<A>(slots * x_row);
+  const size_t g_at = arena.reserve<A>(step * g_row);
+  const size_t lines_at = arena.reserve<A>(8 * wide);
   const size_t taps_at = arena.reserve<A>(area * pitch);
   const size_t lse_at = arena.reserve<A>(pitch);
   arena.allocate();
-  A *dw = arena.at<A>(dw_at), *x = arena.at<A>(x_at), *g = arena.at<A>(g_at);
+  A *dw = arena.at<A>(dw_at), *x = arena.at<A>(x_at), *g = arena.at<A>(g_at), *lines = arena.at<A>(lines_at);
   A *taps = arena.at<A>(taps_at), *lse_row = arena.at<A>(lse_at);
   fill(dw, item.rows * area * pitch, A(0));
 
   const auto input = plane<const T>(p.data, p, item, item.group * depth);
   const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
-  const Span x_rows = clip(item.row - r, item.rows + K - 1, item.height);
-  const Span x_columns = clip(item.column - r, pitch + K - 1, item.width);
+  const Span x_columns = clip(item.column - r, wide, item.width), g_columns{0, item.columns, pitch};
+  const int64_t item_end = item.row + item.rows;
   for (int64_t c = 0; c < depth; c += chunk) {
     const int64_t channels = std::min(chunk, depth - c);
-    // A few channels at a time, so that neighbouring windows find their lines in L1.
-    for (int64_t part = 0; part < channels; part += 8) {
-      const Span few{0, std::min<int64_t>(8, channels - part), std::min<int64_t>(8, channels - part)};
-      for (int64_t i = x_rows.first; i < x_rows.last; ++i)
-        for (int64_t b = 0; b < vectors; ++b) {
-          const int64_t column = item.column + b * L - r;
-          pack(x + i * x_row + (b * chunk + part) * width, width, input.at(c + part, item.row - r + i, column),
-               input.w, input.c, clip(column, width, item.width), few, A(0));
-        }
-      for (int64_t i = 0; i < item.rows; ++i)
-        for (int64_t b = 0; b < vectors; ++b) {
-          const int64_t column = item.column + b * L;
-          pack(g + i * g_row + (b * chunk + part) * L, L, grad.at(c + part, item.row + i, column), grad.w, grad.c,
-               clip(column, L, item.width), few, A(0));
+    int64_t packed = std::max<int64_t>(0, item.row - r);
+    for (int64_t top = item.row; top < item_end; top += step) {
+      const int64_t end = std::min(top + step, item_end), bottom = std::min(end + r, item.height);
+      for (; packed < bottom; ++packed)
+        pack_windows(x + packed % slots * x_row, chunk * width, width, vectors, lines, wide,
+                     input.at(c, packed, item.column - r), input.w, input.c, x_columns, channels);
+      for (int64_t row = top; row < end; ++row)
+        pack_windows(g + (row - top) * g_row, chunk * L, L, vectors, lines, pitch, grad.at(c, row, item.column),
+                     grad.w, grad.c, g_columns, channels);
+      // Asked for while the reductions run: what the next step will pack.
+      const int64_t next_end = std::min(end + step, item_end);
+      Prefetch next_x = Prefetch::block(input.at(c, packed, item.column - r + x_columns.first),
+                                        std::min(next_end + r, item.height) - packed, input.h, channels, input.c,
+                                        x_columns.last - x_columns.first, input.w);
+      Prefetch next_g = Prefetch::block(grad.at(c, end, item.column), next_end - end, grad.h, channels, grad.c,
+                                        item.columns, grad.w);
+      const int64_t turns = vectors * div_up(end - top, 2);
+      const int64_t x_runs = div_up(next_x.left(), turns), g_runs = div_up(next_g.left(), turns);
+      for (int64_t b = 0; b < vectors; ++b)
+        for (int64_t row = top; row < end; row += 2) {
+          next_x.step(x_runs);
+          next_g.step(g_runs);
+          const bool pair = row + 1 < end;
+          A* dw_row = dw + (row - item.row) * area * pitch + b * L;
+          const A* g_rows = g + (row - top) * g_row + b * chunk * L;
+          for (int64_t y = std::max<int64_t>(0, row - r); y < std::min(item.height, row + pair + r + 1); ++y) {
+            // Input row y is read by tap row t of `row` and by tap row t + 1 of the row below it.
+            const int64_t t = row + r - y;
+            A *dw0 = dw_row + t * K * pitch, *dw1 = dw_row + (area + (t + 1) * K) * pitch;
+            const A* xy = x + y % slots * x_row + b * chunk * width + K - 1;
+            if (pair && t >= 0 && t + 1 < K)
+              reduce_row<A, 2>(dw0, dw1, pitch, g_rows, g_rows + g_row, xy, width, channels, K);
+            else if (t >= 0)
+              reduce_row<A, 1>(dw0, dw0, pitch, g_rows, g_rows, xy, width, channels, K);
+            else
+              reduce_row<A, 1>(dw1, dw1, pitch, g_rows + g_row, g_rows + g_row, xy, width, channels, K);
+          }
         }
     }
-    const int64_t ahead = std::max<int64_t>(0, std::min(chunk, depth - c - chunk));
-    Prefetch next_x = Prefetch::block(
-        input.at(c + chunk, item.row - r + x_rows.first, item.column - r + x_columns.first),
-        x_rows.last - x_rows.first, input.h, ahead, input.c, x_columns.last - x_columns.first, input.w);
-    Prefetch next_g = Prefetch::block(grad.at(c + chunk, item.row, item.column), item.rows, grad.h, ahead, grad.c,
-                                      item.columns, grad.w);
-    const int64_t x_runs = div_up(next_x.left(), vectors * item.rows);
-    const int64_t g_runs = div_up(next_g.left(), vectors * item.rows);
-    for (int64_t b = 0; b < vectors; ++b)
-      for (int64_t i = 0; i < item.rows; ++i) {
-        next_x.step(x_runs);
-        next_g.step(g_runs);
-        const int64_t row = item.row + i;
-        const int64_t first = std::max<int64_t>(0, row + r - (item.height - 1));
-        const int64_t last = std::min(K, row + r + 1);
-        for (int64_t t = first; t < last; ++t)
-          reduce_row(dw + (i * area + t * K) * pitch + b * L, pitch, g + i * g_row + b * chunk * L,
-                     x + (i + K - 1 - t) * x_row + b * chunk * width, width, channels, K);
-      }
   }
 
   const auto logits = plane<T>(p.logits, p, item, item.group * area);
@@ -215,7 +264,7 @@ void grad_weight(const Problem& p, const Item& item) {
       read_logits(taps, pitch, p, item, logits, row);
       pack(lse_row, 0, static_cast<const A*>(lse.at(0, row, item.column)), lse.w, 0, Span{0, item.columns, pitch},
            Span{0, 1, 1}, A(0));
-      for (int64_t k = 0; k < area; ++k) exponentiate(taps + k * pitch, lse_row, pitch);
+      for (int64_t k = 0; k < area; ++k) exponentiate(taps + k * pitch, taps + k * pitch, lse_row, pitch);
       softmax_backward(dw_row, taps, pitch, area);
     }
     unpack(result.at(0, row, item.column), result.w, result.c, dw_row, pitch, item.columns, area);

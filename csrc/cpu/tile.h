@@ -18,17 +18,17 @@ constexpr int kChunk = kDepth * kLanes<A>;
 
 // Spatially variant product of kTile pixels x kChunk channels.
 //   out  [kTile, kChunk]
-//   x    [kTile + K - 1, kChunk]: input columns j - r .. j + kTile - 1 + r of the row that tap row 0 reads;
-//        tap row t reads `row` elements before it for each t
+//   x    rows of packed input, the one that tap row t reads at x + rows[-t]: [kTile + K - 1, kChunk], input columns
+//        j - r .. j + kTile - 1 + r
 //   w    [K * K, kTile]
 // Tap (t, s) of pixel p reads column p + K - 1 - s: each column is loaded once and used by
 // up to K pixels, each weight is broadcast once and used by kDepth vectors.
 template <class A, int K>
-void tile(A* out, const A* x, int64_t row, const A* w, int, int first, int last) {
+void tile(A* out, const A* x, const int64_t* rows, const A* w, int, int first, int last) {
   constexpr int L = kLanes<A>;
   Vec<A> acc[kTile][kDepth] = {};
   for (int t = first; t < last; ++t) {
-    const A* xt = x - t * row;
+    const A* xt = x + rows[-t];
     const A* wt = w + t * K * kTile;
 #pragma GCC unroll 32
     for (int q = 0; q < kTile + K - 1; ++q) {
@@ -54,12 +54,12 @@ void tile(A* out, const A* x, int64_t row, const A* w, int, int first, int last)
 
 // The same for a kernel size known only at run time.
 template <class A>
-void tile_any(A* out, const A* x, int64_t row, const A* w, int K, int first, int last) {
+void tile_any(A* out, const A* x, const int64_t* rows, const A* w, int K, int first, int last) {
   constexpr int L = kLanes<A>;
   Vec<A> acc[kTile][kDepth] = {};
   for (int t = first; t < last; ++t) {
     for (int s = 0; s < K; ++s) {
-      const A* xs = x - t * row + (K - 1 - s) * kChunk<A>;
+      const A* xs = x + rows[-t] + (K - 1 - s) * kChunk<A>;
       const A* ws = w + (t * K + s) * kTile;
 #pragma GCC unroll 16
       for (int p = 0; p < kTile; ++p)
@@ -74,7 +74,7 @@ void tile_any(A* out, const A* x, int64_t row, const A* w, int K, int first, int
 }
 
 template <class A>
-using Tile = void (*)(A* out, const A* x, int64_t row, const A* w, int K, int first, int last);
+using Tile = void (*)(A* out, const A* x, const int64_t* rows, const A* w, int K, int first, int last);
 
 template <class A>
 Tile<A> tile_for(int64_t K) {
@@ -94,47 +94,66 @@ int64_t window_width(int64_t K) {
   return (kLanes<A> + K - 1 + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
 }
 
-// Channel reduction of one vector of pixels with TAPS consecutive taps of a tap row:
-//   dw[s * pitch + l] += sum over c of g[c, l] * x[c, last - s + l]
+// Taps that one call of reduce takes: with two rows of pixels, 10 accumulators of the 16 registers of AVX2, 18 of 32.
+#if defined(__x86_64__) && !defined(__AVX512F__)
+constexpr int kTaps = 5;
+#else
+constexpr int kTaps = 9;
+#endif
+
+// Channel reduction of one vector of pixels, in each of ROWS rows, with TAPS consecutive taps of a tap row:
+//   dw[row][s * pitch + l] += sum over c of g[row][c, l] * x[c, l - s]
 //   g  [channels, lanes],  x  [channels, width]
-template <class A, int TAPS>
-void reduce(A* dw, int64_t pitch, const A* g, const A* x, int64_t width, int64_t channels) {
+// The rows share the loads of x: row 1 uses it with the tap row after row 0's.
+template <class A, int ROWS, int TAPS>
+void reduce(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x, int64_t width, int64_t channels) {
   constexpr int L = kLanes<A>;
-  Vec<A> acc[TAPS];
+  Vec<A> acc[ROWS][TAPS];
+#pragma GCC unroll 2
+  for (int row = 0; row < ROWS; ++row)
 #pragma GCC unroll 16
-  for (int s = 0; s < TAPS; ++s) acc[s] = vload(dw + s * pitch);
-  for (int64_t c = 0; c < channels; ++c) {
-    const Vec<A> gc = vload(g + c * L);
-    const A* xc = x + c * width;
+    for (int s = 0; s < TAPS; ++s) acc[row][s] = vload(dw[row] + s * pitch);
+  const A *g0 = g[0], *g1 = g[ROWS - 1];
+  for (int64_t c = 0; c < channels; ++c, x += width) {
+    const Vec<A> gc[2] = {vload(g0 + c * L), vload(g1 + c * L)};
 #pragma GCC unroll 16
-    for (int s = 0; s < TAPS; ++s) acc[s] += gc * vload(xc - s);
+    for (int s = 0; s < TAPS; ++s) {
+      Vec<A> xs = vload(x - s);
+      if constexpr (ROWS > 1) keep_in_register(xs);
+#pragma GCC unroll 2
+      for (int row = 0; row < ROWS; ++row) acc[row][s] += gc[row] * xs;
+    }
   }
+#pragma GCC unroll 2
+  for (int row = 0; row < ROWS; ++row)
 #pragma GCC unroll 16
-  for (int s = 0; s < TAPS; ++s) vstore(dw + s * pitch, acc[s]);
+    for (int s = 0; s < TAPS; ++s) vstore(dw[row] + s * pitch, acc[row][s]);
 }
 
-// A whole tap row, in pieces of at most nine taps.
-template <class A>
-void reduce_row(A* dw, int64_t pitch, const A* g, const A* x, int64_t width, int64_t channels, int K) {
+// A whole tap row: x points at the column that tap 0 of the first lane reads.
+template <class A, int ROWS>
+void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A* x, int64_t width, int64_t channels,
+                int K) {
   for (int s = 0; s < K;) {
-    const A* xs = x + K - 1 - s;
-    const int left = K - s;
-    if (left >= 9) {
-      reduce<A, 9>(dw + s * pitch, pitch, g, xs, width, channels);
-      s += 9;
-    } else if (left >= 7) {
-      reduce<A, 7>(dw + s * pitch, pitch, g, xs, width, channels);
-      s += 7;
-    } else if (left >= 5) {
-      reduce<A, 5>(dw + s * pitch, pitch, g, xs, width, channels);
-      s += 5;
-    } else if (left >= 3) {
-      reduce<A, 3>(dw + s * pitch, pitch, g, xs, width, channels);
-      s += 3;
-    } else {
-      reduce<A, 1>(dw + s * pitch, pitch, g, xs, width, channels);
-      s += 1;
+    // Nine taps go as 5 + 4, not 5 + 3 + 1.
+    const int left = K - s, taps = left > kTaps ? kTaps : left;
+    A* const dw[2] = {dw0 + s * pitch, dw1 + s * pitch};
+    const A* const g[2] = {g0, g1};
+    const A* xs = x - s;
+    switch (taps) {
+      case 1: reduce<A, ROWS, 1>(dw, pitch, g, xs, width, channels); break;
+      case 2: reduce<A, ROWS, 2>(dw, pitch, g, xs, width, channels); break;
+      case 3: reduce<A, ROWS, 3>(dw, pitch, g, xs, width, channels); break;
+      case 4: reduce<A, ROWS, 4>(dw, pitch, g, xs, width, channels); break;
+      case 5: reduce<A, ROWS, 5>(dw, pitch, g, xs, width, channels); break;
+#if defined(__AVX512F__) || !defined(__x86_64__)
+      case 6: reduce<A, ROWS, 6>(dw, pitch, g, xs, width, channels); break;
+      case 7: reduce<A, ROWS, 7>(dw, pitch, g, xs, width, channels); break;
+      case 8: reduce<A, ROWS, 8>(dw, pitch, g, xs, width, channels); break;
+      case 9: reduce<A, ROWS, 9>(dw, pitch, g, xs, width, channels); break;
+#endif
     }
+    s += taps;
   }
 }
 

@@ -38,6 +38,13 @@ struct bfloat16 {
   uint16_t bits;
 };
 
+#ifdef __aarch64__
+// GCC before 13 has no _Float16 in C++ here.
+using Float16 = __fp16;
+#else
+using Float16 = _Float16;
+#endif
+
 // Element types compute in float, double computes in double.
 template <class T>
 struct AccumulateOf {
@@ -69,6 +76,16 @@ SVCONV_INLINE void vstore(A* p, Vec<A> v) {
   store_as(p, v);
 }
 
+// Loaded once and kept: the compiler would rather load it again with every use, and loads are what runs short.
+template <class V>
+SVCONV_INLINE void keep_in_register(V& v) {
+#ifdef __x86_64__
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
 // One element, from and to its storage type.
 SVCONV_INLINE float widen(float x) { return x; }
 SVCONV_INLINE double widen(double x) { return x; }
@@ -76,7 +93,7 @@ SVCONV_INLINE float widen(bfloat16 x) {
   const uint32_t u = uint32_t(x.bits) << 16;
   return load_as<float>(&u);
 }
-SVCONV_INLINE float widen(half x) { return float(load_as<_Float16>(&x)); }
+SVCONV_INLINE float widen(half x) { return float(load_as<Float16>(&x)); }
 
 template <class T>
 SVCONV_INLINE T narrow(Accumulate<T> x) {
@@ -90,7 +107,7 @@ SVCONV_INLINE bfloat16 narrow<bfloat16>(float x) {
 }
 template <>
 SVCONV_INLINE half narrow<half>(float x) {
-  const _Float16 h = _Float16(x);
+  const Float16 h = Float16(x);
   return load_as<half>(&h);
 }
 

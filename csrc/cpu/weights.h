@@ -41,9 +41,10 @@ void prefetch_logits(const Problem& p, const Item& item, Plane<T> logits, int64_
   ahead.step(ahead.left());
 }
 
-// Softmax over the taps, in place; lse receives log-sum-exp, one per pixel.
+// Softmax over the taps, in place and short of its last step: the weights are taps * scale, one scale per pixel. lse
+// receives log-sum-exp.
 template <class A>
-void softmax(A* taps, int64_t pitch, int64_t area, A* lse) {
+void softmax(A* taps, int64_t pitch, int64_t area, A* scale, A* lse) {
   constexpr int L = kLanes<A>;
   for (int64_t l = 0; l < pitch; l += L) {
     A* column = taps + l;
@@ -55,26 +56,27 @@ void softmax(A* taps, int64_t pitch, int64_t area, A* lse) {
       vstore(column + k * pitch, e);
       sum += e;
     }
-    const Vec<A> scale = A(1) / sum;
-    for (int64_t k = 0; k < area; ++k) vstore(column + k * pitch, vload(column + k * pitch) * scale);
+    vstore(scale + l, A(1) / sum);
     for (int i = 0; i < L; ++i) lse[l + i] = top[i] + std::log(sum[i]);
   }
 }
 
-// Weights from logits and a saved log-sum-exp, in place.
+// Weights from logits and a saved log-sum-exp; in place, or from one array to another.
 template <class A>
-void exponentiate(A* taps, const A* lse, int64_t count) {
-  for (int64_t l = 0; l < count; l += kLanes<A>) vstore(taps + l, vexp(vload(taps + l) - vload(lse + l)));
+void exponentiate(A* weights, const A* logits, const A* lse, int64_t count) {
+  for (int64_t l = 0; l < count; l += kLanes<A>) vstore(weights + l, vexp(vload(logits + l) - vload(lse + l)));
 }
 
 // The weights that reach pixels of `row` in grad_input, tap order reversed so that the forward tile serves:
 //   taps[K * K - 1 - k, x] = w[k = (u, v), row + u, x + v], 0 where that pixel lies outside the frame.
-// Each weight of the image is computed once over all rows.
+// Each weight of the image is computed once over all rows. `tap_row` is scratch of K rows of `wide` >= pitch + K - 1.
 template <class T, class A = Accumulate<T>>
-void gather_weights(A* taps, int64_t pitch, const Problem& p, const Item& item, Plane<T> logits, Plane<A> lse,
-                    A* lse_row, int64_t row) {
+void gather_weights(A* taps, int64_t pitch, A* tap_row, A* lse_row, int64_t wide, const Problem& p, const Item& item,
+                    Plane<T> logits, Plane<A> lse, int64_t row) {
   const int64_t K = p.kernel, r = K / 2;
   const A missing = p.normalize ? -std::numeric_limits<A>::infinity() : A(0);
+  // Columns from item.column - r on: tap s reads at offset s.
+  const Span columns = clip(item.column - r, wide, item.width);
   for (int64_t t = 0; t < K; ++t) {
     const int64_t y = row + t - r;
     A* reversed = taps + (K - 1 - t) * K * pitch;
@@ -82,16 +84,15 @@ void gather_weights(A* taps, int64_t pitch, const Problem& p, const Item& item, 
       fill(reversed, K * pitch, A(0));
       continue;
     }
-    // Columns from item.column - r on: tap s reads at offset s.
+    pack(tap_row, wide, static_cast<const T*>(logits.at(t * K, y, item.column - r)), logits.w, logits.c, columns,
+         Span{0, K, K}, missing);
     if (p.normalize)
-      pack(lse_row, 0, static_cast<const A*>(lse.at(0, y, item.column - r)), lse.w, 0,
-           clip(item.column - r, pitch + K - 1, item.width), Span{0, 1, 1}, A(0));
+      pack(lse_row, wide, static_cast<const A*>(lse.at(0, y, item.column - r)), lse.w, 0, columns, Span{0, 1, 1}, A(0));
     for (int64_t s = 0; s < K; ++s) {
       A* tap = reversed + (K - 1 - s) * pitch;
-      const int64_t column = item.column + s - r;
-      pack(tap, pitch, static_cast<const T*>(logits.at(t * K + s, y, column)), logits.w, 0,
-           clip(column, pitch, item.width), Span{0, 1, 1}, missing);
-      if (p.normalize) exponentiate(tap, lse_row + s, pitch);
+      const A* shifted = tap_row + s * wide + s;
+      if (p.normalize) exponentiate(tap, shifted, lse_row + s, pitch);
+      else for (int64_t l = 0; l < pitch; l += kLanes<A>) vstore(tap + l, vload(shifted + l));
     }
   }
 }

@@ -8,7 +8,7 @@ from svconv_cases import DTYPES, LAYOUTS, Case, check
 
 from svconv import svconv2d
 
-KERNELS = [Case(kernel_size=k) for k in (1, 3, 5, 7, 9, 11, 15)]
+KERNELS = [Case(kernel_size=k) for k in (1, 3, 5, 7, 9, 11, 13, 15)]
 OPTIONS = [
     Case(shape=(2, 12, 10, 17), kernel_size=k, dilation=d, groups=g, normalize=norm, padding_mode=padding)
     for k in (3, 9)
@@ -20,10 +20,11 @@ SIZES = [
     Case(shape=shape)
     for shape in (
         (1, 1, 1, 1),
-        (1, 3, 1, 70),  # wider than a strip
-        (1, 3, 40, 1),  # taller than a band
+        (1, 3, 2, 300),  # wider than a strip
+        (1, 3, 140, 2),  # taller than a band
         (1, 7, 4, 3),  # smaller than the kernel
         (3, 33, 2, 50),
+        (1, 290, 7, 10),  # more channels than a slab
         (1, 70, 37, 61),  # several chunks, bands and strips
     )
 ] + [Case(shape=(1, 5, 6, 9), dilation=20), Case(shape=(1, 6, 7, 5), groups=6)]
