@@ -166,18 +166,15 @@ void softmax_backward(A* dw, const A* w, int64_t pitch, int64_t area) {
 }
 
 // Rows of `width` columns from every L-th column on: [channels, columns] -> vectors of [channels, width], `apart`
-// elements from one to the next. `lines` is scratch of eight rows of `wide` columns.
+// elements from one to the next. `lines` is scratch of a row of `wide` columns for every channel.
 template <class T, class A = Accumulate<T>>
 void pack_windows(A* dst, int64_t apart, int64_t width, int64_t vectors, A* lines, int64_t wide, const T* src,
                   int64_t column_stride, int64_t channel_stride, Span columns, int64_t channels) {
-  for (int64_t c = 0; c < channels; c += 8) {
-    const int64_t count = std::min<int64_t>(8, channels - c);
-    pack(lines, wide, src + c * channel_stride, column_stride, channel_stride, columns, Span{0, count, count}, A(0));
-    for (int64_t b = 0; b < vectors; ++b)
-      for (int64_t k = 0; k < count; ++k)
-        for (int64_t l = 0; l < width; l += kLanes<A>)
-          vstore(dst + b * apart + (c + k) * width + l, vload(lines + k * wide + b * kLanes<A> + l));
-  }
+  pack(lines, wide, src, column_stride, channel_stride, columns, Span{0, channels, channels}, A(0));
+  for (int64_t b = 0; b < vectors; ++b)
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t l = 0; l < width; l += kLanes<A>)
+        vstore(dst + b * apart + c * width + l, vload(lines + c * wide + b * kLanes<A> + l));
 }
 
 // Swept downwards once for every chunk of channels, whose windows then stay in L2; the gradient accumulates over the
@@ -198,7 +195,7 @@ void grad_weight(const Problem& p, const Item& item) {
   const size_t dw_at = arena.reserve<A>(item.rows * area * pitch);
   const size_t x_at = arena.reserve<A>(slots * x_row);
   const size_t g_at = arena.reserve<A>(step * g_row);
-  const size_t lines_at = arena.reserve<A>(8 * wide);
+  const size_t lines_at = arena.reserve<A>(chunk * wide);
   const size_t taps_at = arena.reserve<A>(area * pitch);
   const size_t lse_at = arena.reserve<A>(pitch);
   arena.allocate();
