@@ -100,6 +100,14 @@ T shuffle_value(unsigned mask, T value, int source, Site site) {
   return value;
 }
 
+template <class To, class From>
+To bit_cast(From x) {
+  static_assert(sizeof(To) == sizeof(From));
+  To y;
+  std::memcpy(&y, &x, sizeof y);
+  return y;
+}
+
 inline int lane() { return (threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32; }
 
 }  // namespace svconv::simulate
@@ -156,17 +164,10 @@ inline float __frcp_rn(float x) { return 1 / x; }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fadd_rn(float x, float y) { return x + y; }
 
-template <class To, class From>
-To svconv_bit_cast(From x) {
-  static_assert(sizeof(To) == sizeof(From));
-  To y;
-  std::memcpy(&y, &x, sizeof y);
-  return y;
-}
-inline float __uint_as_float(unsigned x) { return svconv_bit_cast<float>(x); }
-inline unsigned __float_as_uint(float x) { return svconv_bit_cast<unsigned>(x); }
-inline float __int_as_float(int x) { return svconv_bit_cast<float>(x); }
-inline int __float_as_int(float x) { return svconv_bit_cast<int>(x); }
+inline float __uint_as_float(unsigned x) { return svconv::simulate::bit_cast<float>(x); }
+inline unsigned __float_as_uint(float x) { return svconv::simulate::bit_cast<unsigned>(x); }
+inline float __int_as_float(int x) { return svconv::simulate::bit_cast<float>(x); }
+inline int __float_as_int(float x) { return svconv::simulate::bit_cast<int>(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
@@ -202,7 +203,10 @@ template <class T>
 uint32_t pack2(float lo, float hi) { return from_float<T>(lo).bits | uint32_t(from_float<T>(hi).bits) << 16; }
 
 // To nearest, ties away from zero.
-inline uint32_t to_tf32(float x) { return std::isfinite(x) ? (__float_as_uint(x) + 0x1000) & ~0x1fffu : __float_as_uint(x); }
+inline uint32_t to_tf32(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  return std::isfinite(x) ? (bits + 0x1000) & ~0x1fffu : bits;
+}
 
 inline void cp_async_16(void* shared, const void* global, bool valid, SVCONV_SITE) {
   simulate::copy_async(shared, global, 16, valid, site);
