@@ -178,8 +178,8 @@ __global__ void mistakes(int mistake, float* global, int count) {
   uint32_t r[4];
   if (mistake == 6) ldmatrix_x4(r, shared + 2);
   if (mistake == 7) ldmatrix_x4(r, shared + count);
-  if (mistake == 8) shared[count + (t == 3)] = 1;
-  if (mistake == 9) global[t] = shared[count + (t == 3)];
+  if (mistake == 8 && t == 3) shared[count] = 1;
+  if (mistake == 9 && t == 3) global[t] = shared[count];
   if (mistake == 10) global[count + t] = 1;
   if (mistake == 11) global[t] = global[count + t];
   if (mistake == 12) global[t] = __shfl_sync(0x0000ffffu, float(t), 0);
