@@ -1,0 +1,108 @@
+// Which kernel computes a product and how it is cut into blocks.
+#include "paths.h"
+#include "plane.h"
+
+#include <algorithm>
+
+namespace svconv::cuda {
+namespace {
+
+using Path = Launch::Path;
+
+// The tiles that a launch may have, in pixels of a block: columns x 8 by rows x (a warp's or a thread's rows).
+// `svconv.tuning` measures them on the GPU at hand; until then cost() below chooses among those that fit.
+struct Candidate {
+  Path path;
+  bool gradient;
+  int columns, rows, splits, stages;  // splits: of a block's warps among channels; 0 where the grid is split instead
+};
+
+constexpr Candidate kCandidates[] = {
+    // 32 x 16 pixels: the least halo, 1.9 times the pixels; 216 KB and all registers of an SM
+    {Path::band, false, 4, 4, 0, 3},
+    // 32 x 8: two blocks an SM, one computes while the other builds its bands; 96 KB, fits sm_120 alone
+    {Path::band, false, 4, 2, 0, 2},
+    // 16 x 8: mid-sized frames
+    {Path::band, false, 2, 2, 0, 3},
+    // 16 x 4 and 8 x 4: frames of a few thousand pixels, one warp or two a block, many blocks an SM
+    {Path::band, false, 2, 1, 0, 3},
+    {Path::band, false, 1, 1, 0, 3},
+    // 32 x 8: 8 warps of 255 registers fill an SM
+    {Path::band, true, 4, 2, 1, 3},
+    // 32 x 4: fits sm_120
+    {Path::band, true, 4, 1, 1, 2},
+    // 16 x 4 and 8 x 4 with two warps a tile, each on every other 16 channels: small frames
+    {Path::band, true, 2, 1, 2, 2},
+    {Path::band, true, 1, 1, 2, 2},
+    // 16 x 8 pixels, two blocks an SM and one on sm_120: weights 41 KB, a chunk of input 54 KB
+    {Path::fma, false, 2, 8, 0, 1},
+    // 16 x 4 and 8 x 4: small frames
+    {Path::fma, false, 2, 4, 0, 1},
+    {Path::fma, false, 1, 4, 0, 1},
+    // 16 x 8: nine tap rows x 16 runs of 8 pixels
+    {Path::fma, true, 2, 8, 1, 2},
+    {Path::fma, true, 2, 4, 1, 2},
+    {Path::fma, true, 1, 4, 1, 2},
+};
+
+bool specialised(const Problem& p) {
+  return p.kernel >= 3 && p.kernel <= 9 && p.height < INT32_MAX && p.width < INT32_MAX && p.channels < INT32_MAX &&
+         p.dilation < INT32_MAX && p.batch * p.channels * p.height * p.width > 0;
+}
+
+int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch) {
+  if (c.path == Path::band) return c.gradient ? band_gradient_bytes(p.kernel, launch) : band_sum_bytes(p.kernel, launch);
+  return c.gradient ? fma_gradient_bytes(p.kernel, launch) : fma_sum_bytes(p.kernel, launch);
+}
+
+// The time of the busiest SM in pixels with halo x chunks of 32 channels: a model, good enough to rank tiles. Building
+// the weights counts as 4 chunks, the latency of a chunk as 64 pixels.
+double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
+  const int rows = launch.rows * (c.path == Path::band ? 4 : 1), columns = launch.columns * 8;
+  const int grid_splits = c.splits == 0 ? launch.splits : 1;
+  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), launch.splits);
+  const int64_t blocks = count_tiles(p, rows, columns, grid_splits);
+  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + 8)) / 2;
+  return double(divide_up(blocks, device.processors)) * (chunks + 4) * (pixels + 64);
+}
+
+}  // namespace
+
+Launch choose(Product product, const Problem& p, const Device& device) {
+  Launch best;
+  if (!specialised(p) || p.type == Type::float64) return best;
+  const Path path = p.type == Type::float32 ? Path::fma : Path::band;
+  const int64_t chunks = divide_up(p.channels / p.groups, 32);
+  double least = 0;
+  for (const Candidate& c : kCandidates) {
+    if (c.path != path || c.gradient != (product == Product::grad_weight)) continue;
+    for (int splits = std::max(c.splits, 1); splits <= std::max<int64_t>(c.splits, std::min<int64_t>(chunks, 8)); ++splits) {
+      if (c.splits != 0 && splits != c.splits) continue;
+      const Launch launch{path, c.columns, c.rows, splits, c.stages};
+      if (shared_bytes(c, p, launch) > device.shared_bytes) continue;
+      const double own = cost(c, launch, p, device);
+      if (best.path == Path::generic || own < least) best = launch, least = own;
+    }
+  }
+  return best;
+}
+
+int run(Product product, const Problem& p, const Launch& launch, void* stream_handle) {
+  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  if (p.batch * p.groups * p.height * p.width == 0) return cudaSuccess;
+  const bool gradient = product == Product::grad_weight, reversed = product == Product::grad_input;
+  switch (launch.path) {
+    case Path::generic: return run_generic(product, p, stream);
+    case Path::fma:
+      return gradient ? run_fma_gradient(p, launch, stream) : run_fma_sum(reversed, p, launch, stream);
+    case Path::band:
+      if (p.type == Type::float16)
+        return gradient ? run_band_gradient<half_t>(p, launch, stream)
+                        : run_band_sum<half_t>(reversed, p, launch, stream);
+      return gradient ? run_band_gradient<bfloat16_t>(p, launch, stream)
+                      : run_band_sum<bfloat16_t>(reversed, p, launch, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace svconv::cuda
