@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -41,19 +42,14 @@ def compiler() -> str:
 
 
 @cache
-def _headers(*directories: Path) -> bytes:
-    files = sorted(file for directory in directories for file in directory.glob("*.*h*"))
-    return b"".join(file.read_bytes() for file in files if file.suffix in (".h", ".cuh"))
-
-
-@cache
 def _compiler_version() -> bytes:
     return subprocess.run([compiler(), "--version"], capture_output=True, check=True).stdout
 
 
-def _once(command: list[str], inputs: list[bytes], stem: str) -> Path:
+def _once(command: list[str], stem: str, inputs: Callable[[], list[bytes]] = list) -> Path:
     """The output of a compiler command, from build/ where the same inputs gave it before."""
-    key = hashlib.sha256(b"\0".join([_compiler_version(), *(part.encode() for part in command), *inputs]))
+    before = inputs()
+    key = hashlib.sha256(b"\0".join([_compiler_version(), *(part.encode() for part in command), *before]))
     output = BUILD / f"{stem}-{key.hexdigest()[:20]}"
     if not output.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
@@ -62,6 +58,8 @@ def _once(command: list[str], inputs: list[bytes], stem: str) -> Path:
             done = subprocess.run([compiler(), *command, "-o", str(made)], capture_output=True, text=True)
             if done.returncode != 0:
                 raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+            if inputs() != before:
+                raise RuntimeError(f"{stem}: its sources changed during the build; build again")
             made.replace(output)
     return output
 
@@ -73,14 +71,18 @@ def compile(source: Path, sanitizer: str = "none", kernels: Path = KERNELS) -> P
         flags = [*FLAGS, "-DSVCONV_TSAN"]
     if source in RUNTIME:
         flags.append("-O2")
-    directories = (kernels, HERE)
+    directories = (kernels, REPOSITORY / "csrc", HERE)
     command = [*flags, *(f"-I{directory}" for directory in directories), "-x", "c++", "-c", str(source)]
-    return _once(command, [source.read_bytes(), _headers(*directories)], f"{source.stem}-{sanitizer}.o")
+
+    def inputs() -> list[bytes]:
+        headers = sorted(file for directory in directories for file in directory.glob("*.h"))
+        return [file.read_bytes() for file in (source, *headers)]
+
+    return _once(command, f"{source.stem}-{sanitizer}.o", inputs)
 
 
 def link(objects: list[Path], sanitizer: str = "none") -> Path:
-    command = [*SANITIZERS[sanitizer], *map(str, objects)]
-    return _once(command, [], f"program-{sanitizer}")
+    return _once([*SANITIZERS[sanitizer], *map(str, objects)], f"program-{sanitizer}")
 
 
 def build(sources: list[Path], sanitizer: str = "none") -> Path:
