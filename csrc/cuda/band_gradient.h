@@ -24,9 +24,9 @@ struct GradientMemory {
   __host__ __device__ static Taps gradient_taps(int rows, int columns) {
     return {rows, columns, int(divide_up(rows * columns, 32) * 32 + 3)};
   }
-  __host__ __device__ int logits_at() const { return int(divide_up(sums, 8)) * 8; }
-  __host__ __device__ int total(int stages) const {
-    const int ending = logits_at() + logits, running = stages * chunk;
+  __host__ __device__ int logits_at(int splits) const { return int(divide_up(splits * sums, 8)) * 8; }
+  __host__ __device__ int total(int stages, int splits) const {
+    const int ending = logits_at(splits) + logits, running = stages * chunk;
     return ending > running ? ending : running;
   }
 };
@@ -94,33 +94,31 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(Problem p, 
   const Taps taps = GradientMemory::gradient_taps(tile.rows, tile.columns);
   const Taps from = band_taps(tile.rows, tile.columns);
   float* const dw = reinterpret_cast<float*>(shared);
-  T* const logits = shared + memory.logits_at();
+  const int part_sums = K * K * taps.pitch;
+  T* const logits = shared + memory.logits_at(launch.splits);
   if (p.normalize)
     load_logits<K, false>(logits, from, image.of<const T>(p.logits, p, K * K), image, tile.y, tile.x - kHalo, false,
                           vectors.logits);
   cp_async_commit();
-  for (int part = 0; part < launch.splits; ++part) {
-    if (part == split) {
 #pragma unroll
-      for (int entry = 0; entry < 4; ++entry) {
-        const int q = 2 * (threadIdx.x % 4) + entry % 2, k = threadIdx.x % 32 / 4 + entry / 2 * 8;
-        const int s = q + kHalo + r - k;
-        if (s < 0 || s >= K) continue;
-        float* const own = dw + s * taps.pitch + row * taps.columns + column + q;
+  for (int entry = 0; entry < 4; ++entry) {
+    const int q = 2 * (threadIdx.x % 4) + entry % 2, k = threadIdx.x % 32 / 4 + entry / 2 * 8;
+    const int s = q + kHalo + r - k;
+    if (s < 0 || s >= K) continue;
+    float* const own = dw + split * part_sums + s * taps.pitch + row * taps.columns + column + q;
 #pragma unroll
-        for (int i = 0; i < kRows; ++i)
+    for (int i = 0; i < kRows; ++i)
 #pragma unroll
-          for (int t = 0; t < K; ++t) {
-            float& to = own[t * K * taps.pitch + i * taps.columns];
-            to = part == 0 ? sum[i][t][entry] : to + sum[i][t][entry];
-          }
-      }
-    }
+      for (int t = 0; t < K; ++t) own[t * K * taps.pitch + i * taps.columns] = sum[i][t][entry];
+  }
+  cp_async_wait<0>();
+  __syncthreads();
+  if (launch.splits > 1) {
+    for (int i = threadIdx.x; i < part_sums; i += blockDim.x)
+      for (int part = 1; part < launch.splits; ++part) dw[i] += dw[part * part_sums + i];
     __syncthreads();
   }
   if (p.normalize) {
-    cp_async_wait<0>();
-    __syncthreads();
     softmax_backward<K>(dw, taps, logits, from, kHalo, p, image.lse<float>(p), image, tile.y, tile.x);
     __syncthreads();
   }
@@ -142,7 +140,7 @@ int run_band_gradient(const Problem& p, const Launch& launch, cudaStream_t strea
   return with_kernel_size(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_gradient<T, K, true> : band_gradient<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns * launch.splits),
-                                band_gradient_bytes(K, launch), stream, p, launch, vectors);
+                                band_gradient_bytes(K, launch), stream, with_strides_of_images(p), launch, vectors);
   });
 }
 

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kSumThreads, 1)
     load_lse(lse, image.lse<float>(p), image, tile.y - r, tile.x - kHalo, tile.rows + K - 1, taps.columns);
   cp_async_wait<1>();
   __syncthreads();
-  Band<K> band;
+  Band<K> band = {};
   const T* const own = logits + row * taps.columns + column;
   if (reversed)
     build_reversed_band<T, K>(band, own, taps, p, lse + row * taps.columns + column);
@@ -129,7 +129,7 @@ int run_band_sum(bool reversed, const Problem& p, const Launch& launch, cudaStre
   return with_kernel_size(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_sum<T, K, true> : band_sum<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
-                                band_sum_bytes(K, launch), stream, p, launch, reversed, vectors);
+                                band_sum_bytes(K, launch), stream, with_strides_of_images(p), launch, reversed, vectors);
   });
 }
 

@@ -16,13 +16,22 @@ __device__ __forceinline__ int window_column(int entry) {
   return 2 * (threadIdx.x % 4) + entry % 2 + entry / 2 * 8;
 }
 
+// The same number, opaque to the compiler: it would keep the addresses of all taps from row to row, in registers that it
+// lacks.
+__device__ __forceinline__ int anew(int uniform, int row) { return __shfl_sync(0xffffffffu, uniform, row); }
+
+// Appends a row; the rows before it move up by one. Registers have no index at run time, and four copies of the code that
+// makes a row would cost minutes of compiling.
 template <class T, int K>
-__device__ __forceinline__ void pack_row(uint32_t (&to)[K][2], const float (&weights)[K][4], float scale) {
+__device__ __forceinline__ void append_row(Band<K>& band, const float (&weights)[K][4], float scale) {
 #pragma unroll
   for (int t = 0; t < K; ++t)
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
-      to[t][half] = pack2<T>(weights[t][2 * half] * scale, weights[t][2 * half + 1] * scale);
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < kRows - 1; ++i) band[i][t][half] = band[i + 1][t][half];
+      band[kRows - 1][t][half] = pack2<T>(weights[t][2 * half] * scale, weights[t][2 * half + 1] * scale);
+    }
 }
 
 // forward: window column k of pixel q holds tap column s = q + kHalo + r - k. The four lanes of a pixel share its taps,
@@ -32,8 +41,9 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
                                            const Image& image, int y, int x, Plane<float> lse, bool write_lse) {
   constexpr int r = K / 2;
   const int q = threadIdx.x % 32 / 4;
-#pragma unroll
+#pragma unroll 1
   for (int i = 0; i < kRows; ++i) {
+    const int pitch = anew(taps.pitch, i);
     float weights[K][4];
     float top = -float(INFINITY), sum = 0;
 #pragma unroll
@@ -47,7 +57,7 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
         const bool excluded = column_excluded || (p.renormalize && (row < 0 || row >= image.height));
         weights[t][entry] = p.normalize ? -float(INFINITY) : 0.0f;
         if (valid && !(p.normalize && excluded))
-          weights[t][entry] = widen(logits[(t * K + s) * taps.pitch + i * taps.columns + kHalo + q]);
+          weights[t][entry] = widen(logits[(t * K + s) * pitch + i * taps.columns + kHalo + q]);
         top = fmaxf(top, weights[t][entry]);
       }
     }
@@ -67,7 +77,7 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
       scale = 1 / sum;
       if (write_lse && threadIdx.x % 4 == 0 && inside(image, y + i, x + q)) *lse.at(0, y + i, x + q) = top + logf(sum);
     }
-    pack_row<T>(band[i], weights, scale);
+    append_row<T, K>(band, weights, scale);
   }
 }
 
@@ -78,8 +88,9 @@ __device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logi
                                                     const float* lse) {
   constexpr int r = K / 2;
   const int q = threadIdx.x % 32 / 4;
-#pragma unroll
+#pragma unroll 1
   for (int i = 0; i < kRows; ++i) {
+    const int pitch = anew(taps.pitch, i);
     float weights[K][4];
 #pragma unroll
     for (int entry = 0; entry < 4; ++entry) {
@@ -89,13 +100,13 @@ __device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logi
       for (int t = 0; t < K; ++t) {
         float weight = 0;
         if (valid) {
-          weight = widen(logits[((K - 1 - t) * K + s) * taps.pitch + i * taps.columns + k]);
+          weight = widen(logits[((K - 1 - t) * K + s) * pitch + i * taps.columns + k]);
           if (p.normalize) weight = exp2f((weight - lse[(i + K - 1 - t) * taps.columns + k]) * kLog2E);
         }
         weights[t][entry] = weight;
       }
     }
-    pack_row<T>(band[i], weights, 1.0f);
+    append_row<T, K>(band, weights, 1.0f);
   }
 }
 

@@ -23,7 +23,7 @@ struct Memory {
 };
 
 template <int K>
-__global__ void __launch_bounds__(kThreads) fma_gradient(Problem p, Launch launch, Vectors vectors) {
+__global__ void __launch_bounds__(kThreads, 2) fma_gradient(Problem p, Launch launch, Vectors vectors) {
   constexpr int r = K / 2;
   SVCONV_SHARED(float, shared);
   const Tile tile = tile_of_block(p, launch.rows, launch.columns * kRun, 1);
@@ -103,8 +103,8 @@ int run_fma_gradient(const Problem& p, const Launch& launch, cudaStream_t stream
   if (blocks > INT32_MAX) return run_generic(Product::grad_weight, p, stream);
   return with_kernel_size(p.kernel, [&](auto K) {
     const int threads = int(divide_up(K * launch.rows * launch.columns, 32) * 32);
-    return svconv::cuda::launch(fma_gradient<K>, dim3(blocks), dim3(threads), fma_gradient_bytes(K, launch), stream, p,
-                                launch, vectors);
+    return svconv::cuda::launch(fma_gradient<K>, dim3(blocks), dim3(threads), fma_gradient_bytes(K, launch), stream,
+                                with_strides_of_images(p), launch, vectors);
   });
 }
 

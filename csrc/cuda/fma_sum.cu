@@ -142,7 +142,7 @@ int run_fma_sum(bool reversed, const Problem& p, const Launch& launch, cudaStrea
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
   return with_kernel_size(p.kernel, [&](auto K) {
     return svconv::cuda::launch(fma_sum<K>, dim3(blocks), dim3(kLanes * launch.rows * launch.columns),
-                                fma_sum_bytes(K, launch), stream, p, launch, reversed, vectors);
+                                fma_sum_bytes(K, launch), stream, with_strides_of_images(p), launch, reversed, vectors);
   });
 }
 

@@ -22,7 +22,13 @@ __device__ __forceinline__ Plane<T> plane(const View& v, int64_t n, int64_t firs
 }
 
 // A dilated product is dilation^2 undilated ones on interleaved sub-images: every dilation-th row and column from
-// (row_phase, column_phase) on. Kernels for a tile see a sub-image and no dilation.
+// (row_phase, column_phase) on. Kernels for a tile see a sub-image and no dilation; their Problem has a sub-image's
+// strides, so that these come from constant memory and take no registers.
+inline Problem with_strides_of_images(Problem p) {
+  for (View* v : {&p.data, &p.grad, &p.logits, &p.result}) v->h *= p.dilation, v->w *= p.dilation;
+  return p;
+}
+
 struct Image {
   int64_t n, group;
   int row_phase, column_phase;
@@ -31,7 +37,7 @@ struct Image {
   template <class T>
   __device__ __forceinline__ Plane<T> of(const View& v, const Problem& p, int64_t channels) const {
     const Plane<T> whole = plane<T>(v, n, group * channels);
-    return {whole.at(0, row_phase, column_phase), whole.c, whole.h * p.dilation, whole.w * p.dilation};
+    return {whole.data + row_phase * (v.h / p.dilation) + column_phase * (v.w / p.dilation), v.c, v.h, v.w};
   }
 
   template <class A>
