@@ -88,7 +88,7 @@ def _run(program: Program, product: str, case: Case, data, grad, logits, result,
     return Launch(PATHS[came[1]], *map(int, came[2:]))
 
 
-def run(program: Program, case: Case, product: str, layout: str, launch, order: str) -> tuple[Launch, torch.Tensor, ...]:
+def run(program: Program, case: Case, product: str, layout: str, launch, order: str) -> tuple:
     """The launch that ran and what it wrote, from a start of NaN: the result, of forward also the log-sum-exp."""
     n, c, h, w = case.shape
     input, logits, grad_out = (lay_out(tensor, layout) for tensor in case.tensors())

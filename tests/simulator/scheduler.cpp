@@ -1,6 +1,7 @@
 // The simulated GPU: runs the threads of a block as fibers, in a chosen order, and reports threads that wait for each
 // other in vain.
 #include <algorithm>
+#include <climits>
 #include <cstdarg>
 #include <map>
 #include <memory>
@@ -166,18 +167,38 @@ std::string describe(const Thread& t) {
 bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
 
 template <class T>
-void shuffle_if_random(std::vector<T>& values) {
+std::vector<T> ordered(T first, T last) {
   Machine& m = machine();
+  std::vector<T> values;
+  for (T i = first; i < last; ++i) values.push_back(i);
+  if (m.order == Order::reverse) std::reverse(values.begin(), values.end());
   if (m.order == Order::random) std::shuffle(values.begin(), values.end(), m.random);
+  return values;
 }
 
-template <class T>
-std::vector<T> ordered(T count) {
-  std::vector<T> values(count);
-  for (T i = 0; i < count; ++i) values[i] = i;
-  if (machine().order == Order::reverse) std::reverse(values.begin(), values.end());
-  shuffle_if_random(values);
-  return values;
+// Lets each thread of a warp run until it waits. Returns whether any could.
+bool pass(int warp) {
+  Machine& m = machine();
+  bool progress = false;
+  for (int i : ordered(32 * warp, std::min(32 * warp + 32, m.threads))) {
+    if (m.pool[i]->state != State::ready) continue;
+    resume(*m.pool[i]);
+    progress = true;
+  }
+  return progress;
+}
+
+// Runs the threads until none can: each warp as far ahead of the others as it comes, or by a random distance.
+void run_warps() {
+  Machine& m = machine();
+  bool progress = true;
+  while (progress) {
+    progress = false;
+    for (int warp : ordered(0, int(m.warps.size()))) {
+      int passes = m.order == Order::random ? 1 << m.random() % 6 : INT_MAX;
+      while (passes-- > 0 && pass(warp)) progress = true;
+    }
+  }
 }
 
 void allocate_shared() {
@@ -229,17 +250,7 @@ void run_block() {
     t.copies.clear();
     t.groups = 0;
   }
-  std::vector<int> order = ordered(m.threads);
-  for (;;) {
-    bool progress = false;
-    for (int i : order) {
-      if (m.pool[i]->state != State::ready) continue;
-      resume(*m.pool[i]);
-      progress = true;
-    }
-    if (!progress) break;
-    shuffle_if_random(order);
-  }
+  run_warps();
   for (int i = 0; i < m.threads; ++i) {
     if (m.pool[i]->state != State::exited) fail_divergent();
   }
@@ -271,7 +282,7 @@ cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, const std::functi
   m.shared_bytes = shared_bytes;
   gridDim = grid;
   blockDim = block;
-  for (uint64_t i : ordered(blocks)) {
+  for (uint64_t i : ordered(uint64_t(0), blocks)) {
     blockIdx = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
     run_block();
   }

@@ -3,10 +3,12 @@ that fails a check can't take the tests with it."""
 
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +30,8 @@ RUNTIME = tuple(HERE / name for name in ("scheduler.cpp", "instructions.cpp", "s
 ORDERS = {"forward": (0, 0), "reverse": (1, 0), "random": (2, 1)}
 # Dynamic shared memory of a block: the smallest of the architectures, sm_120's.
 SHARED_LIMIT = 99 * 1024
+# Of a program, far beyond what all tests take.
+CPU_SECONDS = 1200
 
 
 class SimulatorError(Exception):
@@ -87,11 +91,12 @@ def link(objects: list[Path], sanitizer: str = "none") -> Path:
 
 def build(sources: list[Path], sanitizer: str = "none") -> Path:
     """A program of the simulator and these sources."""
-    return link([compile(source, sanitizer) for source in (*RUNTIME, *sources)], sanitizer)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return link(list(pool.map(lambda source: compile(source, sanitizer), (*RUNTIME, *sources))), sanitizer)
 
 
 class Program:
-    """Calls functions that a program has registered (server.h). Started at the first call, and again after a failure."""
+    """Calls functions that a program has registered (server.h). Starts at the first call, and again after a failure."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -113,9 +118,12 @@ class Program:
             self._fail()
         if process.stdout.readline() != b"done\n":
             self._fail()
+        answers = [process.stdout.read(array.nbytes) for array in arrays]
+        if sum(map(len, answers)) != sum(array.nbytes for array in arrays):
+            self._fail()
         return [
-            np.frombuffer(process.stdout.read(array.nbytes), array.dtype).reshape(array.shape).copy()
-            for array in arrays
+            np.frombuffer(answer, array.dtype).reshape(array.shape).copy()
+            for answer, array in zip(answers, arrays, strict=True)
         ]
 
     def _start(self):
@@ -128,6 +136,8 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, **environment},
+            # A kernel that never ends is ended.
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS)),
         )
 
     def _fail(self):

@@ -10,6 +10,9 @@ LANE = np.arange(32)
 GROUP, IN_GROUP = LANE // 4, LANE % 4
 
 
+VARIANTS = ("load_x4", "load_x4_trans", "load_x2", "load_x2_trans", "store_x4", "store_x4_trans")
+
+
 def bits16(x: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     return torch.from_numpy(x).to(dtype).view(torch.int16).numpy().view(np.uint16)
 
@@ -56,7 +59,7 @@ def test_mma_m16n8k8_multiplies_fragments_and_drops_lower_bits(primitives):
 
 
 @ORDER
-@pytest.mark.parametrize("variant", ["load_x4", "load_x4_trans", "load_x2", "load_x2_trans", "store_x4", "store_x4_trans"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_matrices_move_between_shared_memory_and_registers(primitives, variant, order):
     random = np.random.default_rng(0)
     count = 2 if "x2" in variant else 4
@@ -66,8 +69,9 @@ def test_matrices_move_between_shared_memory_and_registers(primitives, variant, 
         rows[16:] = 3
     image = random.integers(0, 1 << 16, (40, 8)).astype(np.uint16)
     registers = random.integers(0, 1 << 32, (32, 4), dtype=np.uint64).astype(np.uint32)
-    index = ["load_x4", "load_x4_trans", "load_x2", "load_x2_trans", "store_x4", "store_x4_trans"].index(variant)
-    _, image_after, registers_after = primitives("matrices", [index, 640], [rows, image, registers], order=order)
+    _, image_after, registers_after = primitives(
+        "matrices", [VARIANTS.index(variant), 640], [rows, image, registers], order=order
+    )
     for matrix in range(count):
         of_lane = rows[8 * matrix : 8 * matrix + 8] // 16
         for lane in range(32):
@@ -210,7 +214,6 @@ def test_unaligned_vectors_are_reported(primitives):
 
 @pytest.mark.parametrize("sanitizer", ["none"], indirect=True)
 def test_two_blocks_that_write_one_place_show(primitives):
-    forward, reverse = (
-        primitives("mistakes", [14, 128], [np.zeros(192, np.float32)], order=order)[0] for order in ("forward", "reverse")
-    )
+    start = [np.zeros(192, np.float32)]
+    (forward,), (reverse,) = (primitives("mistakes", [14, 128], start, order) for order in ("forward", "reverse"))
     assert (forward != reverse).any()

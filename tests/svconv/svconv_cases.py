@@ -60,9 +60,7 @@ def check(case: Case, *tensors: torch.Tensor) -> None:
         assert_close(case, name, got, want)
 
 
-def assert_close(
-    case: Case, name: str, got: torch.Tensor, want: torch.Tensor, rounded_weights: bool = False
-) -> None:
+def assert_close(case: Case, name: str, got: torch.Tensor, want: torch.Tensor, rounded_weights: bool = False) -> None:
     """The one place of tolerances: one rounding to the result's type, and sums of `terms` products that round in the
     accumulation type, as a random walk of eight steps' width; on tensor cores, of 16-bit weights that round too."""
     assert got.dtype == case.dtype and got.shape == want.shape, name
