@@ -1,5 +1,5 @@
-// From torch's tensors to a Problem, with checks that the Python side makes first (svconv/functional.py), where errors can
-// name the mend. For the glue of both devices, on torch's stable ABI.
+// From torch's tensors to a Problem, with checks that the Python side makes first (svconv/functional.py), where errors
+// can name the mend. For the glue of both devices, on torch's stable ABI.
 #pragma once
 
 #include "problem.h"

@@ -28,7 +28,8 @@ struct ChunkOrder {
     else return (row * kChunk + channel) * columns + column;
   }
   __device__ __forceinline__ int row_pitch() const { return columns * kChunk; }
-  // The offset `channels` (0 or kStep) on from an offset in channels [0, kStep). A step is bit 1 of the swizzled vector.
+  // The offset `channels` (0 or kStep) on from an offset in channels [0, kStep). A step is bit 1 of the swizzled
+  // vector.
   __device__ __forceinline__ int step(int offset, int channels) const {
     return kChannelsInside ? offset ^ channels : offset + channels * columns;
   }

@@ -1,8 +1,9 @@
 // grad_weight for float16 and bfloat16, K = 3, 5, 7, 9: the transposed band product on tensor cores, then the softmax's
 // derivative. docs/cuda.md has the derivation and the arithmetic of the tile.
 //
-// A block computes all taps of a tile of pixels. A warp accumulates [16 window columns x 8 pixels] for each of its rows and
-// each tap row, over all channels or, with splits, every `splits`-th step of them; parts are added in a fixed order.
+// A block computes all taps of a tile of pixels. A warp accumulates [16 window columns x 8 pixels] for each of its rows
+// and each tap row, over all channels or, with splits, every `splits`-th step of them; parts are added in a fixed
+// order.
 #pragma once
 
 #include "band.h"

@@ -1,8 +1,8 @@
 // forward and grad_input for float16 and bfloat16, K = 3, 5, 7, 9: the weighted sum as products with band matrices on
 // tensor cores. docs/cuda.md has the derivation and the arithmetic of the tile.
 //
-// A block computes a tile of pixels. Its warps build their bands once, in registers, then all channels pass by in chunks,
-// `stages` of them in shared memory.
+// A block computes a tile of pixels. Its warps build their bands once, in registers, then all channels pass by in
+// chunks, `stages` of them in shared memory.
 #pragma once
 
 #include "band_weights.h"
@@ -129,7 +129,8 @@ int run_band_sum(bool reversed, const Problem& p, const Launch& launch, cudaStre
   return with_kernel_size(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_sum<T, K, true> : band_sum<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
-                                band_sum_bytes(K, launch), stream, with_strides_of_images(p), launch, reversed, vectors);
+                                band_sum_bytes(K, launch), stream, with_strides_of_images(p), launch, reversed,
+                                vectors);
   });
 }
 

@@ -16,12 +16,12 @@ __device__ __forceinline__ int window_column(int entry) {
   return 2 * (threadIdx.x % 4) + entry % 2 + entry / 2 * 8;
 }
 
-// The same number, opaque to the compiler: it would keep the addresses of all taps from row to row, in registers that it
-// lacks.
+// The same number, opaque to the compiler: it would keep the addresses of all taps from row to row, in registers that
+// it lacks.
 __device__ __forceinline__ int anew(int uniform, int row) { return __shfl_sync(0xffffffffu, uniform, row); }
 
-// Appends a row; the rows before it move up by one. Registers have no index at run time, and four copies of the code that
-// makes a row would cost minutes of compiling.
+// Appends a row; the rows before it move up by one. Registers have no index at run time, and four copies of the code
+// that makes a row would cost minutes of compiling.
 template <class T, int K>
 __device__ __forceinline__ void append_row(Band<K>& band, const float (&weights)[K][4], float scale) {
 #pragma unroll
@@ -81,8 +81,8 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
   }
 }
 
-// grad_input: window column k is a pixel whose tap column s = k - kHalo - q + r reaches pixel q, and the product's row t
-// is tap row K - 1 - t. `logits` points at the start of the warp's window, `lse` at the same K / 2 rows up.
+// grad_input: window column k is a pixel whose tap column s = k - kHalo - q + r reaches pixel q, and the product's row
+// t is tap row K - 1 - t. `logits` points at the start of the warp's window, `lse` at the same K / 2 rows up.
 template <class T, int K>
 __device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logits, const Taps& taps, const Problem& p,
                                                     const float* lse) {

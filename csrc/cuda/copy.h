@@ -67,8 +67,8 @@ struct Taps {
   int rows, columns, pitch;
 };
 
-// Logits of the tile whose first pixel is (y, x). Reversed, tap row t starts at row y + t - r and, if kShift, tap column
-// s at column x + s - r: the pixels whose taps reach the tile.
+// Logits of the tile whose first pixel is (y, x). Reversed, tap row t starts at row y + t - r and, if kShift, tap
+// column s at column x + s - r: the pixels whose taps reach the tile.
 template <int K, bool kShift, class T>
 __device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, const Image& image, int y, int x,
                             bool reversed, bool vectors) {

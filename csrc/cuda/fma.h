@@ -1,5 +1,5 @@
-// Tiles of the float32 kernels (K = 3, 5, 7, 9): exact products on the ordinary cores. A thread works on runs of 8 pixels
-// in a row, whose window of 16 columns starts kHalo columns before them.
+// Tiles of the float32 kernels (K = 3, 5, 7, 9): exact products on the ordinary cores. A thread works on runs of 8
+// pixels in a row, whose window of 16 columns starts kHalo columns before them.
 #pragma once
 
 #include "copy.h"
@@ -10,8 +10,8 @@ namespace svconv::cuda {
 constexpr int kRun = 8;
 constexpr int kWindow = kRun + 2 * kHalo;
 
-// Channels in shared memory: [channel][row][row_pitch], whatever the tensor's layout. Planes lie 4 words apart modulo 32
-// banks, so that 8 channels x 4 columns meet no bank twice; so do the rows, padded by 4.
+// Channels in shared memory: [channel][row][row_pitch], whatever the tensor's layout. Planes lie 4 words apart modulo
+// 32 banks, so that 8 channels x 4 columns meet no bank twice; so do the rows, padded by 4.
 struct Planes {
   int rows, columns, row_pitch, pitch;
   __host__ __device__ Planes(int rows, int columns)

@@ -1,5 +1,5 @@
-// forward and grad_input for float32, K = 3, 5, 7, 9. A thread computes 8 pixels x 4 channels: it keeps the weights of one
-// tap row in registers for the four. docs/cuda.md has the arithmetic of the tile.
+// forward and grad_input for float32, K = 3, 5, 7, 9. A thread computes 8 pixels x 4 channels: it keeps the weights of
+// one tap row in registers for the four. docs/cuda.md has the arithmetic of the tile.
 #include "fma.h"
 
 namespace svconv::cuda {

@@ -9,8 +9,8 @@ namespace {
 
 using Path = Launch::Path;
 
-// The tiles that a launch may have, in pixels of a block: columns x 8 by rows x (a warp's or a thread's rows).
-// `svconv.tuning` measures them on the GPU at hand; until then cost() below chooses among those that fit.
+// The tiles that a block may have: columns x 8 pixels by rows x 4 (band) or x 1 (fma). cost() below ranks those that
+// fit the device's shared memory.
 struct Candidate {
   Path path;
   bool gradient;
@@ -20,9 +20,9 @@ struct Candidate {
 constexpr Candidate kCandidates[] = {
     // 32 x 16 pixels: the least halo, 1.9 times the pixels; 216 KB and all registers of an SM
     {Path::band, false, 4, 4, 0, 3},
-    // 32 x 8: two blocks an SM, one computes while the other builds its bands; 96 KB, fits sm_120 alone
+    // 32 x 8: two blocks an SM, one computes while the other builds its bands; 100 KB
     {Path::band, false, 4, 2, 0, 2},
-    // 16 x 8: mid-sized frames
+    // 16 x 8: mid-sized frames, and sm_120, whose blocks have 99 KB
     {Path::band, false, 2, 2, 0, 3},
     // 16 x 4 and 8 x 4: frames of a few thousand pixels, one warp or two a block, many blocks an SM
     {Path::band, false, 2, 1, 0, 3},
@@ -51,19 +51,20 @@ bool specialised(const Problem& p) {
 }
 
 int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch) {
-  if (c.path == Path::band) return c.gradient ? band_gradient_bytes(p.kernel, launch) : band_sum_bytes(p.kernel, launch);
+  if (c.path == Path::band)
+    return c.gradient ? band_gradient_bytes(p.kernel, launch) : band_sum_bytes(p.kernel, launch);
   return c.gradient ? fma_gradient_bytes(p.kernel, launch) : fma_sum_bytes(p.kernel, launch);
 }
 
-// The time of the busiest SM in pixels with halo x chunks of 32 channels: a model, good enough to rank tiles. Building
-// the weights counts as 4 chunks, the latency of a chunk as 64 pixels.
+// The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
+// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. A model to rank tiles by.
 double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
   const int rows = launch.rows * (c.path == Path::band ? 4 : 1), columns = launch.columns * 8;
-  const int grid_splits = c.splits == 0 ? launch.splits : 1;
-  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), launch.splits);
-  const int64_t blocks = count_tiles(p, rows, columns, grid_splits);
-  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + 8)) / 2;
-  return double(divide_up(blocks, device.processors)) * (chunks + 4) * (pixels + 64);
+  const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
+  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), of_grid);
+  const int64_t busiest = divide_up(count_tiles(p, rows, columns, of_grid), device.processors);
+  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + 8)) / 2;  // written and read
+  return busiest * (chunks + 4) * pixels + chunks * 128.0 / of_block;
 }
 
 }  // namespace
@@ -76,8 +77,8 @@ Launch choose(Product product, const Problem& p, const Device& device) {
   double least = 0;
   for (const Candidate& c : kCandidates) {
     if (c.path != path || c.gradient != (product == Product::grad_weight)) continue;
-    for (int splits = std::max(c.splits, 1); splits <= std::max<int64_t>(c.splits, std::min<int64_t>(chunks, 8)); ++splits) {
-      if (c.splits != 0 && splits != c.splits) continue;
+    const int fewest = std::max(c.splits, 1), most = c.splits ? c.splits : int(std::min<int64_t>(chunks, 8));
+    for (int splits = fewest; splits <= most; ++splits) {
       const Launch launch{path, c.columns, c.rows, splits, c.stages};
       if (shared_bytes(c, p, launch) > device.shared_bytes) continue;
       const double own = cost(c, launch, p, device);

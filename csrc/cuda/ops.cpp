@@ -1,5 +1,5 @@
-// The operators' CUDA implementation on torch's stable ABI; their schemas are in ../ops.cpp. Nothing here synchronises or
-// allocates beyond the results and the log-sum-exp, so calls can be captured in a CUDA graph.
+// The operators' CUDA implementation on torch's stable ABI; their schemas are in ../ops.cpp. Nothing here synchronises
+// or allocates beyond the results and the log-sum-exp, so calls can be captured in a CUDA graph.
 #include "../tensors.h"
 #include "kernels.h"
 
