@@ -23,7 +23,7 @@ BUILD = REPOSITORY / "build" / "simulator"
 FLAGS = "-std=c++17 -O1 -g1 -DSVCONV_SIMULATE -ftrivial-auto-var-init=pattern -Wall -Wno-unknown-pragmas".split()
 SANITIZERS = {
     "none": [],
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "address": ["-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
 }
 RUNTIME = tuple(HERE / name for name in ("scheduler.cpp", "instructions.cpp", "server.cpp"))
