@@ -1,7 +1,7 @@
 // Serves calls from standard input until it ends. A call is a line of text, then the buffers' bytes:
 //   name order seed shared_limit count_of_numbers numbers... count_of_buffers sizes...
 // The answer is "done" on a line, then the buffers' bytes as the call has left them. A failed check ends the process,
-// with its report on standard error.
+// with its report on standard error. Built by nvcc, it serves the same calls on a GPU.
 #include "server.h"
 
 #include <cstdio>
@@ -21,12 +21,45 @@ std::map<std::string, void (*)(const Numbers&, const Buffers&)>& functions() {
   return map;
 }
 
+#ifdef SVCONV_SIMULATE
+
 // Each buffer by itself and of its exact size, for AddressSanitizer to guard.
 void* allocate(size_t bytes) {
   void* memory = nullptr;
   if (posix_memalign(&memory, 512, bytes) != 0) std::abort();
   return memory;
 }
+
+void release(void* memory) { std::free(memory); }
+
+void prepare(int order, unsigned seed, size_t shared_limit) {
+  set_order(Order(order), seed);
+  set_shared_limit(shared_limit);
+}
+
+void finish() {}
+
+#else
+
+void check(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  std::cerr << "server: " << cudaGetErrorString(error) << std::endl;
+  std::exit(3);
+}
+
+void* allocate(size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocManaged(&memory, bytes + 1));
+  return memory;
+}
+
+void release(void* memory) { check(cudaFree(memory)); }
+
+void prepare(int, unsigned, size_t) {}
+
+void finish() { check(cudaDeviceSynchronize()); }
+
+#endif
 
 bool serve() {
   std::string line;
@@ -51,13 +84,13 @@ bool serve() {
     buffers.push_back(allocate(size));
     std::cin.read(static_cast<char*>(buffers.back()), std::streamsize(size));
   }
-  set_order(Order(order), seed);
-  set_shared_limit(shared_limit);
+  prepare(order, seed, shared_limit);
   functions()[name](numbers, buffers);
+  finish();
   std::cout << "done\n";
   for (size_t i = 0; i < sizes.size(); ++i) {
     std::cout.write(static_cast<char*>(buffers[i]), std::streamsize(sizes[i]));
-    std::free(buffers[i]);
+    release(buffers[i]);
   }
   std::cout.flush();
   return true;

@@ -46,20 +46,20 @@ def compiler() -> str:
 
 
 @cache
-def _compiler_version() -> bytes:
-    return subprocess.run([compiler(), "--version"], capture_output=True, check=True).stdout
+def _version(compiler: str) -> bytes:
+    return subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
 
 
-def _once(command: list[str], stem: str, inputs: Callable[[], list[bytes]] = list) -> Path:
+def once(compiler: str, command: list[str], stem: str, inputs: Callable[[], list[bytes]] = list) -> Path:
     """The output of a compiler command, from build/ where the same inputs gave it before."""
     before = inputs()
-    key = hashlib.sha256(b"\0".join([_compiler_version(), *(part.encode() for part in command), *before]))
+    key = hashlib.sha256(b"\0".join([_version(compiler), *(part.encode() for part in command), *before]))
     output = BUILD / f"{stem}-{key.hexdigest()[:20]}"
     if not output.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as directory:
             made = Path(directory) / "out"
-            done = subprocess.run([compiler(), *command, "-o", str(made)], capture_output=True, text=True)
+            done = subprocess.run([compiler, *command, "-o", str(made)], capture_output=True, text=True)
             if done.returncode != 0:
                 raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
             if inputs() != before:
@@ -82,11 +82,11 @@ def compile(source: Path, sanitizer: str = "none", kernels: Path = KERNELS) -> P
         headers = sorted(file for directory in directories for file in directory.glob("*.h"))
         return [file.read_bytes() for file in (source, *headers)]
 
-    return _once(command, f"{source.stem}-{sanitizer}.o", inputs)
+    return once(compiler(), command, f"{source.stem}-{sanitizer}.o", inputs)
 
 
 def link(objects: list[Path], sanitizer: str = "none") -> Path:
-    return _once([*SANITIZERS[sanitizer], *map(str, objects)], f"program-{sanitizer}")
+    return once(compiler(), [*SANITIZERS[sanitizer], *map(str, objects)], f"program-{sanitizer}")
 
 
 def build(sources: list[Path], sanitizer: str = "none") -> Path:
