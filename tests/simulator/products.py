@@ -89,9 +89,14 @@ def _run(program: Program, product: str, case: Case, data, grad, logits, result,
 
 
 def run(program: Program, case: Case, product: str, layout: str, launch, order: str) -> tuple:
-    """The launch that ran and what it wrote, from a start of NaN: the result, of forward also the log-sum-exp."""
+    """The launch that ran and what it wrote, from a start of NaN: the result, of forward also the log-sum-exp.
+
+    `layout` is that of all tensors, or "A/B": A of input and its gradient, B of the others.
+    """
     n, c, h, w = case.shape
-    input, logits, grad_out = (lay_out(tensor, layout) for tensor in case.tensors())
+    own, _, other = layout.partition("/")
+    layouts = (own, other or own, other or own)
+    input, logits, grad_out = map(lay_out, case.tensors(), layouts)
     wide = torch.float64 if case.dtype == torch.float64 else torch.float32
     if product == "forward":
         lse = torch.full((n, case.groups, h, w) if case.normalize else (0,), nan, dtype=wide)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import H200, PRODUCTS, SM_120, TYPES, Launch, check
-from svconv_cases import Case
+from svconv_cases import Case, expected
 
 KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13)
 
@@ -62,6 +62,32 @@ def test_products_match_the_reference(program, product, kernel_size, dtype):
 def test_products_take_any_strides(program, product, layout, dtype):
     for case in (Case((2, 12, 6, 20)), Case((1, 16, 7, 12), 5, dilation=2)):
         check(program, replace(case, dtype=dtype), product, layout, H200)
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("layout", ["nchw/channels_last", "channels_last/nchw", "channels_last_view/nchw"])
+def test_tensors_may_differ_in_layout(program, product, layout, dtype):
+    check(program, Case((1, 40, 6, 20), 7, dtype=dtype), product, layout, H200)
+
+
+class Steep(Case):
+    """Logits so far apart that a softmax holds ones and zeros, and whose exponentials overflow."""
+
+    def tensors(self):
+        input, logits, grad_out = super().tensors()
+        return [input, logits * 300, grad_out]
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("kernel_size", [5, 11])
+def test_steep_logits(program, product, kernel_size, dtype):
+    case = Steep((1, 10, 6, 13), kernel_size, dtype=dtype)
+    _, got, *_ = products.run(program, case, product, "nchw", H200, "forward")
+    want = expected(case)[PRODUCTS.index(product)]
+    # The log-sum-exp is near a thousand and rounds accordingly.
+    torch.testing.assert_close(got.double(), want, rtol=4 * torch.finfo(dtype).eps, atol=1e-3 * want.abs().max().item())
 
 
 @pytest.mark.parametrize("kernel_size", [3, 9])
