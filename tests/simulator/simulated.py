@@ -26,7 +26,7 @@ SANITIZERS = {
     "address": ["-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
 }
-RUNTIME = tuple(HERE / name for name in ("scheduler.cpp", "instructions.cpp", "server.cpp"))
+RUNTIME = tuple(HERE / f"{name}.cpp" for name in ("scheduler", "barriers", "memory", "instructions", "server"))
 ORDERS = {"forward": (0, 0), "reverse": (1, 0), "random": (2, 1)}
 # Dynamic shared memory of a block: the smallest of the architectures, sm_120's.
 SHARED_LIMIT = 99 * 1024
