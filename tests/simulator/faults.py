@@ -62,6 +62,15 @@ FAULTS = (
         SUM,
     ),
     Fault(
+        "no barrier before staging is overwritten, as a race",
+        "band_sum.h",
+        "    if (chunk > first) store(chunk - 1);\n    __syncthreads();\n",
+        "    if (chunk > first) store(chunk - 1);\n",
+        "band_sum_float16.cu",
+        Check("forward", Case((1, 72, 3, 12), 3, dtype=torch.float16), "nchw", BAND),
+        sanitizer="thread",
+    ),
+    Fault(
         "no barrier before the last store",
         "band_sum.h",
         "  __syncthreads();\n  if (last > first) store(last - 1);",
