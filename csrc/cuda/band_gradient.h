@@ -33,7 +33,7 @@ struct GradientMemory {
 };
 
 template <class T, int K, bool kChannelsInside>
-__global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(Problem p, Launch launch, Vectors vectors) {
+__global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProblem p, Launch launch, Vectors vectors) {
   constexpr int r = K / 2;
   SVCONV_SHARED(T, shared);
   const Tile tile = tile_of_block(p, launch.rows * kRows, launch.columns * kPixels, 1);
@@ -41,8 +41,8 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(Problem p, 
   const GradientMemory memory(K, tile.rows, tile.columns);
   const ChunkOrder<kChannelsInside> order{tile.columns + 2 * kHalo};
   const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
-  const Plane<const T> data = image.of<const T>(p.data, p, depth);
-  const Plane<const T> grad = image.of<const T>(p.grad, p, depth);
+  const Plane<const T> data = image.of<const T>(p, &Problem::data, depth);
+  const Plane<const T> grad = image.of<const T>(p, &Problem::grad, depth);
   const auto load = [&](int chunk) {
     T* const to = shared + chunk % launch.stages * memory.chunk;
     if (chunk < chunks) {
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(Problem p, 
   const int part_sums = K * K * taps.pitch;
   T* const logits = shared + memory.logits_at(launch.splits);
   if (p.normalize)
-    load_logits<K, false>(logits, from, image.of<const T>(p.logits, p, K * K), image, tile.y, tile.x - kHalo, false,
-                          vectors.logits);
+    load_logits<K, false>(logits, from, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - kHalo,
+                          false, vectors.logits);
   cp_async_commit();
 #pragma unroll
   for (int entry = 0; entry < 4; ++entry) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(Problem p, 
     softmax_backward<K>(dw, taps, logits, from, kHalo, p, image.lse<float>(p), image, tile.y, tile.x);
     __syncthreads();
   }
-  store_taps<K>(image.of<T>(p.result, p, K * K), dw, taps, image, tile.y, tile.x);
+  store_taps<K>(image.of<T>(p, &Problem::result, K * K), dw, taps, image, tile.y, tile.x);
 }
 
 template <class T>
@@ -141,7 +141,7 @@ int run_band_gradient(const Problem& p, const Launch& launch, cudaStream_t strea
   return with_kernel_size(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_gradient<T, K, true> : band_gradient<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns * launch.splits),
-                                band_gradient_bytes(K, launch), stream, with_strides_of_images(p), launch, vectors);
+                                band_gradient_bytes(K, launch), stream, ImageProblem(p), launch, vectors);
   });
 }
 

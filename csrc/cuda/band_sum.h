@@ -29,7 +29,7 @@ struct SumMemory {
 
 template <class T, int K, bool kChannelsInside>
 __global__ void __launch_bounds__(kSumThreads, 1)
-    band_sum(Problem p, Launch launch, bool reversed, Vectors vectors) {
+    band_sum(ImageProblem p, Launch launch, bool reversed, Vectors vectors) {
   constexpr int r = K / 2;
   SVCONV_SHARED(T, shared);
   const Tile tile = tile_of_block(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
@@ -38,8 +38,8 @@ __global__ void __launch_bounds__(kSumThreads, 1)
   const ChunkOrder<kChannelsInside> order{tile.columns + 2 * kHalo};
   const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
   const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
-  const Plane<const T> data = image.of<const T>(p.data, p, depth);
-  const Plane<T> result = image.of<T>(p.result, p, depth);
+  const Plane<const T> data = image.of<const T>(p, &Problem::data, depth);
+  const Plane<T> result = image.of<T>(p, &Problem::result, depth);
   const auto load = [&](int chunk) {
     if (chunk < last)
       load_chunk(shared + (chunk - first) % launch.stages * memory.chunk, order, data, image, tile.y - r,
@@ -51,8 +51,8 @@ __global__ void __launch_bounds__(kSumThreads, 1)
   const int warp = threadIdx.x / 32, row = warp / launch.columns * kRows, column = warp % launch.columns * kPixels;
   const Taps taps = band_taps(tile.rows, tile.columns);
   T* const logits = shared + memory.chunk;
-  load_logits<K, false>(logits, taps, image.of<const T>(p.logits, p, K * K), image, tile.y, tile.x - kHalo, reversed,
-                        vectors.logits);
+  load_logits<K, false>(logits, taps, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - kHalo,
+                        reversed, vectors.logits);
   cp_async_commit();
   load(first);
   float* const lse = reinterpret_cast<float*>(logits + memory.logits);
@@ -129,8 +129,7 @@ int run_band_sum(bool reversed, const Problem& p, const Launch& launch, cudaStre
   return with_kernel_size(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_sum<T, K, true> : band_sum<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
-                                band_sum_bytes(K, launch), stream, with_strides_of_images(p), launch, reversed,
-                                vectors);
+                                band_sum_bytes(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
   });
 }
 

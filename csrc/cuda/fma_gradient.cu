@@ -23,15 +23,15 @@ struct Memory {
 };
 
 template <int K>
-__global__ void __launch_bounds__(kThreads, 2) fma_gradient(Problem p, Launch launch, Vectors vectors) {
+__global__ void __launch_bounds__(kThreads, 2) fma_gradient(ImageProblem p, Launch launch, Vectors vectors) {
   constexpr int r = K / 2;
   SVCONV_SHARED(float, shared);
   const Tile tile = tile_of_block(p, launch.rows, launch.columns * kRun, 1);
   const Image& image = tile.image;
   const Memory memory(K, tile.rows, tile.columns);
   const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
-  const Plane<const float> data = image.of<const float>(p.data, p, depth);
-  const Plane<const float> grad = image.of<const float>(p.grad, p, depth);
+  const Plane<const float> data = image.of<const float>(p, &Problem::data, depth);
+  const Plane<const float> grad = image.of<const float>(p, &Problem::grad, depth);
   const auto load = [&](int chunk) {
     float* const to = shared + chunk % launch.stages * memory.chunk;
     if (chunk < chunks) {
@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(kThreads, 2) fma_gradient(Problem p, Launch la
 
   float *const dw = shared, *const logits = shared + memory.sums;
   if (p.normalize)
-    load_logits<K, false>(logits, memory.taps, image.of<const float>(p.logits, p, K * K), image, tile.y, tile.x, false,
-                          vectors.logits);
+    load_logits<K, false>(logits, memory.taps, image.of<const float>(p, &Problem::logits, K * K), image, tile.y, tile.x,
+                          false, vectors.logits);
   cp_async_commit();
   if (active) {
 #pragma unroll
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads, 2) fma_gradient(Problem p, Launch la
     softmax_backward<K>(dw, memory.taps, logits, memory.taps, 0, p, image.lse<float>(p), image, tile.y, tile.x);
     __syncthreads();
   }
-  store_taps<K>(image.of<float>(p.result, p, K * K), dw, memory.taps, image, tile.y, tile.x);
+  store_taps<K>(image.of<float>(p, &Problem::result, K * K), dw, memory.taps, image, tile.y, tile.x);
 }
 
 }  // namespace
@@ -104,7 +104,7 @@ int run_fma_gradient(const Problem& p, const Launch& launch, cudaStream_t stream
   return with_kernel_size(p.kernel, [&](auto K) {
     const int threads = int(divide_up(K * launch.rows * launch.columns, 32) * 32);
     return svconv::cuda::launch(fma_gradient<K>, dim3(blocks), dim3(threads), fma_gradient_bytes(K, launch), stream,
-                                with_strides_of_images(p), launch, vectors);
+                                ImageProblem(p), launch, vectors);
   });
 }
 

@@ -51,7 +51,7 @@ __device__ void reversed_weights(float* weights, const Taps& taps, const Image& 
 }
 
 template <int K>
-__global__ void __launch_bounds__(kThreads) fma_sum(Problem p, Launch launch, bool reversed, Vectors vectors) {
+__global__ void __launch_bounds__(kThreads) fma_sum(ImageProblem p, Launch launch, bool reversed, Vectors vectors) {
   constexpr int r = K / 2;
   SVCONV_SHARED(float, shared);
   const Tile tile = tile_of_block(p, launch.rows, launch.columns * kRun, launch.splits);
@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(kThreads) fma_sum(Problem p, Launch launch, bo
   const Planes planes(tile.rows + K - 1, tile.columns + 2 * kHalo);
   const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
   const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
-  const Plane<const float> data = image.of<const float>(p.data, p, depth);
-  const Plane<float> result = image.of<float>(p.result, p, depth);
+  const Plane<const float> data = image.of<const float>(p, &Problem::data, depth);
+  const Plane<float> result = image.of<float>(p, &Problem::result, depth);
   float *const weights = shared, *const ring = shared + K * K * taps.pitch;
   const auto load = [&](int chunk) {
     if (chunk < last)
@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(kThreads) fma_sum(Problem p, Launch launch, bo
     cp_async_commit();
   };
 
-  load_logits<K, true>(weights, taps, image.of<const float>(p.logits, p, K * K), image, tile.y, tile.x, reversed,
-                       vectors.logits);
+  load_logits<K, true>(weights, taps, image.of<const float>(p, &Problem::logits, K * K), image, tile.y, tile.x,
+                       reversed, vectors.logits);
   cp_async_commit();
   cp_async_wait<0>();
   __syncthreads();
@@ -142,7 +142,7 @@ int run_fma_sum(bool reversed, const Problem& p, const Launch& launch, cudaStrea
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
   return with_kernel_size(p.kernel, [&](auto K) {
     return svconv::cuda::launch(fma_sum<K>, dim3(blocks), dim3(kLanes * launch.rows * launch.columns),
-                                fma_sum_bytes(K, launch), stream, with_strides_of_images(p), launch, reversed, vectors);
+                                fma_sum_bytes(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
   });
 }
 

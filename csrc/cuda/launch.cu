@@ -46,8 +46,9 @@ constexpr Candidate kCandidates[] = {
 };
 
 bool specialised(const Problem& p) {
-  return p.kernel >= 3 && p.kernel <= 9 && p.height < INT32_MAX && p.width < INT32_MAX && p.channels < INT32_MAX &&
-         p.dilation < INT32_MAX && p.batch * p.channels * p.height * p.width > 0;
+  constexpr int64_t limit = 1 << 30;  // 32-bit coordinates, sums of two included
+  return p.kernel >= 3 && p.kernel <= 9 && p.height < limit && p.width < limit && p.channels < limit &&
+         p.dilation < limit && p.batch * p.channels * p.height * p.width > 0;
 }
 
 int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch) {

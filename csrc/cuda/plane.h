@@ -22,12 +22,15 @@ __device__ __forceinline__ Plane<T> plane(const View& v, int64_t n, int64_t firs
 }
 
 // A dilated product is dilation^2 undilated ones on interleaved sub-images: every dilation-th row and column from
-// (row_phase, column_phase) on. Kernels for a tile see a sub-image and no dilation; their Problem has a sub-image's
+// (row_phase, column_phase) on. Kernels for a tile see a sub-image and no dilation; their problem has a sub-image's
 // strides, so that these come from constant memory and take no registers.
-inline Problem with_strides_of_images(Problem p) {
-  for (View* v : {&p.data, &p.grad, &p.logits, &p.result}) v->h *= p.dilation, v->w *= p.dilation;
-  return p;
-}
+struct ImageProblem : Problem {
+  Problem whole;
+
+  explicit ImageProblem(const Problem& p) : Problem(p), whole(p) {
+    for (View* v : {&data, &grad, &logits, &result}) v->h *= p.dilation, v->w *= p.dilation;
+  }
+};
 
 struct Image {
   int64_t n, group;
@@ -35,9 +38,10 @@ struct Image {
   int height, width;
 
   template <class T>
-  __device__ __forceinline__ Plane<T> of(const View& v, const Problem& p, int64_t channels) const {
-    const Plane<T> whole = plane<T>(v, n, group * channels);
-    return {whole.data + row_phase * (v.h / p.dilation) + column_phase * (v.w / p.dilation), v.c, v.h, v.w};
+  __device__ __forceinline__ Plane<T> of(const ImageProblem& p, View Problem::* tensor, int64_t channels) const {
+    const View &v = p.*tensor, &whole = p.whole.*tensor;
+    const Plane<T> first = plane<T>(v, n, group * channels);
+    return {first.data + row_phase * whole.h + column_phase * whole.w, v.c, v.h, v.w};
   }
 
   template <class A>
@@ -66,25 +70,28 @@ inline int64_t count_tiles(const Problem& p, int rows, int columns, int splits) 
   return p.batch * p.groups * row_phases * column_phases * divide_up(height, rows) * divide_up(width, columns) * splits;
 }
 
+// The number of blocks fits 31 bits, and so do its factors.
 __device__ __forceinline__ Tile tile_of_block(const Problem& p, int rows, int columns, int splits) {
-  int64_t index = blockIdx.x;
-  const auto take = [&index](int64_t size) {
-    const int64_t digit = index % size;
+  unsigned index = blockIdx.x;
+  const auto take = [&index](unsigned size) {
+    const unsigned digit = index % size;
     index /= size;
     return int(digit);
   };
+  const auto share = [](int a, int b) { return (a + b - 1) / b; };
+  const int height = int(p.height), width = int(p.width), dilation = int(p.dilation);
   Tile tile;
   tile.rows = rows;
   tile.columns = columns;
-  tile.x = take(divide_up(divide_up(p.width, p.dilation), columns)) * columns;
-  tile.y = take(divide_up(divide_up(p.height, p.dilation), rows)) * rows;
+  tile.x = take(share(share(width, dilation), columns)) * columns;
+  tile.y = take(share(share(height, dilation), rows)) * rows;
   tile.split = take(splits);
-  tile.image.column_phase = take(p.dilation < p.width ? p.dilation : p.width);
-  tile.image.row_phase = take(p.dilation < p.height ? p.dilation : p.height);
-  tile.image.group = take(p.groups);
+  tile.image.column_phase = take(dilation < width ? dilation : width);
+  tile.image.row_phase = take(dilation < height ? dilation : height);
+  tile.image.group = take(unsigned(p.groups));
   tile.image.n = index;
-  tile.image.height = int(divide_up(p.height - tile.image.row_phase, p.dilation));
-  tile.image.width = int(divide_up(p.width - tile.image.column_phase, p.dilation));
+  tile.image.height = share(height - tile.image.row_phase, dilation);
+  tile.image.width = share(width - tile.image.column_phase, dilation);
   return tile;
 }
 
