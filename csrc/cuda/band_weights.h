@@ -43,7 +43,7 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
   const int q = threadIdx.x % 32 / 4;
 #pragma unroll 1
   for (int i = 0; i < kRows; ++i) {
-    const int pitch = anew(taps.pitch, i);
+    const int pitch = anew(taps.pitch, i), columns = anew(taps.columns, i);
     float weights[K][4];
     float top = -float(INFINITY), sum = 0;
 #pragma unroll
@@ -57,7 +57,7 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
         const bool excluded = column_excluded || (p.renormalize && (row < 0 || row >= image.height));
         weights[t][entry] = p.normalize ? -float(INFINITY) : 0.0f;
         if (valid && !(p.normalize && excluded))
-          weights[t][entry] = widen(logits[(t * K + s) * pitch + i * taps.columns + kHalo + q]);
+          weights[t][entry] = widen(logits[(t * K + s) * pitch + i * columns + kHalo + q]);
         top = fmaxf(top, weights[t][entry]);
       }
     }
@@ -90,7 +90,7 @@ __device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logi
   const int q = threadIdx.x % 32 / 4;
 #pragma unroll 1
   for (int i = 0; i < kRows; ++i) {
-    const int pitch = anew(taps.pitch, i);
+    const int pitch = anew(taps.pitch, i), columns = anew(taps.columns, i);
     float weights[K][4];
 #pragma unroll
     for (int entry = 0; entry < 4; ++entry) {
@@ -100,8 +100,8 @@ __device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logi
       for (int t = 0; t < K; ++t) {
         float weight = 0;
         if (valid) {
-          weight = widen(logits[((K - 1 - t) * K + s) * pitch + i * taps.columns + k]);
-          if (p.normalize) weight = exp2f((weight - lse[(i + K - 1 - t) * taps.columns + k]) * kLog2E);
+          weight = widen(logits[((K - 1 - t) * K + s) * pitch + i * columns + k]);
+          if (p.normalize) weight = exp2f((weight - lse[(i + K - 1 - t) * columns + k]) * kLog2E);
         }
         weights[t][entry] = weight;
       }
