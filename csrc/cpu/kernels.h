@@ -2,6 +2,8 @@
 // Used by the torch glue (ops.cpp) and by the Python module (bindings.cpp).
 #pragma once
 
+#include "../problem.h"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -9,31 +11,10 @@
 
 namespace svconv::cpu {
 
-enum class Type { float32, float64, float16, bfloat16 };
-enum class Product { forward, grad_input, grad_weight };
-
-// A 4-d array (N, channels, H, W); strides count elements, any value.
-struct View {
-  void* data = nullptr;
-  int64_t n = 0, c = 0, h = 0, w = 0;
-};
-
-// One product on one set of tensors.
-//   forward:      data = input,     result = out
-//   grad_input:   data = grad_out,  result = grad_input
-//   grad_weight:  data = input, grad = grad_out,  result = grad_logits
-// lse is contiguous (N, groups, H, W) in the accumulation type: written by forward,
-// read by the other two; null where normalize is false.
-struct Problem {
-  Type type = Type::float32;
-  int64_t batch = 0, channels = 0, groups = 1, height = 0, width = 0;
-  int64_t kernel = 1, dilation = 1;
-  bool normalize = true, renormalize = false;
-  View data, grad, logits, result;
-  void* lse = nullptr;
-  // Set by plan(): the rows and columns that one work item covers.
-  int64_t band = 0, strip = 0;
-};
+using svconv::Problem;
+using svconv::Product;
+using svconv::Type;
+using svconv::View;
 
 // Cuts the problem into independent work items and returns their number. The cut changes
 // nothing in the result: every output element is computed in the same order whatever it is.

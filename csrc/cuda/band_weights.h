@@ -1,0 +1,113 @@
+// From logits in shared memory to a warp's B fragments: the band matrices of its rows, softmax included.
+#pragma once
+
+#include "band.h"
+
+namespace svconv::cuda {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// B fragment (k, q) of tap row t and one row of pixels: pixel q's weight for window column k. A lane holds pixel
+// q = lane / 4 and the columns k = 2 * (lane % 4) + {0, 1, 8, 9}.
+template <int K>
+using Band = uint32_t[kRows][K][2];
+
+__device__ __forceinline__ int window_column(int entry) {
+  return 2 * (threadIdx.x % 4) + entry % 2 + entry / 2 * 8;
+}
+
+// The same number, opaque to the compiler: it would keep the addresses of all taps from row to row, in registers that
+// it lacks.
+__device__ __forceinline__ int anew(int uniform, int row) { return __shfl_sync(0xffffffffu, uniform, row); }
+
+// Appends a row; the rows before it move up by one. Registers have no index at run time, and four copies of the code
+// that makes a row would cost minutes of compiling.
+template <class T, int K>
+__device__ __forceinline__ void append_row(Band<K>& band, const float (&weights)[K][4], float scale) {
+#pragma unroll
+  for (int t = 0; t < K; ++t)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < kRows - 1; ++i) band[i][t][half] = band[i + 1][t][half];
+      band[kRows - 1][t][half] = pack2<T>(weights[t][2 * half] * scale, weights[t][2 * half + 1] * scale);
+    }
+}
+
+// forward: window column k of pixel q holds tap column s = q + kHalo + r - k. The four lanes of a pixel share its taps,
+// so the softmax is theirs alone. `logits` points at the warp's first pixel, (y, x) of the image.
+template <class T, int K>
+__device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const Taps& taps, const Problem& p,
+                                           const Image& image, int y, int x, Plane<float> lse, bool write_lse) {
+  constexpr int r = K / 2;
+  const int q = threadIdx.x % 32 / 4;
+#pragma unroll 1
+  for (int i = 0; i < kRows; ++i) {
+    const int pitch = anew(taps.pitch, i), columns = anew(taps.columns, i);
+    float weights[K][4];
+    float top = -float(INFINITY), sum = 0;
+#pragma unroll
+    for (int entry = 0; entry < 4; ++entry) {
+      const int s = q + kHalo + r - window_column(entry);
+      const bool valid = s >= 0 && s < K;
+      const bool column_excluded = p.renormalize && (x + q - (s - r) < 0 || x + q - (s - r) >= image.width);
+#pragma unroll
+      for (int t = 0; t < K; ++t) {
+        const int row = y + i - (t - r);
+        const bool excluded = column_excluded || (p.renormalize && (row < 0 || row >= image.height));
+        weights[t][entry] = p.normalize ? -float(INFINITY) : 0.0f;
+        if (valid && !(p.normalize && excluded))
+          weights[t][entry] = widen(logits[(t * K + s) * pitch + i * columns + kHalo + q]);
+        top = fmaxf(top, weights[t][entry]);
+      }
+    }
+    float scale = 1;
+    if (p.normalize) {
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+#pragma unroll
+      for (int t = 0; t < K; ++t)
+#pragma unroll
+        for (int entry = 0; entry < 4; ++entry) {
+          weights[t][entry] = exp2f((weights[t][entry] - top) * kLog2E);
+          sum += weights[t][entry];
+        }
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      scale = 1 / sum;
+      if (write_lse && threadIdx.x % 4 == 0 && inside(image, y + i, x + q)) *lse.at(0, y + i, x + q) = top + logf(sum);
+    }
+    append_row<T, K>(band, weights, scale);
+  }
+}
+
+// grad_input: window column k is a pixel whose tap column s = k - kHalo - q + r reaches pixel q, and the product's row
+// t is tap row K - 1 - t. `logits` points at the start of the warp's window, `lse` at the same K / 2 rows up.
+template <class T, int K>
+__device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logits, const Taps& taps, const Problem& p,
+                                                    const float* lse) {
+  constexpr int r = K / 2;
+  const int q = threadIdx.x % 32 / 4;
+#pragma unroll 1
+  for (int i = 0; i < kRows; ++i) {
+    const int pitch = anew(taps.pitch, i), columns = anew(taps.columns, i);
+    float weights[K][4];
+#pragma unroll
+    for (int entry = 0; entry < 4; ++entry) {
+      const int k = window_column(entry), s = k - kHalo - q + r;
+      const bool valid = s >= 0 && s < K;
+#pragma unroll
+      for (int t = 0; t < K; ++t) {
+        float weight = 0;
+        if (valid) {
+          weight = widen(logits[((K - 1 - t) * K + s) * pitch + i * columns + k]);
+          if (p.normalize) weight = exp2f((weight - lse[(i + K - 1 - t) * columns + k]) * kLog2E);
+        }
+        weights[t][entry] = weight;
+      }
+    }
+    append_row<T, K>(band, weights, 1.0f);
+  }
+}
+
+}  // namespace svconv::cuda

@@ -1,0 +1,153 @@
+// Between tensors of any strides and tiles in shared memory. For the kernels that work on tiles.
+#pragma once
+
+#include "numbers.h"
+#include "plane.h"
+
+namespace svconv::cuda {
+
+constexpr int kHalo = 4;  // columns on either side of a tile in shared memory, whatever K <= 9
+
+// Walks (line, item), item < items, from `start` in steps of `step`, without a division in the loop.
+struct Walk {
+  int line, item, items, step_lines, step_items;
+  __device__ __forceinline__ Walk(int start, int step, int items)
+      : line(start / items), item(start % items), items(items), step_lines(step / items), step_items(step % items) {}
+  __device__ __forceinline__ void next() {
+    line += step_lines;
+    item += step_items;
+    if (item >= items) {
+      item -= items;
+      ++line;
+    }
+  }
+};
+
+// Whether runs of elements may be copied at once, for each tensor of a problem.
+struct Vectors {
+  bool data = false, grad = false, logits = false, result = false;
+};
+
+// Runs of `vector` elements along the dimension of stride 1 (`along`), the other strides multiples of it.
+inline bool aligned(const View& v, int element_bytes, int vector, int64_t along, int64_t other) {
+  return along == 1 && other % vector == 0 && v.h % vector == 0 && v.n % vector == 0 &&
+         reinterpret_cast<uintptr_t>(v.data) % (vector * element_bytes) == 0;
+}
+
+// Runs of `vector` pixels in a row.
+inline bool aligned_rows(const View& v, const Problem& p, int element_bytes, int vector) {
+  return p.dilation == 1 && p.width % vector == 0 && aligned(v, element_bytes, vector, v.w, v.c);
+}
+
+// Runs of `vector` channels of a pixel.
+inline bool aligned_channels(const View& v, const Problem& p, int element_bytes, int vector) {
+  return p.channels / p.groups % vector == 0 && aligned(v, element_bytes, vector, v.c, v.w);
+}
+
+template <int kBytes>
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
+  if constexpr (kBytes == 16) cp_async_16(to, from, valid);
+  if constexpr (kBytes == 8) cp_async_8(to, from, valid);
+  if constexpr (kBytes == 4) cp_async_4(to, from, valid);
+}
+
+// One element; 16-bit ones are too small for an asynchronous copy.
+template <class T>
+__device__ __forceinline__ void copy_element(T* to, const T* from, bool valid) {
+  if constexpr (sizeof(T) == 4) cp_async_4(to, from, valid);
+  else *to = valid ? *from : T{};
+}
+
+__device__ __forceinline__ bool inside(const Image& image, int y, int x) {
+  return y >= 0 && y < image.height && x >= 0 && x < image.width;
+}
+
+// Taps of the pixels of a tile in shared memory: [K * K][rows][columns], planes `pitch` apart.
+struct Taps {
+  int rows, columns, pitch;
+};
+
+// Logits of the tile whose first pixel is (y, x). Reversed, tap row t starts at row y + t - r and, if kShift, tap
+// column s at column x + s - r: the pixels whose taps reach the tile.
+template <int K, bool kShift, class T>
+__device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, const Image& image, int y, int x,
+                            bool reversed, bool vectors) {
+  constexpr int r = K / 2, kVector = 4;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const auto row_of = [&](int tap) { return reversed ? y + tap / K - r : y; };
+  const auto column_of = [&](int tap) { return reversed && kShift ? x + tap % K - r : x; };
+  if (vectors && !(reversed && kShift)) {
+    for (int tap = warp; tap < K * K; tap += warps)
+      for (Walk at(lane, 32, taps.columns / kVector); at.line < taps.rows; at.next()) {
+        const int row = row_of(tap) + at.line, column = x + at.item * kVector;
+        const bool valid = inside(image, row, column);
+        copy_async<kVector * sizeof(T)>(to + tap * taps.pitch + at.line * taps.columns + at.item * kVector,
+                                        valid ? logits.at(tap, row, column) : logits.data, valid);
+      }
+    return;
+  }
+  const auto copy = [&](int tap, int i, int j) {
+    const int row = row_of(tap) + i, column = column_of(tap) + j;
+    const bool valid = inside(image, row, column);
+    copy_element(to + tap * taps.pitch + i * taps.columns + j, valid ? logits.at(tap, row, column) : logits.data,
+                 valid);
+  };
+  if (logits.c == 1) {
+    for (Walk at(warp, warps, taps.columns); at.line < taps.rows; at.next())
+      for (int tap = lane; tap < K * K; tap += 32) copy(tap, at.line, at.item);
+  } else {
+    for (int tap = warp; tap < K * K; tap += warps)
+      for (Walk at(lane, 32, taps.columns); at.line < taps.rows; at.next()) copy(tap, at.line, at.item);
+  }
+}
+
+// The other way, from the accumulation type; pixels outside the image are left out.
+template <int K, class T>
+__device__ void store_taps(Plane<T> result, const float* from, const Taps& taps, const Image& image, int y, int x) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const auto copy = [&](int tap, int i, int j) {
+    if (inside(image, y + i, x + j))
+      *result.at(tap, y + i, x + j) = narrow<T>(from[tap * taps.pitch + i * taps.columns + j]);
+  };
+  if (result.c == 1) {
+    for (Walk at(warp, warps, taps.columns); at.line < taps.rows; at.next())
+      for (int tap = lane; tap < K * K; tap += 32) copy(tap, at.line, at.item);
+  } else {
+    for (int tap = warp; tap < K * K; tap += warps)
+      for (Walk at(lane, 32, taps.columns); at.line < taps.rows; at.next()) copy(tap, at.line, at.item);
+  }
+}
+
+// Log-sum-exp of rows [y, y + rows) x columns [x, x + columns); outside the image infinity, so that weights are zero.
+__device__ inline void load_lse(float* to, Plane<float> lse, const Image& image, int y, int x, int rows, int columns) {
+  for (Walk at(threadIdx.x, blockDim.x, columns); at.line < rows; at.next())
+    to[at.line * columns + at.item] =
+        inside(image, y + at.line, x + at.item) ? *lse.at(0, y + at.line, x + at.item) : float(INFINITY);
+}
+
+// grad_logits = w * (dw - delta), delta = sum over taps of w * dw, in place of dw; one thread a pixel. Logits lie in
+// shared memory as `from`, the pixel (i, j) of dw at column j + shift of them.
+template <int K, class T>
+__device__ void softmax_backward(float* dw, const Taps& to, const T* logits, const Taps& from, int shift,
+                                 const Problem& p, Plane<float> lse, const Image& image, int y, int x) {
+  constexpr int r = K / 2;
+  for (Walk at(threadIdx.x, blockDim.x, to.columns); at.line < to.rows; at.next()) {
+    const int row = y + at.line, column = x + at.item;
+    if (!inside(image, row, column)) continue;
+    const float top = *lse.at(0, row, column);
+    const T* const own = logits + at.line * from.columns + at.item + shift;
+    float* const gradient = dw + at.line * to.columns + at.item;
+    const auto weight = [&](int tap) {
+      const bool excluded = p.renormalize && !inside(image, row - (tap / K - r), column - (tap % K - r));
+      return excluded ? 0.0f : exponential(widen(own[tap * from.pitch]) - top);
+    };
+    float delta = 0;
+#pragma unroll 3
+    for (int tap = 0; tap < K * K; ++tap) delta += weight(tap) * gradient[tap * to.pitch];
+#pragma unroll 3
+    for (int tap = 0; tap < K * K; ++tap)
+      gradient[tap * to.pitch] = weight(tap) * (gradient[tap * to.pitch] - delta);
+  }
+}
+
+}  // namespace svconv::cuda

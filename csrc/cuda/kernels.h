@@ -1,0 +1,34 @@
+// The boundary of the CUDA kernels: plain pointers and sizes in, no torch. Used by the torch glue (ops.cpp) and by the
+// simulator's tests.
+#pragma once
+
+#include "../problem.h"
+
+namespace svconv::cuda {
+
+// What the launch choice depends on.
+struct Device {
+  int processors = 132;       // multiprocessors
+  int shared_bytes = 227 << 10;  // most dynamic shared memory of a block
+};
+
+// The kernel that computes a product and how the problem is cut among its blocks (launch.cpp has the table).
+struct Launch {
+  enum class Path {
+    generic,  // generic.cu: everything
+    fma,      // fma_*.cu: float32, K <= 9
+    band,     // band_*.cu: float16 and bfloat16 on tensor cores, K <= 9
+  };
+  Path path = Path::generic;
+  int columns = 1;  // of a block's tile, in groups of 8 pixels
+  int rows = 1;     // of a block's tile, in rows of a thread's or a warp's share
+  int splits = 1;   // parts that the channels are cut into
+  int stages = 1;   // chunks of channels in shared memory at a time
+};
+
+Launch choose(Product product, const Problem& problem, const Device& device);
+
+// Queues the product on the stream (a cudaStream_t) of the current device, and returns the cudaError_t.
+int run(Product product, const Problem& problem, const Launch& launch, void* stream);
+
+}  // namespace svconv::cuda

@@ -1,0 +1,110 @@
+// Which kernel computes a product and how it is cut into blocks.
+#include "paths.h"
+#include "plane.h"
+
+#include <algorithm>
+
+namespace svconv::cuda {
+namespace {
+
+using Path = Launch::Path;
+
+// The tiles that a block may have: columns x 8 pixels by rows x 4 (band) or x 1 (fma). cost() below ranks those that
+// fit the device's shared memory.
+struct Candidate {
+  Path path;
+  bool gradient;
+  int columns, rows, splits, stages;  // splits: of a block's warps among channels; 0 where the grid is split instead
+};
+
+constexpr Candidate kCandidates[] = {
+    // 32 x 16 pixels: the least halo, 1.9 times the pixels; 216 KB and all registers of an SM
+    {Path::band, false, 4, 4, 0, 3},
+    // 32 x 8: two blocks an SM, one computes while the other builds its bands; 100 KB
+    {Path::band, false, 4, 2, 0, 2},
+    // 16 x 8: mid-sized frames, and sm_120, whose blocks have 99 KB
+    {Path::band, false, 2, 2, 0, 3},
+    // 16 x 4 and 8 x 4: frames of a few thousand pixels, one warp or two a block, many blocks an SM
+    {Path::band, false, 2, 1, 0, 3},
+    {Path::band, false, 1, 1, 0, 3},
+    // 32 x 8: 8 warps of 255 registers fill an SM
+    {Path::band, true, 4, 2, 1, 3},
+    // 32 x 4: fits sm_120
+    {Path::band, true, 4, 1, 1, 2},
+    // 16 x 4 and 8 x 4 with two warps a tile, each on every other 16 channels: small frames
+    {Path::band, true, 2, 1, 2, 2},
+    {Path::band, true, 1, 1, 2, 2},
+    // 16 x 8 pixels, two blocks an SM and one on sm_120: weights 41 KB, a chunk of input 54 KB
+    {Path::fma, false, 2, 8, 0, 1},
+    // 16 x 4 and 8 x 4: small frames
+    {Path::fma, false, 2, 4, 0, 1},
+    {Path::fma, false, 1, 4, 0, 1},
+    // 16 x 8: nine tap rows x 16 runs of 8 pixels
+    {Path::fma, true, 2, 8, 1, 2},
+    {Path::fma, true, 2, 4, 1, 2},
+    {Path::fma, true, 1, 4, 1, 2},
+};
+
+bool specialised(const Problem& p) {
+  constexpr int64_t limit = 1 << 30;  // 32-bit coordinates, sums of two included
+  return p.kernel >= 3 && p.kernel <= 9 && p.height < limit && p.width < limit && p.channels < limit &&
+         p.dilation < limit && p.batch * p.channels * p.height * p.width > 0;
+}
+
+int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch) {
+  if (c.path == Path::band)
+    return c.gradient ? band_gradient_bytes(p.kernel, launch) : band_sum_bytes(p.kernel, launch);
+  return c.gradient ? fma_gradient_bytes(p.kernel, launch) : fma_sum_bytes(p.kernel, launch);
+}
+
+// The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
+// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. A model to rank tiles by.
+double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
+  const int rows = launch.rows * (c.path == Path::band ? 4 : 1), columns = launch.columns * 8;
+  const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
+  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), of_grid);
+  const int64_t busiest = divide_up(count_tiles(p, rows, columns, of_grid), device.processors);
+  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + 8)) / 2;  // written and read
+  return busiest * (chunks + 4) * pixels + chunks * 128.0 / of_block;
+}
+
+}  // namespace
+
+Launch choose(Product product, const Problem& p, const Device& device) {
+  Launch best;
+  if (!specialised(p) || p.type == Type::float64) return best;
+  const Path path = p.type == Type::float32 ? Path::fma : Path::band;
+  const int64_t chunks = divide_up(p.channels / p.groups, 32);
+  double least = 0;
+  for (const Candidate& c : kCandidates) {
+    if (c.path != path || c.gradient != (product == Product::grad_weight)) continue;
+    const int fewest = std::max(c.splits, 1), most = c.splits ? c.splits : int(std::min<int64_t>(chunks, 8));
+    for (int splits = fewest; splits <= most; ++splits) {
+      const Launch launch{path, c.columns, c.rows, splits, c.stages};
+      if (shared_bytes(c, p, launch) > device.shared_bytes) continue;
+      const double own = cost(c, launch, p, device);
+      if (best.path == Path::generic || own < least) best = launch, least = own;
+    }
+  }
+  return best;
+}
+
+int run(Product product, const Problem& p, const Launch& launch, void* stream_handle) {
+  const auto stream = static_cast<cudaStream_t>(stream_handle);
+  if (p.batch * p.groups * p.height * p.width == 0) return cudaSuccess;
+  const bool gradient = product == Product::grad_weight, reversed = product == Product::grad_input;
+  switch (launch.path) {
+    case Path::generic: return run_generic(product, p, stream);
+    case Path::fma:
+      return gradient ? run_fma_gradient(p, launch, stream) : run_fma_sum(reversed, p, launch, stream);
+    case Path::band:
+      if (p.type == Type::float16)
+        return gradient ? run_band_gradient<half_t>(p, launch, stream)
+                        : run_band_sum<half_t>(reversed, p, launch, stream);
+      return gradient ? run_band_gradient<bfloat16_t>(p, launch, stream)
+                      : run_band_sum<bfloat16_t>(reversed, p, launch, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace svconv::cuda

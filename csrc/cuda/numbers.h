@@ -1,0 +1,46 @@
+// Storage types, the types they are summed in, and the softmax's functions in those. For all kernels.
+#pragma once
+
+#include "device.h"
+
+#include <cmath>
+
+namespace svconv::cuda {
+
+template <class T>
+struct AccumulateOf {
+  using type = float;
+};
+template <>
+struct AccumulateOf<double> {
+  using type = double;
+};
+template <class T>
+using Accumulate = typename AccumulateOf<T>::type;
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ float widen(half_t x) { return to_float(x); }
+__device__ __forceinline__ float widen(bfloat16_t x) { return to_float(x); }
+
+template <class T>
+__device__ __forceinline__ T narrow(Accumulate<T> x) {
+  return from_float<T>(x);
+}
+template <>
+__device__ __forceinline__ float narrow<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ double narrow<double>(double x) {
+  return x;
+}
+
+__device__ __forceinline__ float exponential(float x) { return expf(x); }
+__device__ __forceinline__ double exponential(double x) { return exp(x); }
+__device__ __forceinline__ float logarithm(float x) { return logf(x); }
+__device__ __forceinline__ double logarithm(double x) { return log(x); }
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
+__device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
+
+}  // namespace svconv::cuda

@@ -1,0 +1,98 @@
+// One image, group and sub-image of a tensor. For all kernels.
+#pragma once
+
+#include "device.h"
+#include "../problem.h"
+
+namespace svconv::cuda {
+
+// Element (channel, row, column) of a tensor as a block sees it.
+template <class T>
+struct Plane {
+  T* data;
+  int64_t c, h, w;
+  __device__ __forceinline__ T* at(int64_t channel, int64_t row, int64_t column) const {
+    return data + channel * c + row * h + column * w;
+  }
+};
+
+template <class T>
+__device__ __forceinline__ Plane<T> plane(const View& v, int64_t n, int64_t first_channel) {
+  return {static_cast<T*>(v.data) + n * v.n + first_channel * v.c, v.c, v.h, v.w};
+}
+
+// A dilated product is dilation^2 undilated ones on interleaved sub-images: every dilation-th row and column from
+// (row_phase, column_phase) on. Kernels for a tile see a sub-image and no dilation; their problem has a sub-image's
+// strides, so that these come from constant memory and take no registers.
+struct ImageProblem : Problem {
+  Problem whole;
+
+  explicit ImageProblem(const Problem& p) : Problem(p), whole(p) {
+    for (View* v : {&data, &grad, &logits, &result}) v->h *= p.dilation, v->w *= p.dilation;
+  }
+};
+
+struct Image {
+  int64_t n, group;
+  int row_phase, column_phase;
+  int height, width;
+
+  template <class T>
+  __device__ __forceinline__ Plane<T> of(const ImageProblem& p, View Problem::* tensor, int64_t channels) const {
+    const View &v = p.*tensor, &whole = p.whole.*tensor;
+    const Plane<T> first = plane<T>(v, n, group * channels);
+    return {first.data + row_phase * whole.h + column_phase * whole.w, v.c, v.h, v.w};
+  }
+
+  template <class A>
+  __device__ __forceinline__ Plane<A> lse(const Problem& p) const {
+    A* const whole = static_cast<A*>(p.lse) + (n * p.groups + group) * p.height * p.width;
+    return {whole + row_phase * p.width + column_phase, 0, p.width * p.dilation, p.dilation};
+  }
+};
+
+// A block's share: a tile of `columns` x `rows` pixels of an image, from (y, x) on, and its part of the channels.
+struct Tile {
+  Image image;
+  int y, x;
+  int rows, columns;
+  int split;
+};
+
+__host__ __device__ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Blocks of a launch: tiles of the largest sub-image, by sub-images, by splits. Neighbouring tiles are neighbours in
+// time, so that their common columns and rows are found in L2.
+inline int64_t count_tiles(const Problem& p, int rows, int columns, int splits) {
+  const int64_t height = divide_up(p.height, p.dilation), width = divide_up(p.width, p.dilation);
+  const int64_t row_phases = p.dilation < p.height ? p.dilation : p.height;
+  const int64_t column_phases = p.dilation < p.width ? p.dilation : p.width;
+  return p.batch * p.groups * row_phases * column_phases * divide_up(height, rows) * divide_up(width, columns) * splits;
+}
+
+// The number of blocks fits 31 bits, and so do its factors.
+__device__ __forceinline__ Tile tile_of_block(const Problem& p, int rows, int columns, int splits) {
+  unsigned index = blockIdx.x;
+  const auto take = [&index](unsigned size) {
+    const unsigned digit = index % size;
+    index /= size;
+    return int(digit);
+  };
+  const auto share = [](int a, int b) { return (a + b - 1) / b; };
+  const int height = int(p.height), width = int(p.width), dilation = int(p.dilation);
+  Tile tile;
+  tile.rows = rows;
+  tile.columns = columns;
+  tile.x = take(share(share(width, dilation), columns)) * columns;
+  tile.y = take(share(share(height, dilation), rows)) * rows;
+  tile.split = take(splits);
+  tile.image.column_phase = take(dilation < width ? dilation : width);
+  tile.image.row_phase = take(dilation < height ? dilation : height);
+  tile.image.group = take(unsigned(p.groups));
+  tile.image.n = index;
+  tile.image.height = share(height - tile.image.row_phase, dilation);
+  tile.image.width = share(width - tile.image.column_phase, dilation);
+  return tile;
+}
+
+}  // namespace svconv::cuda

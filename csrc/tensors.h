@@ -1,0 +1,83 @@
+// From torch's tensors to a Problem, with checks that the Python side makes first (svconv/functional.py), where errors
+// can name the mend. For the glue of both devices, on torch's stable ABI.
+#pragma once
+
+#include "problem.h"
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+namespace svconv {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline Type type_of(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return Type::float32;
+    case ScalarType::Double: return Type::float64;
+    case ScalarType::Half: return Type::float16;
+    case ScalarType::BFloat16: return Type::bfloat16;
+    default: STD_TORCH_CHECK(false, "svconv: expected a floating point tensor of 16, 32 or 64 bits");
+  }
+}
+
+inline View view(const Tensor& t) {
+  return {t.data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+}
+
+inline void check_shape(const Tensor& t, int64_t n, int64_t c, int64_t h, int64_t w, ScalarType type,
+                        const Tensor& data, const char* name) {
+  STD_TORCH_CHECK(t.dim() == 4 && t.size(0) == n && t.size(1) == c && t.size(2) == h && t.size(3) == w,
+                  "svconv: expected ", name, " of shape (", n, ", ", c, ", ", h, ", ", w, ")");
+  STD_TORCH_CHECK(t.scalar_type() == type && t.is_cuda() == data.is_cuda() &&
+                      t.get_device_index() == data.get_device_index(),
+                  "svconv: expected ", name, " of the type and device of data");
+}
+
+inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kernel_size, int64_t dilation,
+                          int64_t groups, bool normalize, bool renormalize) {
+  STD_TORCH_CHECK(data.dim() == 4, "svconv: expected a 4-d tensor");
+  STD_TORCH_CHECK(kernel_size > 0 && kernel_size % 2 == 1 && dilation > 0 && groups > 0,
+                  "svconv: expected an odd kernel_size, and a positive dilation and groups");
+  STD_TORCH_CHECK(data.size(1) % groups == 0, "svconv: expected channels divisible by groups");
+  Problem p;
+  p.type = type_of(data);
+  p.batch = data.size(0);
+  p.channels = data.size(1);
+  p.height = data.size(2);
+  p.width = data.size(3);
+  p.groups = groups;
+  p.kernel = kernel_size;
+  p.dilation = dilation;
+  p.normalize = normalize;
+  p.renormalize = renormalize;
+  check_shape(logits, p.batch, groups * kernel_size * kernel_size, p.height, p.width, data.scalar_type(), data,
+              "logits");
+  p.data = view(data);
+  p.logits = view(logits);
+  return p;
+}
+
+inline ScalarType lse_type(const Tensor& data) {
+  return data.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// An empty log-sum-exp for forward to fill: (N, groups, H, W), nothing without softmax.
+inline Tensor new_lse(Problem& p, const Tensor& data) {
+  if (!p.normalize) return torch::stable::new_empty(data, {0}, lse_type(data));
+  Tensor lse = torch::stable::new_empty(data, {p.batch, p.groups, p.height, p.width}, lse_type(data));
+  p.lse = lse.data_ptr();
+  return lse;
+}
+
+// The saved log-sum-exp, contiguous (N, groups, H, W).
+inline Tensor lse_of(Problem& p, const Tensor& data, const Tensor& lse) {
+  if (!p.normalize) return lse;
+  check_shape(lse, p.batch, p.groups, p.height, p.width, lse_type(data), data, "lse");
+  Tensor dense = torch::stable::contiguous(lse);
+  p.lse = dense.data_ptr();
+  return dense;
+}
+
+}  // namespace svconv

@@ -1,0 +1,330 @@
+"""Faults to plant in the CUDA kernels, each of which the simulator's checks must catch (test_faults.py)."""
+
+from dataclasses import dataclass
+
+import torch
+from products import Launch
+from svconv_cases import Case
+
+
+@dataclass(frozen=True)
+class Check:
+    """One product on one problem, run in every order of the threads."""
+
+    product: str
+    case: Case
+    layout: str
+    launch: Launch
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A text of a file of csrc/cuda, found there once, and what stands in its place; `unit` is the source compiled."""
+
+    name: str
+    file: str
+    text: str
+    replacement: str
+    unit: str
+    check: Check
+    sanitizer: str = "none"
+
+
+# Odd sizes: every copy is of one element, of 16 bits without cp.async.
+HALF = Case((1, 104, 6, 21), 5, padding_mode="renormalize", dtype=torch.float16)
+# Sizes of whole vectors.
+VECTORS = Case((1, 104, 6, 20), 5, dtype=torch.float16)
+GROUPS = Case((1, 40, 6, 21), 5, groups=2, dtype=torch.float16)
+BAND = Launch("band", columns=2, rows=1, splits=1, stages=3)
+SUM = Check("forward", HALF, "nchw", BAND)
+SUM_OF_VECTORS = Check("forward", VECTORS, "nchw", BAND)
+REVERSED = Check("grad_input", HALF, "channels_last", BAND)
+GRADIENT = Check("grad_weight", HALF, "channels_last", Launch("band", 2, 1, 2, 2))
+FMA_SUM = Check("forward", Case((1, 72, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("fma", 2, 4, 1, 2))
+FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("fma", 2, 4, 1, 2))
+ANY = Case((1, 6, 5, 9), 7, padding_mode="renormalize")
+
+FAULTS = (
+    Fault(
+        "no barrier before a chunk is computed",
+        "band_sum.h",
+        "    wait_for_chunk(launch.stages);\n    __syncthreads();\n",
+        "    wait_for_chunk(launch.stages);\n",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "no barrier before staging is overwritten",
+        "band_sum.h",
+        "    if (chunk > first) store(chunk - 1);\n    __syncthreads();\n",
+        "    if (chunk > first) store(chunk - 1);\n",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "no barrier before staging is overwritten, as a race",
+        "band_sum.h",
+        "    if (chunk > first) store(chunk - 1);\n    __syncthreads();\n",
+        "    if (chunk > first) store(chunk - 1);\n",
+        "band_sum_float16.cu",
+        Check("forward", Case((1, 72, 3, 12), 3, dtype=torch.float16), "nchw", BAND),
+        sanitizer="thread",
+    ),
+    Fault(
+        "no barrier before the last store",
+        "band_sum.h",
+        "  __syncthreads();\n  if (last > first) store(last - 1);",
+        "  if (last > first) store(last - 1);",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "no barrier before the bands are built",
+        "band_sum.h",
+        "  cp_async_wait<1>();\n  __syncthreads();\n",
+        "  cp_async_wait<1>();\n",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "a barrier that some warps skip",
+        "band_sum.h",
+        "    wait_for_chunk(launch.stages);\n    __syncthreads();\n",
+        "    wait_for_chunk(launch.stages);\n    if (threadIdx.x >= 32) __syncthreads();\n",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "a chunk not waited for",
+        "band_sum.h",
+        "    wait_for_chunk(launch.stages);\n",
+        "",
+        "band_sum_float16.cu",
+        SUM_OF_VECTORS,
+    ),
+    Fault(
+        "a wait one group short",
+        "band.h",
+        "if (stages > 2) cp_async_wait<1>();",
+        "if (stages > 2) cp_async_wait<2>();",
+        "band_sum_float16.cu",
+        SUM_OF_VECTORS,
+    ),
+    Fault(
+        "logits not waited for",
+        "band_sum.h",
+        "  cp_async_wait<1>();\n",
+        "  cp_async_wait<2>();\n",
+        "band_sum_float16.cu",
+        SUM_OF_VECTORS,
+    ),
+    Fault(
+        "a tap column shifted by one",
+        "band_weights.h",
+        "const int s = q + kHalo + r - window_column(entry);",
+        "const int s = q + kHalo + r - window_column(entry) + 1;",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "tap rows of a correlation",
+        "band_sum.h",
+        "const int t = i + K - 1 - line;",
+        "const int t = line - i;",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "the right edge off by one",
+        "copy.h",
+        "x >= 0 && x < image.width;",
+        "x >= 0 && x <= image.width;",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "the right edge off by one in renormalize alone",
+        "band_weights.h",
+        "x + q - (s - r) >= image.width)",
+        "x + q - (s - r) > image.width)",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "columns of the B fragment in another lane",
+        "band_weights.h",
+        "2 * (threadIdx.x % 4) + entry % 2",
+        "(threadIdx.x % 4) + 4 * (entry % 2)",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "two matrices of the A fragment exchanged",
+        "band_sum.h",
+        "order.matrix_row(row, column, 0, matrix / 2, matrix % 2)",
+        "order.matrix_row(row, column, 0, matrix % 2, matrix / 2)",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "halves of a packed result exchanged",
+        "band_sum.h",
+        "{pack2<T>(sum[i][0], sum[i][1])",
+        "{pack2<T>(sum[i][1], sum[i][0])",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "a softmax that leaves out lanes",
+        "band_weights.h",
+        "sum += __shfl_xor_sync(0xffffffffu, sum, 2);",
+        "sum += __shfl_xor_sync(0xffffffffu, sum, 4);",
+        "band_sum_float16.cu",
+        SUM,
+    ),
+    Fault(
+        "channels of the next group overwritten",
+        "band.h",
+        "if (!inside(image, y + i, x + j) || channel + c >= depth) return;",
+        "if (!inside(image, y + i, x + j)) return;",
+        "band_sum_float16.cu",
+        Check("forward", GROUPS, "nchw", BAND),
+    ),
+    Fault(
+        "a tail of channels not masked",
+        "band.h",
+        "const bool valid = inside(image, y + i, x + j) && channel + c < depth;",
+        "const bool valid = inside(image, y + i, x + j);",
+        "band_gradient_float16.cu",
+        Check("grad_weight", GROUPS, "nchw", Launch("band", 2, 1, 1, 2)),
+    ),
+    Fault(
+        "a tap of grad_input shifted by one",
+        "band_weights.h",
+        "s = k - kHalo - q + r;",
+        "s = k - kHalo - q + r - 1;",
+        "band_sum_float16.cu",
+        REVERSED,
+    ),
+    Fault(
+        "a row of the log-sum-exp off by one",
+        "band_weights.h",
+        "lse[(i + K - 1 - t) * taps.columns + k]",
+        "lse[(i + K - t) * taps.columns + k]",
+        "band_sum_float16.cu",
+        REVERSED,
+    ),
+    Fault(
+        "no barrier before the parts of a sum are added",
+        "band_gradient.h",
+        "  cp_async_wait<0>();\n  __syncthreads();\n  if (launch.splits > 1) {",
+        "  cp_async_wait<0>();\n  if (launch.splits > 1) {",
+        "band_gradient_float16.cu",
+        GRADIENT,
+    ),
+    Fault(
+        "no barrier after the parts of a sum are added",
+        "band_gradient.h",
+        "dw[part * part_sums + i];\n    __syncthreads();\n",
+        "dw[part * part_sums + i];\n",
+        "band_gradient_float16.cu",
+        GRADIENT,
+    ),
+    Fault(
+        "sums over a chunk that is still read",
+        "band_gradient.h",
+        "  __syncthreads();\n\n",
+        "\n",
+        "band_gradient_float16.cu",
+        GRADIENT,
+    ),
+    Fault(
+        "a part of a sum dropped",
+        "band_gradient.h",
+        "for (int part = 1; part < launch.splits; ++part) dw[i]",
+        "for (int part = 2; part < launch.splits; ++part) dw[i]",
+        "band_gradient_float16.cu",
+        GRADIENT,
+    ),
+    Fault(
+        "no barrier before gradients are stored",
+        "band_gradient.h",
+        "tile.y, tile.x);\n    __syncthreads();\n",
+        "tile.y, tile.x);\n",
+        "band_gradient_float16.cu",
+        GRADIENT,
+    ),
+    Fault(
+        "no barrier after the wait for a chunk",
+        "fma.h",
+        "  else cp_async_wait<0>();\n  __syncthreads();\n",
+        "  else cp_async_wait<0>();\n",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "no barrier before a chunk is overwritten",
+        "fma.h",
+        "  __syncthreads();\n  load(chunk + stages - 1);",
+        "  load(chunk + stages - 1);",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "a window shifted by one",
+        "fma_sum.cu",
+        "window[q + kHalo + r - s]",
+        "window[q + kHalo + r - s - 1]",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "a vector stored past the right edge",
+        "fma_sum.cu",
+        "          if (tile.x + column + q < image.width)\n            *result.at",
+        "            *result.at",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "taps of float32 not waited for",
+        "fma_gradient.cu",
+        "  cp_async_wait<0>();\n  __syncthreads();\n  if (p.normalize) {",
+        "  __syncthreads();\n  if (p.normalize) {",
+        "fma_gradient.cu",
+        FMA_GRADIENT,
+    ),
+    Fault(
+        "an inactive thread that leaves before a barrier",
+        "fma_gradient.cu",
+        "    if (!active) continue;",
+        "    if (!active) return;",
+        "fma_gradient.cu",
+        FMA_GRADIENT,
+    ),
+    Fault(
+        "the right edge of the generic kernel off by one",
+        "generic.cu",
+        "x >= 0 && x < p.width;",
+        "x >= 0 && x <= p.width;",
+        "generic.cu",
+        Check("forward", ANY, "nchw", Launch("generic")),
+    ),
+    Fault(
+        "a reduction over half a warp",
+        "generic.cu",
+        "for (int step = 16; step > 0; step /= 2)",
+        "for (int step = 8; step > 0; step /= 2)",
+        "generic.cu",
+        Check("grad_weight", ANY, "nchw", Launch("generic")),
+    ),
+    Fault(
+        "the log-sum-exp of one pixel too many",
+        "generic.cu",
+        "launch(log_sum_exp<T>, dim3(blocks_for(pixels, kThreads)), dim3(kThreads), 0, stream, p, pixels)",
+        "launch(log_sum_exp<T>, dim3(blocks_for(pixels, kThreads)), dim3(kThreads), 0, stream, p, pixels + 1)",
+        "generic.cu",
+        Check("forward", ANY, "nchw", Launch("generic")),
+        sanitizer="address",
+    ),
+)

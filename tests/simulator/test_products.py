@@ -1,0 +1,172 @@
+"""The CUDA kernels, simulated, against the reference in float64: every kernel, type, layout and option; the same bits
+in every order of threads; no report of the sanitizers."""
+
+import re
+from dataclasses import replace
+
+import products
+import pytest
+import simulated
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from products import H200, PRODUCTS, SM_120, TYPES, Launch, check
+from svconv_cases import Case, expected
+
+KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13)
+
+# Off and on the width of tiles, vectors and chunks of channels; frames smaller than a tile and than the kernel.
+CASES = (
+    Case((2, 20, 11, 19)),
+    Case((1, 40, 6, 36), padding_mode="renormalize"),
+    Case((1, 72, 5, 16), normalize=False, groups=2),
+    Case((1, 10, 9, 21), dilation=2, groups=2, padding_mode="renormalize"),
+    Case((2, 3, 13, 5), dilation=3),
+    Case((1, 2, 1, 1), groups=2, normalize=False, dilation=2),
+)
+BY_TYPE = pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+BY_PRODUCT = pytest.mark.parametrize("product", PRODUCTS)
+
+
+def table_of_launches() -> list[tuple[bool, Launch]]:
+    """The rows of csrc/cuda/launch.cu: whether for grad_weight, and the launch."""
+    text = (simulated.KERNELS / "launch.cu").read_text()
+    rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", text)
+    assert rows, "launch.cu: no rows of kCandidates"
+    launches = []
+    for path, gradient, columns, rows_, splits, stages in rows:
+        for split in (int(splits),) if int(splits) else (1, 3):
+            launches.append((gradient == "true", Launch(path, int(columns), int(rows_), split, int(stages))))
+    return launches
+
+
+@pytest.fixture(scope="session")
+def program():
+    program = simulated.Program(simulated.build(products.sources()))
+    yield program
+    program.close()
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
+def test_products_match_the_reference(program, product, kernel_size, dtype):
+    for case in CASES:
+        for layout in ("nchw", "channels_last"):
+            check(program, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, H200)
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("layout", ["view", "channels_last_view", "wide_strides"])
+def test_products_take_any_strides(program, product, layout, dtype):
+    for case in (Case((2, 12, 6, 20)), Case((1, 16, 7, 12), 5, dilation=2)):
+        check(program, replace(case, dtype=dtype), product, layout, H200)
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("layout", ["nchw/channels_last", "channels_last/nchw", "channels_last_view/nchw"])
+def test_tensors_may_differ_in_layout(program, product, layout, dtype):
+    check(program, Case((1, 40, 6, 20), 7, dtype=dtype), product, layout, H200)
+
+
+class Steep(Case):
+    """Logits so far apart that a softmax holds ones and zeros, and whose exponentials overflow."""
+
+    def tensors(self):
+        input, logits, grad_out = super().tensors()
+        return [input, logits * 300, grad_out]
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("kernel_size", [5, 11])
+def test_steep_logits(program, product, kernel_size, dtype):
+    case = Steep((1, 10, 6, 13), kernel_size, dtype=dtype)
+    _, got, *_ = products.run(program, case, product, "nchw", H200, "forward")
+    want = expected(case)[PRODUCTS.index(product)]
+    # The log-sum-exp is near a thousand and rounds accordingly.
+    torch.testing.assert_close(got.double(), want, rtol=4 * torch.finfo(dtype).eps, atol=1e-3 * want.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "kernel_size, layout, dtype", [(3, "nchw", torch.float16), (9, "channels_last", torch.bfloat16)], ids=str
+)
+@pytest.mark.parametrize("gradient, launch", table_of_launches(), ids=str)
+def test_every_launch_of_the_table_gives_the_same_answers(program, gradient, launch, kernel_size, layout, dtype):
+    case = Case((1, 104, 18, 36), kernel_size, dtype=torch.float32 if launch.path == "fma" else dtype)
+    for product in PRODUCTS[2:] if gradient else PRODUCTS[:2]:
+        check(program, case, product, layout, launch, ["reverse"])
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("kernel_size", [5, 9])
+def test_specialised_kernels_fit_every_architecture(program, product, kernel_size, dtype):
+    ran = check(program, Case((1, 40, 6, 36), kernel_size, dtype=dtype), product, "nchw", SM_120, ["forward"])
+    assert ran.path == {torch.float32: "fma", torch.float64: "generic"}.get(dtype, "band")
+
+
+@BY_TYPE
+@BY_PRODUCT
+def test_the_generic_kernel_takes_everything(program, product, dtype):
+    for case in (Case((1, 6, 7, 9), 3), Case((1, 6, 7, 9), 9, 2, 2, True, "renormalize")):
+        check(program, replace(case, dtype=dtype), product, "channels_last", Launch("generic"))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(*(st.integers(1, most) for most in (2, 70, 20, 45))),
+    kernel_size=st.sampled_from(KERNEL_SIZES),
+    dilation=st.integers(1, 3),
+    groups=st.sampled_from((1, 1, 2, 3)),
+    normalize=st.booleans(),
+    padding_mode=st.sampled_from(("zeros", "renormalize")),
+    dtype=st.sampled_from(TYPES),
+    layout=st.sampled_from(("nchw", "channels_last", "view", "channels_last_view")),
+    device=st.sampled_from((H200, SM_120)),
+    product=st.sampled_from(PRODUCTS),
+    order=st.sampled_from(tuple(simulated.ORDERS)),
+)
+def test_any_problem(program, shape, layout, device, product, order, groups, normalize, padding_mode, **options):
+    n, depth, h, w = shape
+    case = Case((n, depth * groups, h, w), groups=groups, normalize=normalize, **options)
+    case = replace(case, padding_mode=padding_mode if normalize else "zeros")
+    check(program, case, product, layout, device, [order])
+
+
+@pytest.fixture(scope="session")
+def guarded():
+    """The same under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    program = simulated.Program(simulated.build(products.sources(), "address"))
+    yield program
+    program.close()
+
+
+@BY_TYPE
+@BY_PRODUCT
+@pytest.mark.parametrize("kernel_size", [3, 9, 11])
+def test_nothing_is_read_or_written_out_of_bounds(guarded, product, kernel_size, dtype):
+    cases = (
+        (Case((1, 40, 6, 36), padding_mode="renormalize"), "nchw"),
+        (Case((2, 16, 11, 12), groups=2), "channels_last"),
+        (Case((1, 5, 7, 19), dilation=2), "view"),
+    )
+    for case, layout in cases:
+        check(guarded, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, H200, ["random"])
+
+
+@pytest.fixture(scope="session")
+def watched():
+    """The same under ThreadSanitizer."""
+    program = simulated.Program(simulated.build(products.sources(), "thread"))
+    yield program
+    program.close()
+
+
+@BY_TYPE
+@BY_PRODUCT
+def test_threads_do_not_race(watched, product, dtype):
+    for case, layout in ((Case((1, 104, 9, 19), 3), "nchw"), (Case((1, 72, 5, 12), 5), "channels_last")):
+        check(watched, replace(case, dtype=dtype), product, layout, H200, ["forward"])
