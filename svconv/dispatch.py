@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svconv import ops, reference, slices
+from svconv import _C, ops, reference, slices
+
+_CUDA_BUILD = _C.build_info()["cuda"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,13 @@ def _cpu_obstacle(*, device_type: str, **_) -> str | None:
     return None if device_type == "cpu" else f"it runs on CPU tensors, got tensors on {device_type!r}"
 
 
-def _run_cpu(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tensor:
+def _cuda_obstacle(*, device_type: str, **_) -> str | None:
+    if device_type != "cuda":
+        return f"it runs on CUDA tensors, got tensors on {device_type!r}"
+    return f"this build has no CUDA kernels, {_CUDA_BUILD}" if _CUDA_BUILD.startswith("none") else None
+
+
+def _run_compiled(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tensor:
     return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize")
 
 
@@ -45,7 +53,8 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d),
-        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_cpu),
+        Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled),
+        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled),
         Backend("reference", "unfold and einsum in plain PyTorch", _no_obstacle, reference.svconv2d),
     )
 }
