@@ -3,6 +3,13 @@
 import pytest
 import torch
 
+import svconv
+
+
+def pytest_report_header():
+    obstacle = next(row.cuda for row in svconv.backends() if row.name == "cuda")
+    return "the operator on CUDA: " + ("tested" if obstacle is None else f"NOT TESTED, {obstacle}")
+
 
 @pytest.fixture
 def nan_filled_memory():

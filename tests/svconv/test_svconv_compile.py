@@ -36,23 +36,23 @@ class Model(torch.nn.Module):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_one_graph_serves_all_sizes_and_keeps_layouts(layout):
+def test_one_graph_serves_all_sizes_and_keeps_layouts(layout, device):
     model = Model(**CASE.options)
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for case in (CASE, OTHER_SIZE):
-            tensors = [t.contiguous(memory_format=LAYOUTS[layout]) for t in case.tensors()]
+            tensors = [t.contiguous(memory_format=LAYOUTS[layout]) for t in case.tensors(device)]
             for got, want in zip(run(compiled, *tensors), run(model, *tensors), strict=True):
                 torch.testing.assert_close(got, want)
                 assert got.stride() == want.stride()
 
 
-def test_sizes_marked_dynamic_compile_once():
+def test_sizes_marked_dynamic_compile_once(device):
     model = Model(**CASE.options)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         for case in (CASE, OTHER_SIZE):
-            input, logits, _ = case.tensors()
+            input, logits, _ = case.tensors(device)
             for tensor in (input, logits):
                 for dim in DYNAMIC:
                     torch._dynamo.mark_dynamic(tensor, dim)
@@ -60,32 +60,32 @@ def test_sizes_marked_dynamic_compile_once():
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_exported_program_holds_one_operator_and_runs_at_any_size(strict):
+def test_exported_program_holds_one_operator_and_runs_at_any_size(strict, device):
     model = Model(**CASE.options)
-    input, logits, _ = CASE.tensors()
+    input, logits, _ = CASE.tensors(device)
     program = torch.export.export(
         model, (input, logits), dynamic_shapes={"input": DYNAMIC, "logits": DYNAMIC}, strict=strict
     )
     operators = [node.target for node in program.graph.nodes if "svconv" in str(node.target)]
     assert operators == [torch.ops.svconv.forward.default]
     for case in (CASE, OTHER_SIZE):
-        input, logits, _ = case.tensors()
+        input, logits, _ = case.tensors(device)
         assert torch.equal(program.module()(input, logits), model(input, logits))
 
 
-def test_export_at_a_fixed_size():
+def test_export_at_a_fixed_size(device):
     model = Model(**CASE.options)
-    input, logits, _ = CASE.tensors()
+    input, logits, _ = CASE.tensors(device)
     assert torch.equal(torch.export.export(model, (input, logits)).module()(input, logits), model(input, logits))
 
 
-def test_compiled_package_runs_in_a_fresh_process(tmp_path):
+def test_compiled_package_runs_in_a_fresh_process(tmp_path, device):
     """AOTInductor: the process that loads it imports `svconv.ops` and neither the model nor its code."""
     model = SVConv2d(**CASE.options)
-    input, logits, _ = CASE.tensors()
+    input, logits, _ = CASE.tensors(device)
     program = torch.export.export(model, (input, logits), dynamic_shapes={"input": DYNAMIC, "logits": DYNAMIC})
     torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "model.pt2"))
-    input, logits, _ = OTHER_SIZE.tensors()
+    input, logits, _ = OTHER_SIZE.tensors(device)
     torch.save((input, logits, model(input, logits)), tmp_path / "expected.pt")
     loader = (
         "import sys, torch, svconv.ops; model = torch._inductor.aoti_load_package(sys.argv[1]); "

@@ -37,23 +37,25 @@ def laid_out(tensors, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", KERNELS, ids=str)
-def test_kernel_sizes_in_every_type_and_layout(case, dtype, layout):
+def test_kernel_sizes_in_every_type_and_layout(case, dtype, layout, device):
     case = replace(case, dtype=dtype)
-    check(case, *laid_out(case.tensors(), layout))
+    check(case, *laid_out(case.tensors(device), layout))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
-def test_options(case, dtype, layout):
+def test_options(case, dtype, layout, device):
     case = replace(case, dtype=dtype)
-    check(case, *laid_out(case.tensors(), layout))
+    check(case, *laid_out(case.tensors(device), layout))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
 @pytest.mark.parametrize("case", SIZES, ids=str)
-def test_sizes(case, layout):
-    check(case, *laid_out(case.tensors(), layout))
+def test_sizes(case, dtype, layout, device):
+    case = replace(case, dtype=dtype)
+    check(case, *laid_out(case.tensors(device), layout))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -66,9 +68,9 @@ def test_every_instruction_set(instruction_set, kernel_size, dtype, layout):
 
 @pytest.mark.parametrize("input_layout", LAYOUTS)
 @pytest.mark.parametrize("other_layout", LAYOUTS)
-def test_layouts_may_differ_and_results_keep_those_of_their_tensors(input_layout, other_layout):
+def test_layouts_may_differ_and_results_keep_those_of_their_tensors(input_layout, other_layout, device):
     case = Case()
-    input, logits, grad_out = case.tensors()
+    input, logits, grad_out = case.tensors(device)
     (input,), (logits, grad_out) = laid_out([input], input_layout), laid_out([logits, grad_out], other_layout)
     check(case, input, logits, grad_out)
     input.requires_grad_()
@@ -90,14 +92,14 @@ VIEWS = {
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
-def test_views_with_odd_strides(view, dtype):
+def test_views_with_odd_strides(view, dtype, device):
     case = Case(dtype=dtype)
-    check(case, *(VIEWS[view](t) for t in case.tensors()))
+    check(case, *(VIEWS[view](t) for t in case.tensors(device)))
 
 
-def test_expanded_tensors():
+def test_expanded_tensors(device):
     case = Case(shape=(2, 5, 6, 9), kernel_size=3)
-    input, logits, grad_out = case.tensors()
+    input, logits, grad_out = case.tensors(device)
     expanded = (input[:, :1].expand_as(input), logits[:1].expand_as(logits), grad_out[..., :1].expand_as(grad_out))
     dense = [t.contiguous() for t in expanded]
     for got, want in zip(grads_and_out(*expanded), grads_and_out(*dense), strict=True):
@@ -111,14 +113,15 @@ def grads_and_out(input, logits, grad_out):
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5, 6), (2, 0, 5, 6), (2, 4, 0, 6)])
-def test_empty_tensors(shape):
+def test_empty_tensors(shape, device):
     n, c, h, w = shape
-    input, logits = torch.ones(shape, requires_grad=True), torch.ones(n, 9, h, w, requires_grad=True)
+    input = torch.ones(shape, device=device, requires_grad=True)
+    logits = torch.ones(n, 9, h, w, device=device, requires_grad=True)
     out = svconv2d(input, logits, kernel_size=3)
     out.sum().backward()
     assert out.shape == shape
-    assert torch.equal(input.grad, torch.zeros(shape))
-    assert torch.equal(logits.grad, torch.zeros(n, 9, h, w))
+    assert torch.equal(input.grad, torch.zeros_like(input))
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
 @pytest.mark.parametrize("case", [Case(shape=(1, 40, 35, 70)), Case(shape=(2, 8, 35, 20), dilation=2)], ids=str)
@@ -141,14 +144,14 @@ def grads_and_out_of(case):
     return out.detach(), *torch.autograd.grad(out, (input, logits), grad_out)
 
 
-def test_large_logits_do_not_overflow_and_masked_taps_weigh_nothing():
-    input, logits = torch.randn(1, 3, 6, 7), torch.full((1, 9, 6, 7), -torch.inf)
+def test_large_logits_do_not_overflow_and_masked_taps_weigh_nothing(device):
+    input, logits = torch.randn(1, 3, 6, 7, device=device), torch.full((1, 9, 6, 7), -torch.inf, device=device)
     logits[:, 4] = 1e4
     assert torch.equal(svconv2d(input, logits, kernel_size=3), input)
 
 
 @pytest.mark.parametrize("poison", ["input", "logits"])
-def test_nan_comes_through(poison):
-    input, logits = torch.zeros(1, 3, 6, 7), torch.zeros(1, 9, 6, 7)
+def test_nan_comes_through(poison, device):
+    input, logits = torch.zeros(1, 3, 6, 7, device=device), torch.zeros(1, 9, 6, 7, device=device)
     {"input": input, "logits": logits}[poison][0, 0, 2, 3] = torch.nan
     assert svconv2d(input, logits, kernel_size=3)[0, 0, 2, 3].isnan()

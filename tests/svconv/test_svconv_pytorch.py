@@ -20,10 +20,10 @@ RAW = [(3, 2, 2, True, True), (3, 1, 1, True, False), (1, 1, 2, False, False)]
     ids=str,
 )
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_opcheck_of_every_operator(dtype, raw, requires_grad):
+def test_opcheck_of_every_operator(dtype, raw, requires_grad, device):
     kernel_size, dilation, groups, _, _ = raw
     case = Case((2, 4, 5, 6), kernel_size, dilation, groups, dtype=dtype)
-    input, logits, grad_out = case.tensors()
+    input, logits, grad_out = case.tensors(device)
     lse = torch.ops.svconv.forward(input, logits, *raw)[1]
     for tensor in (input, logits, grad_out):
         tensor.requires_grad_(requires_grad)
@@ -37,28 +37,28 @@ def test_opcheck_of_every_operator(dtype, raw, requires_grad):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_fake_results_have_the_strides_of_real_ones(layout):
-    input, logits, _ = (t.contiguous(memory_format=LAYOUTS[layout]) for t in Case().tensors())
+def test_fake_results_have_the_strides_of_real_ones(layout, device):
+    input, logits, _ = (t.contiguous(memory_format=LAYOUTS[layout]) for t in Case().tensors(device))
     real = svconv2d(input, logits)
     with torch._subclasses.FakeTensorMode() as mode:
-        fake = svconv2d(mode.from_tensor(input), mode.from_tensor(logits), backend="cpu")
+        fake = svconv2d(mode.from_tensor(input), mode.from_tensor(logits), backend=device)
     assert (fake.shape, fake.stride(), fake.dtype) == (real.shape, real.stride(), real.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_runs_in_its_dtype_and_gradients_keep_their_own(dtype):
-    input, logits, _ = Case().tensors()
+def test_autocast_runs_in_its_dtype_and_gradients_keep_their_own(dtype, device):
+    input, logits, _ = Case().tensors(device)
     plain = svconv2d(input.to(dtype), logits.to(dtype))
     input.requires_grad_()
-    with torch.autocast("cpu", dtype=dtype):
+    with torch.autocast(device, dtype=dtype):
         out = svconv2d(input, logits.to(dtype))
     out.float().sum().backward()
     assert out.dtype == dtype and torch.equal(out, plain)
     assert input.grad.dtype == torch.float32
 
 
-def test_raw_entry_equals_the_operator():
-    input, logits, _ = Case(kernel_size=5).tensors()
+def test_raw_entry_equals_the_operator(device):
+    input, logits, _ = Case(kernel_size=5).tensors(device)
     with torch.inference_mode():
         assert torch.equal(ops.forward(input, logits, 5), svconv2d(input, logits, kernel_size=5))
 
@@ -94,6 +94,6 @@ def test_imports_run_one_way():
     subprocess.run([sys.executable, "-c", program, _C.__file__], check=True)
 
 
-def test_memory_is_filled_with_nan_in_these_tests():
-    assert torch.empty(3).isnan().all()
-    assert torch.empty_like(torch.zeros(2, 3, 4, 5)).isnan().all()
+def test_memory_is_filled_with_nan_in_these_tests(device):
+    assert torch.empty(3, device=device).isnan().all()
+    assert torch.empty_like(torch.zeros(2, 3, 4, 5, device=device)).isnan().all()

@@ -19,9 +19,9 @@ OPTIONS = [
 SMALL = Case((1, 2, 2, 3), kernel_size=3, groups=2, padding_mode="renormalize", dtype=torch.float64)
 
 
-def batch(case, size=3):
+def batch(case, device, size=3):
     """`size` different inputs and logits, stacked in front."""
-    tensors = [torch.stack([t * (1 + b) / size for b in range(size)]) for t in case.tensors()]
+    tensors = [torch.stack([t * (1 + b) / size for b in range(size)]) for t in case.tensors(device)]
     return tensors[:2]
 
 
@@ -32,8 +32,8 @@ def functions(case):
 
 @pytest.mark.parametrize("in_dims", [(0, 0), (2, 4), (0, None), (None, 1), (-1, 3)], ids=str)
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
-def test_vmap_over_any_dimension_is_a_loop(case, in_dims):
-    stacked = batch(case)
+def test_vmap_over_any_dimension_is_a_loop(case, in_dims, device):
+    stacked = batch(case, device)
     want = [
         svconv2d(*(t[0 if d is None else b] for t, d in zip(stacked, in_dims, strict=True)), **case.options)
         for b in range(3)
@@ -43,8 +43,8 @@ def test_vmap_over_any_dimension_is_a_loop(case, in_dims):
     torch.testing.assert_close(got, torch.stack(want))
 
 
-def test_vmap_in_vmap():
-    x, logits = batch(OPTIONS[0])
+def test_vmap_in_vmap(device):
+    x, logits = batch(OPTIONS[0], device)
     ours, _ = functions(OPTIONS[0])
     got = vmap(vmap(ours, in_dims=(None, 0)), in_dims=(0, None))(x, logits)
     want = torch.stack([torch.stack([ours(a, b) for b in logits]) for a in x])
@@ -52,13 +52,13 @@ def test_vmap_in_vmap():
 
 
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
-def test_gradients_per_sample_are_those_of_a_loop(case):
+def test_gradients_per_sample_are_those_of_a_loop(case, device):
     ours, theirs = functions(case)
 
     def gradient(function):
         return grad(lambda *t: function(*t).pow(3).sum(), argnums=(0, 1))
 
-    stacked = batch(case)
+    stacked = batch(case, device)
     got = vmap(gradient(ours))(*stacked)
     want = [gradient(theirs)(*sample) for sample in zip(*stacked, strict=True)]
     torch.testing.assert_close(got, tuple(torch.stack(grads) for grads in zip(*want, strict=True)))
@@ -66,8 +66,8 @@ def test_gradients_per_sample_are_those_of_a_loop(case):
 
 @pytest.mark.parametrize("jacobian", [jacrev, jacfwd])
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
-def test_jacobians(case, jacobian):
-    input, logits, _ = case.tensors()
+def test_jacobians(case, jacobian, device):
+    input, logits, _ = case.tensors(device)
     got, want = (jacobian(function, argnums=(0, 1))(input, logits) for function in functions(case))
     torch.testing.assert_close(got, want)
 
@@ -82,16 +82,16 @@ SECOND = {
 
 @pytest.mark.parametrize("second", SECOND)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_hessians(normalize, second):
+def test_hessians(normalize, second, device):
     case = Case((1, 2, 2, 3), 3, groups=2, normalize=normalize, padding_mode="renormalize", dtype=torch.float64)
-    input, logits, _ = case.tensors()
+    input, logits, _ = case.tensors(device)
     got, want = (SECOND[second](lambda *t, f=f: f(*t).pow(3).sum(), (0, 1))(input, logits) for f in functions(case))
     torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
-def test_hessian_vector_products(case):
-    input, logits, direction = case.tensors()
+def test_hessian_vector_products(case, device):
+    input, logits, direction = case.tensors(device)
     results = []
     for function in functions(case):
         gradient = grad(lambda *t, f=function: f(*t).pow(3).sum(), argnums=(0, 1))
@@ -101,24 +101,24 @@ def test_hessian_vector_products(case):
     torch.testing.assert_close(*results)
 
 
-def test_derivatives_through_a_module_called_functionally():
-    input, logits, _ = SMALL.tensors()
+def test_derivatives_through_a_module_called_functionally(device):
+    input, logits, _ = SMALL.tensors(device)
     module = SVConv2d(**SMALL.options)
     got = grad(lambda x: functional_call(module, {}, (x, logits)).pow(3).sum())(input)
     want = grad(lambda x: reference.svconv2d(x, logits, **SMALL.options).pow(3).sum())(input)
     torch.testing.assert_close(got, want)
 
 
-def test_saving_for_forward_mode_keeps_nothing_for_reverse_mode():
+def test_saving_for_forward_mode_keeps_nothing_for_reverse_mode(device):
     """grad_input needs no input: saving for forward mode must not hold on to it."""
-    input, logits, _ = Case(kernel_size=3).tensors()
+    input, logits, _ = Case(kernel_size=3).tensors(device)
     out = svconv2d(input.requires_grad_(), logits, kernel_size=3)
     assert [t is None for t in out.grad_fn.saved_tensors] == [True, False, False]
 
 
-def test_flops_of_each_product():
+def test_flops_of_each_product(device):
     case = Case((2, 6, 7, 5), kernel_size=3, groups=2)
-    input, logits, grad_out = case.tensors()
+    input, logits, grad_out = case.tensors(device)
     one = 2 * 2 * 6 * 7 * 5 * 9  # a multiplication and an addition for every element and tap
     with FlopCounterMode(display=False) as counter:
         out = svconv2d(input.requires_grad_(), logits.requires_grad_(), **case.options)
@@ -128,10 +128,10 @@ def test_flops_of_each_product():
     assert counter.get_total_flops() == 2 * one
 
 
-def test_deterministic_mode_is_satisfied():
+def test_deterministic_mode_is_satisfied(device):
     """Everything is deterministic: no error, no warning, the same bits."""
     case = Case(kernel_size=3)
-    input, logits, grad_out = case.tensors()
+    input, logits, grad_out = case.tensors(device)
     torch.use_deterministic_algorithms(True)
     results = []
     for _ in range(2):
@@ -142,11 +142,11 @@ def test_deterministic_mode_is_satisfied():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_double_backward_of_an_operator_that_ran_under_autocast(dtype):
-    input, logits, _ = Case(kernel_size=3).tensors()
+def test_double_backward_of_an_operator_that_ran_under_autocast(dtype, device):
+    input, logits, _ = Case(kernel_size=3).tensors(device)
     input.requires_grad_()
     logits.requires_grad_()
-    with torch.autocast("cpu", dtype=dtype):
+    with torch.autocast(device, dtype=dtype):
         out = svconv2d(input, logits, kernel_size=3)
     grads = torch.autograd.grad(out.float().square().sum(), (input, logits), create_graph=True)
     second = torch.autograd.grad([g.square().sum() for g in grads], (input, logits))
@@ -202,10 +202,10 @@ COPIES = {
 
 
 @pytest.mark.parametrize("duplicate", COPIES)
-def test_copies_of_the_module_compute_the_same(duplicate):
+def test_copies_of_the_module_compute_the_same(duplicate, device):
     case = Case(kernel_size=3, dilation=2, groups=2, padding_mode="renormalize")
     module = COPIES[duplicate](SVConv2d(**case.options))
-    input, logits, _ = case.tensors()
+    input, logits, _ = case.tensors(device)
     assert torch.equal(module(input, logits), svconv2d(input, logits, **case.options))
     assert "kernel_size=3, dilation=2, groups=2" in repr(module)
 
