@@ -1,4 +1,4 @@
-"""`python -m benchmarks [run] [PROBLEM ...]`, `compare BEFORE.json AFTER.json`, `plot FILE.json`."""
+"""`python -m benchmarks [run] [PROBLEM ...]`, `compare BEFORE.json AFTER.json`, `plot FILE.json`, `tune PROBLEM...`."""
 
 import sys
 from collections.abc import Iterable
@@ -11,13 +11,17 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.core import TyperGroup
 
-from benchmarks import plots, results
+import svconv
+from benchmarks import results
 from benchmarks.contenders import CONTENDERS
 from benchmarks.figures import figures
 from benchmarks.measure import MOST, measure
+from benchmarks.plots import plot as draw
 from benchmarks.problems import FAMILIES, OPERATIONS, OURS, PRESETS, PROBLEMS, Group, Problem, groups_of
 from benchmarks.report import print_banner, print_changes, print_results
 from benchmarks.roofs import Roof, measure_roof
+from benchmarks.tune import PRODUCTS, rows_of
+from benchmarks.tune import tune as time_launches
 
 RESULTS = Path(__file__).with_name("results")
 WIDTH = 150
@@ -65,6 +69,7 @@ def run(
     out: Annotated[
         Path, typer.Option("--out", "-o", show_default="benchmarks/results", help="Folder for JSON and CSV.")
     ] = RESULTS,
+    plots: Annotated[bool, typer.Option("--plots", help="Pictures too, as `plot` draws them.")] = False,
 ) -> None:
     """Measure, print, and write JSON and CSV."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -91,12 +96,17 @@ def run(
             for measured in found:
                 roof = roofs[measured.task.problem.dtype, measured.task.threads]
                 kept.rows += results.rows_of(measured, roof, directions)
+            kept.roofs = list(roofs.values())
+            results.fill_ratios(kept.rows)
+            kept.figures = figures(kept.rows, device)
+            # A run that is stopped keeps what it has measured.
+            results.save(kept, out)
             progress.advance(bar)
-    kept.roofs = list(roofs.values())
-    results.fill_ratios(kept.rows)
-    kept.figures = figures(kept.rows)
+    path = results.save(kept, out)
     print_results(console, kept)
-    console.print(f"{results.save(kept, out)}, and .csv", highlight=False, soft_wrap=True)
+    console.print(f"{path}, and .csv", highlight=False, soft_wrap=True)
+    if plots:
+        draw(kept, out, path.stem, "forward")
     if any(row.status == "wrong" and row.ours for row in kept.rows):
         raise typer.Exit(1)
 
@@ -122,8 +132,25 @@ def plot(
 ) -> None:
     """Time over C, H x W and K, and over memory, as PNG."""
     (operation,) = _known([direction], OPERATIONS)
-    for path in plots.plot(_load(file), out or file.parent, file.stem, operation):
+    for path in draw(_load(file), out or file.parent, file.stem, operation):
         print(path)
+
+
+@app.command()
+def tune(
+    problems: Annotated[list[str], typer.Argument(metavar="PROBLEM...", help="As for `run`.")],
+    products: Annotated[list[str] | None, typer.Option("--product", help=f"By default {', '.join(PRODUCTS)}.")] = None,
+    rounds: Annotated[int, typer.Option(help="Timed calls of each launch.")] = 30,
+) -> None:
+    """Time the launches that csrc/cuda/launch.cu chooses from; print its rows, the fastest first. Needs a GPU."""
+    obstacle = next(row.cuda for row in svconv.backends() if row.name == "cuda")
+    if obstacle:
+        raise typer.BadParameter(f"the CUDA kernels can't run: {obstacle}")
+    products = _known(products, PRODUCTS)
+    for problem in _problems(problems):
+        for product in products:
+            print(f"{problem.name} {product}, {torch.cuda.get_device_name()}:")
+            print(*rows_of(time_launches(problem, product, rounds), product), sep="\n", flush=True)
 
 
 def _tell(progress: Progress, bar, name: str, doing: str) -> None:
@@ -136,16 +163,21 @@ def _groups(
     # Ours as one name: presets ask for every backend at once.
     names = list(dict.fromkeys(OURS if name.startswith(f"{OURS} (") else name for name in contenders))
     if problems:
-        chosen: list[Problem] = []
-        for name in _known(problems, {**PROBLEMS, **FAMILIES}):
-            chosen += FAMILIES.get(name, [PROBLEMS[name]] if name in PROBLEMS else [])
-        return groups_of(chosen, names, threads, directions)
+        return groups_of(_problems(problems), names, threads, directions)
     (name,) = _known([preset], PRESETS)
     groups = [
         [task for task in group if set(task.operations) & set(directions)] for group in PRESETS[name](names, threads)
     ]
     groups = [[task for task in group if task.contender in names] for group in groups]
     return [group for group in groups if group]
+
+
+def _problems(names: list[str]) -> list[Problem]:
+    """Of problems and families of problems."""
+    chosen: list[Problem] = []
+    for name in _known(names, {**PROBLEMS, **FAMILIES}):
+        chosen += FAMILIES.get(name, [PROBLEMS[name]] if name in PROBLEMS else [])
+    return chosen
 
 
 def _known(names: list[str] | None, table: Iterable[str]) -> list[str]:

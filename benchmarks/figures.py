@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.problems import BASELINE, LIVE, OURS, PAPER, Problem, in_other_forms
+from benchmarks.problems import BASELINE, LIVE, OURS, PAPER, WIDE, Problem, in_other_forms
 
 if TYPE_CHECKING:
     from benchmarks.results import Row
@@ -27,31 +27,49 @@ class Figure:
         return self.value >= self.bar if self.relation == ">=" else self.value <= self.bar
 
 
-def figures(rows: list[Row]) -> list[Figure]:
-    """All figures, at the largest thread count of the run; ours is the fastest backend there."""
-    most = max((row.threads for row in rows), default=1)
-    nhwc, bf16, _ = in_other_forms(PAPER)
+class _Rows:
+    """The timed rows of a run, at its largest thread count; ours is the fastest backend there."""
 
-    def find(problem: Problem, operation: str, contender: str = OURS, threads: int = most) -> Row | None:
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = [row for row in rows if row.ms is not None]
+        self.most = max((row.threads for row in rows), default=1)
+
+    def find(self, problem: Problem, operation: str, contender: str = OURS, threads: int | None = None) -> Row | None:
         found = [
             row
-            for row in rows
+            for row in self.rows
             if (row.n, row.c, row.h, row.w) == problem.shape
             and (row.kernel_size, row.dtype, row.layout) == (problem.kernel_size, problem.type_name, problem.layout)
-            and (row.operation, row.threads) == (operation, threads)
+            and (row.operation, row.threads) == (operation, threads or self.most)
             and (row.ours if contender == OURS else row.contender == contender)
-            and row.ms is not None
         ]
         return min(found, key=lambda row: row.ms, default=None)
 
-    def ratio(numerator: Row | None, denominator: Row | None) -> float | None:
-        return numerator.ms / denominator.ms if numerator and denominator else None
+    def speedup(self, problem: Problem, operation: str, other: str) -> float | None:
+        return _ratio(self.find(problem, operation, other), self.find(problem, operation))
 
-    def apart(a: Row | None, b: Row | None) -> float | None:
-        return max(a.ms / b.ms, b.ms / a.ms) if a and b else None
+    def share(self, problem: Problem, operation: str) -> float | None:
+        """Of the roof, reached."""
+        row = self.find(problem, operation)
+        return row.roof if row else None
 
-    def speedup(problem: Problem, operation: str, other: str) -> float | None:
-        return ratio(find(problem, operation, other), find(problem, operation))
+
+def _ratio(numerator: Row | None, denominator: Row | None) -> float | None:
+    return numerator.ms / denominator.ms if numerator and denominator else None
+
+
+def _apart(a: Row | None, b: Row | None) -> float | None:
+    return max(a.ms / b.ms, b.ms / a.ms) if a and b else None
+
+
+def figures(rows: list[Row], device: str = "cpu") -> list[Figure]:
+    """All figures for this kind of device."""
+    return (_on_gpu if device.startswith("cuda") else _on_cpu)(_Rows(rows))
+
+
+def _on_cpu(rows: _Rows) -> list[Figure]:
+    nhwc, bf16, _ = in_other_forms(PAPER)
+    find, speedup, most = rows.find, rows.speedup, rows.most
 
     forward, backward = find(PAPER, "forward"), find(PAPER, "backward")
     live = LIVE[0]
@@ -62,10 +80,10 @@ def figures(rows: list[Row]) -> list[Figure]:
         Figure("forward against unfold", speedup(PAPER, "forward", BASELINE), ">=", 200),
         Figure("forward against the compiled loop", speedup(PAPER, "forward", loop), ">=", 20),
         Figure("forward + backward against unfold", speedup(PAPER, "forward+backward", BASELINE), ">=", 100),
-        Figure("backward / forward", ratio(backward, forward), "<=", 3.0),
-        Figure("NCHW and channels-last apart, forward", apart(forward, find(nhwc, "forward")), "<=", 1.25),
-        Figure("NCHW and channels-last apart, backward", apart(backward, find(nhwc, "backward")), "<=", 1.25),
-        Figure("bfloat16 forward / float32 forward", ratio(find(bf16, "forward"), forward), "<=", 1.0),
+        Figure("backward / forward", _ratio(backward, forward), "<=", 3.0),
+        Figure("NCHW and channels-last apart, forward", _apart(forward, find(nhwc, "forward")), "<=", 1.25),
+        Figure("NCHW and channels-last apart, backward", _apart(backward, find(nhwc, "backward")), "<=", 1.25),
+        Figure("bfloat16 forward / float32 forward", _ratio(find(bf16, "forward"), forward), "<=", 1.0),
         Figure(
             "peak extra memory, forward / (logits + output)",
             forward.memory / results_bytes if forward else None,
@@ -76,8 +94,39 @@ def figures(rows: list[Row]) -> list[Figure]:
         Figure("live (1, 64, 45, 60): forward against the compiled loop", speedup(live, "forward", loop), ">=", 3),
         Figure(
             f"{most} threads against one, forward",
-            ratio(find(PAPER, "forward", threads=1), forward) if most > 1 else None,
+            _ratio(find(PAPER, "forward", threads=1), forward) if most > 1 else None,
             ">=",
             1.6,
+        ),
+    ]
+
+
+def _on_gpu(rows: _Rows) -> list[Figure]:
+    """N = 1, 128 x 256, K = 9. The roof of bfloat16 is the time of the bytes."""
+    wide = {problem.name.removeprefix("channels-"): problem for problem in WIDE}
+    first = wide["512-bf16-nhwc"]
+    unfolded, ours = (rows.find(first, "forward+backward", contender) for contender in (BASELINE, OURS))
+    shares = [
+        ("forward", "512-bf16-nhwc", 0.60),
+        ("forward", "2048-bf16-nhwc", 0.60),
+        ("forward", "512-bf16", 0.50),
+        ("forward", "2048-bf16", 0.50),
+        ("forward", "512", 0.35),
+        ("backward", "512-bf16-nhwc", 0.40),
+        ("backward", "2048-bf16-nhwc", 0.40),
+    ]
+    return [
+        *(
+            Figure(f"{kind}, {name}: roof / time", rows.share(wide[name], kind), ">=", bar)
+            for kind, name, bar in shares
+        ),
+        Figure("forward against unfold", rows.speedup(first, "forward", BASELINE), ">=", 30),
+        Figure("forward against the compiled loop", rows.speedup(first, "forward", "loop, compiled"), ">=", 5),
+        Figure("forward against FlexAttention", rows.speedup(first, "forward", "FlexAttention"), ">=", 5),
+        Figure(
+            "training step, peak extra memory of unfold / ours",
+            unfolded.memory / ours.memory if unfolded and ours else None,
+            ">=",
+            20,
         ),
     ]

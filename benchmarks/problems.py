@@ -107,12 +107,16 @@ def in_other_forms(problem: Problem) -> list[Problem]:
     ]
 
 
+# The sizes of the figures for GPUs, in every form.
+WIDE = [form for c in CHANNELS if c.shape[1] in (512, 2048) for form in (c, *in_other_forms(c))]
+
 FAMILIES = {
     "live": LIVE,
     "live-forms": [form for problem in LIVE for form in in_other_forms(problem)],
     "paper": [PAPER],
     "paper-forms": in_other_forms(PAPER),
     "channels": CHANNELS,
+    "wide-forms": [problem for problem in WIDE if problem not in CHANNELS],
     "sizes": SIZES,
     "kernels": KERNELS,
 }
@@ -158,8 +162,14 @@ def full(contenders: list[str], threads: list[int]) -> list[Group]:
 
 
 def gpu(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The paper's size in every form and the sweeps, with one host thread count."""
-    return groups_of([*in_other_forms(PAPER), *_SWEEPS, *LIVE], contenders, threads[:1])
+    """What the figures for GPUs need, then ours alone: the sweeps, forward; minutes on a GPU."""
+    most = max(threads)
+    first = next(problem for problem in WIDE if problem.name == "channels-512-bf16-nhwc")
+    others = [problem for problem in WIDE if problem != first]
+    forward = [Task(first, contender, False, most) for contender in contenders]
+    training = [Task(first, contender, True, most) for contender in (OURS, BASELINE)]
+    swept = [problem for problem in [*_SWEEPS, *LIVE] if problem not in others]
+    return [forward, training, *groups_of(others, [OURS], [most]), *groups_of(swept, [OURS], [most], OPERATIONS[:1])]
 
 
 def sweeps(contenders: list[str], threads: list[int]) -> list[Group]:

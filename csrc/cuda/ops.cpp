@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <optional>
 #include <tuple>
 
 // Absent from a CPU build of torch, where this library must load all the same.
@@ -21,6 +22,9 @@ void check(int error) {
   STD_TORCH_CHECK(error == cudaSuccess, "svconv: CUDA error: ", cudaGetErrorString(cudaError_t(error)));
 }
 
+// In place of the table's choice, while the launches are measured.
+std::optional<cuda::Launch> forced_launch;
+
 // Queues the product on the current stream of the tensor's device, which must be the current device.
 void run(Product product, const Problem& p, const Tensor& data) {
   const int device = data.get_device_index();
@@ -31,7 +35,7 @@ void run(Product product, const Problem& p, const Tensor& data) {
   cuda::Device limits;
   check(cudaDeviceGetAttribute(&limits.processors, cudaDevAttrMultiProcessorCount, device));
   check(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  check(cuda::run(product, p, cuda::choose(product, p, limits), stream));
+  check(cuda::run(product, p, forced_launch ? *forced_launch : cuda::choose(product, p, limits), stream));
 }
 
 std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits, int64_t kernel_size, int64_t dilation, int64_t groups,
@@ -70,6 +74,13 @@ Tensor grad_weight(Tensor grad_out, Tensor input, Tensor logits, Tensor lse, int
 }
 
 }  // namespace
+
+// For benchmarks/tune.py: all products of this process run by this launch (path, columns, rows, splits, stages), or
+// again by the table's with null. Its path must be one that computes the problem.
+extern "C" __attribute__((visibility("default"))) void svconv_force_launch(const int* launch) {
+  forced_launch.reset();
+  if (launch) forced_launch = cuda::Launch{cuda::Launch::Path(launch[0]), launch[1], launch[2], launch[3], launch[4]};
+}
 
 STABLE_TORCH_LIBRARY_IMPL(svconv, CUDA, m) {
   m.impl("forward", TORCH_BOX(&forward));

@@ -1,0 +1,126 @@
+"""Which launch is fastest on the GPU at hand: the candidates of csrc/cuda/launch.cu, forced in turn and timed.
+
+What comes out are rows of that table, with their times, for whoever edits it or the model that ranks them.
+"""
+
+import ctypes
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import torch
+
+import svconv
+from benchmarks.checks import error, tolerance
+from benchmarks.measure import Clock
+from benchmarks.problems import Problem
+
+TABLE = Path(__file__).parents[1] / "csrc" / "cuda" / "launch.cu"
+PATHS = ("generic", "fma", "band")
+PRODUCTS = ("forward", "grad_input", "grad_weight")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """csrc/cuda/kernels.h: which kernel, and how it is cut into blocks."""
+
+    path: str
+    columns: int
+    rows: int
+    splits: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A launch, or None for the table's own choice; `ms` is None where it can't run, `note` says why."""
+
+    launch: Launch | None
+    ms: float | None
+    note: str = ""
+
+
+def candidates(problem: Problem, product: str) -> list[Launch]:
+    """The table's rows for the product; where the grid splits the channels, once for each number of parts."""
+    if not 3 <= problem.kernel_size <= 9:
+        return []
+    rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", TABLE.read_text())
+    path = "fma" if problem.dtype == torch.float32 else "band"
+    chunks = -(-problem.shape[1] // 32)
+    launches = []
+    for name, gradient, *numbers in rows:
+        if (name, gradient == "true") == (path, product == "grad_weight"):
+            launch = Launch(name, *map(int, numbers))
+            parts = [launch.splits] if launch.splits else [parts for parts in (1, 2, 4, 8) if parts <= chunks]
+            launches += [replace(launch, splits=count) for count in parts]
+    return launches
+
+
+@contextmanager
+def forced(launch: Launch | None) -> Iterator[None]:
+    """All products of this process run by this launch."""
+    library = ctypes.CDLL(str(Path(svconv.__file__).with_name("svconv_ops.so")))
+    if launch:
+        path, *cut = astuple(launch)
+        library.svconv_force_launch((ctypes.c_int * 5)(PATHS.index(path), *cut))
+    try:
+        yield
+    finally:
+        library.svconv_force_launch(None)
+
+
+def call_of(problem: Problem, product: str) -> Callable[[], torch.Tensor]:
+    input, logits, grad_out = problem.tensors("cuda")
+    options = (problem.kernel_size, 1, 1, True, False)
+    _, lse = torch.ops.svconv.forward(input, logits, *options)
+    return {
+        "forward": lambda: torch.ops.svconv.forward(input, logits, *options)[0],
+        "grad_input": lambda: torch.ops.svconv.grad_input(grad_out, logits, lse, *options),
+        "grad_weight": lambda: torch.ops.svconv.grad_weight(grad_out, input, logits, lse, *options),
+    }[product]
+
+
+def tune(problem: Problem, product: str, rounds: int = 30) -> list[Timed]:
+    """The table's choice first, then all candidates, the fastest first; medians of calls that take turns."""
+    call, clock = call_of(problem, product), Clock("cuda")
+    want = call().double()
+    samples: dict[Launch | None, list[float]] = {None: []}
+    failed = []
+    for launch in candidates(problem, product):
+        try:
+            with forced(launch):
+                found = error(call(), want)
+        except RuntimeError as refused:
+            failed.append(Timed(launch, None, str(refused).splitlines()[0]))
+            continue
+        if found <= tolerance(problem.dtype):
+            samples[launch] = []
+        else:
+            failed.append(Timed(launch, None, f"wrong: {found:.1e} from the table's choice"))
+
+    def timed(mark: Callable[[], None]) -> None:
+        mark()
+        call()
+        mark()
+
+    for _ in range(rounds):
+        for launch, times in samples.items():
+            with forced(launch):
+                times += clock.time(timed)
+    own, *others = (Timed(launch, statistics.median(times)) for launch, times in samples.items())
+    return [own, *sorted(others, key=lambda timed: timed.ms), *failed]
+
+
+def rows_of(timed: list[Timed], product: str) -> list[str]:
+    """As launch.cu writes them, under the time of its own choice."""
+    own, *others = timed
+    lines = [f"the table's choice: {own.ms:.4f} ms"]
+    gradient = str(product == "grad_weight").lower()
+    for row in others:
+        path, *cut = astuple(row.launch)
+        time = f"{row.ms:.4f} ms" if row.ms else row.note
+        lines.append(f"    {{Path::{path}, {gradient}, {', '.join(map(str, cut))}}},  // {time}")
+    return lines
