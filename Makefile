@@ -4,6 +4,8 @@
 #   make demo VIDEO=drive.mp4   segment your own
 #   make test                   lint and tests
 #   make bench                  the operator against what else there is
+#   make gpu                    build for the NVIDIA GPU at hand, test and measure it; in PYTHON's environment, offline
+#   make gpu STAGES=operator    one of its stages: build kernels operator sanitizers benchmarks
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
 
@@ -11,13 +13,14 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 VIDEO ?=
+STAGES ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # What the compiled libraries and the environment are made from.
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test bench aarch64 wheel clean
+.PHONY: demo test bench gpu aarch64 wheel clean
 
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
@@ -28,6 +31,9 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks --preset table
+
+gpu:
+	$(PYTHON) tests/gpu/run.py $(STAGES)
 
 # As CMakeLists.txt builds the baseline. Needs g++-aarch64-linux-gnu and qemu-user-static.
 aarch64:

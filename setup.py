@@ -28,7 +28,9 @@ class CMakeBuild(build_ext):
         if self.editable_mode:
             # setuptools copies only the extension itself back to the sources.
             targets.append(ROOT / "svconv")
-        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        architectures = os.environ.get("SVCONV_CUDA_ARCHS")
+        # A folder for each choice of architectures, so that none is left over from another.
+        build = ROOT / "build" / "-".join(["cmake", sys.implementation.cache_tag, *(architectures or "").split()])
         settings = {
             "SVCONV_VERSION": self.distribution.get_version(),
             "SVCONV_TORCH_INCLUDE": torch_include(),
@@ -36,8 +38,8 @@ class CMakeBuild(build_ext):
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
         }
-        if "SVCONV_CUDA_ARCHS" in os.environ:
-            settings["SVCONV_CUDA_ARCHS"] = os.environ["SVCONV_CUDA_ARCHS"]
+        if architectures:
+            settings["SVCONV_CUDA_ARCHS"] = architectures
         definitions = [f"-D{name}={value}" for name, value in settings.items()]
         subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], check=True)
         subprocess.run(["cmake", "--build", build], check=True)

@@ -4,8 +4,11 @@ The programs of the tests are built by nvcc instead, with the PTX side of csrc/c
 a GPU too run in them: what each operation computes, and the products of the kernels.
 """
 
+import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,30 +18,38 @@ PRIMITIVES = "none and forward and (mma or matrices or shuffles or votes) or non
 PRODUCTS = "reference or strides or table or generic"
 
 
-def build(sources: list[Path], sanitizer: str = "none", architecture: str = "native") -> Path:
-    """As simulated.build, for a GPU."""
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
+def nvcc() -> str:
+    found = shutil.which("nvcc")
+    if found is None:
         raise RuntimeError("on_gpu.py needs nvcc on the PATH")
+    return found
+
+
+def compile(source: Path, architecture: str = "native") -> Path:
+    """As simulated.compile, for a GPU."""
     directories = (simulated.KERNELS, simulated.REPOSITORY / "csrc", simulated.HERE)
     includes = [f"-I{directory}" for directory in directories]
-    units = [str(simulated.HERE / "server.cpp"), *map(str, sources)]
-    command = ["-std=c++17", "-O2", f"-arch={architecture}", *includes, "-x", "cu", *units]
+    command = ["-std=c++17", "-O2", f"-arch={architecture}", *includes, "-x", "cu", "-c", str(source)]
 
     def inputs() -> list[bytes]:
         headers = sorted(file for directory in directories for file in directory.glob("*.h"))
-        return [file.read_bytes() for file in (*map(Path, units), *headers)]
+        return [file.read_bytes() for file in (source, *headers)]
 
-    return simulated.once(nvcc, command, "program-gpu", inputs)
+    return simulated.once(nvcc(), command, f"{source.stem}-gpu.o", inputs)
+
+
+def build(sources: list[Path], sanitizer: str = "none", architecture: str = "native") -> Path:
+    """As simulated.build, for a GPU."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        units = [simulated.HERE / "server.cpp", *sources]
+        objects = list(pool.map(partial(compile, architecture=architecture), units))
+    return simulated.once(nvcc(), [f"-arch={architecture}", *map(str, objects)], "program-gpu")
 
 
 def main() -> int:
     simulated.build = build
-    selected = {"test_primitives.py": PRIMITIVES, "test_products.py": PRODUCTS}
-    return max(
-        pytest.main([str(simulated.HERE / name), "-k", expression, *sys.argv[1:]])
-        for name, expression in selected.items()
-    )
+    selected = f"test_primitives and ({PRIMITIVES}) or test_products and ({PRODUCTS})"
+    return pytest.main([str(simulated.HERE), "-k", selected, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -50,11 +50,11 @@ def _version(compiler: str) -> bytes:
     return subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
 
 
-def once(compiler: str, command: list[str], stem: str, inputs: Callable[[], list[bytes]] = list) -> Path:
+def once(compiler: str, command: list[str], name: str, inputs: Callable[[], list[bytes]] = list) -> Path:
     """The output of a compiler command, from build/ where the same inputs gave it before."""
     before = inputs()
     key = hashlib.sha256(b"\0".join([_version(compiler), *(part.encode() for part in command), *before]))
-    output = BUILD / f"{stem}-{key.hexdigest()[:20]}"
+    output = BUILD / f"{Path(name).stem}-{key.hexdigest()[:20]}{Path(name).suffix}"
     if not output.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as directory:
@@ -63,7 +63,7 @@ def once(compiler: str, command: list[str], stem: str, inputs: Callable[[], list
             if done.returncode != 0:
                 raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
             if inputs() != before:
-                raise RuntimeError(f"{stem}: its sources changed during the build; build again")
+                raise RuntimeError(f"{name}: its sources changed during the build; build again")
             made.replace(output)
     return output
 
