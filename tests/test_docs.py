@@ -153,6 +153,7 @@ CHECKED = {
     "lowlat evaluate": check_lowlat,
     "python -m benchmarks": check_benchmarks,
     "pytest benchmarks": check_pytest,
+    "python -m pytest": lambda words: check_pytest(words[2:]),
     "pip install": check_pip,
 }
 
