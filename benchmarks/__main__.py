@@ -1,4 +1,4 @@
-"""`python -m benchmarks [run] [PROBLEM ...]`, `compare BEFORE.json AFTER.json`, `plot FILE.json`."""
+"""`python -m benchmarks [run] [PROBLEM ...]`, `compare BEFORE.json AFTER.json`, `plot` or `markdown FILE.json`."""
 
 import sys
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.core import TyperGroup
 
-from benchmarks import plots, results
+from benchmarks import plots, report, results
 from benchmarks.contenders import CONTENDERS
 from benchmarks.figures import figures
 from benchmarks.measure import MOST, measure
@@ -112,6 +112,12 @@ def compare(before: Path, after: Path) -> None:
     print_changes(console, changes)
     if any(change.worse for change in changes):
         raise typer.Exit(1)
+
+
+@app.command()
+def markdown(file: Path) -> None:
+    """The rows and figures as Markdown tables, as the README shows them."""
+    print(report.markdown(_load(file)), end="")
 
 
 @app.command()
