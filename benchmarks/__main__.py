@@ -1,4 +1,4 @@
-"""`python -m benchmarks [run] [PROBLEM ...]`, `compare BEFORE.json AFTER.json`, `plot FILE.json`, `tune PROBLEM...`."""
+"""`python -m benchmarks [run] [PROBLEM ...]`; `compare BEFORE.json AFTER.json`; `plot`, `markdown FILE.json`; `tune`."""
 
 import sys
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from rich.progress import Progress
 from typer.core import TyperGroup
 
 import svconv
-from benchmarks import results
+from benchmarks import report, results
 from benchmarks.contenders import CONTENDERS
 from benchmarks.figures import figures
 from benchmarks.measure import MOST, measure
@@ -122,6 +122,12 @@ def compare(before: Path, after: Path) -> None:
     print_changes(console, changes)
     if any(change.worse for change in changes):
         raise typer.Exit(1)
+
+
+@app.command()
+def markdown(file: Path) -> None:
+    """The rows and figures as Markdown tables, as the README shows them."""
+    print(report.markdown(_load(file)), end="")
 
 
 @app.command()

@@ -63,12 +63,17 @@ def loop(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def loop_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The loop as one expression under torch.compile.
+    """The loop, padding included, under torch.compile: Inductor fuses softmax and all taps into one kernel."""
+    return _compile(padded_sum_of_taps)(input, logits, kernel_size)
 
-    Inductor fuses softmax and all taps into one kernel. The padding stays outside: inside, it would be inlined as a
-    mask on each of the K*K loads, at about half the speed.
-    """
+
+def loop_compiled_after_padding(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """The same with the padding left out of the compiled part, where it is a mask on each of the K*K loads."""
     return _compile(sum_of_taps)(_padded(input, kernel_size), logits, kernel_size)
+
+
+def padded_sum_of_taps(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    return sum_of_taps(_padded(input, kernel_size), logits, kernel_size)
 
 
 def sum_of_taps(padded: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
@@ -189,6 +194,7 @@ _ALL = [
     Contender("unfold, mul + sum", unfold_mul_sum),
     Contender("loop", loop),
     Contender("loop, compiled", loop, loop_compiled),
+    Contender("loop, compiled after padding", loop, loop_compiled_after_padding),
     Contender("FlexAttention", flex_eager, flex_compiled),
     Contender("NATTEN", natten, requires="natten"),
     Contender("CARAFE (mmcv)", carafe, requires="mmcv"),

@@ -97,6 +97,43 @@ def print_figures(console: Console, figures: list[Figure]) -> None:
     console.print(table)
 
 
+def markdown(results: Results) -> str:
+    """For a README: what was timed with all threads, a row for each contender and operation, then the figures."""
+    banner = results.banner
+    most = max((row.threads for row in results.rows), default=1)
+    lines = [
+        f"{banner['device']}, {most} threads, {banner['instruction_set']}, torch {banner['torch']}; "
+        f"medians (20th, 80th percentile), {str(banner['date'])[:10]}:",
+        "",
+    ]
+    rows = [row for row in results.rows if row.ms is not None and row.threads == most]
+    lines += _table(
+        ("operation", "type, layout", "N, C, H, W; K", "contender", "ms", "% of roof", "memory MB", "x unfold"),
+        [
+            (
+                row.operation,
+                f"{row.dtype}, {row.layout}",
+                f"{row.n}, {row.c}, {row.h}, {row.w}; {row.kernel_size}",
+                row.contender,
+                f"{_digits(row.ms)} ({_digits(row.ms_p20)}, {_digits(row.ms_p80)})",
+                f"{100 * row.roof:.1f}",
+                _digits(row.memory / 1e6),
+                _digits(row.over_unfold),
+            )
+            for row in rows
+        ],
+    )
+    known = [figure for figure in results.figures if figure.value is not None]
+    if known:
+        figures = [(f.name, _digits(f.value), f"{f.relation} {f.bar:g}", "yes" if f.met else "**no**") for f in known]
+        lines += ["", *_table(("figure", "value", "bar", "met"), figures)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows)]
+
+
 def print_changes(console: Console, changes: list[Change]) -> None:
     if not changes:
         console.print("nothing changed beyond noise")

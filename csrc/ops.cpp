@@ -4,15 +4,24 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <tuple>
 
 namespace {
 
 using namespace svconv;
 
+// Uninitialised, as `t` in shape, type and layout. The pages of a large result are faulted in by all threads.
 Tensor result_like(const Tensor& t) {
   Tensor result = torch::stable::empty_like(t);
-  svconv::cpu::advise_huge_pages(result.data_ptr(), result.numel() * result.element_size());
+  char* data = static_cast<char*>(result.data_ptr());
+  const int64_t bytes = result.numel() * result.element_size(), part = int64_t(2) << 20;
+  if (bytes >= 2 * part) {
+    svconv::cpu::advise_huge_pages(data, bytes);
+    torch::stable::parallel_for(0, (bytes + part - 1) / part, 1, [&](int64_t begin, int64_t end) {
+      svconv::cpu::populate_pages(data + begin * part, std::min(end * part, bytes) - begin * part);
+    });
+  }
   return result;
 }
 

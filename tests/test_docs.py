@@ -23,7 +23,9 @@ from typer.testing import CliRunner
 
 import benchmarks.__main__ as benchmarks
 import svconv
+from benchmarks import report
 from benchmarks.problems import FAMILIES, PRESETS, PROBLEMS
+from benchmarks.results import load
 from lowlat.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,6 +186,11 @@ def test_the_readmes_table_is_what_simulate_prints():
         printed = run_lowlat(shlex.split(f"{command} {options} --frames 1000"))
         assert re.search(rf"^average_ms\s+{float(average)}$", printed, flags=re.M), options
         assert re.search(rf"^max_ms\s+{float(longest)}$", printed, flags=re.M), options
+
+
+def test_the_readmes_speeds_are_those_of_the_committed_run():
+    (name,) = set(re.findall(r"\(benchmarks/results/(\S+)\.json\)", (ROOT / "README.md").read_text()))
+    assert report.markdown(load(ROOT / "benchmarks" / "results" / f"{name}.json")) in (ROOT / "README.md").read_text()
 
 
 def test_the_table_of_backends_is_the_programs():

@@ -122,6 +122,16 @@ void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t byte
 #endif
 }
 
+void populate_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
+#ifdef __linux__
+  constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, Linux 5.14
+  constexpr uintptr_t page = 4096;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, populate_write);
+#endif
+}
+
 void* scratch(size_t bytes) {
   static thread_local Scratch own;
   if (own.size < bytes) {

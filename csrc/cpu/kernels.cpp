@@ -100,7 +100,6 @@ void weighted_sum(const Problem& p, const Item& item, bool reversed) {
 
   const auto prepare_weights = [&](A* weights, int64_t top, int64_t end) {
     for (int64_t row = top; row < end; ++row) {
-      prefetch_logits(p, item, logits, row + 1);
       if (reversed) {
         gather_weights(taps, pitch, tap_row, lse_row, wide, p, item, logits, lse, row);
       } else {
@@ -256,7 +255,6 @@ void grad_weight(const Problem& p, const Item& item) {
   for (int64_t i = 0; i < item.rows; ++i) {
     const int64_t row = item.row + i;
     A* dw_row = dw + i * area * pitch;
-    prefetch_logits(p, item, logits, row + 1);
     if (p.normalize) {
       read_logits(taps, pitch, p, item, logits, row);
       pack(lse_row, 0, static_cast<const A*>(lse.at(0, row, item.column)), lse.w, 0, Span{0, item.columns, pitch},

@@ -38,6 +38,10 @@ SVCONV_API bool force_instruction_set(const char* name);
 // computing it. A hint; does nothing to small arrays or where there is no such call.
 SVCONV_API void advise_huge_pages(void* data, size_t bytes);
 
+// Faults in the pages of [data, data + bytes) at once. Threads that each do so for a part of a result share the
+// clearing of its pages; left to the kernels, those that meet in a huge page would all clear it. A hint, too.
+SVCONV_API void populate_pages(void* data, size_t bytes);
+
 // The calling thread's scratch memory, 64-byte aligned, kept between calls.
 void* scratch(size_t bytes);
 

@@ -33,14 +33,6 @@ void read_logits(A* taps, int64_t pitch, const Problem& p, const Item& item, Pla
   if (p.normalize && p.renormalize) exclude_outside(taps, pitch, item, row, p.kernel);
 }
 
-template <class T>
-void prefetch_logits(const Problem& p, const Item& item, Plane<T> logits, int64_t row) {
-  if (row >= item.row + item.rows) return;
-  Prefetch ahead = Prefetch::block(static_cast<const T*>(logits.at(0, row, item.column)), 1, 0, p.kernel * p.kernel,
-                                   logits.c, item.columns, logits.w);
-  ahead.step(ahead.left());
-}
-
 // Softmax over the taps, in place and short of its last step: the weights are taps * scale, one scale per pixel. lse
 // receives log-sum-exp.
 template <class A>
