@@ -1,4 +1,4 @@
-"""`python -m benchmarks [run] [PROBLEM ...]`; `compare BEFORE.json AFTER.json`; `plot`, `markdown FILE.json`; `tune`."""
+"""`python -m benchmarks [run] [PROBLEM ...]`, `compare A.json B.json`, `plot`, `markdown FILE.json`, `tune`"""
 
 import sys
 from collections.abc import Iterable
