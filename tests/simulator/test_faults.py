@@ -23,9 +23,9 @@ def sound():
 
 
 @pytest.fixture(scope="session")
-def planted(request):
+def faulty(request):
     """Of each fault that is asked for, the program with it in, on its way: two are compiled at a time."""
-    asked = [item.callspec.params["fault"] for item in request.session.items if "planted" in item.fixturenames]
+    asked = [item.callspec.params["fault"] for item in request.session.items if "faulty" in item.fixturenames]
     pool = ThreadPoolExecutor(max_workers=2)
     yield {fault.name: pool.submit(plant, fault) for fault in asked}
     pool.shutdown(cancel_futures=True)
@@ -57,9 +57,9 @@ def run(program: Program, check: Check) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
-def test_a_planted_fault_is_caught(sound, planted, fault):
+def test_a_planted_fault_is_caught(sound, faulty, fault):
     run(sound[fault.sanitizer], fault.check)
-    program = planted[fault.name].result()
+    program = faulty[fault.name].result()
     try:
         with pytest.raises((AssertionError, SimulatorError)):
             run(program, fault.check)
