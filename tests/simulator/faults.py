@@ -209,8 +209,8 @@ FAULTS = (
     Fault(
         "a row of the log-sum-exp off by one",
         "band_weights.h",
-        "lse[(i + K - 1 - t) * taps.columns + k]",
-        "lse[(i + K - t) * taps.columns + k]",
+        "lse[(i + K - 1 - t) * columns + k]",
+        "lse[(i + K - t) * columns + k]",
         "band_sum_float16.cu",
         REVERSED,
     ),
