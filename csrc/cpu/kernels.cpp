@@ -33,12 +33,14 @@ class Arena {
   char* base_ = nullptr;
 };
 
-// [taps, pitch], times the pixels' scale if there is one -> tiles of [taps, kTile], `apart` elements from one to the
-// next. Stores run over by kOverrun elements into the next tap, which is written after.
+// Vectors that cover a tile's pixels, and the elements by which they reach beyond it.
 template <class A>
 constexpr int kTileVectors = (kTile + kLanes<A> - 1) / kLanes<A>;
 template <class A>
 constexpr int kOverrun = kTileVectors<A> * kLanes<A> - kTile;
+
+// [taps, pitch], times the pixels' scale if there is one -> tiles of [taps, kTile], `apart` elements from one to the
+// next. Stores run over by kOverrun elements into the next tap, which is written after.
 template <class A>
 void split_tiles(A* dst, int64_t apart, const A* taps, int64_t pitch, const A* scale, int64_t tiles, int64_t area) {
   constexpr int L = kLanes<A>;

@@ -9,7 +9,7 @@ from svconv_cases import LAYOUTS, Case, assert_close, check, on_tensor_cores
 from svconv import reference, svconv2d
 
 CASES = [
-    Case((1, 4, 3, 5), kernel_size=k, dilation=d, groups=g, normalize=norm, padding_mode=padding, dtype=torch.float64)
+    Case((1, 2, 3, 4), kernel_size=k, dilation=d, groups=g, normalize=norm, padding_mode=padding, dtype=torch.float64)
     for k, d, g, norm, padding in product((1, 3, 5), (1, 2), (1, 2), (True, False), ("zeros", "renormalize"))
 ]
 PRODUCTS = {"svconv::forward", "svconv::grad_input", "svconv::grad_weight"}
@@ -35,7 +35,8 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(case, devi
     def function(input, logits):
         return svconv2d(input, logits, **case.options)
 
-    quick = dict(fast_mode=True, check_undefined_grad=False)
+    # The fast mode checks one random direction and misses a wrong small term; K = 3 is checked entry by entry.
+    quick = dict(fast_mode=case.kernel_size != 3, check_undefined_grad=False)
     assert torch.autograd.gradcheck(function, leaves(case, device), check_forward_ad=True, **quick)
     assert torch.autograd.gradgradcheck(function, leaves(case, device), **quick)
 
