@@ -19,7 +19,6 @@ from benchmarks.measure import MOST, measure
 from benchmarks.plots import plot as draw
 from benchmarks.problems import FAMILIES, OPERATIONS, OURS, PRESETS, PROBLEMS, Group, Problem, groups_of
 from benchmarks.report import print_banner, print_changes, print_results
-from benchmarks.roofs import Roof, measure_roof
 from benchmarks.tune import PRODUCTS, rows_of
 from benchmarks.tune import tune as time_launches
 
@@ -81,22 +80,17 @@ def run(
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     kept = results.Results(results.banner(device, "-".join(problems or [preset])), [], [], [])
     print_banner(console, kept.banner)
-    roofs: dict[tuple[torch.dtype, int], Roof] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=len(groups))
         for group in groups:
-            for task in group:
-                key = (task.problem.dtype, task.threads)
-                if key not in roofs:
-                    roofs[key] = measure_roof(device, *key)
             name = group[0].problem.name
-            found = measure(
+            found, roofs = measure(
                 group, chosen, device, budget, repetitions, lambda now, name=name: _tell(progress, bar, name, now)
             )
             for measured in found:
                 roof = roofs[measured.task.problem.dtype, measured.task.threads]
                 kept.rows += results.rows_of(measured, roof, directions)
-            kept.roofs = list(roofs.values())
+            kept.roofs += roofs.values()
             results.fill_ratios(kept.rows)
             kept.figures = figures(kept.rows, device)
             # A run that is stopped keeps what it has measured.

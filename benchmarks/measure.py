@@ -18,6 +18,7 @@ from benchmarks import checks
 from benchmarks.contenders import Contender, Function
 from benchmarks.memory import PeakMemory, is_out_of_memory, limit_memory
 from benchmarks.problems import Group, Problem, Task
+from benchmarks.roofs import Roof, RoofWorker
 
 # Seconds of one turn, in which a fast contender makes several calls.
 TURN = 0.1
@@ -216,26 +217,36 @@ def measure(
     budget: float = 60,
     most: int = MOST,
     progress: Callable[[str], None] = lambda doing: None,
-) -> list[Measured]:
-    """Every task of the group, in turns, so that a machine's ups and downs fall on all alike.
+) -> tuple[list[Measured], dict[tuple[torch.dtype, int], Roof]]:
+    """Every task of the group, in turns, so that a machine's ups and downs fall on all alike; and the roofs, by type
+    and threads, measured in turns with them.
 
     `budget` is in seconds for the group, divided evenly; a slow contender gets fewer samples, but `FEWEST` at least.
     """
-    workers = []
+    workers: list[Worker] = []
+    roofs: dict[tuple[torch.dtype, int], RoofWorker] = {}
     try:
         for task in group:
             for contender in of_name(task.contender, contenders):
                 progress(f"checking {contender.name}")
                 workers.append(Worker(task, contender, device))
+            kind = (task.problem.dtype, task.threads)
+            if kind not in roofs:
+                roofs[kind] = RoofWorker(device, *kind)
         share = budget / max(len(workers), 1)
+        for roof in roofs.values():
+            roof.turn()
         while due := [worker for worker in workers if worker.wants(share, most)]:
             for worker in due:
                 progress(f"timing {worker.measured.contender}")
                 worker.turn()
+            for roof in roofs.values():
+                roof.turn()
+        name = group[0].problem.name
+        return [worker.measured for worker in workers], {kind: roof.roof(name) for kind, roof in roofs.items()}
     finally:
-        for worker in workers:
+        for worker in [*workers, *roofs.values()]:
             worker.close()
-    return [worker.measured for worker in workers]
 
 
 def of_name(name: str, contenders: dict[str, Contender]) -> list[Contender]:

@@ -34,8 +34,8 @@ def print_banner(console: Console, banner: dict[str, object]) -> None:
 def print_roofs(console: Console, roofs: list[Roof]) -> None:
     for roof in roofs:
         console.print(
-            f"roof, {roof.dtype}, {roof.threads} threads: copy {roof.copy / 1e9:.1f} GB/s (read and written), "
-            f"matrix product {roof.matrix / 1e12:.3f} TFLOP/s",
+            f"roof beside {roof.problem}, {roof.dtype}, {roof.threads} threads: "
+            f"copy {roof.copy / 1e9:.1f} GB/s (read and written), product {roof.matrix / 1e12:.3f} TFLOP/s",
             highlight=False,
         )
 

@@ -1,10 +1,14 @@
-"""What the machine can do, measured: the rate of a large copy and of a matrix product."""
+"""What the machine can do, measured: the rate of a large copy and of a matrix product.
+
+The two take turns with the contenders, so that a machine that slows down lowers its roof too.
+"""
 
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import torch
 
@@ -13,53 +17,78 @@ from benchmarks.problems import Problem
 
 @dataclass(frozen=True)
 class Roof:
-    """`copy` in bytes/s, read plus written; `matrix` in FLOP/s of `torch.mm`."""
+    """`copy` in bytes/s, read plus written; `matrix` in FLOP/s of `torch.mm`; medians, beside `problem`."""
 
     device: str
     dtype: str
     threads: int
     copy: float
     matrix: float
+    problem: str = ""
 
     def ms(self, problem: Problem, operation: str) -> float:
         """The least time: of the operation's bytes at the copy rate, or of its FLOPs at the matrix rate."""
         return 1e3 * max(problem.bytes(operation) / self.copy, problem.flops(operation) / self.matrix)
 
 
-def measure_roof(device: str, dtype: torch.dtype, threads: int) -> Roof:
-    """The best of several, in a process of its own.
+class RoofWorker:
+    """A process that measures both rates, once a turn."""
 
-    The matrix rate is the better of the type's and float32's: a CPU without bfloat16 arithmetic multiplies it slower.
+    def __init__(self, device: str, dtype: torch.dtype, threads: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["benchmarks.measure"])
+        self.device, self.dtype, self.threads = device, dtype, threads
+        self.copies: list[float] = []
+        self.matrices: list[float] = []
+        self.connection, child = context.Pipe()
+        self.process = context.Process(target=_serve, args=(child, device, dtype, threads), daemon=True)
+        self.process.start()
+        child.close()
+
+    def turn(self) -> None:
+        self.connection.send(True)
+        copy, matrix = self.connection.recv()
+        self.copies.append(copy)
+        self.matrices.append(matrix)
+
+    def roof(self, problem: str) -> Roof:
+        dtype = str(self.dtype).removeprefix("torch.")
+        copy, matrix = statistics.median(self.copies), statistics.median(self.matrices)
+        return Roof(self.device, dtype, self.threads, copy, matrix, problem)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(connection: Connection, device: str, dtype: torch.dtype, threads: int) -> None:
+    """Answers each message with the two rates.
+
+    The matrix rate is that of the type or of float32, whichever was faster at the start: a CPU without bfloat16
+    arithmetic multiplies it slower.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.measure"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        copy, matrix = pool.submit(_rates, device, dtype, threads).result()
-    return Roof(device, str(dtype).removeprefix("torch."), threads, copy, matrix)
-
-
-def _rates(device: str, dtype: torch.dtype, threads: int) -> tuple[float, float]:
     torch.set_num_threads(threads)
-    source = torch.ones(1 << 28 if device.startswith("cuda") else 1 << 25, device=device)
+    cuda = device.startswith("cuda")
+    source = torch.ones(1 << 28 if cuda else 1 << 25, device=device)
     target = torch.zeros_like(source)
-    copy = 2 * source.nbytes / _best(lambda: target.copy_(source), device)
-    side = 8192 if device.startswith("cuda") else 1536
-    matrix = 0.0
-    for kind in {dtype, torch.float32}:
-        a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-        matrix = max(matrix, 2 * side**3 / _best(lambda a=a, b=b: torch.mm(a, b), device))
-    return copy, matrix
+    side = 8192 if cuda else 1536
+
+    def product(kind: torch.dtype) -> Callable[[], object]:
+        a, b, out = (torch.randn(side, side, device=device).to(kind) for _ in range(3))
+        return lambda: torch.mm(a, b, out=out)
+
+    fastest = min([product(kind) for kind in {dtype, torch.float32}], key=lambda call: _seconds(call, device))
+    while connection.recv():
+        copy, matrix = _seconds(lambda: target.copy_(source), device), _seconds(fastest, device)
+        connection.send((2 * source.nbytes / copy, 2 * side**3 / matrix))
 
 
-def _best(call: Callable[[], object], device: str, seconds: float = 1.0) -> float:
-    """Shortest of the calls that fit in so many seconds, at least three after a warm-up; in seconds."""
+def _seconds(call: Callable[[], object], device: str) -> float:
+    """Of one call, after one that warms the caches."""
     synchronize = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     call()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
-        synchronize()
-        start = time.perf_counter()
-        call()
-        synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    synchronize()
+    start = time.perf_counter()
+    call()
+    synchronize()
+    return time.perf_counter() - start

@@ -29,7 +29,7 @@ ROOF = Roof("cpu", "float32", 2, copy=1e10, matrix=1e11)
 @pytest.fixture(scope="module")
 def planted() -> dict[str, Measured]:
     group = [Task(TINY, name, False, 1) for name in PLANTED]
-    return {measured.contender: measured for measured in measure(group, PLANTED, budget=0.2, most=5)}
+    return {measured.contender: measured for measured in measure(group, PLANTED, budget=0.2, most=5)[0]}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_is_right_is_timed(planted):
 
 def test_training_gives_backward_and_both():
     group = [Task(TINY, "svconv (cpu)", True, 1)]
-    (measured,) = measure(group, CONTENDERS, budget=0.1, most=3)
+    (measured,), _ = measure(group, CONTENDERS, budget=0.1, most=3)
     assert measured.status == "ok"
     assert set(measured.samples) == {"backward", "forward+backward"}
     pairs = zip(measured.samples["backward"], measured.samples["forward+backward"], strict=True)
@@ -238,7 +238,6 @@ def test_presets_ask_for_known_contenders_and_threads(name):
 
 def test_command_line_measures_and_writes(tmp_path, monkeypatch):
     monkeypatch.setitem(PROBLEMS, "tiny", TINY)
-    monkeypatch.setattr("benchmarks.__main__.measure_roof", lambda *arguments: ROOF)
     arguments = ["tiny", "--directions", "forward", "backward", "--threads", "1", "2", "--contender", "svconv (cpu)"]
     outcome = CliRunner().invoke(app, [*arguments, "--budget", "0.1", "--repetitions", "2", "--out", str(tmp_path)])
     assert outcome.exit_code == 0, outcome.output
