@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
 import svconv
-from benchmarks.problems import BASELINE, OURS
+from benchmarks.problems import BASELINE, INTO, OURS
 
 Function = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -21,13 +21,14 @@ Function = Callable[[Tensor, Tensor, int], Tensor]
 class Contender:
     """`function` is checked against float64 on a small problem; `compiled`, where given, is what is timed.
 
-    `requires` is the package it comes from, if that isn't a dependency.
+    `requires` is the package it comes from, if that isn't a dependency. One for `inference` has no gradients.
     """
 
     name: str
     function: Function
     compiled: Function | None = None
     requires: str | None = None
+    inference: bool = False
 
     @property
     def timed(self) -> Function:
@@ -40,6 +41,18 @@ class Contender:
 
 def ours(input: Tensor, logits: Tensor, kernel_size: int, backend: str | None = None) -> Tensor:
     return svconv.svconv2d(input, logits, kernel_size=kernel_size, backend=backend)
+
+
+class OursInto:
+    """Ours with `out=`: the result of a size is allocated once."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend, self.out = backend, None
+
+    def __call__(self, input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+        if self.out is None or self.out.shape != input.shape:
+            self.out = torch.empty_like(input)
+        return svconv.svconv2d(input, logits, kernel_size=kernel_size, backend=self.backend, out=self.out)
 
 
 def unfold(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
@@ -183,13 +196,12 @@ def carafe(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     return operator(input.contiguous(), logits.flip(1).softmax(1).contiguous(), kernel_size, 1, 1)
 
 
+# The reference is the baseline; a backend without a device here can't run at all.
+_BACKENDS = [row.name for row in svconv.backends() if row.name != "reference" and None in (row.cpu, row.cuda)]
+
 _ALL = [
-    *(
-        Contender(f"{OURS} ({backend.name})", partial(ours, backend=backend.name))
-        for backend in svconv.backends()
-        # The reference is the baseline; a backend without a device here can't run at all.
-        if backend.name != "reference" and None in (backend.cpu, backend.cuda)
-    ),
+    *(Contender(f"{OURS} ({name})", partial(ours, backend=name)) for name in _BACKENDS),
+    *(Contender(f"{OURS} ({name}){INTO}", OursInto(name), inference=True) for name in _BACKENDS),
     Contender(BASELINE, unfold),
     Contender("unfold, mul + sum", unfold_mul_sum),
     Contender("loop", loop),

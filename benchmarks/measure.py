@@ -227,7 +227,7 @@ def measure(
     roofs: dict[tuple[torch.dtype, int], RoofWorker] = {}
     try:
         for task in group:
-            for contender in of_name(task.contender, contenders):
+            for contender in of_name(task.contender, contenders, task.training):
                 progress(f"checking {contender.name}")
                 workers.append(Worker(task, contender, device))
             kind = (task.problem.dtype, task.threads)
@@ -249,8 +249,8 @@ def measure(
             worker.close()
 
 
-def of_name(name: str, contenders: dict[str, Contender]) -> list[Contender]:
-    """The contender called `name`, or every backend of ours for "svconv"."""
-    if name in contenders:
-        return [contenders[name]]
-    return [contender for key, contender in contenders.items() if key.startswith(f"{name} (")]
+def of_name(name: str, contenders: dict[str, Contender], training: bool) -> list[Contender]:
+    """The contender called `name`, or every one of ours for "svconv"; in training only those that have gradients."""
+    named = [contenders[name]] if name in contenders else []
+    found = named or [contender for key, contender in contenders.items() if key.startswith(f"{name} (")]
+    return [contender for contender in found if not (training and contender.inference)]

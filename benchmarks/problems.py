@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 OPERATIONS = ("forward", "backward", "forward+backward")
-OURS, BASELINE = "svconv", "unfold"
+# Ours is a contender for each backend, and one more that is given a tensor for its result.
+OURS, INTO, BASELINE = "svconv", ", out=", "unfold"
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,15 @@ std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits, int64_t kernel_s
   return {out, lse};
 }
 
+void forward_into(Tensor input, Tensor logits, Tensor out, int64_t kernel_size, int64_t dilation, int64_t groups,
+                  bool normalize, bool renormalize) {
+  Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize);
+  check_shape(out, p.batch, p.channels, p.height, p.width, input.scalar_type(), input, "out");
+  const Tensor lse = new_lse(p, input);
+  p.result = view(out);
+  run(Product::forward, p);
+}
+
 Tensor grad_input(Tensor grad_out, Tensor logits, Tensor lse, int64_t kernel_size, int64_t dilation, int64_t groups,
                   bool normalize, bool renormalize) {
   Problem p = problem_of(grad_out, logits, kernel_size, dilation, groups, normalize, renormalize);
@@ -68,10 +77,13 @@ Tensor grad_weight(Tensor grad_out, Tensor input, Tensor logits, Tensor lse, int
 }  // namespace
 
 // Each product takes logits, and the saved log-sum-exp where it needs the softmax again; with normalize = false
-// the logits are the weights and the three are plain bilinear products.
+// the logits are the weights and the three are plain bilinear products. forward_into is forward for inference, into
+// memory that is there.
 STABLE_TORCH_LIBRARY(svconv, m) {
   m.def("forward(Tensor input, Tensor logits, int kernel_size, int dilation, int groups, bool normalize, "
         "bool renormalize) -> (Tensor out, Tensor lse)");
+  m.def("forward_into(Tensor input, Tensor logits, Tensor(a!) out, int kernel_size, int dilation, int groups, "
+        "bool normalize, bool renormalize) -> ()");
   m.def("grad_input(Tensor grad_out, Tensor logits, Tensor lse, int kernel_size, int dilation, int groups, "
         "bool normalize, bool renormalize) -> Tensor");
   m.def("grad_weight(Tensor grad_out, Tensor input, Tensor logits, Tensor lse, int kernel_size, int dilation, "
@@ -80,6 +92,7 @@ STABLE_TORCH_LIBRARY(svconv, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(svconv, CPU, m) {
   m.impl("forward", TORCH_BOX(&forward));
+  m.impl("forward_into", TORCH_BOX(&forward_into));
   m.impl("grad_input", TORCH_BOX(&grad_input));
   m.impl("grad_weight", TORCH_BOX(&grad_weight));
 }

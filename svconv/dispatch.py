@@ -17,13 +17,21 @@ class Backend:
 
     `obstacle(device_type=..., dtype=..., **options)`, with svconv2d's options, is why it can't run such a call on this
     machine, or None if it can; a predicate names the arguments it looks at. `run(input, logits, **options)` computes
-    the operator on checked arguments.
+    the operator on checked arguments; one that `writes_out` does so into the tensor `out` if given that too.
     """
 
     name: str
     description: str
     obstacle: Callable[..., str | None]
     run: Callable[..., Tensor]
+    writes_out: bool = False
+
+    def __call__(self, input: Tensor, logits: Tensor, out: Tensor | None, options: dict[str, object]) -> Tensor:
+        if out is None:
+            return self.run(input, logits, **options)
+        if self.writes_out:
+            return self.run(input, logits, **options, out=out)
+        return out.copy_(self.run(input, logits, **options))
 
 
 def _cpu_obstacle(*, device_type: str, **_) -> str | None:
@@ -53,8 +61,8 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d),
-        Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled),
-        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled),
+        Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled, writes_out=True),
+        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled, writes_out=True),
         Backend("reference", "unfold and einsum in plain PyTorch", _no_obstacle, reference.svconv2d),
     )
 }

@@ -20,6 +20,7 @@ def svconv2d(
     normalize: bool = True,
     padding_mode: str = "zeros",
     backend: str | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Convolution with a kernel of its own at every pixel, shared over the channels of a group (Eq. 1 of the paper).
 
@@ -39,21 +40,26 @@ def svconv2d(
         padding_mode: "zeros": positions outside the frame count as zero. "renormalize": they are excluded from the
             softmax, so that the weights of the taps inside still sum to one (no effect without softmax).
         backend: None for the best that can run, or the name of one of `svconv.backends()`.
+        out: a tensor to write the result to, for inference: shape, dtype and device of `input`, memory of its own, any
+            strides. Spares a live loop the allocation of a result.
 
     Returns:
-        (N, C, H, W), dtype and memory format of `input`. Sums and softmax are computed in float32 (float64 for
-        float64); the result is the same bit for bit whatever the number of threads.
+        (N, C, H, W), dtype and memory format of `input`; `out` if it was given. Sums and softmax are computed in
+        float32 (float64 for float64); the result is the same bit for bit whatever the number of threads.
 
     Under autocast the operator runs in the autocast dtype. Differentiable any number of times, in `input` and `logits`.
 
     Raises:
         TypeError: an argument of the wrong type, or `input` and `logits` of different dtypes.
         ValueError: a wrong shape, value or device, or a backend that can't run.
+        RuntimeError: `out` where a gradient is recorded.
     """
     _check_options(kernel_size, dilation, groups, padding_mode)
     _check_tensors(input, logits, kernel_size, groups)
+    if out is not None:
+        _check_out(out, input, logits)
     options = _options(kernel_size, dilation, groups, normalize, padding_mode)
-    return dispatch.select(backend, input, options).run(input, logits, **options)
+    return dispatch.select(backend, input, options)(input, logits, out, options)
 
 
 def explain(
@@ -106,6 +112,42 @@ def _check_tensors(input: Tensor, logits: Tensor, kernel_size: int, groups: int)
     if input.dtype != logits.dtype and not _under_autocast(input.device.type):
         checks.refuse_two_dtypes("svconv2d", input, logits, "to(input.dtype)")
     checks.check_shapes("svconv2d", input, logits, kernel_size, groups)
+
+
+def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
+    if not isinstance(out, Tensor):
+        raise TypeError(f"svconv2d: expected out to be a torch.Tensor, got {type(out).__name__}")
+    if input.dtype != logits.dtype:
+        checks.refuse_two_dtypes("svconv2d", input, logits, "to(input.dtype)")
+    expected, got = ((tuple(t.shape), t.dtype, t.device) for t in (input, out))
+    if got != expected:
+        raise ValueError(
+            f"svconv2d: expected out of shape, dtype and device {expected}, as input, got {got}; "
+            "make it with torch.empty_like(input)"
+        )
+    if torch.is_grad_enabled() and (input.requires_grad or logits.requires_grad or out.requires_grad):
+        raise RuntimeError(
+            "svconv2d: expected no gradient to be recorded where out is given, got an argument that requires one; "
+            "call it under torch.inference_mode(), or without out"
+        )
+    if any(size > 1 and stride == 0 for size, stride in zip(out.shape, out.stride(), strict=True)):
+        raise ValueError(f"svconv2d: expected out with memory for every element, got {out.stride()=}; don't expand it")
+    if any(_share_memory(out, t) for t in (input, logits)):
+        raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
+
+
+def _share_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether the addresses from first to last element meet; no where they are unknown, as while a graph is traced."""
+    if torch.compiler.is_compiling() or type(a) is not Tensor or a.device.type == "meta" or 0 in (a.numel(), b.numel()):
+        return False
+    (first, last), (other_first, other_last) = (
+        (t.data_ptr(), t.data_ptr() + t.element_size() * _last_offset(t)) for t in (a, b)
+    )
+    return first <= other_last and other_first <= last
+
+
+def _last_offset(t: Tensor) -> int:
+    return sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
 
 
 def _under_autocast(device_type: str) -> bool:

@@ -3,7 +3,8 @@
 Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize)`:
 `torch.ops.svconv.forward`, `grad_input`, `grad_weight`. With `normalize=False` the logits are the weights, and the
 three are what `<grad_out, out>`, linear in grad_out, input and weights, leaves when one of them is taken away. So each
-one's derivatives are the other two, and the softmax's are ordinary tensor code (`svconv.weights`).
+one's derivatives are the other two, and the softmax's are ordinary tensor code (`svconv.weights`). `forward_into` is
+forward into a given tensor, without derivatives.
 """
 
 from pathlib import Path
@@ -21,6 +22,7 @@ torch.ops.load_library(str(Path(__file__).with_name("svconv_ops.so")))
 _library = torch.library.Library("svconv", "FRAGMENT")
 
 _forward = torch.ops.svconv.forward.default
+_forward_into = torch.ops.svconv.forward_into.default
 _grad_input = torch.ops.svconv.grad_input.default
 _grad_weight = torch.ops.svconv.grad_weight.default
 
@@ -33,13 +35,19 @@ def forward(
     groups: int = 1,
     normalize: bool = True,
     renormalize: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor:
     """The operator without argument checks or choice of backend, for inference code in a hot loop.
 
     Shapes and dtypes as in `svconv.svconv2d`; wrong ones raise a bare `RuntimeError`. Under
-    `torch.inference_mode()` the call reaches the kernel without passing through autograd.
+    `torch.inference_mode()` the call reaches the kernel without passing through autograd. With `out` nothing is
+    recorded for a derivative.
     """
-    return _forward(input, logits, kernel_size, dilation, groups, normalize, renormalize)[0]
+    options = kernel_size, dilation, groups, normalize, renormalize
+    if out is None:
+        return _forward(input, logits, *options)[0]
+    _forward_into(input, logits, out, *options)
+    return out
 
 
 # Fake kernels: shapes, types and strides of the results.
@@ -50,6 +58,11 @@ def _(input, logits, kernel_size, dilation, groups, normalize, renormalize):
     n, _, h, w = input.shape
     shape = (n, groups, h, w) if normalize else (0,)
     return torch.empty_like(input), input.new_empty(shape, dtype=accumulation_type(input.dtype))
+
+
+@torch.library.register_fake("svconv::forward_into")
+def _(input, logits, out, kernel_size, dilation, groups, normalize, renormalize):
+    pass
 
 
 @torch.library.register_fake("svconv::grad_input")
@@ -268,7 +281,9 @@ def _(info, in_dims, grad_out, input, logits, lse, *options):
 # Each product multiplies and adds every channel of every pixel with every tap.
 
 
-@register_flop_formula([torch.ops.svconv.forward, torch.ops.svconv.grad_input, torch.ops.svconv.grad_weight])
+@register_flop_formula(
+    [getattr(torch.ops.svconv, name) for name in ("forward", "forward_into", "grad_input", "grad_weight")]
+)
 def _(shape, *args, out_shape=None, **kwargs) -> int:
     n, c, h, w = shape
     kernel_size = next(arg for arg in args if isinstance(arg, (int, torch.SymInt)))

@@ -140,6 +140,8 @@ def planted_run() -> results.Results:
         timed(PAPER, "forward", "unfold", 5000),
         timed(PAPER, "forward", "loop, compiled", 500),
         timed(PAPER, "forward", "svconv (cpu)", 30, threads=1),
+        timed(PAPER, "forward", "svconv (cpu), out=", 16),
+        timed(PAPER, "forward", "svconv (cpu), out=", 28, threads=1),
         timed(PAPER, "backward", "svconv (cpu)", 50),
         timed(PAPER, "forward+backward", "svconv (cpu)", 75),
         timed(PAPER, "forward+backward", "unfold", 15000),
@@ -158,7 +160,7 @@ def planted_run() -> results.Results:
 def test_figures_from_planted_times():
     found = planted_run().figures
     roof = ROOF.ms(PAPER, "forward")
-    values = [20 / roof, 250, 25, 200, 2.5, 1.25, 2.0, 0.5, 2.0, 30, 2.0, 1.5]
+    values = [20 / roof, 16 / roof, 250, 25, 200, 2.5, 1.25, 2.0, 0.5, 2.0, 30, 2.0, 1.5, 1.75]
     assert [figure.value for figure in found] == pytest.approx(values)
     assert [figure.met for figure in found] == [
         True,
@@ -167,12 +169,14 @@ def test_figures_from_planted_times():
         True,
         True,
         True,
-        False,
         True,
         False,
         True,
         False,
+        True,
         False,
+        False,
+        True,
     ]
 
 

@@ -49,6 +49,16 @@ std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits, int64_t kernel_s
   return {out, lse};
 }
 
+void forward_into(Tensor input, Tensor logits, Tensor out, int64_t kernel_size, int64_t dilation, int64_t groups,
+                  bool normalize, bool renormalize) {
+  Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize);
+  check_shape(out, p.batch, p.channels, p.height, p.width, input.scalar_type(), input, "out");
+  const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
+  const Tensor lse = new_lse(p, input);
+  p.result = view(out);
+  run(Product::forward, p, input);
+}
+
 Tensor grad_input(Tensor grad_out, Tensor logits, Tensor lse, int64_t kernel_size, int64_t dilation, int64_t groups,
                   bool normalize, bool renormalize) {
   Problem p = problem_of(grad_out, logits, kernel_size, dilation, groups, normalize, renormalize);
@@ -84,6 +94,7 @@ extern "C" __attribute__((visibility("default"))) void svconv_force_launch(const
 
 STABLE_TORCH_LIBRARY_IMPL(svconv, CUDA, m) {
   m.impl("forward", TORCH_BOX(&forward));
+  m.impl("forward_into", TORCH_BOX(&forward_into));
   m.impl("grad_input", TORCH_BOX(&grad_input));
   m.impl("grad_weight", TORCH_BOX(&grad_weight));
 }
