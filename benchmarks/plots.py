@@ -30,7 +30,7 @@ def plot(results: Results, folder: Path, stem: str, operation: str = "forward") 
             drawn.append((name, _draw(_lines(swept, value), label, "ms", title)))
     if rows:
         points = _lines([row for row in rows if row.memory], lambda row: row.memory / 1e6)
-        drawn.append(("memory", _draw(points, "peak extra memory, MB", "ms", title, line="")))
+        drawn.append(("memory", _draw(points, "peak extra memory, MB", "ms", title, line=":")))
     paths = []
     for name, figure in drawn:
         paths.append(folder / f"{stem}-{name}.png")
