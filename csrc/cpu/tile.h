@@ -83,6 +83,9 @@ Tile<A> tile_for(int64_t K) {
     case 5: return tile<A, 5>;
     case 7: return tile<A, 7>;
     case 9: return tile<A, 9>;
+    case 11: return tile<A, 11>;
+    case 13: return tile<A, 13>;
+    case 15: return tile<A, 15>;
     default: return tile_any<A>;
   }
 }
