@@ -1,7 +1,8 @@
 """Spatially variant convolution: every pixel has its own kernel, predicted by a network, shared over channels.
 
 `svconv2d` is the operator, `SVConv2d` the module, `svconv.reference` the definition in plain PyTorch,
-`svconv.numpy` the operator on NumPy arrays; `backends` and `explain` say what runs, `build_info` what was built.
+`svconv.numpy` the operator on NumPy arrays; `backends` and `explain` say what runs, `warmup` gets it ready,
+`build_info` says what was built.
 
 torch is imported with the first name that needs it, so that `svconv.numpy` works without torch. To have the operators
 registered before any of them is called, as a saved program needs it, `import svconv.ops`.
@@ -15,17 +16,18 @@ from svconv.info import build_info
 if TYPE_CHECKING:
     from svconv import checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
     from svconv.dispatch import backends
-    from svconv.functional import explain, svconv2d
+    from svconv.functional import explain, svconv2d, warmup
     from svconv.module import SVConv2d
 
 __version__ = build_info()["version"]
-__all__ = ["SVConv2d", "backends", "build_info", "explain", "ops", "reference", "svconv2d"]
+__all__ = ["SVConv2d", "backends", "build_info", "explain", "ops", "reference", "svconv2d", "warmup"]
 
 _NAMES = {
     "SVConv2d": "svconv.module",
     "backends": "svconv.dispatch",
     "explain": "svconv.functional",
     "svconv2d": "svconv.functional",
+    "warmup": "svconv.functional",
 }
 _MODULES = ("checks", "dispatch", "functional", "module", "numpy", "ops", "reference")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svconv import _C, ops, reference, slices
+from svconv import _C, ops, reference, slices, triton
 
 _CUDA_BUILD = _C.build_info()["cuda"]
 
@@ -63,6 +63,7 @@ BACKENDS = {
         Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d),
         Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled, writes_out=True),
         Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled, writes_out=True),
+        Backend("triton", "Triton kernels, for NVIDIA and AMD GPUs", triton.obstacle, triton.run),
         Backend("reference", "unfold and einsum in plain PyTorch", _no_obstacle, reference.svconv2d),
     )
 }

@@ -86,6 +86,42 @@ def explain(
     return dispatch.explain(backend, input, _options(kernel_size, dilation, groups, normalize, padding_mode))
 
 
+def warmup(
+    *shapes: tuple[int, int, int, int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cuda",
+    memory_format: torch.memory_format = torch.contiguous_format,
+    gradients: bool = False,
+    **options,
+) -> None:
+    """Makes everything ready that the first calls on inputs of these shapes would wait for.
+
+    It runs each once, on random numbers: kernels are loaded; Triton's are compiled and the fastest configuration of
+    each class of problems is measured, which later processes read from a file (docs/triton.md). Nothing is measured
+    while a CUDA graph is captured: warm up before.
+
+    Args:
+        shapes: (N, C, H, W) of each input.
+        dtype, device, memory_format: of the inputs and logits.
+        gradients: the backward pass too.
+        options: of `svconv2d`, `backend` among them.
+
+    Raises:
+        What `svconv2d` raises on the same arguments.
+    """
+    kernel_size, groups = options.get("kernel_size", 9), options.get("groups", 1)
+    for n, c, h, w in shapes:
+        input, logits = (
+            torch.randn(n, channels, h, w, dtype=dtype, device=device)
+            .to(memory_format=memory_format)
+            .requires_grad_(gradients)
+            for channels in (c, groups * kernel_size**2)
+        )
+        out = svconv2d(input, logits, **options)
+        if gradients:
+            out.backward(torch.ones_like(out))
+
+
 def _options(kernel_size: int, dilation: int, groups: int, normalize: bool, padding_mode: str) -> dict[str, object]:
     return {
         "kernel_size": kernel_size,

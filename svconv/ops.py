@@ -1,12 +1,13 @@
 """Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs.
 
 Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize)`:
-`torch.ops.svconv.forward`, `grad_input`, `grad_weight`. With `normalize=False` the logits are the weights, and the
-three are what `<grad_out, out>`, linear in grad_out, input and weights, leaves when one of them is taken away. So each
-one's derivatives are the other two, and the softmax's are ordinary tensor code (`svconv.weights`). `forward_into` is
-forward into a given tensor, without derivatives.
+`torch.ops.svconv.forward`, `grad_input`, `grad_weight`; `svconv.triton.ops` has Triton's, explained alike. With
+`normalize=False` the logits are the weights, and the three are what `<grad_out, out>`, linear in grad_out, input and
+weights, leaves when one of them is taken away. So each one's derivatives are the other two, and the softmax's are
+ordinary tensor code (`svconv.weights`). `forward_into` is forward into a given tensor, without derivatives.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,10 +22,17 @@ from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 torch.ops.load_library(str(Path(__file__).with_name("svconv_ops.so")))
 _library = torch.library.Library("svconv", "FRAGMENT")
 
-_forward = torch.ops.svconv.forward.default
-_forward_into = torch.ops.svconv.forward_into.default
-_grad_input = torch.ops.svconv.grad_input.default
-_grad_weight = torch.ops.svconv.grad_weight.default
+
+@dataclass(frozen=True)
+class Products:
+    """The raw operators of one backend."""
+
+    forward: torch._ops.OpOverload
+    grad_input: torch._ops.OpOverload
+    grad_weight: torch._ops.OpOverload
+
+
+COMPILED = Products(*(getattr(torch.ops.svconv, name).default for name in ("forward", "grad_input", "grad_weight")))
 
 
 def forward(
@@ -45,34 +53,32 @@ def forward(
     """
     options = kernel_size, dilation, groups, normalize, renormalize
     if out is None:
-        return _forward(input, logits, *options)[0]
-    _forward_into(input, logits, out, *options)
+        return COMPILED.forward(input, logits, *options)[0]
+    torch.ops.svconv.forward_into.default(input, logits, out, *options)
     return out
 
 
 # Fake kernels: shapes, types and strides of the results.
 
 
-@torch.library.register_fake("svconv::forward")
-def _(input, logits, kernel_size, dilation, groups, normalize, renormalize):
+def fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize):
     n, _, h, w = input.shape
     shape = (n, groups, h, w) if normalize else (0,)
     return torch.empty_like(input), input.new_empty(shape, dtype=accumulation_type(input.dtype))
 
 
-@torch.library.register_fake("svconv::forward_into")
-def _(input, logits, out, kernel_size, dilation, groups, normalize, renormalize):
-    pass
-
-
-@torch.library.register_fake("svconv::grad_input")
-def _(grad_out, logits, lse, kernel_size, dilation, groups, normalize, renormalize):
+def fake_grad_input(grad_out, logits, lse, kernel_size, dilation, groups, normalize, renormalize):
     return torch.empty_like(grad_out)
 
 
-@torch.library.register_fake("svconv::grad_weight")
-def _(grad_out, input, logits, lse, kernel_size, dilation, groups, normalize, renormalize):
+def fake_grad_weight(grad_out, input, logits, lse, kernel_size, dilation, groups, normalize, renormalize):
     return torch.empty_like(logits)
+
+
+torch.library.register_fake("svconv::forward", fake_forward)
+torch.library.register_fake("svconv::forward_into", lambda input, logits, out, *options: None)
+torch.library.register_fake("svconv::grad_input", fake_grad_input)
+torch.library.register_fake("svconv::grad_weight", fake_grad_weight)
 
 
 # Derivatives, reverse and forward. The log-sum-exp spares the kernels a pass over the logits; it is a function of them
@@ -91,12 +97,12 @@ def _weights_along(logits: Tensor, direction: Tensor, options) -> Tensor:
     return softmax_jacobian(logits, direction, kernel_size, dilation, groups, renormalize) if normalize else direction
 
 
-def _grad_weight_along(grad_out: Tensor, input: Tensor, logits: Tensor, direction: Tensor, lse: Tensor, options):
+def _grad_weight_along(ctx, grad_out: Tensor, input: Tensor, logits: Tensor, direction: Tensor, lse: Tensor):
     """grad_weight's derivative along a direction of the logits; None where there is no softmax to derive."""
-    kernel_size, dilation, groups, normalize, renormalize = options
+    kernel_size, dilation, groups, normalize, renormalize = ctx.options
     if not normalize:
         return None
-    weights_grad = _grad_weight(grad_out, input, logits.detach(), lse, *_bilinear(options))
+    weights_grad = ctx.ops.grad_weight(grad_out, input, logits.detach(), lse, *_bilinear(ctx.options))
     return softmax_hessian(logits, weights_grad, direction, kernel_size, dilation, groups, renormalize)
 
 
@@ -119,17 +125,18 @@ class _Forward:
     def backward(ctx, grad_out, _):
         input, logits, lse = ctx.saved_tensors
         needs_input, needs_logits = ctx.needs_input_grad[:2]
-        grad_input = _grad_input(grad_out, logits, lse, *ctx.options) if needs_input else None
-        grad_logits = _grad_weight(grad_out, input, logits, lse, *ctx.options) if needs_logits else None
+        grad_input = ctx.ops.grad_input(grad_out, logits, lse, *ctx.options) if needs_input else None
+        grad_logits = ctx.ops.grad_weight(grad_out, input, logits, lse, *ctx.options) if needs_logits else None
         return grad_input, grad_logits
 
     @staticmethod
     def jvp(ctx, primals, input_t, logits_t):
         input, logits = primals
-        by_input = _forward(input_t, logits, *ctx.options)[0] if input_t is not None else None
+        by_input = ctx.ops.forward(input_t, logits, *ctx.options)[0] if input_t is not None else None
         by_logits = None
         if logits_t is not None:
-            by_logits = _forward(input, _weights_along(logits, logits_t, ctx.options), *_bilinear(ctx.options))[0]
+            weights_t = _weights_along(logits, logits_t, ctx.options)
+            by_logits = ctx.ops.forward(input, weights_t, *_bilinear(ctx.options))[0]
         return _sum(by_input, by_logits), None
 
 
@@ -145,18 +152,18 @@ class _GradInput:
         """<cotangent, grad_input> is <grad_out, out> with the cotangent as the input."""
         grad_out, logits, lse = ctx.saved_tensors
         needs_grad_out, needs_logits = ctx.needs_input_grad[:2]
-        to_grad_out = _forward(cotangent, logits, *ctx.options)[0] if needs_grad_out else None
-        to_logits = _grad_weight(grad_out, cotangent, logits, lse, *ctx.options) if needs_logits else None
+        to_grad_out = ctx.ops.forward(cotangent, logits, *ctx.options)[0] if needs_grad_out else None
+        to_logits = ctx.ops.grad_weight(grad_out, cotangent, logits, lse, *ctx.options) if needs_logits else None
         return to_grad_out, to_logits
 
     @staticmethod
     def jvp(ctx, primals, grad_out_t, logits_t, _):
         grad_out, logits, lse = primals
-        by_grad_out = _grad_input(grad_out_t, logits, lse, *ctx.options) if grad_out_t is not None else None
+        by_grad_out = ctx.ops.grad_input(grad_out_t, logits, lse, *ctx.options) if grad_out_t is not None else None
         by_logits = None
         if logits_t is not None:
             weights_t = _weights_along(logits, logits_t, ctx.options)
-            by_logits = _grad_input(grad_out, weights_t, lse, *_bilinear(ctx.options))
+            by_logits = ctx.ops.grad_input(grad_out, weights_t, lse, *_bilinear(ctx.options))
         return _sum(by_grad_out, by_logits)
 
 
@@ -181,23 +188,23 @@ class _GradWeight:
         to_grad_out = to_input = to_logits = None
         if needs_grad_out or needs_input:
             to_weights = _weights_along(logits, cotangent, ctx.options)
-            to_grad_out = _forward(input, to_weights, *_bilinear(ctx.options))[0] if needs_grad_out else None
-            to_input = _grad_input(grad_out, to_weights, lse, *_bilinear(ctx.options)) if needs_input else None
+            to_grad_out = ctx.ops.forward(input, to_weights, *_bilinear(ctx.options))[0] if needs_grad_out else None
+            to_input = ctx.ops.grad_input(grad_out, to_weights, lse, *_bilinear(ctx.options)) if needs_input else None
         if needs_logits:
-            to_logits = _grad_weight_along(grad_out, input, logits, cotangent, lse, ctx.options)
+            to_logits = _grad_weight_along(ctx, grad_out, input, logits, cotangent, lse)
         return to_grad_out, to_input, to_logits
 
     @staticmethod
     def jvp(ctx, primals, grad_out_t, input_t, logits_t, _):
         grad_out, input, logits, lse = primals
         return _sum(
-            _grad_weight(grad_out_t, input, logits, lse, *ctx.options) if grad_out_t is not None else None,
-            _grad_weight(grad_out, input_t, logits, lse, *ctx.options) if input_t is not None else None,
-            _grad_weight_along(grad_out, input, logits, logits_t, lse, ctx.options) if logits_t is not None else None,
+            ctx.ops.grad_weight(grad_out_t, input, logits, lse, *ctx.options) if grad_out_t is not None else None,
+            ctx.ops.grad_weight(grad_out, input_t, logits, lse, *ctx.options) if input_t is not None else None,
+            _grad_weight_along(ctx, grad_out, input, logits, logits_t, lse) if logits_t is not None else None,
         )
 
 
-def _register_autograd(op: torch._ops.OpOverload, formulas: type) -> None:
+def _register_autograd(products: Products, op: torch._ops.OpOverload, formulas: type, keys: tuple[str, ...]) -> None:
     """What `torch.library.register_autograd` does, which refuses `torch.func` and drops forward-mode derivatives."""
 
     class Function(_SingleLevelFunction):
@@ -211,7 +218,7 @@ def _register_autograd(op: torch._ops.OpOverload, formulas: type) -> None:
         @staticmethod
         def setup_context(ctx, inputs, output):
             ctx.set_materialize_grads(False)
-            ctx.inputs = len(inputs)
+            ctx.ops, ctx.inputs = products, len(inputs)
             formulas.setup_context(ctx, inputs[:-1], output)
 
         @staticmethod
@@ -235,12 +242,8 @@ def _register_autograd(op: torch._ops.OpOverload, formulas: type) -> None:
         with enable_single_level_autograd_function():
             return Function.apply(*inputs, keyset)
 
-    _library.impl(op._opname, autograd, "Autograd", with_keyset=True)
-
-
-_register_autograd(_forward, _Forward)
-_register_autograd(_grad_input, _GradInput)
-_register_autograd(_grad_weight, _GradWeight)
+    for key in keys:
+        _library.impl(op._opname, autograd, key, with_keyset=True)
 
 
 # vmap: the mapped dimension folds into N.
@@ -259,49 +262,60 @@ def _fold_lse(info, lse: Tensor, dim: int | None, normalize: bool) -> Tensor:
     return _fold(info, lse, dim) if normalize else lse.new_empty(0)
 
 
-@torch.library.register_vmap("svconv::forward")
-def _(info, in_dims, input, logits, *options):
-    out, lse = _forward(_fold(info, input, in_dims[0]), _fold(info, logits, in_dims[1]), *options)
-    normalize = options[3]
-    return (_unfold(info, out), _unfold(info, lse) if normalize else lse), (0, 0 if normalize else None)
+def _register_vmap(products: Products) -> None:
+    def forward(info, in_dims, input, logits, *options):
+        out, lse = products.forward(_fold(info, input, in_dims[0]), _fold(info, logits, in_dims[1]), *options)
+        normalize = options[3]
+        return (_unfold(info, out), _unfold(info, lse) if normalize else lse), (0, 0 if normalize else None)
 
+    def grad_input(info, in_dims, grad_out, logits, lse, *options):
+        folded = [_fold(info, t, dim) for t, dim in zip((grad_out, logits), in_dims, strict=False)]
+        lse = _fold_lse(info, lse, in_dims[2], options[3])
+        return _unfold(info, products.grad_input(*folded, lse, *options)), 0
 
-@torch.library.register_vmap("svconv::grad_input")
-def _(info, in_dims, grad_out, logits, lse, *options):
-    folded = [_fold(info, t, dim) for t, dim in zip((grad_out, logits), in_dims, strict=False)]
-    return _unfold(info, _grad_input(*folded, _fold_lse(info, lse, in_dims[2], options[3]), *options)), 0
+    def grad_weight(info, in_dims, grad_out, input, logits, lse, *options):
+        folded = [_fold(info, t, dim) for t, dim in zip((grad_out, input, logits), in_dims, strict=False)]
+        lse = _fold_lse(info, lse, in_dims[3], options[3])
+        return _unfold(info, products.grad_weight(*folded, lse, *options)), 0
 
-
-@torch.library.register_vmap("svconv::grad_weight")
-def _(info, in_dims, grad_out, input, logits, lse, *options):
-    folded = [_fold(info, t, dim) for t, dim in zip((grad_out, input, logits), in_dims, strict=False)]
-    return _unfold(info, _grad_weight(*folded, _fold_lse(info, lse, in_dims[3], options[3]), *options)), 0
+    torch.library.register_vmap(products.forward, forward)
+    torch.library.register_vmap(products.grad_input, grad_input)
+    torch.library.register_vmap(products.grad_weight, grad_weight)
 
 
 # Each product multiplies and adds every channel of every pixel with every tap.
 
 
-@register_flop_formula(
-    [getattr(torch.ops.svconv, name) for name in ("forward", "forward_into", "grad_input", "grad_weight")]
-)
-def _(shape, *args, out_shape=None, **kwargs) -> int:
+def _flops(shape, *args, out_shape=None, **kwargs) -> int:
     n, c, h, w = shape
     kernel_size = next(arg for arg in args if isinstance(arg, (int, torch.SymInt)))
     return 2 * n * c * h * w * kernel_size**2
 
 
-def _register_autocast(device_type: str, dispatch_key: str) -> None:
-    """Runs `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
+def _register_autocast(op: torch._ops.OpOverload, device_type: str, dispatch_key: str) -> None:
+    """Runs a `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, dispatch_key))
 
     def autocast_forward(input, logits, *options):
         dtype = torch.get_autocast_dtype(device_type)
         cast = [t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in (input, logits)]
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            return _forward(*cast, *options)
+            return op(*cast, *options)
 
-    _library.impl("forward", autocast_forward, dispatch_key)
+    _library.impl(op._opname, autocast_forward, dispatch_key)
 
 
-_register_autocast("cpu", "AutocastCPU")
-_register_autocast("cuda", "AutocastCUDA")
+def explain_to_pytorch(products: Products, keys: tuple[str, ...] = ("Autograd",)) -> None:
+    """Registers derivatives (under the dispatch keys `keys`), vmap, FLOPs and autocast of one backend's products."""
+    _register_autograd(products, products.forward, _Forward, keys)
+    _register_autograd(products, products.grad_input, _GradInput, keys)
+    _register_autograd(products, products.grad_weight, _GradWeight, keys)
+    _register_vmap(products)
+    operators = (products.forward, products.grad_input, products.grad_weight)
+    register_flop_formula([operator.overloadpacket for operator in operators])(_flops)
+    _register_autocast(products.forward, "cpu", "AutocastCPU")
+    _register_autocast(products.forward, "cuda", "AutocastCUDA")
+
+
+explain_to_pytorch(COMPILED)
+register_flop_formula(torch.ops.svconv.forward_into)(_flops)

@@ -6,6 +6,10 @@ import torch
 import svconv
 
 
+def pytest_addoption(parser):
+    parser.addoption("--backend", help="tests/svconv: of this backend in place of the compiled kernels: triton")
+
+
 def pytest_report_header():
     obstacle = next(row.cuda for row in svconv.backends() if row.name == "cuda")
     return "the operator on CUDA: " + ("tested" if obstacle is None else f"NOT TESTED, {obstacle}")

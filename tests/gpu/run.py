@@ -80,6 +80,7 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
     """On a GPU."""
     marked = "memory or not memory" if gpu.megabytes > 20_000 else "not memory"
     short_set = (PYTHON, "tests/gpu/short_set.py", "cuda")
+    triton = "cuda and (sizes and nchw or opcheck and float32 or compiled_package or captured_graph and bfloat16)"
     return {
         "build": Stage(
             ((PYTHON, "setup.py", "--quiet", "build_ext", "--inplace"),),
@@ -101,6 +102,10 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
             200,
             ("typer", "rich", "matplotlib"),
         ),
+        # Each problem has kernels of its own, which take seconds to compile: a part of the operator's tests.
+        "triton": Stage(
+            (pytest("tests/svconv", "--backend", "triton", "-k", triton),), 200, ("pytest", "onnxruntime", "triton")
+        ),
     }
 
 
@@ -117,6 +122,7 @@ def stages_off(out: Path) -> dict[str, Stage]:
         "benchmarks": Stage(
             ((*BENCHMARKS, *benchmark, "--budget", "1", "--repetitions", "3", "--out", str(out), "--plots"),), SECONDS
         ),
+        "triton": Stage((pytest("tests/triton", "-k", "cache"),), SECONDS, ("triton",)),
     }
 
 

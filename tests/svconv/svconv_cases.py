@@ -5,13 +5,15 @@ from functools import cache
 
 import torch
 
-from svconv import backends, reference, svconv2d
+from svconv import backends, ops, reference, svconv2d
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 NAMES = ("out", "grad_input", "grad_logits")
 # Whose kernels can run on this machine; names of devices and of backends.
 DEVICES = ["cpu", *(row.name for row in backends() if row.name == "cuda" and row.cuda is None)]
+# With `--backend triton` its kernels stand in for the compiled ones (conftest.py).
+TESTED = {"backend": None, "products": ops.COMPILED}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def check(case: Case, *tensors: torch.Tensor) -> None:
 
 
 def on_tensor_cores(case: Case, device: torch.device) -> bool:
-    """Whether a kernel multiplies 16-bit weights (docs/cuda.md)."""
+    """Whether a kernel multiplies 16-bit weights (docs/cuda.md, docs/triton.md)."""
+    if TESTED["backend"] == "triton":
+        return case.dtype.itemsize == 2
     return device.type == "cuda" and case.dtype.itemsize == 2 and 3 <= case.kernel_size <= 9
 
 

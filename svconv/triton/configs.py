@@ -1,0 +1,147 @@
+"""How the kernels are cut into programs: candidates by problem class, the fastest of them measured once and kept.
+
+Free of Triton. What was measured is kept in a file for each GPU, version of Triton and version of the kernels, which
+all processes of a user share.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, astuple, dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """A tile of rows x columns pixels, how many channels and taps at a time, and Triton's warps and pipeline stages."""
+
+    rows: int
+    columns: int
+    channels: int
+    warps: int
+    stages: int = 2
+    taps: int = 1
+
+
+@dataclass(frozen=True)
+class ProblemClass:
+    """Problems that one configuration serves. Sizes are exponents of two, rounded up."""
+
+    product: str  # "sum": forward and grad_input; "gradient": grad_weight
+    family: str  # "band" or "taps"
+    dtype: str
+    kernel_size: int
+    channels_inside: bool  # whether channels, not columns, lie side by side in memory
+    channels: int  # of a group
+    pixels: int  # of the batch
+
+    def __str__(self) -> str:
+        return " ".join(map(str, astuple(self)))
+
+
+def window_rows(kernel_size: int, rows: int) -> int:
+    """Rows that a band's tile reads, rounded up to a power of two."""
+    return _power_of_two(rows + kernel_size - 1, 1 << 20)
+
+
+def candidates(product: str, family: str, kernel_size: int) -> tuple[Config, ...]:
+    """What is worth trying; the first fits every GPU and is what runs unmeasured."""
+    if family == "taps":
+        return tuple(Config(rows, 16, channels, 4) for rows, channels in ((2, 32), (4, 32), (4, 64), (8, 16)))
+    # A window is as wide as the kernel reaches from `columns` pixels.
+    if kernel_size > 9:
+        return tuple(Config(2, 16, channels, warps, taps=16) for channels, warps in ((32, 8), (32, 4), (64, 8)))
+    if product == "sum":
+        shapes = ((8, 32, 8, 2), (8, 32, 4, 2), (8, 64, 8, 2), (8, 64, 8, 3), (4, 64, 4, 2))
+    else:
+        shapes = ((4, 32, 8, 2), (4, 64, 8, 2), (4, 64, 4, 2), (8, 32, 8, 2), (8, 64, 8, 2))
+    return tuple(Config(rows, 8, *shape, taps=16) for rows, *shape in shapes)
+
+
+def interpreted(family: str, kernel_size: int, channels: int, rows: int, columns: int) -> Config:
+    """For Triton's interpreter, whose time goes by the number of operations: few programs, and blocks not much larger
+    than the problem."""
+    channels = _power_of_two(channels, 32)
+    if family == "band":
+        tile = _power_of_two(rows, 8), 8 if kernel_size <= 9 and columns <= 16 else 16
+        return Config(*tile, channels, 1, taps=_power_of_two(kernel_size**2, 256))
+    rows, columns = _power_of_two(rows, 16), _power_of_two(columns, 32)
+    # A block has a million elements at most.
+    taps = _power_of_two(kernel_size**2, (1 << 18) // (rows * columns * channels))
+    return Config(rows, columns, channels, 1, taps=taps)
+
+
+def _power_of_two(size: int, most: int) -> int:
+    return 1 << (max(min(size, most), 1) - 1).bit_length()
+
+
+class Cache:
+    """Configurations by problem class in a JSON file; without one, in memory alone."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.known = self._read()
+
+    def _read(self) -> dict[str, Config]:
+        try:
+            return {name: Config(**values) for name, values in json.loads(self.file.read_text()).items()}
+        except (OSError, AttributeError, TypeError, ValueError):
+            # Not there yet, or not ours: measured anew.
+            return {}
+
+    def get(self, problem: ProblemClass) -> Config | None:
+        return self.known.get(str(problem))
+
+    def put(self, problem: ProblemClass, config: Config) -> None:
+        """Adds to what other processes have written since; readers see the old file or the new one, never a part."""
+        self.known = {**self._read(), **self.known, str(problem): config}
+        if self.file is None:
+            return
+        text = json.dumps({name: asdict(config) for name, config in sorted(self.known.items())}, indent=1)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as file:
+                file.write(text + "\n")
+            os.replace(file.name, self.file)
+        except OSError:
+            # Nowhere to write: this process keeps what it measured, the next one measures again.
+            self.file = None
+
+
+def folder() -> Path:
+    """Where measured configurations are kept: svconv/triton in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "svconv" / "triton"
+
+
+@cache
+def source_hash() -> str:
+    """Of this package: another version of the kernels is measured anew."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+@cache
+def cache_of(gpu: str, triton_version: str) -> Cache:
+    name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in (gpu, triton_version, source_hash()))
+    return Cache(folder() / f"{name}.json")
+
+
+def fastest(configs: tuple[Config, ...], seconds_of: Callable[[Config], float]) -> Config:
+    """The config for which `seconds_of(config)` is least; one that asks for more than the GPU has raises, and is out.
+
+    Raises:
+        What the last one raised, if all did.
+    """
+    measured, failure = {}, None
+    for config in configs:
+        try:
+            measured[config] = seconds_of(config)
+        except Exception as error:  # Triton's, the driver's, torch's
+            failure = error
+    if not measured:
+        raise failure
+    return min(measured, key=measured.get)
