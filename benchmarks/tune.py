@@ -17,9 +17,10 @@ import svconv
 from benchmarks.checks import error, tolerance
 from benchmarks.measure import Clock
 from benchmarks.problems import Problem
+from svconv.precision import asks_for_tf32
 
 TABLE = Path(__file__).parents[1] / "csrc" / "cuda" / "launch.cu"
-PATHS = ("generic", "fma", "band")
+PATHS = ("generic", "fma", "band", "tf32")
 PRODUCTS = ("forward", "grad_input", "grad_weight")
 
 
@@ -48,7 +49,9 @@ def candidates(problem: Problem, product: str) -> list[Launch]:
     if not 3 <= problem.kernel_size <= 9:
         return []
     rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", TABLE.read_text())
-    path = "fma" if problem.dtype == torch.float32 else "band"
+    path = "band"
+    if problem.dtype == torch.float32:
+        path = "tf32" if asks_for_tf32() and problem.kernel_size >= 5 else "fma"
     chunks = -(-problem.shape[1] // 32)
     launches = []
     for name, gradient, *numbers in rows:

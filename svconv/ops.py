@@ -17,9 +17,12 @@ from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 from torch.utils.flop_counter import register_flop_formula
 
+from svconv import precision
 from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 
-torch.ops.load_library(str(Path(__file__).with_name("svconv_ops.so")))
+_PATH = str(Path(__file__).with_name("svconv_ops.so"))
+torch.ops.load_library(_PATH)
+precision.connect(_PATH)
 _library = torch.library.Library("svconv", "FRAGMENT")
 
 

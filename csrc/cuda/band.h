@@ -1,7 +1,8 @@
-// Tiles and fragments of the tensor-core kernels (float16, bfloat16; K = 3, 5, 7, 9). docs/cuda.md has the derivation.
+// Tiles and shared memory of the tensor-core kernels: float16 and bfloat16 (K = 3, 5, 7, 9), and float32 rounded to tf32
+// (K = 5, 7, 9). docs/cuda.md has the derivation.
 //
 // A warp works on 8 pixels in each of kRows rows. Its window is 16 columns wide and starts kHalo columns before the
-// pixels: one mma.m16n8k16 multiplies a row of the window with the band of one tap row.
+// pixels: one mma.m16n8k16 multiplies a row of the window with the band of one tap row, in tf32 two mma.m16n8k8.
 #pragma once
 
 #include "copy.h"
@@ -10,65 +11,70 @@ namespace svconv::cuda {
 
 constexpr int kRows = 4;    // of a warp
 constexpr int kPixels = 8;  // of a warp in a row
-constexpr int kChunk = 32;  // channels in shared memory at a time
-constexpr int kStep = 16;   // channels of one mma
 
 // How a chunk of channels lies in shared memory, following the tensor:
-//   channels inside (channels-last):  [row][column][kChunk], 16-byte vectors swizzled so that the 8 pixels of an
-//                                     ldmatrix fall on different banks
-//   columns inside (NCHW):            [row][kChunk][columns], columns an odd number of 16-byte vectors for the same end
-template <bool kChannelsInside>
+//   channels inside (channels-last):  [row][column][kChannels], 16-byte vectors swizzled so that the lanes of a fragment
+//                                     fall on different banks
+//   columns inside (NCHW):            [row][kChannels][columns]
+template <class T, bool kInside, int kDepth>
 struct ChunkOrder {
-  static constexpr int kVector = kChannelsInside ? 8 : 4;  // elements of one copy: 16 and 8 bytes
+  static constexpr bool kChannelsInside = kInside;
+  static constexpr int kChannels = kDepth;
+  // Elements of one copy: 16 bytes, in rows of 16-bit numbers 8.
+  static constexpr int kVector = sizeof(T) == 4 ? 4 : kInside ? 8 : 4;
   int columns;
 
+  // 16-bit: an odd number of 16-byte vectors for tiles of 16 and 32 columns. float32: 8 words modulo 16.
+  __host__ __device__ explicit ChunkOrder(int tile_columns)
+      : columns(sizeof(T) == 4 ? (tile_columns + 2 * kHalo) | 8 : tile_columns + 2 * kHalo) {}
+
   __device__ __forceinline__ int at(int row, int column, int channel) const {
-    if constexpr (kChannelsInside)
-      return (row * columns + column) * kChunk + (((channel / 8) ^ (column / 2 % 4)) * 8) + channel % 8;
-    else return (row * kChunk + channel) * columns + column;
+    if constexpr (kInside) {
+      constexpr int kLanes = 16 / sizeof(T);
+      return (row * columns + column) * kDepth + ((channel / kLanes) ^ swizzle(column)) * kLanes + channel % kLanes;
+    } else return (row * kDepth + channel) * columns + column;
   }
-  __device__ __forceinline__ int row_pitch() const { return columns * kChunk; }
-  // The offset `channels` (0 or kStep) on from an offset in channels [0, kStep). A step is bit 1 of the swizzled
-  // vector.
+  __device__ __forceinline__ int row_pitch() const { return columns * kDepth; }
+  // The offset `channels` (0 or half of them all) on from an offset in the first half of the channels. A step is one bit
+  // of the vector's number, whatever is swizzled.
   __device__ __forceinline__ int step(int offset, int channels) const {
-    return kChannelsInside ? offset ^ channels : offset + channels * columns;
-  }
-
-  // The row that this lane names in an 8x8 matrix load or store of matrix (column + 8 * right, channel + 8 * upper).
-  __device__ __forceinline__ int matrix_row(int row, int column, int channel, int right, int upper) const {
-    const int line = threadIdx.x % 8;
-    return kChannelsInside ? at(row, column + 8 * right + line, channel + 8 * upper)
-                           : at(row, column + 8 * right, channel + 8 * upper + line);
-  }
-
-  // Calls f(row, column, channel, elements at once) for every run of a block of rows x width x kChunk.
-  template <class F>
-  __device__ __forceinline__ void for_each_run(int rows, int width, bool vectors, const F& f) const {
-    if (vectors) runs<kVector>(rows, width, f);
-    else runs<1>(rows, width, f);
+    return kInside ? offset ^ channels : offset + channels * columns;
   }
 
  private:
-  template <int kRun, class F>
-  __device__ __forceinline__ void runs(int rows, int width, const F& f) const {
-    const std::integral_constant<int, kRun> run;
-    if constexpr (kChannelsInside) {
-      constexpr int kRunsOfPixel = kChunk / kRun;
-      for (Walk at(threadIdx.x, blockDim.x, width * kRunsOfPixel); at.line < rows; at.next())
-        f(at.line, at.item / kRunsOfPixel, at.item % kRunsOfPixel * kRun, run);
-    } else {
-      for (Walk at(threadIdx.x, blockDim.x, width / kRun); at.line < rows * kChunk; at.next())
-        f(at.line / kChunk, at.item * kRun, at.line % kChunk, run);
-    }
+  // Exclusive or with the number of a vector of this column.
+  __device__ __forceinline__ static int swizzle(int column) {
+    if constexpr (sizeof(T) == 2) return column / 2 % 4;
+    else return kDepth == 32 ? column / 4 % 4 * 2 : column / 2 % 2 * 2;
   }
 };
 
-// Channels [channel, channel + kChunk) of rows x width pixels from (y, x) on, zeros outside the image and past `depth`.
-template <bool kChannelsInside, class T>
-__device__ __forceinline__ void load_chunk(T* to, ChunkOrder<kChannelsInside> order, Plane<const T> from,
-                                           const Image& image, int y, int x, int rows, int width, int channel,
-                                           int depth, bool vectors) {
-  order.for_each_run(rows, width, vectors, [&](int i, int j, int c, auto run) {
+// Calls f(row, column, channel, elements at once) for every run of a chunk of rows x width pixels.
+template <class Order, int kRun, class F>
+__device__ __forceinline__ void for_each_run_of(int rows, int width, const F& f) {
+  const std::integral_constant<int, kRun> run;
+  if constexpr (Order::kChannelsInside) {
+    constexpr int kRunsOfPixel = Order::kChannels / kRun;
+    for (Walk at(threadIdx.x, blockDim.x, width * kRunsOfPixel); at.line < rows; at.next())
+      f(at.line, at.item / kRunsOfPixel, at.item % kRunsOfPixel * kRun, run);
+  } else {
+    for (Walk at(threadIdx.x, blockDim.x, width / kRun); at.line < rows * Order::kChannels; at.next())
+      f(at.line / Order::kChannels, at.item * kRun, at.line % Order::kChannels, run);
+  }
+}
+
+template <class Order, class F>
+__device__ __forceinline__ void for_each_run(int rows, int width, bool vectors, const F& f) {
+  if (vectors) for_each_run_of<Order, Order::kVector>(rows, width, f);
+  else for_each_run_of<Order, 1>(rows, width, f);
+}
+
+// Channels [channel, channel + kChannels) of rows x width pixels from (y, x) on, zeros outside the image and past
+// `depth`.
+template <class Order, class T>
+__device__ __forceinline__ void load_chunk(T* to, const Order& order, Plane<const T> from, const Image& image, int y,
+                                           int x, int rows, int width, int channel, int depth, bool vectors) {
+  for_each_run<Order>(rows, width, vectors, [&](int i, int j, int c, auto run) {
     const bool valid = inside(image, y + i, x + j) && channel + c < depth;
     const T* const source = valid ? from.at(channel + c, y + i, x + j) : from.data;
     if constexpr (decltype(run)::value == 1) copy_element(to + order.at(i, j, c), source, valid);
@@ -81,11 +87,10 @@ struct alignas(kBytes) Bytes {
   uint32_t words[kBytes / 4];
 };
 
-template <bool kChannelsInside, class T>
-__device__ __forceinline__ void store_chunk(Plane<T> to, const T* from, ChunkOrder<kChannelsInside> order,
-                                            const Image& image, int y, int x, int rows, int width, int channel,
-                                            int depth, bool vectors) {
-  order.for_each_run(rows, width, vectors, [&](int i, int j, int c, auto run) {
+template <class Order, class T>
+__device__ __forceinline__ void store_chunk(Plane<T> to, const T* from, const Order& order, const Image& image, int y,
+                                            int x, int rows, int width, int channel, int depth, bool vectors) {
+  for_each_run<Order>(rows, width, vectors, [&](int i, int j, int c, auto run) {
     if (!inside(image, y + i, x + j) || channel + c >= depth) return;
     const T* const source = from + order.at(i, j, c);
     T* const target = to.at(channel + c, y + i, x + j);
@@ -97,23 +102,18 @@ __device__ __forceinline__ void store_chunk(Plane<T> to, const T* from, ChunkOrd
   });
 }
 
-// Matrix loads in the sense of the fragment: its first index along rows of shared memory, or along their elements.
-template <bool kTransposed>
-__device__ __forceinline__ void load_fragment(uint32_t (&r)[4], const void* row) {
-  if constexpr (kTransposed) ldmatrix_x4_trans(r, row);
-  else ldmatrix_x4(r, row);
-}
-
 // Waits for all but the latest `stages` - 2 chunks.
 __device__ __forceinline__ void wait_for_chunk(int stages) {
   if (stages > 2) cp_async_wait<1>();
   else cp_async_wait<0>();
 }
 
-// Taps of a tile with its halo; planes 4 words apart modulo 32 banks, so that a warp's gather of the band meets no bank
-// twice.
+// Taps of a tile with its halo. A warp's gather of the band takes one from each plane and meets no bank twice with
+// planes 4 words apart modulo 32, of 16-bit numbers; of float32, one other at most.
+template <class T>
 __host__ __device__ inline Taps band_taps(int rows, int columns) {
-  return {rows, columns + 2 * kHalo, int(divide_up(rows * (columns + 2 * kHalo), 64) * 64 + 8)};
+  constexpr int kLine = 128 / sizeof(T);
+  return {rows, columns + 2 * kHalo, int(divide_up(rows * (columns + 2 * kHalo), kLine) * kLine + 16 / sizeof(T))};
 }
 
 }  // namespace svconv::cuda

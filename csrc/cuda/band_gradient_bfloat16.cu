@@ -1,9 +1,9 @@
-// grad_weight in bfloat16, and the shared memory of both types.
+// grad_weight in bfloat16.
 #include "band_gradient.h"
 
-int64_t svconv::cuda::band_gradient_bytes(int64_t K, const Launch& launch) {
-  const GradientMemory memory(int(K), launch.rows * kRows, launch.columns * kPixels);
-  return memory.total(launch.stages, launch.splits) * int64_t(sizeof(bfloat16_t));
-}
+namespace svconv::cuda {
 
-template int svconv::cuda::run_band_gradient<svconv::cuda::bfloat16_t>(const Problem&, const Launch&, cudaStream_t);
+template int run_band_gradient<bfloat16_t>(const Problem&, const Launch&, cudaStream_t);
+template int64_t band_gradient_bytes<bfloat16_t>(int64_t, const Launch&);
+
+}  // namespace svconv::cuda

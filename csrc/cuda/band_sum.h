@@ -1,25 +1,35 @@
-// forward and grad_input for float16 and bfloat16, K = 3, 5, 7, 9: the weighted sum as products with band matrices on
-// tensor cores. docs/cuda.md has the derivation and the arithmetic of the tile.
+// forward and grad_input for float16, bfloat16 and float32 rounded to tf32: the weighted sum as products with band
+// matrices on tensor cores. docs/cuda.md has the derivation and the arithmetic of the tile.
 //
 // A block computes a tile of pixels. Its warps build their bands once, in registers, then all channels pass by in
 // chunks, `stages` of them in shared memory.
 #pragma once
 
+#include "band_fragments.h"
 #include "band_weights.h"
 #include "paths.h"
 
 namespace svconv::cuda {
 
-constexpr int kSumThreads = 512;  // at most: 128 registers a thread, of which the bands of K = 9 take 72
+// At most: of 128 registers a thread the bands of K = 9 take 72, in float32 144 of 255.
+template <class T>
+constexpr int kSumThreads = sizeof(T) == 4 ? 256 : 512;
 
-// Shared memory of a block, in elements of 2 bytes.
+// Results of 16-bit types pass through shared memory on their way to the tensor, to be stored 8 or 16 bytes at a time. In
+// float32 a lane's own results are that long.
+template <class T>
+constexpr bool kStaged = sizeof(T) == 2;
+
+// Shared memory of a block, in elements.
+template <class T>
 struct SumMemory {
+  using Order = typename SumFragments<T, true>::Order;
   int chunk, staging, logits, lse;
   __host__ __device__ SumMemory(int K, int rows, int columns)
-      : chunk((rows + K - 1) * (columns + 2 * kHalo) * kChunk),
-        staging(rows * (columns + 2 * kHalo) * kChunk),
-        logits(K * K * band_taps(rows, columns).pitch),
-        lse((rows + K - 1) * (columns + 2 * kHalo) * 2) {}
+      : chunk((rows + K - 1) * Order(columns).columns * Order::kChannels),
+        staging(kStaged<T> ? rows * Order(columns).columns * Order::kChannels : 0),
+        logits(K * K * band_taps<T>(rows, columns).pitch),
+        lse((rows + K - 1) * (columns + 2 * kHalo) * int(sizeof(float) / sizeof(T))) {}
   // Logits lie behind the first chunk, which is under way while the bands are built.
   __host__ __device__ int total(int stages) const {
     const int building = chunk + logits + lse, running = stages * chunk + staging;
@@ -27,15 +37,46 @@ struct SumMemory {
   }
 };
 
+// The sums of one row of pixels from (y, x) on and of the channels from `channel` on, as SumFragments<float> has them.
+template <bool kChannelsInside, class Sums>
+__device__ __forceinline__ void store_sums(Plane<float> to, const Sums& sum, const Image& image, int y, int x,
+                                           int channel, int depth, bool vectors) {
+  using Fragments = SumFragments<float, kChannelsInside>;
+  const int column = x + 2 * (threadIdx.x % 4);
+  if (y >= image.height) return;
+  if constexpr (kChannelsInside)
+    if (vectors) {
+#pragma unroll
+      for (int p = 0; p < 2; ++p)
+        if (column + p < image.width && channel + Fragments::channel(0) < depth)
+          *reinterpret_cast<float4*>(to.at(channel + Fragments::channel(0), y, column + p)) =
+              make_float4(sum[0][p], sum[0][2 + p], sum[1][p], sum[1][2 + p]);
+      return;
+    }
+#pragma unroll
+  for (int j = 0; j < 2 * Fragments::kTiles; ++j) {
+    const int own = channel + Fragments::channel(j);
+    const float left = sum[j / 2][j % 2 * 2], right = sum[j / 2][j % 2 * 2 + 1];
+    if (own >= depth || column >= image.width) continue;
+    if (vectors) *reinterpret_cast<float2*>(to.at(own, y, column)) = make_float2(left, right);
+    else {
+      *to.at(own, y, column) = left;
+      if (column + 1 < image.width) *to.at(own, y, column + 1) = right;
+    }
+  }
+}
+
 template <class T, int K, bool kChannelsInside>
-__global__ void __launch_bounds__(kSumThreads, 1)
+__global__ void __launch_bounds__(kSumThreads<T>, 1)
     band_sum(ImageProblem p, Launch launch, bool reversed, Vectors vectors) {
   constexpr int r = K / 2;
   SVCONV_SHARED(T, shared);
   const Tile tile = tile_of_block(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
   const Image& image = tile.image;
-  const SumMemory memory(K, tile.rows, tile.columns);
-  const ChunkOrder<kChannelsInside> order{tile.columns + 2 * kHalo};
+  using Fragments = SumFragments<T, kChannelsInside>;
+  constexpr int kChunk = Fragments::Order::kChannels;
+  const SumMemory<T> memory(K, tile.rows, tile.columns);
+  const typename Fragments::Order order(tile.columns);
   const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
   const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
   const Plane<const T> data = image.of<const T>(p, &Problem::data, depth);
@@ -43,13 +84,13 @@ __global__ void __launch_bounds__(kSumThreads, 1)
   const auto load = [&](int chunk) {
     if (chunk < last)
       load_chunk(shared + (chunk - first) % launch.stages * memory.chunk, order, data, image, tile.y - r,
-                 tile.x - kHalo, tile.rows + K - 1, order.columns, chunk * kChunk, depth, vectors.data);
+                 tile.x - kHalo, tile.rows + K - 1, tile.columns + 2 * kHalo, chunk * kChunk, depth, vectors.data);
     cp_async_commit();
   };
 
   // Rows [row, row + kRows) and columns [column, column + 8) of the tile are the warp's.
   const int warp = threadIdx.x / 32, row = warp / launch.columns * kRows, column = warp % launch.columns * kPixels;
-  const Taps taps = band_taps(tile.rows, tile.columns);
+  const Taps taps = band_taps<T>(tile.rows, tile.columns);
   T* const logits = shared + memory.chunk;
   load_logits<K, false>(logits, taps, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - kHalo,
                         reversed, vectors.logits);
@@ -60,7 +101,7 @@ __global__ void __launch_bounds__(kSumThreads, 1)
     load_lse(lse, image.lse<float>(p), image, tile.y - r, tile.x - kHalo, tile.rows + K - 1, taps.columns);
   cp_async_wait<1>();
   __syncthreads();
-  Band<K> band = {};
+  Band<T, K> band = {};
   const T* const own = logits + row * taps.columns + column;
   if (reversed)
     build_reversed_band<T, K>(band, own, taps, p, lse + row * taps.columns + column);
@@ -74,63 +115,80 @@ __global__ void __launch_bounds__(kSumThreads, 1)
     store_chunk(result, staging, order, image, tile.y, tile.x, tile.rows, tile.columns, chunk * kChunk, depth,
                 vectors.result);
   };
-  // Matrices of a fragment in the order of its registers: channels 0-7, 8-15 of window columns 0-7, then of 8-15; of
-  // results, channels 0-7, 8-15 of one row, then of the next.
+  // Matrices of results in the order of their registers: channels 0-7, 8-15 of one row, then of the next.
   const int matrix = threadIdx.x % 32 / 8;
-  const int window = order.matrix_row(row, column, 0, matrix / 2, matrix % 2);
-  const int target = order.matrix_row(row + matrix / 2, column, 0, 0, matrix % 2);
+  const int target = matrix_row(order, row + matrix / 2, column, 0, 0, matrix % 2);
+  const Fragments fragments(order, row, column);
   for (int chunk = first; chunk < last; ++chunk) {
     wait_for_chunk(launch.stages);
     __syncthreads();
     load(chunk + launch.stages - 1);
-    if (chunk > first) store(chunk - 1);
-    __syncthreads();
+    if constexpr (kStaged<T>) {
+      if (chunk > first) store(chunk - 1);
+      __syncthreads();
+    }
     const T* const source = shared + (chunk - first) % launch.stages * memory.chunk;
 #pragma unroll 1
-    for (int step = 0; step < kChunk; step += kStep) {
-      float sum[kRows][4] = {};
+    for (int step = 0; step < kChunk; step += Fragments::kStep) {
+      typename Fragments::Sums sum[kRows] = {};
 #pragma unroll
       for (int line = 0; line < kRows + K - 1; ++line) {
-        uint32_t a[4];
-        load_fragment<kChannelsInside>(a, source + order.step(window, step) + line * order.row_pitch());
+        typename Fragments::Window a;
+        fragments.load(a, source, step, line);
         // Row i of the warp meets line i + K - 1 - t with tap row t.
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
           const int t = i + K - 1 - line;
-          if (t >= 0 && t < K) mma_m16n8k16<T>(sum[i], a, band[i][t]);
+          if (t >= 0 && t < K) Fragments::multiply(sum[i], a, band[i][t]);
         }
       }
+      if constexpr (kStaged<T>) {
 #pragma unroll
-      for (int i = 0; i < kRows; i += 2) {
-        const uint32_t packed[4] = {pack2<T>(sum[i][0], sum[i][1]), pack2<T>(sum[i][2], sum[i][3]),
-                                    pack2<T>(sum[i + 1][0], sum[i + 1][1]), pack2<T>(sum[i + 1][2], sum[i + 1][3])};
-        T* const to = staging + order.step(target, step) + i * order.row_pitch();
-        if constexpr (kChannelsInside) stmatrix_x4_trans(to, packed);
-        else stmatrix_x4(to, packed);
+        for (int i = 0; i < kRows; i += 2) {
+          const uint32_t packed[4] = {pack2<T>(sum[i][0], sum[i][1]), pack2<T>(sum[i][2], sum[i][3]),
+                                      pack2<T>(sum[i + 1][0], sum[i + 1][1]), pack2<T>(sum[i + 1][2], sum[i + 1][3])};
+          T* const to = staging + order.step(target, step) + i * order.row_pitch();
+          if constexpr (kChannelsInside) stmatrix_x4_trans(to, packed);
+          else stmatrix_x4(to, packed);
+        }
+      } else {
+#pragma unroll
+        for (int i = 0; i < kRows; ++i)
+          store_sums<kChannelsInside>(result, sum[i], image, tile.y + row + i, tile.x + column, chunk * kChunk + step,
+                                      depth, vectors.result);
       }
     }
   }
-  __syncthreads();
-  if (last > first) store(last - 1);
+  if constexpr (kStaged<T>) {
+    __syncthreads();
+    if (last > first) store(last - 1);
+  }
 }
 
 template <class T>
 int run_band_sum(bool reversed, const Problem& p, const Launch& launch, cudaStream_t stream) {
   const bool channels_inside = p.data.c == 1 && p.result.c == 1 && p.channels > 1;
+  const auto is_aligned = [&](const View& v, int of_channels, int of_rows) {
+    return channels_inside ? aligned_channels(v, p, sizeof(T), of_channels) : aligned_rows(v, p, sizeof(T), of_rows);
+  };
+  constexpr int kChannels = 16 / sizeof(T);
   Vectors vectors;
   vectors.logits = aligned_rows(p.logits, p, sizeof(T), 4);
-  const auto is_aligned = [&](const View& v) {
-    return channels_inside ? aligned_channels(v, p, sizeof(T), 8) : aligned_rows(v, p, sizeof(T), 4);
-  };
-  vectors.data = is_aligned(p.data);
-  vectors.result = is_aligned(p.result);
+  vectors.data = is_aligned(p.data, kChannels, 4);
+  vectors.result = is_aligned(p.result, kChannels, kStaged<T> ? 4 : 2);
   const int64_t blocks = count_tiles(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
-  return with_kernel_size(p.kernel, [&](auto K) {
+  return with_kernel_size<kSmallestBand<T>>(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_sum<T, K, true> : band_sum<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
-                                band_sum_bytes(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
+                                band_sum_bytes<T>(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
   });
+}
+
+template <class T>
+int64_t band_sum_bytes(int64_t K, const Launch& launch) {
+  const SumMemory<T> memory(int(K), launch.rows * kRows, launch.columns * kPixels);
+  return memory.total(launch.stages) * int64_t(sizeof(T));
 }
 
 }  // namespace svconv::cuda

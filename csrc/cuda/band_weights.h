@@ -8,36 +8,51 @@ namespace svconv::cuda {
 constexpr float kLog2E = 1.4426950408889634f;
 
 // B fragment (k, q) of tap row t and one row of pixels: pixel q's weight for window column k. A lane holds pixel
-// q = lane / 4 and the columns k = 2 * (lane % 4) + {0, 1, 8, 9}.
-template <int K>
-using Band = uint32_t[kRows][K][2];
+// q = lane / 4 and four columns k: two in a register of 16-bit numbers, one in a register of tf32.
+template <class T>
+constexpr int kBandRegisters = sizeof(T) == 4 ? 4 : 2;
+template <class T, int K>
+using Band = uint32_t[kRows][K][kBandRegisters<T>];
 
+// mma.m16n8k16 has columns 2 * (lane % 4) + {0, 1, 8, 9} in a lane. Those of the tf32 products may be any, as long as A
+// and B agree: neighbours, which A reads at once.
+template <class T>
 __device__ __forceinline__ int window_column(int entry) {
-  return 2 * (threadIdx.x % 4) + entry % 2 + entry / 2 * 8;
+  if constexpr (sizeof(T) == 4) return 4 * (threadIdx.x % 4) + entry;
+  else return 2 * (threadIdx.x % 4) + entry % 2 + entry / 2 * 8;
 }
 
 // The same number, opaque to the compiler: it would keep the addresses of all taps from row to row, in registers that
 // it lacks.
 __device__ __forceinline__ int anew(int uniform, int row) { return __shfl_sync(0xffffffffu, uniform, row); }
 
+template <class T>
+__device__ __forceinline__ void round_entries(uint32_t (&to)[kBandRegisters<T>], const float (&weights)[4],
+                                              float scale) {
+#pragma unroll
+  for (int i = 0; i < kBandRegisters<T>; ++i)
+    if constexpr (sizeof(T) == 4) to[i] = tf32_operand(weights[i] * scale);
+    else to[i] = pack2<T>(weights[2 * i] * scale, weights[2 * i + 1] * scale);
+}
+
 // Appends a row; the rows before it move up by one. Registers have no index at run time, and four copies of the code
 // that makes a row would cost minutes of compiling.
 template <class T, int K>
-__device__ __forceinline__ void append_row(Band<K>& band, const float (&weights)[K][4], float scale) {
+__device__ __forceinline__ void append_row(Band<T, K>& band, const float (&weights)[K][4], float scale) {
 #pragma unroll
-  for (int t = 0; t < K; ++t)
+  for (int t = 0; t < K; ++t) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int n = 0; n < kBandRegisters<T>; ++n)
 #pragma unroll
-      for (int i = 0; i < kRows - 1; ++i) band[i][t][half] = band[i + 1][t][half];
-      band[kRows - 1][t][half] = pack2<T>(weights[t][2 * half] * scale, weights[t][2 * half + 1] * scale);
-    }
+      for (int i = 0; i < kRows - 1; ++i) band[i][t][n] = band[i + 1][t][n];
+    round_entries<T>(band[kRows - 1][t], weights[t], scale);
+  }
 }
 
 // forward: window column k of pixel q holds tap column s = q + kHalo + r - k. The four lanes of a pixel share its taps,
 // so the softmax is theirs alone. `logits` points at the warp's first pixel, (y, x) of the image.
 template <class T, int K>
-__device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const Taps& taps, const Problem& p,
+__device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, const Taps& taps, const Problem& p,
                                            const Image& image, int y, int x, Plane<float> lse, bool write_lse) {
   constexpr int r = K / 2;
   const int q = threadIdx.x % 32 / 4;
@@ -48,7 +63,7 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
     float top = -float(INFINITY), sum = 0;
 #pragma unroll
     for (int entry = 0; entry < 4; ++entry) {
-      const int s = q + kHalo + r - window_column(entry);
+      const int s = q + kHalo + r - window_column<T>(entry);
       const bool valid = s >= 0 && s < K;
       const bool column_excluded = p.renormalize && (x + q - (s - r) < 0 || x + q - (s - r) >= image.width);
 #pragma unroll
@@ -84,7 +99,7 @@ __device__ __forceinline__ void build_band(Band<K>& band, const T* logits, const
 // grad_input: window column k is a pixel whose tap column s = k - kHalo - q + r reaches pixel q, and the product's row
 // t is tap row K - 1 - t. `logits` points at the start of the warp's window, `lse` at the same K / 2 rows up.
 template <class T, int K>
-__device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logits, const Taps& taps, const Problem& p,
+__device__ __forceinline__ void build_reversed_band(Band<T, K>& band, const T* logits, const Taps& taps, const Problem& p,
                                                     const float* lse) {
   constexpr int r = K / 2;
   const int q = threadIdx.x % 32 / 4;
@@ -94,7 +109,7 @@ __device__ __forceinline__ void build_reversed_band(Band<K>& band, const T* logi
     float weights[K][4];
 #pragma unroll
     for (int entry = 0; entry < 4; ++entry) {
-      const int k = window_column(entry), s = k - kHalo - q + r;
+      const int k = window_column<T>(entry), s = k - kHalo - q + r;
       const bool valid = s >= 0 && s < K;
 #pragma unroll
       for (int t = 0; t < K; ++t) {

@@ -44,6 +44,16 @@ inline bool aligned_channels(const View& v, const Problem& p, int element_bytes,
   return p.channels / p.groups % vector == 0 && aligned(v, element_bytes, vector, v.c, v.w);
 }
 
+// A run of floats, 16 bytes at a time.
+template <int kCount>
+__device__ __forceinline__ void read_floats(float (&to)[kCount], const float* from) {
+#pragma unroll
+  for (int i = 0; i < kCount; i += 4) {
+    const float4 v = *reinterpret_cast<const float4*>(from + i);
+    to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
+  }
+}
+
 template <int kBytes>
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   if constexpr (kBytes == 16) cp_async_16(to, from, valid);

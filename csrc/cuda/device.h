@@ -78,13 +78,6 @@ __device__ __forceinline__ uint32_t pack2<bfloat16_t>(float lo, float hi) {
   return y;
 }
 
-// Rounds to tf32, to nearest.
-__device__ __forceinline__ uint32_t to_tf32(float x) {
-  uint32_t y;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-  return y;
-}
-
 __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
@@ -216,7 +209,7 @@ __device__ __forceinline__ void mma_m16n8k16<bfloat16_t>(float (&d)[4], const ui
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// d += a * b with a of 16x8, b of 8x8, d of 16x8, one tf32 number in a register:
+// d += a * b with a of 16x8, b of 8x8, d of 16x8, one tf32 number in the upper 19 bits of a register, the others dropped:
 //   a[0..3] = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);  b[0..1] = (t, g), (t + 4, g);  d as above
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(

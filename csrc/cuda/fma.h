@@ -46,16 +46,6 @@ __device__ __forceinline__ void load_planes(float* to, const Planes& planes, Pla
   }
 }
 
-// A run of floats, 16 bytes at a time.
-template <int kCount>
-__device__ __forceinline__ void read_floats(float (&to)[kCount], const float* from) {
-#pragma unroll
-  for (int i = 0; i < kCount; i += 4) {
-    const float4 v = *reinterpret_cast<const float4*>(from + i);
-    to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
-  }
-}
-
 // Starts the chunk `stages` - 1 on and waits for the one to be computed.
 template <class F>
 __device__ __forceinline__ void next_chunk(int chunk, int stages, const F& load) {

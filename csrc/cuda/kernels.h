@@ -18,6 +18,7 @@ struct Launch {
     generic,  // generic.cu: everything
     fma,      // fma_*.cu: float32, K <= 9
     band,     // band_*.cu: float16 and bfloat16 on tensor cores, K <= 9
+    tf32,     // band_*_tf32.cu: float32 rounded to tf32 on tensor cores, 5 <= K <= 9
   };
   Path path = Path::generic;
   int columns = 1;  // of a block's tile, in groups of 8 pixels
@@ -26,7 +27,8 @@ struct Launch {
   int stages = 1;   // chunks of channels in shared memory at a time
 };
 
-Launch choose(Product product, const Problem& problem, const Device& device);
+// `tf32`: float32 may be rounded to tf32 before it is multiplied.
+Launch choose(Product product, const Problem& problem, const Device& device, bool tf32);
 
 // Queues the product on the stream (a cudaStream_t) of the current device, and returns the cudaError_t.
 int run(Product product, const Problem& problem, const Launch& launch, void* stream);

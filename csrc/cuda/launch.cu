@@ -9,7 +9,7 @@ namespace {
 
 using Path = Launch::Path;
 
-// The tiles that a block may have: columns x 8 pixels by rows x 4 (band) or x 1 (fma). cost() below ranks those that
+// The tiles that a block may have: columns x 8 pixels by rows x 4 (band, tf32) or x 1 (fma). cost() below ranks those that
 // fit the device's shared memory.
 struct Candidate {
   Path path;
@@ -34,6 +34,19 @@ constexpr Candidate kCandidates[] = {
     // 16 x 4 and 8 x 4 with two warps a tile, each on every other 16 channels: small frames
     {Path::band, true, 2, 1, 2, 2},
     {Path::band, true, 1, 1, 2, 2},
+    // 32 x 8: 8 warps whose bands fill the registers of an SM; logits 105 KB behind a chunk of 82 KB
+    {Path::tf32, false, 4, 2, 0, 2},
+    // 16 x 4: fits sm_120, three blocks an SM elsewhere
+    {Path::tf32, false, 2, 1, 0, 2},
+    // 8 x 4: small frames
+    {Path::tf32, false, 1, 1, 0, 2},
+    // 32 x 8: 8 warps of 255 registers; chunks of 16 channels, 61 KB
+    {Path::tf32, true, 4, 2, 1, 3},
+    // 32 x 4: fits sm_120
+    {Path::tf32, true, 4, 1, 1, 2},
+    // 16 x 4 and 8 x 4 with two warps a tile, each on every other 8 channels: small frames
+    {Path::tf32, true, 2, 1, 2, 2},
+    {Path::tf32, true, 1, 1, 2, 2},
     // 16 x 8 pixels, two blocks an SM and one on sm_120: weights 41 KB, a chunk of input 54 KB
     {Path::fma, false, 2, 8, 0, 1},
     // 16 x 4 and 8 x 4: small frames
@@ -53,14 +66,16 @@ bool specialised(const Problem& p) {
 
 int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch) {
   if (c.path == Path::band)
-    return c.gradient ? band_gradient_bytes(p.kernel, launch) : band_sum_bytes(p.kernel, launch);
+    return c.gradient ? band_gradient_bytes<half_t>(p.kernel, launch) : band_sum_bytes<half_t>(p.kernel, launch);
+  if (c.path == Path::tf32)
+    return c.gradient ? band_gradient_bytes<float>(p.kernel, launch) : band_sum_bytes<float>(p.kernel, launch);
   return c.gradient ? fma_gradient_bytes(p.kernel, launch) : fma_sum_bytes(p.kernel, launch);
 }
 
 // The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
 // as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. A model to rank tiles by.
 double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
-  const int rows = launch.rows * (c.path == Path::band ? 4 : 1), columns = launch.columns * 8;
+  const int rows = launch.rows * (c.path == Path::fma ? 1 : 4), columns = launch.columns * 8;
   const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
   const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), of_grid);
   const int64_t busiest = divide_up(count_tiles(p, rows, columns, of_grid), device.processors);
@@ -70,10 +85,11 @@ double cost(const Candidate& c, const Launch& launch, const Problem& p, const De
 
 }  // namespace
 
-Launch choose(Product product, const Problem& p, const Device& device) {
+Launch choose(Product product, const Problem& p, const Device& device, bool tf32) {
   Launch best;
   if (!specialised(p) || p.type == Type::float64) return best;
-  const Path path = p.type == Type::float32 ? Path::fma : Path::band;
+  const Path exact = p.type == Type::float32 ? Path::fma : Path::band;
+  const Path path = exact == Path::fma && tf32 && p.kernel >= kSmallestBand<float> ? Path::tf32 : exact;
   const int64_t chunks = divide_up(p.channels / p.groups, 32);
   double least = 0;
   for (const Candidate& c : kCandidates) {
@@ -103,6 +119,8 @@ int run(Product product, const Problem& p, const Launch& launch, void* stream_ha
                         : run_band_sum<half_t>(reversed, p, launch, stream);
       return gradient ? run_band_gradient<bfloat16_t>(p, launch, stream)
                       : run_band_sum<bfloat16_t>(reversed, p, launch, stream);
+    case Path::tf32:
+      return gradient ? run_band_gradient<float>(p, launch, stream) : run_band_sum<float>(reversed, p, launch, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <optional>
 #include <tuple>
 
@@ -25,6 +26,14 @@ void check(int error) {
 // In place of the table's choice, while the launches are measured.
 std::optional<cuda::Launch> forced_launch;
 
+// Whether float32 may be rounded to tf32; null where there is no Python to ask (svconv/precision.py).
+std::atomic<int (*)()> question{nullptr};
+
+bool asks_for_tf32() {
+  int (*const ask)() = question;
+  return ask && ask();
+}
+
 // Queues the product on the current stream of the tensor's device, which must be the current device.
 void run(Product product, const Problem& p, const Tensor& data) {
   const int device = data.get_device_index();
@@ -35,7 +44,10 @@ void run(Product product, const Problem& p, const Tensor& data) {
   cuda::Device limits;
   check(cudaDeviceGetAttribute(&limits.processors, cudaDevAttrMultiProcessorCount, device));
   check(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  check(cuda::run(product, p, forced_launch ? *forced_launch : cuda::choose(product, p, limits), stream));
+  const cuda::Launch launch =
+      forced_launch ? *forced_launch
+                    : cuda::choose(product, p, limits, p.type == Type::float32 && asks_for_tf32());
+  check(cuda::run(product, p, launch, stream));
 }
 
 std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits, int64_t kernel_size, int64_t dilation, int64_t groups,
@@ -91,6 +103,12 @@ extern "C" __attribute__((visibility("default"))) void svconv_force_launch(const
   forced_launch.reset();
   if (launch) forced_launch = cuda::Launch{cuda::Launch::Path(launch[0]), launch[1], launch[2], launch[3], launch[4]};
 }
+
+// For svconv/precision.py.
+extern "C" __attribute__((visibility("default"))) void svconv_ask_for_tf32(int (*ask)()) { question = ask; }
+
+// For tests: the answer that a product gets.
+extern "C" __attribute__((visibility("default"))) int svconv_asks_for_tf32() { return asks_for_tf32(); }
 
 STABLE_TORCH_LIBRARY_IMPL(svconv, CUDA, m) {
   m.impl("forward", TORCH_BOX(&forward));

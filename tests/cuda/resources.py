@@ -17,8 +17,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 TABLE = Path(__file__).parents[2] / "csrc" / "cuda" / "resources.csv"
-# Tensor-core product, matrix load, asynchronous copy, local memory.
-INSTRUCTIONS = ("HMMA", "LDSM", "LDGSTS", "FFMA", "LDL", "STL")
+# Tensor-core product, one in tf32, matrix load, asynchronous copy, exact product, local memory.
+INSTRUCTIONS = ("HMMA", "TF32", "LDSM", "LDGSTS", "FFMA", "LDL", "STL")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Kernel:
     stack: int
     local: int
     hmma: int
+    tf32: int
     ldsm: int
     ldgsts: int
     ffma: int
@@ -92,8 +93,9 @@ def read(library: Path) -> list[Kernel]:
             architecture = found[1]
         elif found := re.match(r"Function : (\S+)", line.strip()):
             name = found[1]
-        elif found := re.match(r"/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9]+)", line.strip()):
+        elif found := re.match(r"/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9]+)(\S*)", line.strip()):
             counts[name, architecture][found[1]] += 1
+            counts[name, architecture]["TF32"] += found[1] == "HMMA" and found[2].endswith(".TF32")
     kernels = [
         Kernel(_readable(name), architecture, *numbers, *(counts[name, architecture][i] for i in INSTRUCTIONS))
         for (name, architecture), numbers in usage.items()

@@ -42,11 +42,21 @@ def test_specialised_kernels_use_no_local_memory(kernels):
 
 def test_band_kernels_run_on_tensor_cores_from_matrix_loads_and_asynchronous_copies(kernels):
     for kernel in kernels:
-        if kernel.name.startswith("band_"):
+        if kernel.name.startswith("band_") and "<float," not in kernel.name:
             K = int(kernel.name.split(", ")[1])
             # 4 rows x K tap rows; a window row each for 4 + K - 1 lines, and grad_out's two.
-            assert kernel.hmma == 4 * K, kernel
+            assert (kernel.hmma, kernel.tf32) == (4 * K, 0), kernel
             assert kernel.ldsm == 4 + K - 1 + (2 if "gradient" in kernel.name else 0), kernel
+            assert kernel.ldgsts > 0, kernel
+
+
+def test_band_kernels_of_float32_run_on_tensor_cores_in_tf32(kernels):
+    for kernel in kernels:
+        if kernel.name.startswith(("band_sum<float,", "band_gradient<float,")):
+            K = int(kernel.name.split(", ")[1])
+            # 4 rows x K tap rows; a weighted sum takes 2 steps of 8 columns, channels inside for 2 x 16 channels.
+            products = 1 if "gradient" in kernel.name else 4 if "channels inside" in kernel.name else 2
+            assert kernel.hmma == kernel.tf32 == 4 * K * products, kernel
             assert kernel.ldgsts > 0, kernel
 
 

@@ -32,8 +32,10 @@ def main(device: str) -> None:
         for case in CASES:
             case = replace(case, dtype=dtype)
             for layout in LAYOUTS.values():
-                check(case, *(t.contiguous(memory_format=layout).to(device) for t in case.tensors()))
-    print(f"{2 * len(CASES) * len(DTYPES)} problems on {device}, each in three products")
+                for precision in ("ieee", "tf32") if dtype == torch.float32 else ("ieee",):
+                    torch.backends.cuda.matmul.fp32_precision = precision
+                    check(case, *(t.contiguous(memory_format=layout).to(device) for t in case.tensors()))
+    print(f"{2 * len(CASES) * (len(DTYPES) + 1)} problems on {device}, each in three products")
 
 
 if __name__ == "__main__":

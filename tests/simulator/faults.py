@@ -42,6 +42,10 @@ REVERSED = Check("grad_input", HALF, "channels_last", BAND)
 GRADIENT = Check("grad_weight", HALF, "channels_last", Launch("band", 2, 1, 2, 2))
 FMA_SUM = Check("forward", Case((1, 72, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("fma", 2, 4, 1, 2))
 FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("fma", 2, 4, 1, 2))
+TF32_SUM = Check("forward", Case((1, 104, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("tf32", 2, 1, 1, 2))
+TF32_SUM_OF_VECTORS = Check("forward", Case((1, 104, 6, 20), 5), "channels_last", Launch("tf32", 2, 1, 1, 2))
+TF32_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, 2, 2))
+TF32_GRADIENT_OF_ROWS = Check("grad_weight", Case((1, 40, 6, 20), 5), "nchw", Launch("tf32", 2, 1, 2, 2))
 ANY = Case((1, 6, 5, 9), 7, padding_mode="renormalize")
 
 FAULTS = (
@@ -56,16 +60,16 @@ FAULTS = (
     Fault(
         "no barrier before staging is overwritten",
         "band_sum.h",
-        "    if (chunk > first) store(chunk - 1);\n    __syncthreads();\n",
-        "    if (chunk > first) store(chunk - 1);\n",
+        "      if (chunk > first) store(chunk - 1);\n      __syncthreads();\n",
+        "      if (chunk > first) store(chunk - 1);\n",
         "band_sum_float16.cu",
         SUM,
     ),
     Fault(
         "no barrier before staging is overwritten, as a race",
         "band_sum.h",
-        "    if (chunk > first) store(chunk - 1);\n    __syncthreads();\n",
-        "    if (chunk > first) store(chunk - 1);\n",
+        "      if (chunk > first) store(chunk - 1);\n      __syncthreads();\n",
+        "      if (chunk > first) store(chunk - 1);\n",
         "band_sum_float16.cu",
         Check("forward", Case((1, 72, 3, 12), 3, dtype=torch.float16), "nchw", BAND),
         sanitizer="thread",
@@ -73,8 +77,8 @@ FAULTS = (
     Fault(
         "no barrier before the last store",
         "band_sum.h",
-        "  __syncthreads();\n  if (last > first) store(last - 1);",
-        "  if (last > first) store(last - 1);",
+        "    __syncthreads();\n    if (last > first) store(last - 1);",
+        "    if (last > first) store(last - 1);",
         "band_sum_float16.cu",
         SUM,
     ),
@@ -121,8 +125,8 @@ FAULTS = (
     Fault(
         "a tap column shifted by one",
         "band_weights.h",
-        "const int s = q + kHalo + r - window_column(entry);",
-        "const int s = q + kHalo + r - window_column(entry) + 1;",
+        "const int s = q + kHalo + r - window_column<T>(entry);",
+        "const int s = q + kHalo + r - window_column<T>(entry) + 1;",
         "band_sum_float16.cu",
         SUM,
     ),
@@ -160,9 +164,9 @@ FAULTS = (
     ),
     Fault(
         "two matrices of the A fragment exchanged",
-        "band_sum.h",
-        "order.matrix_row(row, column, 0, matrix / 2, matrix % 2)",
-        "order.matrix_row(row, column, 0, matrix % 2, matrix / 2)",
+        "band_fragments.h",
+        "window = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);",
+        "window = matrix_row(order, row, column, 0, matrix % 2, matrix / 2);",
         "band_sum_float16.cu",
         SUM,
     ),
@@ -253,6 +257,110 @@ FAULTS = (
         "tile.y, tile.x);\n",
         "band_gradient_float16.cu",
         GRADIENT,
+    ),
+    Fault(
+        "no barrier before a chunk of float32 is computed in tf32",
+        "band_sum.h",
+        "    wait_for_chunk(launch.stages);\n    __syncthreads();\n",
+        "    wait_for_chunk(launch.stages);\n",
+        "band_sum_tf32.cu",
+        TF32_SUM,
+    ),
+    Fault(
+        "columns of the B fragment of tf32 in another lane",
+        "band_weights.h",
+        "return 4 * (threadIdx.x % 4) + entry;",
+        "return threadIdx.x % 4 + 4 * entry;",
+        "band_sum_tf32.cu",
+        TF32_SUM,
+    ),
+    Fault(
+        "rows and columns of the A fragment of tf32 exchanged",
+        "band_fragments.h",
+        "read[2 * tile + n % 2][2 * half + n / 2]",
+        "read[2 * tile + n / 2][2 * half + n % 2]",
+        "band_sum_tf32.cu",
+        TF32_SUM,
+    ),
+    Fault(
+        "steps of a tf32 product exchanged in B alone",
+        "band_fragments.h",
+        "{band[2 * half], band[2 * half + 1]}",
+        "{band[2 - 2 * half], band[3 - 2 * half]}",
+        "band_sum_tf32.cu",
+        TF32_SUM_OF_VECTORS,
+    ),
+    Fault(
+        "a channel in two lanes, another in none",
+        "band_fragments.h",
+        "8 * j + (g & 4) + g % 2 * 2 + g / 2 % 2",
+        "8 * j + (g & 4) + g % 2 * 2",
+        "band_sum_tf32.cu",
+        TF32_SUM,
+    ),
+    Fault(
+        "a swizzle that changes within what a lane reads",
+        "band.h",
+        "column / 4 % 4 * 2",
+        "column / 2 % 4 * 2",
+        "band_sum_tf32.cu",
+        TF32_SUM_OF_VECTORS,
+    ),
+    Fault(
+        "channels of a stored vector exchanged",
+        "band_sum.h",
+        "make_float4(sum[0][p], sum[0][2 + p],",
+        "make_float4(sum[0][2 + p], sum[0][p],",
+        "band_sum_tf32.cu",
+        TF32_SUM_OF_VECTORS,
+    ),
+    Fault(
+        "a pixel stored past the right edge",
+        "band_sum.h",
+        "      if (column + 1 < image.width) *to.at",
+        "      *to.at",
+        "band_sum_tf32.cu",
+        TF32_SUM,
+    ),
+    Fault(
+        "a tail of channels stored in tf32",
+        "band_sum.h",
+        "if (own >= depth || column >= image.width) continue;",
+        "if (column >= image.width) continue;",
+        "band_sum_tf32.cu",
+        Check("forward", Case((1, 40, 6, 21), 5, groups=2), "nchw", Launch("tf32", 2, 1, 1, 2)),
+    ),
+    Fault(
+        "columns of a gradient's A fragment exchanged",
+        "band_fragments.h",
+        "a[1] = tf32_operand(kChannelsInside ? second.x : first.y);",
+        "a[1] = tf32_operand(kChannelsInside ? first.y : second.x);",
+        "band_gradient_tf32.cu",
+        TF32_GRADIENT,
+    ),
+    Fault(
+        "a gradient's D fragment read as in 16-bit types",
+        "band_fragments.h",
+        "return kChannelsInside ? g + entry / 2 * 8 : 2 * g + entry / 2;",
+        "return g + entry / 2 * 8;",
+        "band_gradient_tf32.cu",
+        TF32_GRADIENT_OF_ROWS,
+    ),
+    Fault(
+        "channels of a gradient's B fragment not those of A",
+        "band_fragments.h",
+        "order.at(row, column + g, kChannelsInside ? 2 * t : t)",
+        "order.at(row, column + g, t)",
+        "band_gradient_tf32.cu",
+        TF32_GRADIENT,
+    ),
+    Fault(
+        "a part of a chunk's channels left out in tf32",
+        "band_gradient.h",
+        "int step = split * Fragments::kStep; step < kChunk;",
+        "int step = split * Fragments::kStep; step < kChunk / 2;",
+        "band_gradient_tf32.cu",
+        TF32_GRADIENT_OF_ROWS,
     ),
     Fault(
         "no barrier after the wait for a chunk",

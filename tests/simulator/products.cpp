@@ -14,7 +14,7 @@ using svconv::simulate::Numbers;
 
 // numbers: product, type, N, C, groups, H, W, K, dilation, normalize, renormalize; for each of data, grad, logits and
 //   result the byte offset of its first element and four strides; then processors and shared bytes of the device to
-//   choose the launch for, or 0, 0 and the launch's path, columns, rows, splits, stages.
+//   choose the launch for and whether tf32 will do, or 0, 0 and the launch's path, columns, rows, splits, stages.
 // buffers: data, grad, logits, result, lse, and what came of it: the error, then the launch.
 void run(const Numbers& numbers, const Buffers& buffers) {
   auto next = numbers.begin();
@@ -49,7 +49,7 @@ void run(const Numbers& numbers, const Buffers& buffers) {
   device.shared_bytes = int(*next++);
   Launch launch;
   if (device.processors != 0) {
-    launch = svconv::cuda::choose(product, p, device);
+    launch = svconv::cuda::choose(product, p, device, *next++);
   } else {
     launch.path = Launch::Path(*next++);
     launch.columns = int(*next++);

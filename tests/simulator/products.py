@@ -8,11 +8,11 @@ import numpy as np
 import simulated
 import torch
 from simulated import Program
-from svconv_cases import NAMES, Case, assert_close, expected
+from svconv_cases import NAMES, Case, assert_close, expected, operand_rounding
 
 PRODUCTS = ("forward", "grad_input", "grad_weight")
 TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-PATHS = ("generic", "fma", "band")
+PATHS = ("generic", "fma", "band", "tf32")
 ERRORS = {0: "success", 1: "invalid value", 9: "invalid configuration"}
 
 
@@ -36,10 +36,12 @@ class Device:
 
     processors: int = 132
     shared_bytes: int = 227 << 10
+    tf32: bool = False  # is asked for, in place of exact float32
 
 
 H200 = Device()
 SM_120 = Device(processors=170, shared_bytes=99 << 10)
+TF32 = Device(tf32=True)
 
 
 def sources() -> list:
@@ -75,7 +77,7 @@ def _run(program: Program, product: str, case: Case, data, grad, logits, result,
     for tensor in tensors:
         numbers += [tensor.storage_offset() * tensor.element_size(), *tensor.stride()]
     if isinstance(launch, Device):
-        numbers += [launch.processors, launch.shared_bytes]
+        numbers += [launch.processors, launch.shared_bytes, launch.tf32]
         limit = launch.shared_bytes
     else:
         numbers += [0, 0, PATHS.index(launch.path), launch.columns, launch.rows, launch.splits, launch.stages]
@@ -129,8 +131,7 @@ def check(program: Program, case: Case, product: str, layout: str, launch, order
     """The product gives the reference's answer, and the same bits in every order of the threads."""
     (ran, *first), *others = (run(program, case, product, layout, launch, order) for order in orders)
     index = PRODUCTS.index(product)
-    rounded_weights = ran.path == "band" and product != "grad_weight"
-    assert_close(case, NAMES[index], first[0], expected(case)[index], rounded_weights)
+    assert_close(case, NAMES[index], first[0], expected(case)[index], operand_rounding(case, NAMES[index], ran.path))
     if len(first) > 1:
         want = log_sum_exp(case)
         torch.testing.assert_close(first[1].double(), want, rtol=0, atol=32 * torch.finfo(first[1].dtype).eps)

@@ -202,12 +202,6 @@ inline bfloat16_t from_float<bfloat16_t>(float x) { return {simulate::encode_bfl
 template <class T>
 uint32_t pack2(float lo, float hi) { return from_float<T>(lo).bits | uint32_t(from_float<T>(hi).bits) << 16; }
 
-// To nearest, ties away from zero.
-inline uint32_t to_tf32(float x) {
-  const uint32_t bits = __float_as_uint(x);
-  return std::isfinite(x) ? (bits + 0x1000) & ~0x1fffu : bits;
-}
-
 inline void cp_async_16(void* shared, const void* global, bool valid, SVCONV_SITE) {
   simulate::copy_async(shared, global, 16, valid, site);
 }

@@ -10,10 +10,12 @@ import simulated
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import H200, PRODUCTS, SM_120, TYPES, Launch, check
+from products import H200, PRODUCTS, SM_120, TF32, TYPES, Launch, check
 from svconv_cases import Case, expected
 
 KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13)
+# Of the kernels in tf32: K = 3 stays exact.
+SMALLEST_TF32 = 5
 
 # Off and on the width of tiles, vectors and chunks of channels; frames smaller than a tile and than the kernel.
 CASES = (
@@ -24,7 +26,10 @@ CASES = (
     Case((2, 3, 13, 5), dilation=3),
     Case((1, 2, 1, 1), groups=2, normalize=False, dilation=2),
 )
-BY_TYPE = pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+TYPE_NAMES = [str(dtype).removeprefix("torch.") for dtype in TYPES]
+BY_TYPE = pytest.mark.parametrize(
+    "dtype, device", [*((dtype, H200) for dtype in TYPES), (torch.float32, TF32)], ids=[*TYPE_NAMES, "tf32"]
+)
 BY_PRODUCT = pytest.mark.parametrize("product", PRODUCTS)
 
 
@@ -50,25 +55,25 @@ def program():
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
-def test_products_match_the_reference(program, product, kernel_size, dtype):
+def test_products_match_the_reference(program, product, kernel_size, dtype, device):
     for case in CASES:
         for layout in ("nchw", "channels_last"):
-            check(program, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, H200)
+            check(program, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, device)
 
 
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("layout", ["view", "channels_last_view", "wide_strides"])
-def test_products_take_any_strides(program, product, layout, dtype):
+def test_products_take_any_strides(program, product, layout, dtype, device):
     for case in (Case((2, 12, 6, 20)), Case((1, 16, 7, 12), 5, dilation=2)):
-        check(program, replace(case, dtype=dtype), product, layout, H200)
+        check(program, replace(case, dtype=dtype), product, layout, device)
 
 
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("layout", ["nchw/channels_last", "channels_last/nchw", "channels_last_view/nchw"])
-def test_tensors_may_differ_in_layout(program, product, layout, dtype):
-    check(program, Case((1, 40, 6, 20), 7, dtype=dtype), product, layout, H200)
+def test_tensors_may_differ_in_layout(program, product, layout, dtype, device):
+    check(program, Case((1, 40, 6, 20), 7, dtype=dtype), product, layout, device)
 
 
 class Steep(Case):
@@ -82,9 +87,9 @@ class Steep(Case):
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [5, 11])
-def test_steep_logits(program, product, kernel_size, dtype):
+def test_steep_logits(program, product, kernel_size, dtype, device):
     case = Steep((1, 10, 6, 13), kernel_size, dtype=dtype)
-    _, got, *_ = products.run(program, case, product, "nchw", H200, "forward")
+    _, got, *_ = products.run(program, case, product, "nchw", device, "forward")
     want = expected(case)[PRODUCTS.index(product)]
     # The log-sum-exp is near a thousand and rounds accordingly.
     torch.testing.assert_close(got.double(), want, rtol=4 * torch.finfo(dtype).eps, atol=1e-3 * want.abs().max().item())
@@ -95,7 +100,11 @@ def test_steep_logits(program, product, kernel_size, dtype):
 )
 @pytest.mark.parametrize("gradient, launch", table_of_launches(), ids=str)
 def test_every_launch_of_the_table_gives_the_same_answers(program, gradient, launch, kernel_size, layout, dtype):
-    case = Case((1, 104, 18, 36), kernel_size, dtype=torch.float32 if launch.path == "fma" else dtype)
+    case = Case((1, 104, 18, 36), kernel_size, dtype=dtype)
+    if launch.path in ("fma", "tf32"):
+        case = replace(case, dtype=torch.float32)
+    if launch.path == "tf32":
+        case = replace(case, kernel_size=max(kernel_size, SMALLEST_TF32))
     for product in PRODUCTS[2:] if gradient else PRODUCTS[:2]:
         check(program, case, product, layout, launch, ["reverse"])
 
@@ -103,14 +112,50 @@ def test_every_launch_of_the_table_gives_the_same_answers(program, gradient, lau
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [5, 9])
-def test_specialised_kernels_fit_every_architecture(program, product, kernel_size, dtype):
-    ran = check(program, Case((1, 40, 6, 36), kernel_size, dtype=dtype), product, "nchw", SM_120, ["forward"])
-    assert ran.path == {torch.float32: "fma", torch.float64: "generic"}.get(dtype, "band")
+def test_specialised_kernels_fit_every_architecture(program, product, kernel_size, dtype, device):
+    device = replace(SM_120, tf32=device.tf32)
+    ran = check(program, Case((1, 40, 6, 36), kernel_size, dtype=dtype), product, "nchw", device, ["forward"])
+    float32 = "tf32" if device.tf32 else "fma"
+    assert ran.path == {torch.float32: float32, torch.float64: "generic"}.get(dtype, "band")
+
+
+@BY_PRODUCT
+@pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
+def test_tf32_is_taken_where_it_is_asked_for_and_pays(program, product, kernel_size):
+    for dtype, device in ((torch.float32, TF32), (torch.float32, H200), (torch.float16, TF32), (torch.float64, TF32)):
+        ran, *_ = products.run(
+            program, Case((1, 3, 2, 9), kernel_size, dtype=dtype), product, "nchw", device, "forward"
+        )
+        pays = SMALLEST_TF32 <= kernel_size <= 9
+        assert (ran.path == "tf32") == (dtype == torch.float32 and device is TF32 and pays)
+
+
+class Single(Case):
+    """The weight of the centre is 1, all others 0; the data are four numbers over and over."""
+
+    HALF = 2.0**-11  # a unit of tf32
+    NUMBERS = (1 + HALF, 1 + HALF * 0.999, -1 - HALF, 3.0)
+    ROUNDED = (1 + 2 * HALF, 1.0, -1 - 2 * HALF, 3.0)
+
+    def tensors(self):
+        input, logits, grad_out = super().tensors()
+        logits = torch.zeros_like(logits)
+        logits[:, self.kernel_size**2 // 2] = 1
+        data = torch.tensor(self.NUMBERS).repeat(input.shape[-1] // 4).expand_as(input)
+        return [data, logits, data]
+
+
+@pytest.mark.parametrize("product", PRODUCTS[:2])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+def test_tf32_rounds_to_nearest(program, product, layout):
+    case = Single((1, 8, 5, 12), 5, normalize=False)
+    _, got, *_ = products.run(program, case, product, layout, TF32, "forward")
+    assert (got == torch.tensor(case.ROUNDED).repeat(3)).all()
 
 
 @BY_TYPE
 @BY_PRODUCT
-def test_the_generic_kernel_takes_everything(program, product, dtype):
+def test_the_generic_kernel_takes_everything(program, product, dtype, device):
     for case in (Case((1, 6, 7, 9), 3), Case((1, 6, 7, 9), 9, 2, 2, True, "renormalize")):
         check(program, replace(case, dtype=dtype), product, "channels_last", Launch("generic"))
 
@@ -125,7 +170,7 @@ def test_the_generic_kernel_takes_everything(program, product, dtype):
     padding_mode=st.sampled_from(("zeros", "renormalize")),
     dtype=st.sampled_from(TYPES),
     layout=st.sampled_from(("nchw", "channels_last", "view", "channels_last_view")),
-    device=st.sampled_from((H200, SM_120)),
+    device=st.sampled_from((H200, SM_120, TF32)),
     product=st.sampled_from(PRODUCTS),
     order=st.sampled_from(tuple(simulated.ORDERS)),
 )
@@ -147,14 +192,14 @@ def guarded():
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [3, 9, 11])
-def test_nothing_is_read_or_written_out_of_bounds(guarded, product, kernel_size, dtype):
+def test_nothing_is_read_or_written_out_of_bounds(guarded, product, kernel_size, dtype, device):
     cases = (
         (Case((1, 40, 6, 36), padding_mode="renormalize"), "nchw"),
         (Case((2, 16, 11, 12), groups=2), "channels_last"),
         (Case((1, 5, 7, 19), dilation=2), "view"),
     )
     for case, layout in cases:
-        check(guarded, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, H200, ["random"])
+        check(guarded, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, device, ["random"])
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +212,6 @@ def watched():
 
 @BY_TYPE
 @BY_PRODUCT
-def test_threads_do_not_race(watched, product, dtype):
-    for case, layout in ((Case((1, 104, 9, 19), 3), "nchw"), (Case((1, 72, 5, 12), 5), "channels_last")):
-        check(watched, replace(case, dtype=dtype), product, layout, H200, ["forward"])
+def test_threads_do_not_race(watched, product, dtype, device):
+    for case, layout in ((Case((1, 104, 9, 19), 5), "nchw"), (Case((1, 72, 5, 12), 5), "channels_last")):
+        check(watched, replace(case, dtype=dtype), product, layout, device, ["forward"])

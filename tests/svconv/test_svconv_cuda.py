@@ -104,11 +104,30 @@ def test_results_repeat_bit_for_bit(dtype, shape, layout):
         assert all(torch.equal(a, b) for a, b in zip(first, step(case, tensors), strict=True))
 
 
-def test_float32_is_exact_whatever_the_setting_for_matrix_products():
-    case = Case()
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    try:
-        torch.backends.cuda.matmul.allow_tf32 = True
-        check(case, *tensors_of(case))
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+@pytest.fixture(params=["fp32_precision", "allow_tf32", "set_float32_matmul_precision"])
+def tf32(request):
+    """Each of torch's ways to ask for tf32; what was before comes back."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    if request.param == "fp32_precision":
+        matmul.fp32_precision = "tf32"
+    elif request.param == "allow_tf32":
+        matmul.allow_tf32 = True
+    else:
+        torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+    matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kernel_size", [3, 5, 7, 9, 11])
+def test_float32_is_rounded_to_tf32_where_torch_is_asked_to(tf32, kernel_size, layout):
+    case = Case((2, 40, 18, 36), kernel_size)
+    tensors = tensors_of(case, layout)
+    check(case, *tensors)
+    rounded = step(case, tensors)
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    check(case, *tensors)
+    same = [torch.equal(one, two) for one, two in zip(rounded, step(case, tensors), strict=True)]
+    assert same == [kernel_size not in (5, 7, 9)] * 3

@@ -1,0 +1,172 @@
+// The fragments of the tensor-core products: from a chunk in shared memory to registers, in 16-bit types by matrix
+// loads, in float32 by vector loads and a rounding to tf32.
+//
+// The channels and columns behind the rows and columns of a fragment may be any, as long as A, B and what is done with D
+// agree. In float32, which has no transposed matrix load, they are those that a lane reads at once without a bank
+// conflict.
+#pragma once
+
+#include "band.h"
+
+namespace svconv::cuda {
+
+template <bool kTransposed>
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
+  if constexpr (kTransposed) ldmatrix_x4_trans(r, row);
+  else ldmatrix_x4(r, row);
+}
+
+// The row that this lane names in an 8x8 matrix load or store of matrix (column + 8 * right, channel + 8 * upper).
+template <class Order>
+__device__ __forceinline__ int matrix_row(const Order& order, int row, int column, int channel, int right, int upper) {
+  const int line = threadIdx.x % 8;
+  return Order::kChannelsInside ? order.at(row, column + 8 * right + line, channel + 8 * upper)
+                                : order.at(row, column + 8 * right, channel + 8 * upper + line);
+}
+
+// forward and grad_input, D[channels x 8 pixels] += A[channels x 16 columns] * B[16 columns x 8 pixels], of the warp
+// whose window starts at (row, column) of the chunk.
+template <class T, bool kChannelsInside>
+struct SumFragments {
+  using Order = ChunkOrder<T, kChannelsInside, 32>;
+  using Window = uint32_t[4];
+  using Sums = float[4];
+  static constexpr int kStep = 16;  // channels of a product
+  const Order& order;
+  int window;
+
+  // Matrices in the order of their registers: channels 0-7, 8-15 of columns 0-7, then of 8-15.
+  __device__ __forceinline__ SumFragments(const Order& order, int row, int column) : order(order) {
+    const int matrix = threadIdx.x % 32 / 8;
+    window = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);
+  }
+  __device__ __forceinline__ void load(Window& a, const T* chunk, int channel, int line) const {
+    load_matrices<kChannelsInside>(a, chunk + order.step(window, channel) + line * order.row_pitch());
+  }
+  __device__ __forceinline__ static void multiply(Sums& sum, const Window& a, const uint32_t (&band)[2]) {
+    mma_m16n8k16<T>(sum, a, band);
+  }
+};
+
+// A lane reads 4 neighbouring columns, of which a product takes 2 steps of 8: channels inside, of 4 neighbouring
+// channels, which two products share; columns inside, of 2 channels.
+template <bool kChannelsInside>
+struct SumFragments<float, kChannelsInside> {
+  using Order = ChunkOrder<float, kChannelsInside, 32>;
+  static constexpr int kTiles = kChannelsInside ? 2 : 1;  // of 16 channels
+  static constexpr int kStep = 16 * kTiles;
+  using Window = uint32_t[kTiles][2][4];
+  using Sums = float[kTiles][4];
+  const Order& order;
+  int window;
+
+  // The lane's channel j of D: row lane / 4 of tile j / 2, or 8 rows on for an odd j.
+  __device__ __forceinline__ static int channel(int j) {
+    const int g = threadIdx.x % 32 / 4;
+    // Lanes of neighbouring g read channels 2 apart: 8 lanes meet no bank twice.
+    return kChannelsInside ? 4 * g + j : 8 * j + (g & 4) + g % 2 * 2 + g / 2 % 2;
+  }
+  __device__ __forceinline__ SumFragments(const Order& order, int row, int column)
+      : order(order), window(order.at(row, column + 4 * (threadIdx.x % 4), channel(0))) {}
+
+  __device__ __forceinline__ void load(Window& a, const float* chunk, int channel, int line) const {
+    const float* const from = chunk + order.step(window, channel) + line * order.row_pitch();
+    float read[4][4];  // [channels][columns]
+#pragma unroll
+    for (int i = 0; i < (kChannelsInside ? 4 : 2); ++i) {
+      float four[4];
+      read_floats(four, from + i * (kChannelsInside ? Order::kChannels : 8 * order.columns));
+#pragma unroll
+      for (int j = 0; j < 4; ++j) (kChannelsInside ? read[j][i] : read[i][j]) = four[j];
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int n = 0; n < 4; ++n) a[tile][half][n] = tf32_operand(read[2 * tile + n % 2][2 * half + n / 2]);
+  }
+  __device__ __forceinline__ static void multiply(Sums& sum, const Window& a, const uint32_t (&band)[4]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t b[2] = {band[2 * half], band[2 * half + 1]};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) mma_m16n8k8_tf32(sum[tile], a[tile][half], b);
+    }
+  }
+};
+
+// grad_weight, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp whose window
+// starts at (row, column) of the chunk of input, and whose pixels do `pixels` on at (row, column) of that of grad_out.
+template <class T, bool kChannelsInside>
+struct GradientFragments {
+  using Order = ChunkOrder<T, kChannelsInside, 32>;
+  static constexpr int kStep = 16;  // channels of a product
+  const Order& order;
+  int window, pixels;
+
+  // Matrices in the order of their registers: of input, columns 0-7, 8-15 of channels 0-7, then of 8-15; of grad_out,
+  // channels 0-7, 8-15 of one row, then of the next.
+  __device__ __forceinline__ GradientFragments(const Order& order, int row, int column, int pixels) : order(order) {
+    const int matrix = threadIdx.x % 32 / 8;
+    window = matrix_row(order, row, column, 0, matrix % 2, matrix / 2);
+    this->pixels = pixels + matrix_row(order, row + matrix / 2, column, 0, 0, matrix % 2);
+  }
+  __device__ __forceinline__ void load_pixels(uint32_t (&b)[kRows][2], const T* chunk, int channel) const {
+#pragma unroll
+    for (int i = 0; i < kRows; i += 2) {
+      uint32_t two[4];
+      load_matrices<!kChannelsInside>(two, chunk + order.step(pixels, channel) + i * order.row_pitch());
+      b[i][0] = two[0], b[i][1] = two[1], b[i + 1][0] = two[2], b[i + 1][1] = two[3];
+    }
+  }
+  __device__ __forceinline__ void load_window(uint32_t (&a)[4], const T* chunk, int channel, int line) const {
+    load_matrices<!kChannelsInside>(a, chunk + order.step(window, channel) + line * order.row_pitch());
+  }
+  __device__ __forceinline__ static void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    mma_m16n8k16<T>(sum, a, b);
+  }
+  // The window column of an entry of D.
+  __device__ __forceinline__ static int column(int entry) { return threadIdx.x % 32 / 4 + entry / 2 * 8; }
+};
+
+// A lane reads neighbouring channels of columns lane / 4 and 8 on, or neighbouring columns of channels lane % 4 and 4 on.
+template <bool kChannelsInside>
+struct GradientFragments<float, kChannelsInside> {
+  using Order = ChunkOrder<float, kChannelsInside, 16>;
+  static constexpr int kStep = 8;
+  const Order& order;
+  int window, pixels;
+
+  __device__ __forceinline__ GradientFragments(const Order& order, int row, int column, int pixels) : order(order) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    window = kChannelsInside ? order.at(row, column + g, 2 * t) : order.at(row, column + 2 * g, t);
+    this->pixels = pixels + order.at(row, column + g, kChannelsInside ? 2 * t : t);
+  }
+  __device__ __forceinline__ void load_pixels(uint32_t (&b)[kRows][2], const float* chunk, int channel) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const float* const from = chunk + order.step(pixels, channel) + i * order.row_pitch();
+      const float2 v = kChannelsInside ? *reinterpret_cast<const float2*>(from)
+                                       : make_float2(from[0], from[4 * order.columns]);
+      b[i][0] = tf32_operand(v.x), b[i][1] = tf32_operand(v.y);
+    }
+  }
+  __device__ __forceinline__ void load_window(uint32_t (&a)[4], const float* chunk, int channel, int line) const {
+    const float* const from = chunk + order.step(window, channel) + line * order.row_pitch();
+    const int on = kChannelsInside ? 8 * Order::kChannels : 4 * order.columns;
+    const float2 first = *reinterpret_cast<const float2*>(from), second = *reinterpret_cast<const float2*>(from + on);
+    a[0] = tf32_operand(first.x), a[3] = tf32_operand(second.y);
+    a[1] = tf32_operand(kChannelsInside ? second.x : first.y);
+    a[2] = tf32_operand(kChannelsInside ? first.y : second.x);
+  }
+  __device__ __forceinline__ static void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    mma_m16n8k8_tf32(sum, a, b);
+  }
+  __device__ __forceinline__ static int column(int entry) {
+    const int g = threadIdx.x % 32 / 4;
+    return kChannelsInside ? g + entry / 2 * 8 : 2 * g + entry / 2;
+  }
+};
+
+}  // namespace svconv::cuda
