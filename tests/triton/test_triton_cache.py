@@ -84,7 +84,7 @@ def test_the_fastest_that_runs_is_chosen():
 @pytest.mark.parametrize("kernel_size", range(1, 16, 2))
 @pytest.mark.parametrize("product", ["sum", "gradient"])
 def test_a_window_holds_all_that_its_tile_reads(product, kernel_size):
-    for config in configs.candidates(product, "band", kernel_size):
+    for config in configs.candidates(product, "band", kernel_size, 2):
         assert config.columns // 2 >= kernel_size // 2
         rows = configs.window_rows(kernel_size, config.rows)
         assert config.rows + kernel_size - 1 <= rows < 2 * (config.rows + kernel_size - 1)
