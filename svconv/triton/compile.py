@@ -78,25 +78,26 @@ def specialisations(target: str) -> Iterator[Specialisation]:
     """What runs unmeasured: for Hopper every kernel in its types, elsewhere the products in bfloat16 and float32."""
 
     def band(dtype: str, kernel_size: int, layout: str) -> Iterator[Specialisation]:
-        config = configs.candidates("sum", "band", kernel_size)[0]
+        itemsize = 4 if dtype == "fp32" else 2
+        config = configs.candidates("sum", "band", kernel_size, itemsize)[0]
         for transposed in (False, True):
             yield Specialisation("band_sum", dtype, kernel_size, layout, config, transposed)
-        config = configs.candidates("gradient", "band", kernel_size)[0]
+        config = configs.candidates("gradient", "band", kernel_size, itemsize)[0]
         yield Specialisation("band_gradient", dtype, kernel_size, layout, config)
 
     def taps(dtype: str) -> Iterator[Specialisation]:
-        config = configs.candidates("sum", "taps", 9)[0]
+        config = configs.candidates("sum", "taps", 9, 4)[0]
         for transposed in (False, True):
             yield Specialisation("taps_sum", dtype, 9, "channels_last", config, transposed)
-        config = configs.candidates("gradient", "taps", 9)[0]
+        config = configs.candidates("gradient", "taps", 9, 4)[0]
         for kernel in ("taps_gradient", "taps_jacobian"):
             yield Specialisation(kernel, dtype, 9, "channels_last", config)
 
     yield from band("bf16", 9, "channels_last")
+    yield from band("fp32", 9, "channels_last")
     yield from taps("fp32")
     if target == "sm_90":
         yield from band("bf16", 9, "nchw")
-        yield from band("fp32", 9, "channels_last")
         yield from band("fp16", 3, "channels_last")
         yield from band("bf16", 15, "channels_last")
         yield from taps("fp64")

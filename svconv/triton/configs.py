@@ -48,10 +48,13 @@ def window_rows(kernel_size: int, rows: int) -> int:
     return _power_of_two(rows + kernel_size - 1, 1 << 20)
 
 
-def candidates(product: str, family: str, kernel_size: int) -> tuple[Config, ...]:
+def candidates(product: str, family: str, kernel_size: int, itemsize: int) -> tuple[Config, ...]:
     """What is worth trying; the first fits every GPU and is what runs unmeasured."""
     if family == "taps":
         return tuple(Config(rows, 16, channels, 4) for rows, channels in ((2, 32), (4, 32), (4, 64), (8, 16)))
+    if itemsize == 4:
+        shapes = ((4, 16, 8, 2), (4, 32, 8, 2), (8, 32, 8, 2))
+        return tuple(Config(rows, 8, *shape, taps=16) for rows, *shape in shapes)
     # A window is as wide as the kernel reaches from `columns` pixels.
     if kernel_size > 9:
         return tuple(Config(2, 16, channels, warps, taps=16) for channels, warps in ((32, 8), (32, 4), (64, 8)))

@@ -20,8 +20,8 @@ from svconv.triton.taps import taps_gradient, taps_jacobian, taps_sum
 
 # With TRITON_INTERPRET=1 in the environment when Triton was imported: kernels run in Python, on CPU tensors.
 INTERPRETED = not isinstance(band_sum, triton.JITFunction)
-# The widest kernel for which there are tiles; wider ones are summed tap by tap.
-WIDEST_BAND = 15
+# The widest kernel for which there are tiles, by bytes of a number; wider ones are summed tap by tap.
+WIDEST_BAND = {2: 15, 4: 9}
 
 if INTERPRETED:
     # Nothing to see through.
@@ -105,8 +105,9 @@ def _check(name: str, input: Tensor, logits: Tensor, kernel_size: int, groups: i
 
 
 def _family(input: Tensor, kernel_size: int) -> str:
-    wide = kernel_size > WIDEST_BAND or input.dtype == torch.float64
-    return "taps" if wide or (input.dtype == torch.float32 and not _tf32()) else "band"
+    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not _tf32())
+    widest = WIDEST_BAND[input.dtype.itemsize] if not exact else 0
+    return "band" if kernel_size <= widest else "taps"
 
 
 def _tf32() -> bool:
@@ -243,7 +244,7 @@ def _launch_best(
         config = configs.interpreted(family, kernel_size, c // groups, -(-h // dilation), -(-w // dilation))
         launch(config)
         return config
-    candidates = configs.candidates(product, family, kernel_size)
+    candidates = configs.candidates(product, family, kernel_size, input.dtype.itemsize)
     config = None
     traced = type(input) is not Tensor or is_fake(input)
     on_device = contextlib.nullcontext() if traced else torch.cuda.device(input.device)
