@@ -27,7 +27,7 @@ SIZES = [
         (1, 290, 7, 10),  # more channels than a slab
         (1, 70, 37, 61),  # several chunks, bands and strips
     )
-] + [Case(shape=(1, 5, 6, 9), dilation=20), Case(shape=(1, 6, 7, 5), groups=6)]
+] + [Case(shape=(1, 5, 6, 9), kernel_size=5, dilation=20), Case(shape=(1, 6, 7, 5), groups=6)]
 
 
 def laid_out(tensors, layout):
