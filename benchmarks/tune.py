@@ -46,12 +46,12 @@ class Timed:
 
 def candidates(problem: Problem, product: str) -> list[Launch]:
     """The table's rows for the product; where the grid splits the channels, once for each number of parts."""
-    if not 3 <= problem.kernel_size <= 9:
-        return []
     rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", TABLE.read_text())
-    path = "band"
+    path, largest = "band", 11
     if problem.dtype == torch.float32:
-        path = "tf32" if asks_for_tf32() and problem.kernel_size >= 5 else "fma"
+        path, largest = "tf32" if asks_for_tf32() and problem.kernel_size >= 5 else "fma", 9
+    if not 3 <= problem.kernel_size <= largest:
+        return []
     chunks = -(-problem.shape[1] // 32)
     launches = []
     for name, gradient, *numbers in rows:

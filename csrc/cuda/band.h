@@ -1,22 +1,31 @@
-// Tiles and shared memory of the tensor-core kernels: float16 and bfloat16 (K = 3, 5, 7, 9), and float32 rounded to tf32
+// Tiles and shared memory of the tensor-core kernels: float16 and bfloat16 (K = 3 to 11), and float32 rounded to tf32
 // (K = 5, 7, 9). docs/cuda.md has the derivation.
 //
-// A warp works on 8 pixels in each of kRows rows. Its window is 16 columns wide and starts kHalo columns before the
-// pixels: one mma.m16n8k16 multiplies a row of the window with the band of one tap row, in tf32 two mma.m16n8k8.
+// A warp works on 8 pixels in each of a few rows. Its window is 16 columns wide, with K = 11 24, and starts
+// band_halo(K) columns before the pixels.
 #pragma once
 
 #include "copy.h"
+#include "paths.h"
 
 namespace svconv::cuda {
 
-constexpr int kRows = 4;    // of a warp
 constexpr int kPixels = 8;  // of a warp in a row
+
+__host__ __device__ constexpr int band_halo(int K) { return K <= 9 ? kHalo : 2 * kHalo; }
+
+// Columns from one row of channels to the next, of a chunk `width` wide: an odd number of 16-byte vectors of 16-bit
+// numbers (but for the smallest tile of K <= 9, which would grow by half), 8 modulo 16 of float32.
+template <class T>
+__host__ __device__ constexpr int chunk_columns(int K, int width) {
+  return sizeof(T) == 4 || K > 9 ? width | 8 : width;
+}
 
 // How a chunk of channels lies in shared memory, following the tensor:
 //   channels inside (channels-last):  [row][column][kChannels], 16-byte vectors swizzled so that the lanes of a fragment
 //                                     fall on different banks
 //   columns inside (NCHW):            [row][kChannels][columns]
-template <class T, bool kInside, int kDepth>
+template <class T, int K, bool kInside, int kDepth>
 struct ChunkOrder {
   static constexpr bool kChannelsInside = kInside;
   static constexpr int kChannels = kDepth;
@@ -24,9 +33,7 @@ struct ChunkOrder {
   static constexpr int kVector = sizeof(T) == 4 ? 4 : kInside ? 8 : 4;
   int columns;
 
-  // 16-bit: an odd number of 16-byte vectors for tiles of 16 and 32 columns. float32: 8 words modulo 16.
-  __host__ __device__ explicit ChunkOrder(int tile_columns)
-      : columns(sizeof(T) == 4 ? (tile_columns + 2 * kHalo) | 8 : tile_columns + 2 * kHalo) {}
+  __device__ __forceinline__ explicit ChunkOrder(int width) : columns(chunk_columns<T>(K, width)) {}
 
   __device__ __forceinline__ int at(int row, int column, int channel) const {
     if constexpr (kInside) {
@@ -108,12 +115,13 @@ __device__ __forceinline__ void wait_for_chunk(int stages) {
   else cp_async_wait<0>();
 }
 
-// Taps of a tile with its halo. A warp's gather of the band takes one from each plane and meets no bank twice with
-// planes 4 words apart modulo 32, of 16-bit numbers; of float32, one other at most.
+// Taps of a tile with `halo` columns on either side. A warp's gather of the band takes one from each plane and meets no
+// bank twice with planes 4 words apart modulo 32, of 16-bit numbers; of float32, one other at most.
 template <class T>
-__host__ __device__ inline Taps band_taps(int rows, int columns) {
+__host__ __device__ inline Taps band_taps(int rows, int columns, int halo) {
   constexpr int kLine = 128 / sizeof(T);
-  return {rows, columns + 2 * kHalo, int(divide_up(rows * (columns + 2 * kHalo), kLine) * kLine + 16 / sizeof(T))};
+  const int width = columns + 2 * halo;
+  return {rows, width, int(divide_up(rows * width, kLine) * kLine + 16 / sizeof(T))};
 }
 
 }  // namespace svconv::cuda

@@ -6,7 +6,7 @@
 // conflict.
 #pragma once
 
-#include "band.h"
+#include "band_weights.h"
 
 namespace svconv::cuda {
 
@@ -14,6 +14,12 @@ template <bool kTransposed>
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
   if constexpr (kTransposed) ldmatrix_x4_trans(r, row);
   else ldmatrix_x4(r, row);
+}
+
+template <bool kTransposed>
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[2], const void* row) {
+  if constexpr (kTransposed) ldmatrix_x2_trans(r, row);
+  else ldmatrix_x2(r, row);
 }
 
 // The row that this lane names in an 8x8 matrix load or store of matrix (column + 8 * right, channel + 8 * upper).
@@ -24,12 +30,20 @@ __device__ __forceinline__ int matrix_row(const Order& order, int row, int colum
                                 : order.at(row, column + 8 * right, channel + 8 * upper + line);
 }
 
-// forward and grad_input, D[channels x 8 pixels] += A[channels x 16 columns] * B[16 columns x 8 pixels], of the warp
-// whose window starts at (row, column) of the chunk.
-template <class T, bool kChannelsInside>
+// From a column to that 16 on, which is swizzled alike.
+template <class Order>
+__device__ __forceinline__ constexpr int sixteen_columns() {
+  return Order::kChannelsInside ? 16 * Order::kChannels : 16;
+}
+
+// forward and grad_input, D[channels x 8 pixels] += A[channels x columns] * B[columns x 8 pixels], of the warp whose
+// window starts at (row, column) of the chunk: 16 columns, with K = 11 24.
+template <class T, int K, bool kChannelsInside>
 struct SumFragments {
-  using Order = ChunkOrder<T, kChannelsInside, 32>;
-  using Window = uint32_t[4];
+  using Order = ChunkOrder<T, K, kChannelsInside, 32>;
+  struct Window {
+    uint32_t left[4], right[2];
+  };
   using Sums = float[4];
   static constexpr int kStep = 16;  // channels of a product
   const Order& order;
@@ -41,18 +55,22 @@ struct SumFragments {
     window = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);
   }
   __device__ __forceinline__ void load(Window& a, const T* chunk, int channel, int line) const {
-    load_matrices<kChannelsInside>(a, chunk + order.step(window, channel) + line * order.row_pitch());
+    const T* const from = chunk + order.step(window, channel) + line * order.row_pitch();
+    load_matrices<kChannelsInside>(a.left, from);
+    if constexpr (K > 9) load_matrices<kChannelsInside>(a.right, from + sixteen_columns<Order>());
   }
-  __device__ __forceinline__ static void multiply(Sums& sum, const Window& a, const uint32_t (&band)[2]) {
-    mma_m16n8k16<T>(sum, a, band);
+  __device__ __forceinline__ static void multiply(Sums& sum, const Window& a,
+                                                  const uint32_t (&band)[kBandRegisters<T, K>]) {
+    mma_m16n8k16<T>(sum, a.left, {band[0], band[1]});
+    if constexpr (K > 9) mma_m16n8k8<T>(sum, a.right, band[2]);
   }
 };
 
 // A lane reads 4 neighbouring columns, of which a product takes 2 steps of 8: channels inside, of 4 neighbouring
 // channels, which two products share; columns inside, of 2 channels.
-template <bool kChannelsInside>
-struct SumFragments<float, kChannelsInside> {
-  using Order = ChunkOrder<float, kChannelsInside, 32>;
+template <int K, bool kChannelsInside>
+struct SumFragments<float, K, kChannelsInside> {
+  using Order = ChunkOrder<float, K, kChannelsInside, 32>;
   static constexpr int kTiles = kChannelsInside ? 2 : 1;  // of 16 channels
   static constexpr int kStep = 16 * kTiles;
   using Window = uint32_t[kTiles][2][4];
@@ -96,11 +114,11 @@ struct SumFragments<float, kChannelsInside> {
   }
 };
 
-// grad_weight, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp whose window
+// grad_weight with K <= 9, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp whose window
 // starts at (row, column) of the chunk of input, and whose pixels do `pixels` on at (row, column) of that of grad_out.
-template <class T, bool kChannelsInside>
+template <class T, int K, bool kChannelsInside>
 struct GradientFragments {
-  using Order = ChunkOrder<T, kChannelsInside, 32>;
+  using Order = ChunkOrder<T, K, kChannelsInside, 32>;
   static constexpr int kStep = 16;  // channels of a product
   const Order& order;
   int window, pixels;
@@ -126,14 +144,14 @@ struct GradientFragments {
   __device__ __forceinline__ static void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     mma_m16n8k16<T>(sum, a, b);
   }
-  // The window column of an entry of D.
+  // The window column of an entry of a lane's D.
   __device__ __forceinline__ static int column(int entry) { return threadIdx.x % 32 / 4 + entry / 2 * 8; }
 };
 
 // A lane reads neighbouring channels of columns lane / 4 and 8 on, or neighbouring columns of channels lane % 4 and 4 on.
-template <bool kChannelsInside>
-struct GradientFragments<float, kChannelsInside> {
-  using Order = ChunkOrder<float, kChannelsInside, 16>;
+template <int K, bool kChannelsInside>
+struct GradientFragments<float, K, kChannelsInside> {
+  using Order = ChunkOrder<float, K, kChannelsInside, 16>;
   static constexpr int kStep = 8;
   const Order& order;
   int window, pixels;
@@ -167,6 +185,106 @@ struct GradientFragments<float, kChannelsInside> {
     const int g = threadIdx.x % 32 / 4;
     return kChannelsInside ? g + entry / 2 * 8 : 2 * g + entry / 2;
   }
+};
+
+// The sums of a warp in grad_weight: D of each row of pixels and tap row.
+template <class T, int K, bool kChannelsInside>
+class GradientSums {
+ public:
+  using Fragments = GradientFragments<T, K, kChannelsInside>;
+  using Order = typename Fragments::Order;
+  static constexpr int kStep = Fragments::kStep;
+
+  __device__ __forceinline__ GradientSums(const Order& order, int row, int column, int pixels)
+      : fragments_(order, row, column, pixels) {}
+
+  // Adds kStep channels of a chunk, from `channel` on.
+  __device__ __forceinline__ void add(const T* chunk, int channel) {
+    uint32_t b[kRows][2];
+    fragments_.load_pixels(b, chunk, channel);
+#pragma unroll
+    for (int line = 0; line < kRows + K - 1; ++line) {
+      uint32_t a[4];
+      fragments_.load_window(a, chunk, channel, line);
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const int t = i + K - 1 - line;
+        if (t >= 0 && t < K) Fragments::multiply(sum_[i][t], a, b[i]);
+      }
+    }
+  }
+
+  // Writes [tap][row of pixels][pixel], laid out as `taps` says.
+  __device__ __forceinline__ void store(float* dw, const Taps& taps) const {
+#pragma unroll
+    for (int entry = 0; entry < 4; ++entry) {
+      // Window column k of pixel q holds tap column s.
+      const int q = 2 * (threadIdx.x % 4) + entry % 2, s = q + kHalo + K / 2 - Fragments::column(entry);
+      if (s < 0 || s >= K) continue;
+      float* const own = dw + s * taps.pitch + q;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i)
+#pragma unroll
+        for (int t = 0; t < K; ++t) own[t * K * taps.pitch + i * taps.columns] = sum_[i][t][entry];
+    }
+  }
+
+ private:
+  Fragments fragments_;
+  float sum_[kRows][K][4] = {};
+};
+
+// K = 11: D[2 rows of 8 pixels x 8 columns] of each window row and 8 of its 24 columns. A window row is tap row t of one
+// row of pixels and t + 1 of the next; D[16 columns x 8 pixels] would take two thirds more products and registers.
+template <class T, bool kChannelsInside>
+class GradientSums<T, 11, kChannelsInside> {
+  static constexpr int K = 11, kLines = K + 1;
+
+ public:
+  using Order = ChunkOrder<T, K, kChannelsInside, 32>;
+  static constexpr int kStep = 16;
+
+  // Matrices in the order of their registers: of input, channels 0-7, 8-15 of columns 0-7, then of 8-15; of grad_out,
+  // both rows of channels 0-7, then of 8-15.
+  __device__ __forceinline__ GradientSums(const Order& order, int row, int column, int pixels) : order_(order) {
+    const int matrix = threadIdx.x % 32 / 8;
+    window_ = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);
+    pixels_ = pixels + matrix_row(order, row + matrix % 2, column, 0, 0, matrix / 2);
+  }
+
+  __device__ __forceinline__ void add(const T* chunk, int channel) {
+    uint32_t a[4];
+    load_matrices<!kChannelsInside>(a, chunk + order_.step(pixels_, channel));
+#pragma unroll
+    for (int line = 0; line < kLines; ++line) {
+      const T* const from = chunk + order_.step(window_, channel) + line * order_.row_pitch();
+      uint32_t left[4], right[2];
+      load_matrices<!kChannelsInside>(left, from);
+      load_matrices<!kChannelsInside>(right, from + sixteen_columns<Order>());
+      mma_m16n8k16<T>(sum_[line][0], a, {left[0], left[1]});
+      mma_m16n8k16<T>(sum_[line][1], a, {left[2], left[3]});
+      mma_m16n8k16<T>(sum_[line][2], a, right);
+    }
+  }
+
+  __device__ __forceinline__ void store(float* dw, const Taps& taps) const {
+    const int q = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int block = 0; block < 3; ++block)
+#pragma unroll
+      for (int entry = 0; entry < 4; ++entry) {
+        const int i = entry / 2, k = 8 * block + 2 * (threadIdx.x % 4) + entry % 2, s = q + band_halo(K) + K / 2 - k;
+        if (s < 0 || s >= K) continue;
+        float* const own = dw + s * taps.pitch + i * taps.columns + q;
+#pragma unroll
+        for (int t = 0; t < K; ++t) own[t * K * taps.pitch] = sum_[i + K - 1 - t][block][entry];
+      }
+  }
+
+ private:
+  const Order& order_;
+  int window_, pixels_;
+  float sum_[kLines][3][4] = {};
 };
 
 }  // namespace svconv::cuda

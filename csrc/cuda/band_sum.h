@@ -6,14 +6,8 @@
 #pragma once
 
 #include "band_fragments.h"
-#include "band_weights.h"
-#include "paths.h"
 
 namespace svconv::cuda {
-
-// At most: of 128 registers a thread the bands of K = 9 take 72, in float32 144 of 255.
-template <class T>
-constexpr int kSumThreads = sizeof(T) == 4 ? 256 : 512;
 
 // Results of 16-bit types pass through shared memory on their way to the tensor, to be stored 8 or 16 bytes at a time. In
 // float32 a lane's own results are that long.
@@ -23,13 +17,15 @@ constexpr bool kStaged = sizeof(T) == 2;
 // Shared memory of a block, in elements.
 template <class T>
 struct SumMemory {
-  using Order = typename SumFragments<T, true>::Order;
+  using Order = typename SumFragments<T, 9, true>::Order;
   int chunk, staging, logits, lse;
-  __host__ __device__ SumMemory(int K, int rows, int columns)
-      : chunk((rows + K - 1) * Order(columns).columns * Order::kChannels),
-        staging(kStaged<T> ? rows * Order(columns).columns * Order::kChannels : 0),
-        logits(K * K * band_taps<T>(rows, columns).pitch),
-        lse((rows + K - 1) * (columns + 2 * kHalo) * int(sizeof(float) / sizeof(T))) {}
+  __host__ __device__ SumMemory(int K, int rows, int columns) {
+    const int width = columns + 2 * band_halo(K), line = chunk_columns<T>(K, width) * Order::kChannels;
+    chunk = (rows + K - 1) * line;
+    staging = kStaged<T> ? rows * line : 0;
+    logits = K * K * band_taps<T>(rows, columns, band_halo(K)).pitch;
+    lse = (rows + K - 1) * width * int(sizeof(float) / sizeof(T));
+  }
   // Logits lie behind the first chunk, which is under way while the bands are built.
   __host__ __device__ int total(int stages) const {
     const int building = chunk + logits + lse, running = stages * chunk + staging;
@@ -41,7 +37,7 @@ struct SumMemory {
 template <bool kChannelsInside, class Sums>
 __device__ __forceinline__ void store_sums(Plane<float> to, const Sums& sum, const Image& image, int y, int x,
                                            int channel, int depth, bool vectors) {
-  using Fragments = SumFragments<float, kChannelsInside>;
+  using Fragments = SumFragments<float, 9, kChannelsInside>;
   const int column = x + 2 * (threadIdx.x % 4);
   if (y >= image.height) return;
   if constexpr (kChannelsInside)
@@ -67,16 +63,16 @@ __device__ __forceinline__ void store_sums(Plane<float> to, const Sums& sum, con
 }
 
 template <class T, int K, bool kChannelsInside>
-__global__ void __launch_bounds__(kSumThreads<T>, 1)
+__global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
     band_sum(ImageProblem p, Launch launch, bool reversed, Vectors vectors) {
-  constexpr int r = K / 2;
+  constexpr int r = K / 2, halo = band_halo(K);
   SVCONV_SHARED(T, shared);
   const Tile tile = tile_of_block(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
   const Image& image = tile.image;
-  using Fragments = SumFragments<T, kChannelsInside>;
+  using Fragments = SumFragments<T, K, kChannelsInside>;
   constexpr int kChunk = Fragments::Order::kChannels;
   const SumMemory<T> memory(K, tile.rows, tile.columns);
-  const typename Fragments::Order order(tile.columns);
+  const typename Fragments::Order order(tile.columns + 2 * halo);
   const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
   const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
   const Plane<const T> data = image.of<const T>(p, &Problem::data, depth);
@@ -84,21 +80,21 @@ __global__ void __launch_bounds__(kSumThreads<T>, 1)
   const auto load = [&](int chunk) {
     if (chunk < last)
       load_chunk(shared + (chunk - first) % launch.stages * memory.chunk, order, data, image, tile.y - r,
-                 tile.x - kHalo, tile.rows + K - 1, tile.columns + 2 * kHalo, chunk * kChunk, depth, vectors.data);
+                 tile.x - halo, tile.rows + K - 1, tile.columns + 2 * halo, chunk * kChunk, depth, vectors.data);
     cp_async_commit();
   };
 
   // Rows [row, row + kRows) and columns [column, column + 8) of the tile are the warp's.
   const int warp = threadIdx.x / 32, row = warp / launch.columns * kRows, column = warp % launch.columns * kPixels;
-  const Taps taps = band_taps<T>(tile.rows, tile.columns);
+  const Taps taps = band_taps<T>(tile.rows, tile.columns, halo);
   T* const logits = shared + memory.chunk;
-  load_logits<K, false>(logits, taps, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - kHalo,
+  load_logits<K, false>(logits, taps, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - halo,
                         reversed, vectors.logits);
   cp_async_commit();
   load(first);
   float* const lse = reinterpret_cast<float*>(logits + memory.logits);
   if (reversed && p.normalize)
-    load_lse(lse, image.lse<float>(p), image, tile.y - r, tile.x - kHalo, tile.rows + K - 1, taps.columns);
+    load_lse(lse, image.lse<float>(p), image, tile.y - r, tile.x - halo, tile.rows + K - 1, taps.columns);
   cp_async_wait<1>();
   __syncthreads();
   Band<T, K> band = {};
@@ -178,7 +174,7 @@ int run_band_sum(bool reversed, const Problem& p, const Launch& launch, cudaStre
   vectors.result = is_aligned(p.result, kChannels, kStaged<T> ? 4 : 2);
   const int64_t blocks = count_tiles(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
-  return with_kernel_size<kSmallestBand<T>>(p.kernel, [&](auto K) {
+  return with_kernel_size<kSmallestBand<T>, kLargestBand<T>>(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_sum<T, K, true> : band_sum<T, K, false>;
     return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
                                 band_sum_bytes<T>(K, launch), stream, ImageProblem(p), launch, reversed, vectors);

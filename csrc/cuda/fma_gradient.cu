@@ -101,7 +101,7 @@ int run_fma_gradient(const Problem& p, const Launch& launch, cudaStream_t stream
                         aligned_rows(p.logits, p, sizeof(float), 4), false};
   const int64_t blocks = count_tiles(p, launch.rows, launch.columns * kRun, 1);
   if (blocks > INT32_MAX) return run_generic(Product::grad_weight, p, stream);
-  return with_kernel_size<3>(p.kernel, [&](auto K) {
+  return with_kernel_size<3, 9>(p.kernel, [&](auto K) {
     const int threads = int(divide_up(K * launch.rows * launch.columns, 32) * 32);
     return svconv::cuda::launch(fma_gradient<K>, dim3(blocks), dim3(threads), fma_gradient_bytes(K, launch), stream,
                                 ImageProblem(p), launch, vectors);

@@ -140,7 +140,7 @@ int run_fma_sum(bool reversed, const Problem& p, const Launch& launch, cudaStrea
                         aligned_rows(p.logits, p, sizeof(float), 4), aligned_rows(p.result, p, sizeof(float), 4)};
   const int64_t blocks = count_tiles(p, launch.rows, launch.columns * kRun, launch.splits);
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
-  return with_kernel_size<3>(p.kernel, [&](auto K) {
+  return with_kernel_size<3, 9>(p.kernel, [&](auto K) {
     return svconv::cuda::launch(fma_sum<K>, dim3(blocks), dim3(kLanes * launch.rows * launch.columns),
                                 fma_sum_bytes(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
   });

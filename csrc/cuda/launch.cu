@@ -9,7 +9,7 @@ namespace {
 
 using Path = Launch::Path;
 
-// The tiles that a block may have: columns x 8 pixels by rows x 4 (band, tf32) or x 1 (fma). cost() below ranks those that
+// The tiles that a block may have: columns x 8 pixels by rows x 4 (band and tf32; 2 in the gradient of K = 11) or x 1 (fma). cost() below ranks those that
 // fit the device's shared memory.
 struct Candidate {
   Path path;
@@ -58,10 +58,29 @@ constexpr Candidate kCandidates[] = {
     {Path::fma, true, 1, 4, 1, 2},
 };
 
-bool specialised(const Problem& p) {
+// The fastest kernels that there are for the problem. What tf32 loses in accuracy it must gain in speed.
+Path path_of(const Problem& p, bool tf32) {
   constexpr int64_t limit = 1 << 30;  // 32-bit coordinates, sums of two included
-  return p.kernel >= 3 && p.kernel <= 9 && p.height < limit && p.width < limit && p.channels < limit &&
-         p.dilation < limit && p.batch * p.channels * p.height * p.width > 0;
+  const int64_t K = p.kernel;
+  const bool fits = p.height < limit && p.width < limit && p.channels < limit && p.dilation < limit &&
+                    p.batch * p.channels * p.height * p.width > 0;
+  if (!fits || K < 3 || p.type == Type::float64) return Path::generic;
+  if (p.type != Type::float32) return K <= kLargestBand<half_t> ? Path::band : Path::generic;
+  if (tf32 && K >= kSmallestBand<float> && K <= kLargestBand<float>) return Path::tf32;
+  return K <= 9 ? Path::fma : Path::generic;
+}
+
+// Rows of pixels of a thread's or a warp's share.
+int rows_of(const Candidate& c, const Problem& p) {
+  if (c.path == Path::fma) return 1;
+  return c.gradient ? gradient_rows(p.kernel) : kRows;
+}
+
+// Whether a block may have so many warps; what the fma kernels have in the table they may.
+bool fits_registers(const Candidate& c, const Problem& p) {
+  const int threads = 32 * c.columns * c.rows * (c.gradient ? c.splits : 1);
+  if (c.path == Path::fma) return true;
+  return threads <= (c.gradient ? kGradientThreads : sum_threads(c.path == Path::tf32 ? 4 : 2, p.kernel));
 }
 
 int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch) {
@@ -75,11 +94,11 @@ int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch)
 // The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
 // as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. A model to rank tiles by.
 double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
-  const int rows = launch.rows * (c.path == Path::fma ? 1 : 4), columns = launch.columns * 8;
+  const int rows = launch.rows * rows_of(c, p), columns = launch.columns * 8;
   const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
   const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), of_grid);
   const int64_t busiest = divide_up(count_tiles(p, rows, columns, of_grid), device.processors);
-  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + 8)) / 2;  // written and read
+  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + (p.kernel <= 9 ? 8 : 16))) / 2;  // written and read
   return busiest * (chunks + 4) * pixels + chunks * 128.0 / of_block;
 }
 
@@ -87,13 +106,12 @@ double cost(const Candidate& c, const Launch& launch, const Problem& p, const De
 
 Launch choose(Product product, const Problem& p, const Device& device, bool tf32) {
   Launch best;
-  if (!specialised(p) || p.type == Type::float64) return best;
-  const Path exact = p.type == Type::float32 ? Path::fma : Path::band;
-  const Path path = exact == Path::fma && tf32 && p.kernel >= kSmallestBand<float> ? Path::tf32 : exact;
+  const Path path = path_of(p, tf32);
+  if (path == Path::generic) return best;
   const int64_t chunks = divide_up(p.channels / p.groups, 32);
   double least = 0;
   for (const Candidate& c : kCandidates) {
-    if (c.path != path || c.gradient != (product == Product::grad_weight)) continue;
+    if (c.path != path || c.gradient != (product == Product::grad_weight) || !fits_registers(c, p)) continue;
     const int fewest = std::max(c.splits, 1), most = c.splits ? c.splits : int(std::min<int64_t>(chunks, 8));
     for (int splits = fewest; splits <= most; ++splits) {
       const Launch launch{path, c.columns, c.rows, splits, c.stages};

@@ -27,22 +27,25 @@ int64_t band_sum_bytes(int64_t K, const Launch& launch);
 template <class T>
 int64_t band_gradient_bytes(int64_t K, const Launch& launch);
 
-// The exact kernels of float32 keep up with memory at K = 3: nothing to gain by rounding (docs/cuda.md).
+// The kernel sizes of the tensor-core kernels. The exact kernels of float32 keep up with memory at K = 3, where there is
+// nothing to gain by rounding.
 template <class T>
 constexpr int kSmallestBand = sizeof(T) == 4 ? 5 : 3;
+template <class T>
+constexpr int kLargestBand = sizeof(T) == 4 ? 9 : 11;
 
-// The kernel runs with K as a constant: f(integral_constant) for K = 3, 5, 7, 9, from kSmallest on.
-template <int kSmallest, class F>
+// Rows of pixels of a warp, and most threads of a block, as registers allow.
+constexpr int kRows = 4;
+__host__ __device__ constexpr int gradient_rows(int64_t K) { return K <= 9 ? kRows : 2; }
+constexpr int sum_threads(int element_bytes, int64_t K) { return element_bytes == 4 || K > 9 ? 256 : 512; }
+constexpr int kGradientThreads = 256;
+
+// The kernel runs with K as a constant: f(integral_constant) for odd K from kFirst to kLast.
+template <int kFirst, int kLast, class F>
 int with_kernel_size(int64_t K, const F& f) {
-  switch (K) {
-    case 3:
-      if constexpr (kSmallest <= 3) return f(std::integral_constant<int, 3>());
-      else return cudaErrorInvalidValue;
-    case 5: return f(std::integral_constant<int, 5>());
-    case 7: return f(std::integral_constant<int, 7>());
-    case 9: return f(std::integral_constant<int, 9>());
-    default: return cudaErrorInvalidValue;
-  }
+  if (K == kFirst) return f(std::integral_constant<int, kFirst>());
+  if constexpr (kFirst < kLast) return with_kernel_size<kFirst + 2, kLast>(K, f);
+  else return cudaErrorInvalidValue;
 }
 
 }  // namespace svconv::cuda

@@ -44,9 +44,15 @@ def test_band_kernels_run_on_tensor_cores_from_matrix_loads_and_asynchronous_cop
     for kernel in kernels:
         if kernel.name.startswith("band_") and "<float," not in kernel.name:
             K = int(kernel.name.split(", ")[1])
-            # 4 rows x K tap rows; a window row each for 4 + K - 1 lines, and grad_out's two.
-            assert (kernel.hmma, kernel.tf32) == (4 * K, 0), kernel
-            assert kernel.ldsm == 4 + K - 1 + (2 if "gradient" in kernel.name else 0), kernel
+            gradient = "gradient" in kernel.name
+            if K <= 9:
+                # 4 rows x K tap rows; a window row each for 4 + K - 1 lines, and grad_out's two.
+                products, loads = 4 * K, 4 + K - 1 + 2 * gradient
+            else:
+                # A window row in two loads. 16 and 8 columns for each of 4 rows and tap rows; in the gradient 3 x 8 for
+                # each of the lines of 2 rows.
+                products, loads = (3 * (K + 1), 2 * (K + 1) + 1) if gradient else (2 * 4 * K, 2 * (4 + K - 1))
+            assert (kernel.hmma, kernel.tf32, kernel.ldsm) == (products, 0, loads), kernel
             assert kernel.ldgsts > 0, kernel
 
 

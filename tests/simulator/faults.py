@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from products import Launch
-from svconv_cases import Case
+from svconv_cases import Case, NotFinite
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,14 @@ REVERSED = Check("grad_input", HALF, "channels_last", BAND)
 GRADIENT = Check("grad_weight", HALF, "channels_last", Launch("band", 2, 1, 2, 2))
 FMA_SUM = Check("forward", Case((1, 72, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("fma", 2, 4, 1, 2))
 FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("fma", 2, 4, 1, 2))
+WIDE = Case((1, 40, 14, 21), 11, dtype=torch.bfloat16)
+WIDE_SUM = Check("forward", WIDE, "channels_last", Launch("band", 2, 1, 1, 2))
+WIDE_GRADIENT = Check("grad_weight", WIDE, "nchw", Launch("band", 2, 1, 2, 2))
 TF32_SUM = Check("forward", Case((1, 104, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("tf32", 2, 1, 1, 2))
 TF32_SUM_OF_VECTORS = Check("forward", Case((1, 104, 6, 20), 5), "channels_last", Launch("tf32", 2, 1, 1, 2))
 TF32_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, 2, 2))
 TF32_GRADIENT_OF_ROWS = Check("grad_weight", Case((1, 40, 6, 20), 5), "nchw", Launch("tf32", 2, 1, 2, 2))
+TF32_NOT_FINITE = Check("grad_input", NotFinite((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, 1, 2))
 ANY = Case((1, 6, 5, 9), 7, padding_mode="renormalize")
 
 FAULTS = (
@@ -125,8 +129,8 @@ FAULTS = (
     Fault(
         "a tap column shifted by one",
         "band_weights.h",
-        "const int s = q + kHalo + r - window_column<T>(entry);",
-        "const int s = q + kHalo + r - window_column<T>(entry) + 1;",
+        "const int s = q + halo + r - window_column<T>(entry);",
+        "const int s = q + halo + r - window_column<T>(entry) + 1;",
         "band_sum_float16.cu",
         SUM,
     ),
@@ -205,8 +209,8 @@ FAULTS = (
     Fault(
         "a tap of grad_input shifted by one",
         "band_weights.h",
-        "s = k - kHalo - q + r;",
-        "s = k - kHalo - q + r - 1;",
+        "s = k - halo - q + r;",
+        "s = k - halo - q + r - 1;",
         "band_sum_float16.cu",
         REVERSED,
     ),
@@ -257,6 +261,30 @@ FAULTS = (
         "tile.y, tile.x);\n",
         "band_gradient_float16.cu",
         GRADIENT,
+    ),
+    Fault(
+        "columns 16 to 23 of the window from 8 too few on",
+        "band_fragments.h",
+        "a.right, from + sixteen_columns<Order>()",
+        "a.right, from + sixteen_columns<Order>() / 2",
+        "band_sum_bfloat16.cu",
+        WIDE_SUM,
+    ),
+    Fault(
+        "a tap row of the wrong row of pixels",
+        "band_fragments.h",
+        "sum_[i + K - 1 - t][block][entry]",
+        "sum_[K - 1 - t][block][entry]",
+        "band_gradient_bfloat16.cu",
+        WIDE_GRADIENT,
+    ),
+    Fault(
+        "rows and channels of a gradient's A fragment exchanged",
+        "band_fragments.h",
+        "order, row + matrix % 2, column, 0, 0, matrix / 2",
+        "order, row + matrix / 2, column, 0, 0, matrix % 2",
+        "band_gradient_bfloat16.cu",
+        WIDE_GRADIENT,
     ),
     Fault(
         "no barrier before a chunk of float32 is computed in tf32",
@@ -331,6 +359,14 @@ FAULTS = (
         Check("forward", Case((1, 40, 6, 21), 5, groups=2), "nchw", Launch("tf32", 2, 1, 1, 2)),
     ),
     Fault(
+        "NaN rounded to zero",
+        "numbers.h",
+        "return fabsf(x) < float(INFINITY) ? bits + 0x1000 : bits;",
+        "return bits + 0x1000;",
+        "band_sum_tf32.cu",
+        TF32_NOT_FINITE,
+    ),
+    Fault(
         "columns of a gradient's A fragment exchanged",
         "band_fragments.h",
         "a[1] = tf32_operand(kChannelsInside ? second.x : first.y);",
@@ -357,8 +393,8 @@ FAULTS = (
     Fault(
         "a part of a chunk's channels left out in tf32",
         "band_gradient.h",
-        "int step = split * Fragments::kStep; step < kChunk;",
-        "int step = split * Fragments::kStep; step < kChunk / 2;",
+        "int step = split * Sums::kStep; step < kChunk;",
+        "int step = split * Sums::kStep; step < kChunk / 2;",
         "band_gradient_tf32.cu",
         TF32_GRADIENT_OF_ROWS,
     ),

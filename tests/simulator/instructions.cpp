@@ -121,6 +121,19 @@ void perform_16x8x16(void* const* records, unsigned) {
   accumulate(records, a, b);
 }
 
+void perform_16x8x8(void* const* records, unsigned) {
+  float a[16][8], b[8][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const Product& p = at<Product>(records[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < 2; ++i) a[g + 8 * i][2 * t + half] = p.decode(uint16_t(p.a[i] >> 16 * half));
+      b[2 * t + half][g] = p.decode(uint16_t(p.b[0] >> 16 * half));
+    }
+  }
+  accumulate(records, a, b);
+}
+
 // The hardware reads the upper 19 bits of a register.
 float decode_tf32(uint32_t bits) {
   bits &= 0xffffe000u;
@@ -129,7 +142,7 @@ float decode_tf32(uint32_t bits) {
   return x;
 }
 
-void perform_16x8x8(void* const* records, unsigned) {
+void perform_16x8x8_tf32(void* const* records, unsigned) {
   float a[16][8], b[8][8];
   for (int lane = 0; lane < 32; ++lane) {
     const Product& p = at<Product>(records[lane]);
@@ -178,9 +191,14 @@ void multiply_16x8x16(float* d, const uint32_t* a, const uint32_t* b, float (*de
   exchange(kWholeWarp, site, &record, perform_16x8x16);
 }
 
+void multiply_16x8x8(float* d, const uint32_t* a, const uint32_t* b, float (*decode)(uint16_t), Site site) {
+  Product record{d, a, b, decode};
+  exchange(kWholeWarp, site, &record, perform_16x8x8);
+}
+
 void multiply_16x8x8_tf32(float* d, const uint32_t* a, const uint32_t* b, Site site) {
   Product record{d, a, b, nullptr};
-  exchange(kWholeWarp, site, &record, perform_16x8x8);
+  exchange(kWholeWarp, site, &record, perform_16x8x8_tf32);
 }
 
 float decode_bfloat16(uint16_t bits) {

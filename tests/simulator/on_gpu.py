@@ -15,7 +15,7 @@ import pytest
 import simulated
 
 PRIMITIVES = "none and forward and (mma or matrices or shuffles or votes) or none and (types or m16n8k8)"
-PRODUCTS = "reference or strides or table or generic"
+PRODUCTS = "reference or strides or table or generic or never_lost or tf32_rounds or tf32_is"
 
 
 def nvcc() -> str:

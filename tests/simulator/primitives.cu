@@ -35,6 +35,23 @@ const Function mma_half("mma_float16", run_mma<half_t>);
 const Function mma_bfloat16("mma_bfloat16", run_mma<bfloat16_t>);
 const Function mma_tf32("mma_tf32", run_mma<float>);
 
+template <class T>
+__global__ void mma_of_8(const uint32_t* a, const uint32_t* b, float* d) {
+  const int lane = threadIdx.x % 32;
+  const uint32_t fa[2] = {a[2 * lane], a[2 * lane + 1]};
+  float fd[4];
+  for (int i = 0; i < 4; ++i) fd[i] = d[4 * lane + i];
+  mma_m16n8k8<T>(fd, fa, b[lane]);
+  for (int i = 0; i < 4; ++i) d[4 * lane + i] = fd[i];
+}
+
+template <class T>
+void run_mma_of_8(const Numbers&, const Buffers& b) {
+  launch(mma_of_8<T>, 1, 32, 0, nullptr, buffer<uint32_t>(b, 0), buffer<uint32_t>(b, 1), buffer(b, 2));
+}
+const Function mma_of_8_half("mma_of_8_float16", run_mma_of_8<half_t>);
+const Function mma_of_8_bfloat16("mma_of_8_bfloat16", run_mma_of_8<bfloat16_t>);
+
 // Moves matrices between the image of shared memory and the lanes' registers; each lane gives the offset of a row.
 __global__ void matrices(int variant, int bytes, const int* rows, unsigned char* image, uint32_t* registers) {
   SVCONV_SHARED(unsigned char, shared);

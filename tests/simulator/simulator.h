@@ -81,8 +81,9 @@ void commit_copies();
 void wait_copies(int groups_under_way);
 void load_matrices(uint32_t* r, int count, bool transposed, const void* row, Site site);
 void store_matrices(const uint32_t* r, int count, bool transposed, void* row, Site site);
-// Sums of products of m16n8k16 (float16 or bfloat16 as decoded by `decode`) and m16n8k8 (tf32).
+// Sums of products of m16n8k16 and m16n8k8 (float16 or bfloat16 as decoded by `decode`; tf32).
 void multiply_16x8x16(float* d, const uint32_t* a, const uint32_t* b, float (*decode)(uint16_t), Site site);
+void multiply_16x8x8(float* d, const uint32_t* a, const uint32_t* b, float (*decode)(uint16_t), Site site);
 void multiply_16x8x8_tf32(float* d, const uint32_t* a, const uint32_t* b, Site site);
 
 float decode_half(uint16_t bits);
@@ -244,6 +245,16 @@ template <>
 inline void mma_m16n8k16<bfloat16_t>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                                      simulate::Site site) {
   simulate::multiply_16x8x16(d, a, b, simulate::decode_bfloat16, site);
+}
+template <class T>
+void mma_m16n8k8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, SVCONV_SITE);
+template <>
+inline void mma_m16n8k8<half_t>(float (&d)[4], const uint32_t (&a)[2], uint32_t b, simulate::Site site) {
+  simulate::multiply_16x8x8(d, a, &b, simulate::decode_half, site);
+}
+template <>
+inline void mma_m16n8k8<bfloat16_t>(float (&d)[4], const uint32_t (&a)[2], uint32_t b, simulate::Site site) {
+  simulate::multiply_16x8x8(d, a, &b, simulate::decode_bfloat16, site);
 }
 inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SVCONV_SITE) {
   simulate::multiply_16x8x8_tf32(d, a, b, site);

@@ -47,7 +47,22 @@ def test_mma_m16n8k16_multiplies_fragments(primitives, dtype, order):
     np.testing.assert_allclose(got, spread_sum(c + a @ b), rtol=1e-6, atol=1e-5)
 
 
-def test_mma_m16n8k8_multiplies_fragments_and_drops_lower_bits(primitives):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mma_m16n8k8_multiplies_fragments(primitives, dtype):
+    random = np.random.default_rng(0)
+    a, b, c = (random.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
+    a_bits, b_bits = bits16(a, dtype), bits16(b, dtype)
+    # a0,a1: (g, 2t), a2,a3: (g + 8, 2t); b0,b1: (2t, g)
+    row, column = np.stack([GROUP, GROUP + 8], 1), 2 * IN_GROUP[:, None]
+    a_registers = pairs(a_bits[row, column], a_bits[row, column + 1])
+    b_registers = pairs(b_bits[2 * IN_GROUP, GROUP], b_bits[2 * IN_GROUP + 1, GROUP])
+    name = "mma_of_8_" + str(dtype).removeprefix("torch.")
+    _, _, got = primitives(name, [], [a_registers, b_registers, spread_sum(c)])
+    a, b = (torch.from_numpy(x).to(dtype).double().numpy() for x in (a, b))
+    np.testing.assert_allclose(got, spread_sum(c + a @ b), rtol=1e-6, atol=1e-5)
+
+
+def test_mma_m16n8k8_tf32_multiplies_fragments_and_drops_lower_bits(primitives):
     random = np.random.default_rng(0)
     a, b, c = (random.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
     # a0: (g, t), a1: (g + 8, t), a2: (g, t + 4), a3: (g + 8, t + 4); b0: (t, g), b1: (t + 4, g)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from svconv_cases import DTYPES, LAYOUTS, Case, check
+from svconv_cases import DTYPES, LAYOUTS, Case, NotFinite, check
 
 from svconv import svconv2d
 
@@ -155,3 +155,11 @@ def test_nan_comes_through(poison, device):
     input, logits = torch.zeros(1, 3, 6, 7, device=device), torch.zeros(1, 9, 6, 7, device=device)
     {"input": input, "logits": logits}[poison][0, 0, 2, 3] = torch.nan
     assert svconv2d(input, logits, kernel_size=3)[0, 0, 2, 3].isnan()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nan_and_infinity_are_never_lost(dtype, layout, device):
+    for kernel_size in (3, 9, 11):
+        case = NotFinite((1, 40, 9, 20), kernel_size, dtype=dtype)
+        check(case, *laid_out(case.tensors(device), layout))
