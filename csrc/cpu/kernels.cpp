@@ -1,7 +1,7 @@
 // The three products on one instruction set. Compiled once per set, into namespace SVCONV_ISA.
 //
-// Input rows are packed into dense blocks in the accumulation type, a chunk of channels at a time, whatever the tensor's
-// layout and type; the inner loops (tile.h) know one format only.
+// Input rows are packed into dense blocks in the accumulation type, a chunk of channels at a time, whatever the
+// tensor's layout and type; the inner loops (tile.h) know one format only.
 #include "item.h"
 #include "tile.h"
 #include "weights.h"

@@ -22,8 +22,8 @@ __host__ __device__ constexpr int chunk_columns(int K, int width) {
 }
 
 // How a chunk of channels lies in shared memory, following the tensor:
-//   channels inside (channels-last):  [row][column][kChannels], 16-byte vectors swizzled so that the lanes of a fragment
-//                                     fall on different banks
+//   channels inside (channels-last):  [row][column][kChannels], 16-byte vectors swizzled so that the lanes of a
+//                                     fragment fall on different banks
 //   columns inside (NCHW):            [row][kChannels][columns]
 template <class T, int K, bool kInside, int kDepth>
 struct ChunkOrder {
@@ -42,8 +42,8 @@ struct ChunkOrder {
     } else return (row * kDepth + channel) * columns + column;
   }
   __device__ __forceinline__ int row_pitch() const { return columns * kDepth; }
-  // The offset `channels` (0 or half of them all) on from an offset in the first half of the channels. A step is one bit
-  // of the vector's number, whatever is swizzled.
+  // The offset `channels` (0 or half of them all) on from an offset in the first half of the channels. A step is one
+  // bit of the vector's number, whatever is swizzled.
   __device__ __forceinline__ int step(int offset, int channels) const {
     return kInside ? offset ^ channels : offset + channels * columns;
   }

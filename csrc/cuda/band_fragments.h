@@ -1,8 +1,8 @@
 // The fragments of the tensor-core products: from a chunk in shared memory to registers, in 16-bit types by matrix
 // loads, in float32 by vector loads and a rounding to tf32.
 //
-// The channels and columns behind the rows and columns of a fragment may be any, as long as A, B and what is done with D
-// agree. In float32, which has no transposed matrix load, they are those that a lane reads at once without a bank
+// The channels and columns behind the rows and columns of a fragment may be any, as long as A, B and what is done with
+// D agree. In float32, which has no transposed matrix load, they are those that a lane reads at once without a bank
 // conflict.
 #pragma once
 
@@ -114,8 +114,9 @@ struct SumFragments<float, K, kChannelsInside> {
   }
 };
 
-// grad_weight with K <= 9, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp whose window
-// starts at (row, column) of the chunk of input, and whose pixels do `pixels` on at (row, column) of that of grad_out.
+// grad_weight with K <= 9, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp
+// whose window starts at (row, column) of the chunk of input, and whose pixels do `pixels` on at (row, column) of that
+// of grad_out.
 template <class T, int K, bool kChannelsInside>
 struct GradientFragments {
   using Order = ChunkOrder<T, K, kChannelsInside, 32>;
@@ -148,7 +149,8 @@ struct GradientFragments {
   __device__ __forceinline__ static int column(int entry) { return threadIdx.x % 32 / 4 + entry / 2 * 8; }
 };
 
-// A lane reads neighbouring channels of columns lane / 4 and 8 on, or neighbouring columns of channels lane % 4 and 4 on.
+// A lane reads neighbouring channels of columns lane / 4 and 8 on, or neighbouring columns of channels lane % 4 and 4
+// on.
 template <int K, bool kChannelsInside>
 struct GradientFragments<float, K, kChannelsInside> {
   using Order = ChunkOrder<float, K, kChannelsInside, 16>;
@@ -234,8 +236,8 @@ class GradientSums {
   float sum_[kRows][K][4] = {};
 };
 
-// K = 11: D[2 rows of 8 pixels x 8 columns] of each window row and 8 of its 24 columns. A window row is tap row t of one
-// row of pixels and t + 1 of the next; D[16 columns x 8 pixels] would take two thirds more products and registers.
+// K = 11: D[2 rows of 8 pixels x 8 columns] of each window row and 8 of its 24 columns. A window row is tap row t of
+// one row of pixels and t + 1 of the next; D[16 columns x 8 pixels] would take two thirds more products and registers.
 template <class T, bool kChannelsInside>
 class GradientSums<T, 11, kChannelsInside> {
   static constexpr int K = 11, kLines = K + 1;

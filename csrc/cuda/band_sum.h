@@ -9,8 +9,8 @@
 
 namespace svconv::cuda {
 
-// Results of 16-bit types pass through shared memory on their way to the tensor, to be stored 8 or 16 bytes at a time. In
-// float32 a lane's own results are that long.
+// Results of 16-bit types pass through shared memory on their way to the tensor, to be stored 8 or 16 bytes at a time.
+// In float32 a lane's own results are that long.
 template <class T>
 constexpr bool kStaged = sizeof(T) == 2;
 

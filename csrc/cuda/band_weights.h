@@ -16,8 +16,8 @@ constexpr int kBandRegisters = sizeof(T) == 4 ? kEntries<K> : kEntries<K> / 2;
 template <class T, int K>
 using Band = uint32_t[kRows][K][kBandRegisters<T, K>];
 
-// mma.m16n8k16 has columns 2 * (lane % 4) + {0, 1, 8, 9} in a lane, the m16n8k8 after it those 16 and 17 on. Those of the tf32 products may be any, as long as A
-// and B agree: neighbours, which A reads at once.
+// mma.m16n8k16 has columns 2 * (lane % 4) + {0, 1, 8, 9} in a lane, the m16n8k8 after it those 16 and 17 on. Those of
+// the tf32 products may be any, as long as A and B agree: neighbours, which A reads at once.
 template <class T>
 __device__ __forceinline__ int window_column(int entry) {
   if constexpr (sizeof(T) == 4) return 4 * (threadIdx.x % 4) + entry;
@@ -102,8 +102,8 @@ __device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, co
 // grad_input: window column k is a pixel whose tap column s = k - halo - q + r reaches pixel q, and the product's row
 // t is tap row K - 1 - t. `logits` points at the start of the warp's window, `lse` at the same K / 2 rows up.
 template <class T, int K>
-__device__ __forceinline__ void build_reversed_band(Band<T, K>& band, const T* logits, const Taps& taps, const Problem& p,
-                                                    const float* lse) {
+__device__ __forceinline__ void build_reversed_band(Band<T, K>& band, const T* logits, const Taps& taps,
+                                                    const Problem& p, const float* lse) {
   constexpr int r = K / 2, halo = band_halo(K);
   const int q = threadIdx.x % 32 / 4;
 #pragma unroll 1

@@ -229,7 +229,8 @@ __device__ __forceinline__ void mma_m16n8k8<bfloat16_t>(float (&d)[4], const uin
       : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
-// d += a * b with a of 16x8, b of 8x8, d of 16x8, one tf32 number in the upper 19 bits of a register, the others dropped:
+// d += a * b with a of 16x8, b of 8x8, d of 16x8, one tf32 number in the upper 19 bits of a register, the others
+// dropped:
 //   a[0..3] = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);  b[0..1] = (t, g), (t + 4, g);  d as above
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(

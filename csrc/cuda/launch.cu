@@ -9,8 +9,8 @@ namespace {
 
 using Path = Launch::Path;
 
-// The tiles that a block may have: columns x 8 pixels by rows x 4 (band and tf32; 2 in the gradient of K = 11) or x 1 (fma). cost() below ranks those that
-// fit the device's shared memory.
+// The tiles that a block may have: columns x 8 pixels by rows x 4 (band and tf32; 2 in the gradient of K = 11) or x 1
+// (fma). cost() below ranks those that fit the device's shared memory.
 struct Candidate {
   Path path;
   bool gradient;
@@ -98,7 +98,8 @@ double cost(const Candidate& c, const Launch& launch, const Problem& p, const De
   const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
   const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), of_grid);
   const int64_t busiest = divide_up(count_tiles(p, rows, columns, of_grid), device.processors);
-  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + (p.kernel <= 9 ? 8 : 16))) / 2;  // written and read
+  const int halo = p.kernel <= 9 ? 8 : 16;
+  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + halo)) / 2;  // written and read
   return busiest * (chunks + 4) * pixels + chunks * 128.0 / of_block;
 }
 

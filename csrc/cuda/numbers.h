@@ -36,8 +36,8 @@ __device__ __forceinline__ double narrow<double>(double x) {
   return x;
 }
 
-// An operand of a tf32 product, which drops the lower 13 bits: rounded to nearest, half away from zero. NaN and infinity
-// stay as they are; half a unit more would turn NaN of all ones into zero.
+// An operand of a tf32 product, which drops the lower 13 bits: rounded to nearest, half away from zero. NaN and
+// infinity stay as they are; half a unit more would turn NaN of all ones into zero.
 __device__ __forceinline__ uint32_t tf32_operand(float x) {
   const uint32_t bits = __float_as_uint(x);
   return fabsf(x) < float(INFINITY) ? bits + 0x1000 : bits;

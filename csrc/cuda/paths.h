@@ -27,8 +27,8 @@ int64_t band_sum_bytes(int64_t K, const Launch& launch);
 template <class T>
 int64_t band_gradient_bytes(int64_t K, const Launch& launch);
 
-// The kernel sizes of the tensor-core kernels. The exact kernels of float32 keep up with memory at K = 3, where there is
-// nothing to gain by rounding.
+// The kernel sizes of the tensor-core kernels. The exact kernels of float32 keep up with memory at K = 3, where there
+// is nothing to gain by rounding.
 template <class T>
 constexpr int kSmallestBand = sizeof(T) == 4 ? 5 : 3;
 template <class T>

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
 from svconv import ops
+from svconv.precision import asks_for_tf32
 from svconv.triton import configs
 from svconv.triton.band import band_gradient, band_sum
 from svconv.triton.configs import Config, ProblemClass
@@ -105,15 +106,9 @@ def _check(name: str, input: Tensor, logits: Tensor, kernel_size: int, groups: i
 
 
 def _family(input: Tensor, kernel_size: int) -> str:
-    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not _tf32())
+    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not asks_for_tf32())
     widest = WIDEST_BAND[input.dtype.itemsize] if not exact else 0
     return "band" if kernel_size <= widest else "taps"
-
-
-def _tf32() -> bool:
-    """Whether torch lets float32 products round their factors; by default they are exact."""
-    matmul = torch.backends.cuda.matmul
-    return getattr(matmul, "fp32_precision", None) == "tf32"
 
 
 def _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, transposed) -> None:
