@@ -165,6 +165,15 @@ class FrameBuffer:
             raise error
         return None
 
+    def take(self) -> Captured | None:
+        """The frame that has waited longest, if there is one; never blocks."""
+        with self._changed:
+            if not self._frames:
+                return None
+            self._delivered += 1
+            self._changed.notify_all()
+            return self._frames.popleft()
+
     def __iter__(self) -> Iterator[Captured]:
         while (captured := self.get()) is not None:
             yield captured
