@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
-from lowlat.runtime.options import Options, prepared
+from lowlat.runtime.options import DEFAULT, Options, prepared
 from lowlat.runtime.protocols import KeyFrame
 from lowlat.schedule import Signal
 
@@ -64,7 +64,7 @@ class NetworkStages:
         pixels: int | None = None,
         device: str | torch.device = "cpu",
         fast_track: bool = True,
-        options: Options = Options(),
+        options: Options = DEFAULT,
     ) -> None:
         self.network = prepared(network, options, device)
         self.options = options
@@ -142,7 +142,7 @@ def checked_frame(who: str, frame: np.ndarray) -> tuple[int, int]:
 
 
 def working_size(height: int, width: int, pixels: int | None) -> tuple[int, int]:
-    """The size of about ``pixels`` pixels at which the network sees a frame of ``height`` x ``width``; None: its own."""
+    """The size of about ``pixels`` pixels at which the network sees a frame; None: the frame's own."""
     if pixels is None:
         return height, width
     scale = math.sqrt(pixels / (height * width))

@@ -43,6 +43,10 @@ class Options:
             raise ValueError(f"Options: expected dtype to be one of {', '.join(DTYPES)}, got {self.dtype!r}")
 
 
+DEFAULT = Options()
+"""The plain options: float32, everything on that changes no number."""
+
+
 class SeparateReductions(nn.Module):
     """The merged reduction as the three convolutions that it stands for."""
 

@@ -17,7 +17,7 @@ from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.caches import Size
 from lowlat.runtime.device import Work
 from lowlat.runtime.network import checked_frame, working_size
-from lowlat.runtime.options import DTYPES, Options, prepared
+from lowlat.runtime.options import DEFAULT, DTYPES, Options, prepared
 from lowlat.schedule import Signal
 from svconv import svconv2d
 
@@ -53,7 +53,7 @@ class NetworkPrograms:
     def __init__(
         self,
         network: VideoNetwork,
-        options: Options = Options(),
+        options: Options = DEFAULT,
         *,
         device: str | torch.device = "cpu",
         pixels: int | None = None,

@@ -14,8 +14,8 @@ class Span:
     """One stage's time on one track.
 
     `track` is one of `TRACKS`; `stage` one of "lower", "select", "propagate", "higher", "classify" ("select"
-    lies on the propagation track, "classify" on that of S_h), on a device also "upload", "fetch", "wait"; `index` is the frame the work was for. Times in
-    ms on the engine's clock.
+    lies on the propagation track, "classify" on that of S_h), on a device also "upload", "fetch", "wait";
+    `index` is the frame the work was for. Times in ms on the engine's clock.
     """
 
     track: str

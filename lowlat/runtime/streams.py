@@ -242,7 +242,7 @@ class StreamStages:
                 stream.run(work, reads, writes)
                 self._device.synchronize()
                 if self._graphs_wanted:
-                    self._graphs[stage, *reads, *writes] = stream.capture(stream.name, work, reads, writes)
+                    self._graphs[(stage, *reads, *writes)] = stream.capture(stream.name, work, reads, writes)
             self._device.synchronize()
         except MemoryError as error:
             self._graphs.clear()

@@ -1,4 +1,5 @@
-"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: a track each for S_l, propagation, S_h and, beside a device, the host."""
+"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: a track each for S_l, propagation and S_h, and beside a
+device for the host."""
 
 from __future__ import annotations
 
