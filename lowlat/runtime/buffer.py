@@ -165,7 +165,7 @@ class FrameBuffer:
             raise error
         return None
 
-    def take(self) -> Captured | None:
+    def take_waiting(self) -> Captured | None:
         """The frame that has waited longest, if there is one; never blocks."""
         with self._changed:
             if not self._frames:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from lowlat.runtime.buffer import Captured, FrameBuffer
+from lowlat.runtime.buffer import Captured
 from lowlat.runtime.clock import WallClock
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
 from lowlat.runtime.result import FrameResult, Span
@@ -86,7 +86,7 @@ class Engine:
         self._high: Any = None
         self._result: FrameResult | None = None
         # Pipelined: where the next frame may be found early, that frame, and its F_l under way.
-        self._source: FrameBuffer | None = None
+        self._take_waiting: Callable[[], Captured | None] | None = None
         self._next: Captured | None = None
         self._ahead: tuple[Any, Any] | None = None
         self._closed = False
@@ -127,10 +127,10 @@ class Engine:
             frames: frames, or `Captured` frames, which carry their own index and time.
             on_result: called with each result before it is yielded.
 
-        With pipelined stages and a `FrameBuffer`, S_l of a frame that waits in the buffer overlaps the fast track
-        of the one before.
+        With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
+        overlaps the fast track of the one before.
         """
-        self._source = frames if isinstance(frames, FrameBuffer) and self._pipelined is not None else None
+        self._take_waiting = getattr(frames, "take_waiting", None) if self._pipelined is not None else None
         for frame in self._taken(frames):
             if isinstance(frame, Captured):
                 result = self.answer(frame.frame, index=frame.index, available_ms=frame.available_ms)
@@ -320,9 +320,9 @@ class Engine:
 
     def _look_ahead(self) -> None:
         """Begins the next frame, if it is there, while the labels of the current one are under way."""
-        if self._source is None or self._next is not None:
+        if self._take_waiting is None or self._next is not None:
             return
-        self._next = self._source.take()
+        self._next = self._take_waiting()
         if self._next is not None:
             try:
                 self._ahead = (self._next.frame, self._pipelined.begin(self._next.frame, self._next.index))

@@ -42,8 +42,8 @@ class Irregular(FrameBuffer):
             self.put(frame)
         self.end()
 
-    def take(self):
-        return super().take() if self.device.random.random() < 0.7 else None
+    def take_waiting(self):
+        return super().take_waiting() if self.device.random.random() < 0.7 else None
 
 
 def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=()):
