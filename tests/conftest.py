@@ -63,3 +63,12 @@ def tiny_network():
     # Deviations of their own for every pair of frames.
     torch.nn.init.normal_(network.selector.fc.weight)
     return network.eval()
+
+
+@pytest.fixture
+def one_thread():
+    """Small work by one thread: two that wait for each other take long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -155,10 +155,9 @@ def partition(sms: int, device: torch.device) -> torch.cuda.Stream:
     Raises:
         RuntimeError: torch or the driver has none.
     """
-    green = getattr(torch.cuda, "green_contexts", None)
-    maker = getattr(green, "GreenContext", None) or getattr(torch.cuda, "GreenContext", None)
-    if maker is None or not getattr(green, "SUPPORTED", True):
-        raise RuntimeError(f"partition: torch {torch.__version__} is built without green contexts")
+    maker = getattr(torch.cuda, "GreenContext", None)
+    if maker is None:
+        raise RuntimeError(f"partition: torch {torch.__version__} is without green contexts")
     total = torch.cuda.get_device_properties(device).multi_processor_count
     if not 1 <= sms < total:
         raise ValueError(f"partition: expected 1 to {total - 1} multiprocessors for S_h, got {sms}")

@@ -68,10 +68,8 @@ class NetworkPrograms:
         self._ready: Callable[[Any], Any] = (
             (lambda function: torch.compile(function, dynamic=False)) if options.compiled else lambda function: function
         )
-        self._features = self._ready(self._compute_features)
-        self._reduce = self._ready(self.network.reduce)
-        self._anchor = self._ready(self.network.predictor.from_key.forward)
-        self._fuse = self._ready(self._compute_labels)
+        self._low = self._ready(self._compute_low)
+        self._labels = self._ready(self._compute_labels)
 
     def size_of(self, frame: Any) -> Size:
         return checked_frame("NetworkPrograms", frame)
@@ -112,11 +110,9 @@ class NetworkPrograms:
 
     @torch.inference_mode()
     def lower(self, image: Tensor, low: LowMemory) -> None:
-        features = self._features(image)
-        low.features.copy_(features)
-        if self.fast_track:
-            for memory, part in zip(low[1:], self._reduce(features), strict=True):
-                memory.copy_(part)
+        # Without the fast track there is F_l alone.
+        for memory, part in zip(low, self._low(image), strict=False):
+            memory.copy_(part)
 
     def higher(self, segments: int) -> list[Work]:
         steps = self.network.higher_steps()
@@ -147,7 +143,7 @@ class NetworkPrograms:
     def hold(self, low: LowMemory, kept: KeptMemory) -> None:
         kept.features.copy_(low.features)
         kept.select.copy_(low.select)
-        kept.predict.copy_(self._anchor(low.predict) if self.options.cache_key else low.predict)
+        kept.predict.copy_(self.network.predictor.from_key(low.predict) if self.options.cache_key else low.predict)
 
     @torch.inference_mode()
     def keep(self, propagated: Tensor, high: Tensor) -> None:
@@ -156,7 +152,7 @@ class NetworkPrograms:
     @torch.inference_mode()
     def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, propagated: Tensor, labels: Tensor) -> None:
         network = self.network
-        half = kept.predict if self.options.cache_key else self._anchor(kept.predict)
+        half = kept.predict if self.options.cache_key else network.predictor.from_key(kept.predict)
         logits = network.predictor(half, low.predict)
         svconv2d(
             high,
@@ -165,7 +161,7 @@ class NetworkPrograms:
             padding_mode=network.padding_mode,
             out=propagated,
         )
-        labels.copy_(self._fuse(propagated, low, labels.shape))
+        labels.copy_(self._labels(propagated, low, labels.shape))
 
     @torch.inference_mode()
     def classify(self, high: Tensor, labels: Tensor) -> None:
@@ -191,13 +187,14 @@ class NetworkPrograms:
         value = pinned.item()
         return value if math.isfinite(value) else 0.0
 
-    def _compute_features(self, image: Tensor) -> Tensor:
-        """uint8 ``(H, W, 3)`` -> F_l."""
+    def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 ``(H, W, 3)`` -> F_l, and with a fast track its reductions."""
         frames = image.permute(2, 0, 1)[None]
         working = working_size(*image.shape[:2], self.pixels)
         if working != tuple(image.shape[:2]):
             frames = F.interpolate(frames, working, mode="bilinear", antialias=True)
-        return self.network.lower(self.network.normalise(frames))
+        features = self.network.lower(self.network.normalise(frames))
+        return (features, *self.network.reduce(features)) if self.fast_track else (features,)
 
     def _compute_labels(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> Tensor:
         reduced = Reduced(low.predict, low.adapt, low.select)

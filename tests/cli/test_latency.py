@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 import lowlat.latency as job
 from lowlat.latency_figures import figures
@@ -15,6 +14,7 @@ from lowlat.runtime import FrameResult, Span
 from lowlat.simulate import simulate
 from lowlat.video.synthetic import synthetic_frames
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 KEYS = "baseline_p50_ms p50_ms p95_ms p99_ms max_ms max_over_baseline p99_over_p50 deadline_misses landings".split()
 
 
@@ -85,15 +85,6 @@ def test_synthetic_frames_are_smooth_move_and_cost_nothing_to_hand_out():
     assert np.array_equal(shown[0][:, 3:], shown[1][:, :-3]), "one step is a shift"
     with pytest.raises(ValueError, match="at least 8 pixels, got 4x24"):
         next(synthetic_frames(4, 24))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads that wait for each other on a busy machine take long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.streams import StreamStages, StreamWorker
 from lowlat.schedule import Adaptive, Schedule, Signal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = Options(channels_last=False, fold=False, merge=False, cache_key=False, graphs=False)
 # Relative to the largest value: eps times a hundred, for sums over up to 300 products in a dozen layers.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 1e-2}
