@@ -31,7 +31,6 @@ from lowlat.runtime.threads import thread_engine
 from lowlat.schedule import Every, PerFrame, Schedule, Signal
 from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_figure
 from lowlat.video.pace import paced
-from lowlat.video.source import open_source
 from lowlat.video.synthetic import synthetic_frames
 from lowlat.video.trace import write_trace
 
@@ -39,7 +38,8 @@ SIZES = {"lite": (480, 360), "resnet101": (2048, 1024)}
 """Width and height each network is measured at: the paper's for its own."""
 FPS = {"cpu": 10.0, "cuda": 30.0}
 WARM_UP = 10
-"""Frames after the first one that count as start-up too: everything has run once behind them."""
+"""Frames after the first one that count as start-up too: everything has run once behind them. The locked rate begins
+after them."""
 STALL_S = 15.0
 TRACE_FRAMES = 2000
 """Frames in the trace at most: the last ones."""
@@ -100,7 +100,6 @@ class _Recorded:
     results: list[FrameResult]
     startup_ms: float
     spans: list[Span]
-    started: int = 0
     dropped: int = 0
     interrupted: bool = False
     growth_mb: float = 0.0
@@ -132,7 +131,7 @@ class Bench:
         kind = NetworkStages if self.on_cpu else NetworkPrograms
         self._network = kind(network, options=options, device=device)
         # The baseline computes nothing for frames after it.
-        self._whole = kind(network, options=options, device=device, fast_track=False)
+        self._whole = self._network.without_fast_track()
 
     def engine(self, schedule: Schedule) -> Engine:
         """A fresh engine for one run; close it."""
@@ -289,6 +288,9 @@ def _frames(source: str | Path | None, size: tuple[int, int]) -> Iterator[Iterab
     if source is None:
         yield synthetic_frames(*size)
     else:
+        # A synthetic run takes no decoder.
+        from lowlat.video.source import open_source
+
         with open_source(source, resize=size) as opened:
             yield opened
 
@@ -300,35 +302,36 @@ def _record(
     memory_mb: Callable[[], float],
     fps: float | None = None,
 ) -> _Recorded:
-    """Runs an engine over frames: at a locked rate, or as fast as it takes them."""
-    recorded, tally, warm_mb = _Recorded([], 0.0, []), Tally(), None
+    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one."""
+    recorded, tally, frames = _Recorded([], 0.0, []), Tally(), iter(frames)
+
+    def started(frame: np.ndarray, result: FrameResult) -> None:
+        recorded.startup_ms = max(recorded.startup_ms, result.latency_ms)
+        recorded.spans.extend(result.spans)
+        advance()
 
     def keep(frame: np.ndarray, result: FrameResult) -> None:
-        nonlocal warm_mb
         # Hours of labels would fill the memory.
         result.labels = None
         recorded.spans.extend(result.spans)
         result.spans = []
-        if recorded.started <= WARM_UP:
-            recorded.started += 1
-            recorded.startup_ms = max(recorded.startup_ms, result.latency_ms)
-            warm_mb = memory_mb()
-        else:
-            recorded.results.append(result)
+        recorded.results.append(result)
         advance()
 
+    label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
+    warm_mb = memory_mb()
     try:
         if fps is None:
             label_frames(engine, frames, keep, tally)
         else:
-            overload = Overload.DROP_OLDEST
-            label_frames(engine, paced(frames, fps), keep, tally, overload=overload, stall_s=STALL_S)
+            live = {"overload": Overload.DROP_OLDEST, "stall_s": STALL_S, "first": WARM_UP + 1}
+            label_frames(engine, paced(frames, fps), keep, tally, **live)
     except KeyboardInterrupt:
         if not recorded.results:
             raise
         recorded.interrupted = True
     recorded.dropped = tally.dropped
-    recorded.growth_mb = memory_mb() - warm_mb if warm_mb is not None else 0.0
+    recorded.growth_mb = memory_mb() - warm_mb
     return recorded
 
 

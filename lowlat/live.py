@@ -136,6 +136,7 @@ def label_frames(
     *,
     overload: Overload | str | None = None,
     stall_s: float | None = None,
+    first: int = 0,
 ) -> None:
     """Label frames as they come and hand on each with its result, once the work after its labels is done.
 
@@ -147,6 +148,7 @@ def label_frames(
         overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
             must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
         stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
+        first: index of the first frame, for a segmenter that has seen some; needs ``overload``.
     """
     last: tuple[np.ndarray, FrameResult] | None = None
     buffer = None
@@ -154,7 +156,7 @@ def label_frames(
         with steady_python():
             stream: Iterable[Any] = frames
             if overload is not None:
-                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s)
+                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
                 buffer.capture(frames)
             passing = _Passing(stream)
             for result in segmenter.run(passing):

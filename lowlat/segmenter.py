@@ -29,8 +29,8 @@ class VideoSegmenter:
     with the whole network and all cores is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:
-        network: the name of a shipped network, a file of weights, a network, or `NetworkStages`, which several segmenters
-            may share: one copy of the weights for all videos (their `pixels` then holds).
+        network: the name of a shipped network, a file of weights, a network, or `NetworkStages`, which several
+            segmenters may share: one copy of the weights for all videos (their `pixels` then holds).
         policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
         mode: ``"low-latency"`` or ``"blocking"``.
         decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.

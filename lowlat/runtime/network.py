@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -71,6 +72,12 @@ class NetworkStages:
         self.device = torch.device(device)
         self.pixels = pixels
         self.fast_track = fast_track
+
+    def without_fast_track(self) -> NetworkStages:
+        """The same network for per-frame runs, on the same weights."""
+        stages = copy.copy(self)
+        stages.fast_track = False
+        return stages
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which the network sees a frame of ``height`` x ``width`` pixels."""

@@ -64,12 +64,15 @@ class NetworkPrograms:
         self.device = torch.device(device)
         self.pixels = pixels
         self.fast_track = fast_track
-        # Compiled with static shapes: a stream's frames have one size.
-        self._ready: Callable[[Any], Any] = (
-            (lambda function: torch.compile(function, dynamic=False)) if options.compiled else lambda function: function
-        )
         self._low = self._ready(self._compute_low)
         self._labels = self._ready(self._compute_labels)
+
+    def without_fast_track(self) -> NetworkPrograms:
+        """The same network for per-frame runs, on the same weights."""
+        programs = copy.copy(self)
+        programs.fast_track = False
+        programs._low = programs._ready(programs._compute_low)
+        return programs
 
     def size_of(self, frame: Any) -> Size:
         return checked_frame("NetworkPrograms", frame)
@@ -186,6 +189,10 @@ class NetworkPrograms:
     def number(self, pinned: Tensor) -> float:
         value = pinned.item()
         return value if math.isfinite(value) else 0.0
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled where that is wanted; with static shapes, since a stream's frames have one size."""
+        return torch.compile(function, dynamic=False) if self.options.compiled else function
 
     def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 ``(H, W, 3)`` -> F_l, and with a fast track its reductions."""
