@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,8 +55,7 @@ class CudaStream:
 
     def run(self, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> None:
         try:
-            # A stream's sizes never change: the fastest convolutions are worth looking for.
-            with torch.cuda.stream(self._stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with torch.cuda.stream(self._stream), _fastest_convolutions():
                 work(*(buffer.value for buffer in (*reads, *writes)))
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.name}: {error}") from error
@@ -83,7 +83,7 @@ class CudaStream:
         try:
             # Other videos of the process go on meanwhile, on other threads.
             capture = torch.cuda.graph(graph, pool=handle, stream=self._stream, capture_error_mode="thread_local")
-            with capture, torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with capture, _fastest_convolutions():
                 work(*(buffer.value for buffer in (*reads, *writes)))
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.name}, capturing: {error}") from error
@@ -100,7 +100,8 @@ class CudaDevice:
         low: a stream for work of low priority, in place of one that shares all SMs (see `partition`).
 
     Raises:
-        RuntimeError: torch finds no such GPU.
+        ValueError: not a GPU's name.
+        RuntimeError: torch finds no GPU.
     """
 
     def __init__(self, device: str | torch.device = "cuda") -> None:
@@ -109,14 +110,16 @@ class CudaDevice:
                 f"CudaDevice: expected an NVIDIA GPU for device={str(device)!r}, torch {torch.__version__} finds none; "
                 "use device='cpu', or install a torch with CUDA and a driver"
             )
-        self.device = torch.device(device)
-        torch.cuda.set_device(self.device)
+        device = torch.device(device)
+        if device.type != "cuda":
+            raise ValueError(f"CudaDevice: expected a GPU as in device='cuda', got {str(device)!r}")
+        self.device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         self.low: torch.cuda.Stream | None = None
         self._pools: dict[str, tuple[Any, str]] = {}
         self._start = time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(self.device)
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))
         event.synchronize()
         self._origin = (event, self.now())
 
@@ -161,10 +164,34 @@ def partition(sms: int, device: torch.device) -> torch.cuda.Stream:
     total = torch.cuda.get_device_properties(device).multi_processor_count
     if not 1 <= sms < total:
         raise ValueError(f"partition: expected 1 to {total - 1} multiprocessors for S_h, got {sms}")
-    context = maker.create(num_sms=sms, device_id=device.index or 0)
+    context = maker.create(num_sms=sms, device_id=device.index)
     if not hasattr(context, "Stream"):
         raise RuntimeError(f"partition: torch {torch.__version__} makes no streams in green contexts")
     stream = context.Stream()
     # The context lives as long as its stream.
     stream.green_context = context
+    _try(stream, device)
     return stream
+
+
+def _try(stream: torch.cuda.Stream, device: torch.device) -> None:
+    """All that the runtime does with a stream, once: what can't be done shows here."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record(stream)
+    with torch.cuda.stream(stream):
+        torch.ones(1, device=device).add_(1)
+    end.record(stream)
+    torch.cuda.current_stream(device).wait_event(end)
+    torch.cuda.synchronize(device)
+    start.elapsed_time(end)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """cuDNN looks for the fastest way to do each convolution: a stream's sizes never change."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

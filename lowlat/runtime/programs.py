@@ -199,6 +199,8 @@ class NetworkPrograms:
         frames = image.permute(2, 0, 1)[None]
         working = working_size(*image.shape[:2], self.pixels)
         if working != tuple(image.shape[:2]):
+            # CUDA resizes no integers.
+            frames = frames if self.device.type == "cpu" else frames.float()
             frames = F.interpolate(frames, working, mode="bilinear", antialias=True)
         features = self.network.lower(self.network.normalise(frames))
         return (features, *self.network.reduce(features)) if self.fast_track else (features,)

@@ -238,11 +238,15 @@ class StreamStages:
         """Makes all memory, runs every stage that will be wanted, and captures it if graphs are."""
         try:
             caches = Caches(self._device, self._programs, size)
-            for stream, stage, work, reads, writes in self._plan(caches):
+            # Fresh memory is filled by a stream that none of ours waits for.
+            self._device.synchronize()
+            plan = self._plan(caches)
+            for stream, _, work, reads, writes in plan:
                 stream.run(work, reads, writes)
                 self._device.synchronize()
-                if self._graphs_wanted:
-                    self._graphs[(stage, *reads, *writes)] = stream.capture(stream.name, work, reads, writes)
+            # After all runs: a part of S_h that is captured has to find what the part before it was captured with.
+            for stream, stage, work, reads, writes in plan if self._graphs_wanted else ():
+                self._graphs[(stage, *reads, *writes)] = stream.capture(stream.name, work, reads, writes)
             self._device.synchronize()
         except MemoryError as error:
             self._graphs.clear()

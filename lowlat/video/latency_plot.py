@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from lowlat.runtime.result import FrameResult
 from lowlat.video.files import whole_file
@@ -23,8 +25,10 @@ def histogram_figure(results: Sequence[FrameResult], baseline_ms: Sequence[float
         if values:
             weights = [100 / len(values)] * len(values)
             axes.hist(values, bins, weights=weights, color=colour, alpha=0.75, label=f"{name} ({len(values)} frames)")
-    axes.set(xlabel="latency, frame to labels (ms)", ylabel="frames (%)", yscale="log", xlim=(0, None))
-    axes.legend(frameon=False, fontsize=9)
+    axes.set(xlabel="latency, frame to labels (ms)", ylabel="frames", yscale="log", xlim=(0, None))
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=2))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -43,7 +47,7 @@ def timeline_figure(results: Sequence[FrameResult], baseline_p50_ms: float, dead
     axes.axhline(deadline_ms, color="0.4", linewidth=0.9, linestyle=":", label="deadline")
     axes.set(xlabel="frame", ylabel="latency, frame to labels (ms)")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9, ncols=3)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
@@ -53,7 +57,7 @@ def write_figure(path: str | Path, figure: Figure) -> None:
         figure.savefig(part, format="png")
 
 
-def _figure(title: str) -> tuple[Figure, object]:
+def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(10, 4.6), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(title=title)

@@ -97,6 +97,7 @@ class FakeStream:
             raise RuleError(f"pool {pool!r} of {owner[0]!r} is captured into on {self.name!r}")
         if any(stream.queue for stream in self.device.streams):
             raise RuleError(f"{self.name!r} captures while the device is at work")
+        self.device.note_places(self.name, work, reads, writes)
         return FakeGraph(self, owner[1], work, reads, writes)
 
     def tick(self):
@@ -141,6 +142,7 @@ class FakeDevice:
         self.made, self.replays, self.time_ms, self.left_out = Counter(), 0, 0, 0
         # Raised by the next `run` on a stream, as an allocation would.
         self.refusals = {}
+        self.captured = []
         # What happens on the host meanwhile, on another thread.
         self.beside = None
 
@@ -195,6 +197,17 @@ class FakeDevice:
 
     def tick_host(self):
         self.host_clock["host"] += 1
+
+    def note_places(self, stream, work, reads, writes):
+        """A buffer that holds tensors of a graph's own memory (a list): a replay reads the very tensor that was in it
+        at capture, so another graph must have put it there."""
+        if not any(isinstance(buffer.value, list) for buffer in (*reads, *writes)):
+            return
+        for buffer in reads:
+            if isinstance(buffer.value, list) and not any(buffer.value[0] is one for one in self.captured):
+                raise RuleError(f"a graph on {stream!r} reads from {buffer.name!r} what no graph has written")
+        work(*(buffer.value for buffer in (*reads, *writes)))
+        self.captured.extend(buffer.value[0] for buffer in writes if isinstance(buffer.value, list))
 
     def access(self, label, place, clock, reads, writes):
         """Checks reads and writes at `clock` against those before, and notes them; what has a number of its own place

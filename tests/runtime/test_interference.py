@@ -194,9 +194,12 @@ def test_a_partition_gives_s_h_a_stream_of_its_own_multiprocessors(tiny_network,
         def Stream(self):
             return SimpleNamespace(name="the partition's")
 
+    tried = []
     gpu.setattr(torch.cuda, "GreenContext", GreenContext, raising=False)
+    gpu.setattr(cuda, "_try", lambda stream, device: tried.append(stream.name))
     programs = NetworkPrograms(tiny_network)
     engine = live_network.stream_engine(deferred(Every(5)), programs, policy="partition", sms=20)
+    assert tried == ["the partition's"]
     assert (engine.interference, engine.notice, made) == ("partition", "", [(20, 0)])
     assert engine.clock.low.name == "the partition's"
     with pytest.raises(ValueError, match="1 to 131 multiprocessors for S_h, got 132"):

@@ -78,6 +78,20 @@ SCHEDULES = {
 }
 
 
+def test_s_h_in_parts_is_captured_as_one_chain(tiny_network, frames, place):
+    schedule = SCHEDULES["low-latency, deferred"]
+    found = []
+    for policy in ("priority", "segment"):
+        with late(live(tiny_network, schedule, place, policy=policy), 6) as engine:
+            results = []
+            for frame in frames:
+                results.append(engine.step(frame))
+                while engine._stages.pacer.segments > 1 and place == "cpu" and engine._stages.pacer.advance():
+                    engine.clock.synchronize()
+            found.append(results)
+    assert agreement(*found) == 1 and any(result.landed for result in found[1])
+
+
 @pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_labels_are_those_of_the_cpus_engine(tiny_network, frames, place, schedule, graphs):

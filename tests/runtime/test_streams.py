@@ -252,3 +252,7 @@ def test_the_fake_device_refuses_what_a_device_would_not_notice():
         a.run(lambda x: None, (), (buffer,))
     with pytest.raises(RuleError, match="is the device's"):
         device.host(lambda x: x, reads=(buffer,))
+    device.synchronize()
+    holder = device.buffer("scratch", lambda: [1.5])
+    with pytest.raises(RuleError, match="reads from 'scratch' what no graph has written"):
+        a.capture("a", lambda x: None, (holder,), ())
