@@ -15,7 +15,7 @@ def latency(
     network: Annotated[str, typer.Option(help="lite, or resnet101: the paper's, with random weights.")] = "lite",
     size: Annotated[str | None, typer.Option(help="As in 640x360; by default 480x360 and 2048x1024.")] = None,
     frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,
-    fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 10 on a CPU, 30 on a GPU.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 6 on a CPU, 30 on a GPU.")] = None,
     interval: Annotated[int, typer.Option(help="Frames between key frames.")] = 5,
     device: Annotated[str, typer.Option(help="cpu, or a GPU as PyTorch names it.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; of the baseline too.")] = "float32",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -17,48 +14,25 @@ from rich.console import Console
 
 from lowlat import models
 from lowlat.latency_figures import Figures, figures, stage_medians
-from lowlat.live import Advance, Tally, label_frames
+from lowlat.latency_runs import WARM_UP, Bench, Metronome, Recorded, record_run, source_frames
+from lowlat.live import Advance
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.paper_tables import PaperTables
 from lowlat.progress import progress_bar
-from lowlat.runtime import Engine, FrameResult, Overload, Span
-from lowlat.runtime.live_network import DEFAULT_SMS, stream_engine
-from lowlat.runtime.network import NetworkStages
+from lowlat.runtime import Engine
+from lowlat.runtime.live_network import DEFAULT_SMS
 from lowlat.runtime.options import DEFAULT, Options
-from lowlat.runtime.policies import SEGMENTS, interference
-from lowlat.runtime.programs import NetworkPrograms
-from lowlat.runtime.threads import thread_engine
-from lowlat.schedule import Every, PerFrame, Schedule, Signal
+from lowlat.runtime.policies import SEGMENTS
+from lowlat.schedule import Every, PerFrame, Schedule
 from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_figure
-from lowlat.video.pace import paced
-from lowlat.video.synthetic import synthetic_frames
 from lowlat.video.trace import write_trace
 
 SIZES = {"lite": (480, 360), "resnet101": (2048, 1024)}
 """Width and height each network is measured at: the paper's for its own."""
-FPS = {"cpu": 10.0, "cuda": 30.0}
-WARM_UP = 10
-"""Frames after the first one that count as start-up too: everything has run once behind them. The locked rate begins
-after them."""
-STALL_S = 15.0
+FPS = {"cpu": 6.0, "cuda": 30.0}
+"""Rates that the fast track holds, so that no frame waits for the one before it."""
 TRACE_FRAMES = 2000
 """Frames in the trace at most: the last ones."""
-
-
-@dataclass(frozen=True)
-class Metronome:
-    """A key frame every `interval` frames, with the deviation measured on every frame: the load of the adaptive
-    schedule at a locked interval, so that runs compare."""
-
-    interval: int
-
-    signal = Signal.DEVIATION
-
-    def is_key(self, distance: int, value: float | None) -> bool:
-        return distance >= self.interval
-
-    def is_cut(self, value: float | None) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -95,59 +69,6 @@ class LatencyReport:
         return {**report, **asdict(self.run), **self.tables.as_dict()}
 
 
-@dataclass
-class _Recorded:
-    results: list[FrameResult]
-    startup_ms: float
-    spans: list[Span]
-    dropped: int = 0
-    interrupted: bool = False
-    growth_mb: float = 0.0
-
-
-class Bench:
-    """Makes engines of one network, for measuring; the weights are shared among them.
-
-    Args:
-        network: a network.
-        device: "cpu", or a GPU as PyTorch names it.
-        options, policy, segments, sms: as in `stream_engine`; the last three mean nothing on a CPU.
-    """
-
-    def __init__(
-        self,
-        network: VideoNetwork,
-        device: str = "cpu",
-        *,
-        options: Options = DEFAULT,
-        policy: str = "priority",
-        segments: int = SEGMENTS,
-        sms: int = DEFAULT_SMS,
-    ) -> None:
-        self.policy = interference(policy).value
-        self.device = torch.device(device)
-        self.on_cpu = self.device.type == "cpu"
-        self._live = {"segments": segments, "sms": sms}
-        kind = NetworkStages if self.on_cpu else NetworkPrograms
-        self._network = kind(network, options=options, device=device)
-        # The baseline computes nothing for frames after it.
-        self._whole = self._network.without_fast_track()
-
-    def engine(self, schedule: Schedule) -> Engine:
-        """A fresh engine for one run; close it."""
-        per_frame = isinstance(schedule.policy, PerFrame)
-        network = self._whole if per_frame else self._network
-        if self.on_cpu:
-            return thread_engine(schedule, network)
-        return stream_engine(schedule, network, policy=self.policy, **self._live)
-
-    def memory_mb(self) -> float:
-        """Memory in use: of the device, or the process's peak."""
-        if self.on_cpu:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return torch.cuda.memory_allocated(self.device) / 2**20
-
-
 def measure(
     network: str = "lite",
     *,
@@ -178,7 +99,7 @@ def measure(
         source: a video file; by default a synthetic one, which costs nothing.
         size: ``(width, height)``; by default the network's own, see `SIZES`.
         frames: measured frames, start-up apart.
-        fps: frames a second; by default 10 on a CPU, 30 on a GPU.
+        fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
         device: "cpu" (threads) or "cuda" (streams).
         options: precision and what else is done to the network.
@@ -204,11 +125,11 @@ def measure(
         folder.mkdir(parents=True, exist_ok=True)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
 
-        def record(schedule: Schedule, count: int, name: str, **live: object) -> tuple[_Recorded, Engine]:
+        def record(schedule: Schedule, count: int, name: str, **live: object) -> tuple[Recorded, Engine]:
             advance = Advance(progress, name, count + WARM_UP + 1)
-            with _frames(source, (width, height)) as stream, bench.engine(schedule) as engine:
+            with source_frames(source, (width, height)) as stream, bench.engine(schedule) as engine:
                 chosen = itertools.islice(stream, count + WARM_UP + 1)
-                recorded = _record(engine, chosen, advance, bench.memory_mb, **live)
+                recorded = record_run(engine, chosen, advance, bench.memory_mb, **live)
             advance.draw()
             return recorded, engine
 
@@ -283,58 +204,6 @@ def _network(name: str) -> VideoNetwork:
     return models.build(name).eval()
 
 
-@contextmanager
-def _frames(source: str | Path | None, size: tuple[int, int]) -> Iterator[Iterable[np.ndarray]]:
-    if source is None:
-        yield synthetic_frames(*size)
-    else:
-        # A synthetic run takes no decoder.
-        from lowlat.video.source import open_source
-
-        with open_source(source, resize=size) as opened:
-            yield opened
-
-
-def _record(
-    engine: Engine,
-    frames: Iterable[np.ndarray],
-    advance: Callable[[], None],
-    memory_mb: Callable[[], float],
-    fps: float | None = None,
-) -> _Recorded:
-    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one."""
-    recorded, tally, frames = _Recorded([], 0.0, []), Tally(), iter(frames)
-
-    def started(frame: np.ndarray, result: FrameResult) -> None:
-        recorded.startup_ms = max(recorded.startup_ms, result.latency_ms)
-        recorded.spans.extend(result.spans)
-        advance()
-
-    def keep(frame: np.ndarray, result: FrameResult) -> None:
-        # Hours of labels would fill the memory.
-        result.labels = None
-        recorded.spans.extend(result.spans)
-        result.spans = []
-        recorded.results.append(result)
-        advance()
-
-    label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
-    warm_mb = memory_mb()
-    try:
-        if fps is None:
-            label_frames(engine, frames, keep, tally)
-        else:
-            live = {"overload": Overload.DROP_OLDEST, "stall_s": STALL_S, "first": WARM_UP + 1}
-            label_frames(engine, paced(frames, fps), keep, tally, **live)
-    except KeyboardInterrupt:
-        if not recorded.results:
-            raise
-        recorded.interrupted = True
-    recorded.dropped = tally.dropped
-    recorded.growth_mb = memory_mb() - warm_mb
-    return recorded
-
-
 def _schedules(interval: int) -> dict[str, Schedule]:
     """The schedules of Table 1 that are neither the baseline nor the run itself."""
     return {
@@ -343,8 +212,8 @@ def _schedules(interval: int) -> dict[str, Schedule]:
     }
 
 
-def _tables(whole: _Recorded, others: dict[str, _Recorded], live: _Recorded) -> PaperTables:
-    def averages(recorded: _Recorded) -> tuple[float, float] | None:
+def _tables(whole: Recorded, others: dict[str, Recorded], live: Recorded) -> PaperTables:
+    def averages(recorded: Recorded) -> tuple[float, float] | None:
         latencies = [result.latency_ms - result.wait_ms for result in recorded.results]
         return (round(float(np.mean(latencies)), 4), round(max(latencies), 4)) if latencies else None
 
@@ -362,7 +231,7 @@ def _tables(whole: _Recorded, others: dict[str, _Recorded], live: _Recorded) -> 
     return PaperTables({name: ms for name, ms in stages.items() if ms is not None}, schedules)
 
 
-def _write(folder: Path, report: LatencyReport, live: _Recorded, baseline: list[float]) -> None:
+def _write(folder: Path, report: LatencyReport, live: Recorded, baseline: list[float]) -> None:
     title = f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}, {report.policy}"
     write_figure(folder / "histogram.png", histogram_figure(live.results, baseline, title))
     timeline = timeline_figure(live.results, report.baseline_p50_ms, report.run.deadline_ms, title)

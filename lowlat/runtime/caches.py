@@ -89,6 +89,8 @@ class Side:
 
     number: int
     high: Buffer
+    read: Event
+    """Behind the last use of `high` by propagation."""
 
 
 class Caches:
@@ -117,7 +119,7 @@ class Caches:
                 Slot(n, *(buffer(kind, n) for kind in buffers), *(device.event(f"{kind}{n}") for kind in events))
                 for n in range(2)
             ]
-            self.sides = [Side(n, buffer("high", n)) for n in range(2)]
+            self.sides = [Side(n, buffer("high", n), device.event(f"read{n}")) for n in range(2)]
             self.kept = buffer("kept")
             self.propagated = buffer("propagated")
             self.scratch = buffer("scratch")

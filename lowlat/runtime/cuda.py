@@ -48,7 +48,7 @@ class CudaGraph:
 class CudaStream:
     """A `torch.cuda.Stream`; what runs on it allocates from that stream's memory, which no other stream uses."""
 
-    def __init__(self, name: str, stream: torch.cuda.Stream, pools: dict[str, tuple[Any, str]]) -> None:
+    def __init__(self, name: str, stream: torch.cuda.Stream, pools: dict[str, tuple[Any, CudaStream]]) -> None:
         self.name = name
         self._stream = stream
         self._pools = pools
@@ -72,12 +72,12 @@ class CudaStream:
 
     def capture(self, pool: str, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> CudaGraph:
         if pool not in self._pools:
-            self._pools[pool] = (torch.cuda.graph_pool_handle(), self.name)
+            self._pools[pool] = (torch.cuda.graph_pool_handle(), self)
         handle, owner = self._pools[pool]
-        if owner != self.name:
+        if owner is not self:
             raise RuntimeError(
-                f"CudaStream.capture: expected a pool of the stream {self.name!r}, got {pool!r} of {owner!r}, whose "
-                "graphs could run at the same time in the same memory; give each stream pools of its own"
+                f"CudaStream.capture: expected a pool of this stream {self.name!r}, got {pool!r} of another one, whose "
+                "graphs could run at the same time in the same memory; make a CudaDevice for each video"
             )
         graph = torch.cuda.CUDAGraph()
         try:
@@ -91,7 +91,7 @@ class CudaStream:
 
 
 class CudaDevice:
-    """One NVIDIA GPU.
+    """One NVIDIA GPU, for one video: memory pools of graphs go by the names of its streams.
 
     Args:
         device: as PyTorch names it.
@@ -115,7 +115,7 @@ class CudaDevice:
             raise ValueError(f"CudaDevice: expected a GPU as in device='cuda', got {str(device)!r}")
         self.device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         self.low: torch.cuda.Stream | None = None
-        self._pools: dict[str, tuple[Any, str]] = {}
+        self._pools: dict[str, tuple[Any, CudaStream]] = {}
         self._start = time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(self.device)

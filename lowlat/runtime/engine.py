@@ -195,6 +195,9 @@ class Engine:
         if result is None or self._closed:
             return
         try:
+            if self._pipelined is not None:
+                # After the labels: reading timers takes time.
+                result.spans.extend(self._pipelined.spans())
             self._carry_out(Emitted(result.index))
             result.settled = True
         finally:
@@ -219,8 +222,6 @@ class Engine:
     def _collect(self, index: int) -> None:
         """Takes in a finished background pass. Only here: what lands is used by frames that start after
         it."""
-        if self._pipelined is not None:
-            self._result.spans.extend(self._pipelined.spans())
         outcome = self._worker.poll(index) if self._worker is not None else None
         if outcome is None:
             return
@@ -285,7 +286,7 @@ class Engine:
                     return Failed(launch)
                 result.launched = True
             case ReplaceHigh(index):
-                self._key = replace(self._key, source=index, high=self._landing.high)
+                self._hold(replace(self._key, source=index, high=self._landing.high))
                 result.landed = index
             case Degrade():
                 result.degraded = True

@@ -8,7 +8,8 @@ from lowlat.runtime.cuda import CudaDevice, partition
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.policies import SEGMENTS, AtOnce, Interference, InTurns, interference
 from lowlat.runtime.programs import NetworkPrograms
-from lowlat.runtime.streams import StreamStages, StreamWorker
+from lowlat.runtime.stream_worker import StreamWorker
+from lowlat.runtime.streams import StreamStages
 from lowlat.schedule import Schedule
 
 DEFAULT_SMS = 32

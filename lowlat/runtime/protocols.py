@@ -82,7 +82,8 @@ class Pipelined(Stages, Protocol):
         """`lower` of frame `index`; may be called while the frame before it is under way."""
 
     def hold(self, key: KeyFrame) -> None:
-        """`key` is the key frame from here on: what it refers to must outlive its frame."""
+        """`key` is the key frame from here on: what it refers to must outlive its frame. Also called when the F_h of
+        the same key frame has been replaced."""
 
     def wait(self, labels: Any) -> Any:
         """The labels on the host: the one place of a frame where the host waits for the device."""

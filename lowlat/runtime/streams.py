@@ -10,7 +10,7 @@ allocated once the first frame is out.
 | S_l | F_l and its reductions | its upload; all readers of F_l of t - 2 |
 | propagation | fast track, decision, key frame's caches | its F_l; the labels of t - 2 fetched |
 | fetch | labels to the host | its labels |
-| S_h | F_h of a key frame | its F_l kept, which comes after all readers of the F_h it writes over |
+| S_h | F_h of a key frame | its F_l kept, behind all readers of the F_h it writes over; or those readers |
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from lowlat.runtime.caches import Caches, Programs, Side, Slot, out_of_memory
 from lowlat.runtime.device import Buffer, Device, Event, Graph, Priority, StageTimer, Stream, Work
 from lowlat.runtime.policies import AtOnce, Pacer
-from lowlat.runtime.protocols import Job, KeyFrame, Outcome
+from lowlat.runtime.protocols import Job, KeyFrame
 from lowlat.runtime.result import Span
 from lowlat.schedule import Decision, Mode, Schedule, Signal
 
@@ -137,13 +137,15 @@ class StreamStages:
 
     def propagate(self, key: KeyFrame, low: Low) -> tuple[Slot, High]:
         """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
-        slot, side = self._slot(low), self._side(key)
+        self._check_key(key)
+        slot, side = self._slot(low), self._active
         caches = self._caches
         self._fast.wait(slot.lowered)
         self._fast.wait(slot.fetched)
         reads = (caches.kept, side.high, slot.low)
         writes = (caches.propagated, slot.labels)
         self._launch(self._fast, "propagate", self._programs.propagate, reads, writes, ("propagation", low.index))
+        self._fast.record(side.read)
         self._hand_out(slot, low)
         if self._select is not None and not self._critical:
             self._ask(low)
@@ -156,6 +158,8 @@ class StreamStages:
         # What is left of a pass that nobody waits for any more would get between these parts.
         self.pacer.cancel()
         self.slow.wait(slot.lowered)
+        # The frames that read it may have been abandoned: nobody has waited for them.
+        self.slow.wait(side.read)
         try:
             self._run_higher(slot.low, side, low.index)
         finally:
@@ -171,11 +175,16 @@ class StreamStages:
         self._fast.wait(slot.fetched)
         reads, writes = (high.side.high,), (slot.labels,)
         self._launch(self._fast, "classify", self._programs.classify, reads, writes, ("S_h", low.index))
+        self._fast.record(high.side.read)
         self._hand_out(slot, low)
         return slot
 
     def hold(self, key: KeyFrame) -> None:
-        """Keeps F_l of the key frame, and its F_h if that is a propagated one."""
+        """Keeps F_l of the key frame, and its F_h if that is a propagated one; with the F_l that is kept already, only
+        takes the F_h that has landed."""
+        if key.low is self._kept:
+            self._active = key.high.side
+            return
         slot, caches = self._slot(key.low), self._caches
         # S_h has read what is kept: it is idle, unless it failed half-way or its outcome is no longer wanted.
         self._fast.wait(caches.landed)
@@ -183,6 +192,7 @@ class StreamStages:
             self._launch(self._fast, "hold", self._programs.hold, (slot.low,), (caches.kept,))
         if key.high.side is None:
             self._launch(self._fast, "keep", self._programs.keep, (caches.propagated,), (self._active.high,))
+            self._fast.record(self._active.read)
         else:
             self._active = key.high.side
         self._fast.record(slot.free)
@@ -336,62 +346,12 @@ class StreamStages:
             )
         return low.slot
 
-    def _side(self, key: KeyFrame) -> Side:
-        """The side that holds the key frame's F_h: where S_h wrote it once that has landed."""
+    def _check_key(self, key: KeyFrame) -> None:
         if key.low is not self._kept:
             raise RuntimeError(
                 f"StreamStages: expected the key frame that is cached, got frame {key.index}; restart the engine"
             )
-        if key.high.side is not None:
-            self._active = key.high.side
-        return self._active
 
     def _idle_side(self) -> Side:
         first, second = self._caches.sides
         return second if self._active is first else first
-
-
-class StreamWorker:
-    """S_h in the background on its own stream: `submit` enqueues, `poll` asks an event.
-
-    Args:
-        stages: of the same stream of frames.
-        device: the clock.
-    """
-
-    def __init__(self, stages: StreamStages, device: Device) -> None:
-        self._stages = stages
-        self._device = device
-        self._job: tuple[Job, Side] | None = None
-        self._start, self._end = (device.event(f"S_h {name}", timed=True) for name in ("start", "end"))
-        self._closed = False
-
-    def submit(self, job: Job) -> None:
-        if self._job is not None or self._closed:
-            state = "a closed one" if self._closed else "one with a job in flight"
-            raise RuntimeError(f"StreamWorker.submit: expected an idle worker, got {state}; poll until the job lands")
-        self._job = job, self._stages.launch_higher(job, self._start, self._end)
-
-    def poll(self, index: int) -> Outcome | None:
-        if self._job is None:
-            return None
-        if self._stages.pacer.cancelled:
-            # Only after a restart: the schedule has forgotten this pass.
-            self._job = None
-            return None
-        error = self._stages.pacer.error()
-        if error is None and not self._stages.pacer.done(self._stages.caches.landed):
-            return None
-        (job, side), self._job = self._job, None
-        if error is not None:
-            now = self._device.now()
-            return Outcome(job, None, error, now, now)
-        start_ms = self._start.ms()
-        return Outcome(job, High(side), None, start_ms, start_ms + self._end.ms_since(self._start))
-
-    def close(self) -> None:
-        """Waits for what is enqueued: its memory may go afterwards."""
-        if not self._closed:
-            self._closed = True
-            self._stages.pacer.close()
-            self._device.synchronize()

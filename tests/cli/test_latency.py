@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lowlat.latency as job
+import lowlat.latency_runs as runs
 from lowlat.latency_figures import figures
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.paper_tables import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
@@ -130,6 +131,7 @@ def test_a_source_that_ends_early_is_measured_as_far_as_it_goes(small, clip):
 
 def test_a_source_that_is_all_start_up_is_refused(small, clip, monkeypatch):
     monkeypatch.setattr(job, "WARM_UP", 50)
+    monkeypatch.setattr(runs, "WARM_UP", 50)
     with pytest.raises(ValueError, match="expected a source of more than 51 frames"):
         small(source=clip)
 
@@ -144,9 +146,9 @@ def test_ctrl_c_reports_what_there_is(small, monkeypatch):
     def lossless(*arguments, overload=None, **options):
         label_frames(*arguments, overload=overload and "wait", **options)
 
-    label_frames = job.label_frames
-    monkeypatch.setattr(job, "label_frames", lossless)
-    monkeypatch.setattr(job, "paced", interrupted)
+    label_frames = runs.label_frames
+    monkeypatch.setattr(runs, "label_frames", lossless)
+    monkeypatch.setattr(runs, "paced", interrupted)
     report = small()
     assert report.interrupted and report.run.frames == 25
 
@@ -180,6 +182,7 @@ def test_the_command_measures_the_shipped_network(lowlat, tmp_path):
 
 def test_the_papers_network_is_measured_too(lowlat, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "WARM_UP", 1)
+    monkeypatch.setattr(runs, "WARM_UP", 1)
     words = ("--network", "resnet101", "--size", "64x32", "--fps", 4)
     few = ("--frames", 3, "--baseline-frames", 1, "--table-frames", 0)
     code, printed, err = lowlat("latency", *words, *few, "--json", "--out", tmp_path)

@@ -124,7 +124,7 @@ def stages_off(out: Path) -> dict[str, Stage]:
         "kernels": Stage((pytest("tests/simulator", "-k", kernels),), SECONDS),
         "operator": Stage((pytest("tests/svconv", "-k", operator),), SECONDS),
         "sanitizers": Stage(((PYTHON, "tests/gpu/short_set.py", "cpu"),), SECONDS),
-        "engine": Stage((pytest("tests/runtime/test_on_device.py", "-k", "fake"),), SECONDS),
+        "engine": Stage((pytest("tests/runtime/test_on_device.py", "-k", "fake and memory"),), SECONDS),
         "latency": Stage(((*LATENCY, *live, "--out", str(out / "latency")),), SECONDS),
         "benchmarks": Stage(
             ((*BENCHMARKS, *benchmark, "--budget", "1", "--repetitions", "3", "--out", str(out), "--plots"),), SECONDS

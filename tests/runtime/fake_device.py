@@ -92,9 +92,9 @@ class FakeStream:
 
     def capture(self, pool, work, reads, writes):
         self.device.make(f"a graph of pool {pool}")
-        owner = self.device.pools.setdefault(pool, (self.name, Buffer(f"pool {pool}", None)))
-        if owner[0] != self.name:
-            raise RuleError(f"pool {pool!r} of {owner[0]!r} is captured into on {self.name!r}")
+        owner = self.device.pools.setdefault(pool, (self, Buffer(f"pool {pool}", None)))
+        if owner[0] is not self:
+            raise RuleError(f"pool {pool!r} of {owner[0].name!r} is captured into on {self.name!r}")
         if any(stream.queue for stream in self.device.streams):
             raise RuleError(f"{self.name!r} captures while the device is at work")
         self.device.note_places(self.name, work, reads, writes)

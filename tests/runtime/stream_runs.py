@@ -4,7 +4,8 @@ from fake_device import FakeDevice, FakePrograms, RuleError
 
 from lowlat.runtime import Captured, Engine, FrameBuffer
 from lowlat.runtime.policies import AtOnce, InTurns
-from lowlat.runtime.streams import StreamStages, StreamWorker
+from lowlat.runtime.stream_worker import StreamWorker
+from lowlat.runtime.streams import StreamStages
 from lowlat.schedule import Adaptive, Schedule
 
 KEY = 0.3

@@ -17,7 +17,8 @@ from lowlat.runtime.options import Options, SeparateReductions, prepared
 from lowlat.runtime.policies import AtOnce
 from lowlat.runtime.programs import NetworkPrograms
 from lowlat.runtime.replay import ReplayWorker
-from lowlat.runtime.streams import StreamStages, StreamWorker
+from lowlat.runtime.stream_worker import StreamWorker
+from lowlat.runtime.streams import StreamStages
 from lowlat.schedule import Adaptive, Schedule, Signal
 
 pytestmark = pytest.mark.usefixtures("one_thread")

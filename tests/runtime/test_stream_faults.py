@@ -14,6 +14,7 @@ from lowlat.schedule import Every, Schedule
 
 FRAMES = 30
 TROUBLE = {"abandoned": {4, 5, 6, 11, 12, 20}, "restarts": {9, 17}}
+FALSE_STARTS = {"abandoned": {0, 1, 2}}
 LEFT_OUT = [
     ("upload", "wait", "lowered"),
     ("upload", "record", "uploaded"),
@@ -23,6 +24,7 @@ LEFT_OUT = [
     ("propagation", "wait", "lowered"),
     ("propagation", "wait", "fetched"),
     ("propagation", "wait", "landed"),
+    ("propagation", "record", "read"),
     ("propagation", "record", "labelled"),
     ("propagation", "record", "decided"),
     ("propagation", "record", "free"),
@@ -31,6 +33,7 @@ LEFT_OUT = [
     ("fetch", "record", "fetched"),
     ("S_h", "wait", "held"),
     ("S_h", "wait", "lowered"),
+    ("S_h", "wait", "read"),
     ("S_h", "record", "landed"),
 ]
 
@@ -39,7 +42,7 @@ def runs(**device):
     """Runs that together go everywhere: the device fast and slow, frames given up, engines started up again."""
     for seed in range(6):
         for schedule in (deferred(), Schedule(Every(3), "blocking")):
-            for trouble in ({}, TROUBLE):
+            for trouble in ({}, TROUBLE, FALSE_STARTS):
                 weights = {"S_h": (0.02, 1, 50)[seed % 3], "propagation": (1, 0.1)[seed % 2]}
                 values = dict.fromkeys(range(2, FRAMES, 3), KEY)
                 yield (
@@ -120,8 +123,9 @@ def keeps_the_other_slot(hold, stages, key):
         first.low, second.low = second.low, first.low
 
 
-def forgets_the_landing(side, stages, key):
-    return stages._active
+def forgets_the_landing(hold, stages, key):
+    if key.low is not stages._kept:
+        hold(stages, key)
 
 
 def does_not_keep(hold, stages, key):
@@ -157,7 +161,7 @@ FAULTS = {
         "_idle_side",
         lambda f, stages: stages._caches.sides[0],
     ),
-    "landed features not used": (streams.StreamStages, "_side", forgets_the_landing),
+    "landed features not used": (streams.StreamStages, "hold", forgets_the_landing),
     "the host waits for the decision": (streams.StreamStages, "measure", decision_waited_for),
     "an event made per frame": (streams.StreamStages, "begin", makes_events),
     "graphs of all streams in one pool": (streams.StreamStages, "_prepare", captures_in_one_pool),
