@@ -5,7 +5,7 @@
 #   make test                   lint and tests
 #   make bench                  the operator against what else there is
 #   make gpu                    build for the NVIDIA GPU at hand, test and measure it; in PYTHON's environment, offline
-#   make gpu STAGES=operator    one of its stages: build kernels operator sanitizers benchmarks triton
+#   make gpu STAGES=operator    one of: build kernels operator sanitizers engine latency benchmarks triton
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
 

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from lowlat.cli_latency import latency, size_of
+
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
 
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -145,7 +147,7 @@ def segment(
         decision=decision,
         overload=overload,
         fps=fps,
-        resize=_size(size),
+        resize=size_of("segment", size),
         max_frames=max_frames,
         console=Console(stderr=True),
     )
@@ -258,13 +260,7 @@ def info(as_json: AsJson = False) -> None:
         _print_figures(report)
 
 
-def _size(words: str | None) -> tuple[int, int] | None:
-    if words is None:
-        return None
-    sides = words.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ValueError(f"segment: expected --size as in 640x360, got {words!r}")
-    return int(sides[0]), int(sides[1])
+app.command()(latency)
 
 
 def _print_json(report: dict[str, Any]) -> None:

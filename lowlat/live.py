@@ -6,6 +6,7 @@ import gc
 import sys
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from rich.progress import Progress
 
 from lowlat.data.camvid import CLASSES
-from lowlat.runtime import Captured, FrameBuffer, FrameResult, Overload
+from lowlat.runtime import Captured, Engine, FrameBuffer, FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter
 
 REFRESH_S = 0.5
@@ -104,14 +105,38 @@ def check_legend(segmenter: VideoSegmenter) -> None:
         )
 
 
+class _Passing:
+    """Frames on their way to the engine, which may take one early; those it has not answered are in `taken`."""
+
+    def __init__(self, stream: Iterable[Any]) -> None:
+        self._stream = stream
+        self.taken: deque[np.ndarray] = deque()
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._stream:
+            self._note(item)
+            yield item
+
+    def take_waiting(self) -> Captured | None:
+        """The next frame if it is there already: only a buffer can tell."""
+        item = self._stream.take_waiting() if isinstance(self._stream, FrameBuffer) else None
+        if item is not None:
+            self._note(item)
+        return item
+
+    def _note(self, item: Any) -> None:
+        self.taken.append(item.frame if isinstance(item, Captured) else item)
+
+
 def label_frames(
-    segmenter: VideoSegmenter,
+    segmenter: VideoSegmenter | Engine,
     frames: Iterable[np.ndarray],
     on_settled: Callable[[np.ndarray, FrameResult], None],
     tally: Tally,
     *,
     overload: Overload | str | None = None,
     stall_s: float | None = None,
+    first: int = 0,
 ) -> None:
     """Label frames as they come and hand on each with its result, once the work after its labels is done.
 
@@ -123,25 +148,19 @@ def label_frames(
         overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
             must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
         stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
+        first: index of the first frame, for a segmenter that has seen some; needs ``overload``.
     """
-    current = None
     last: tuple[np.ndarray, FrameResult] | None = None
-
-    def passing(stream: Iterable[Any]) -> Iterator[Any]:
-        nonlocal current
-        for item in stream:
-            current = item.frame if isinstance(item, Captured) else item
-            yield item
-
     buffer = None
     try:
         with steady_python():
             stream: Iterable[Any] = frames
             if overload is not None:
-                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s)
+                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
                 buffer.capture(frames)
-            for result in segmenter.run(passing(stream)):
-                done, last = last, (current, result)
+            passing = _Passing(stream)
+            for result in segmenter.run(passing):
+                done, last = last, (passing.taken.popleft(), result)
                 if done is not None:
                     tally.add(done[1])
                     on_settled(*done)

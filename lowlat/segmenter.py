@@ -29,7 +29,8 @@ class VideoSegmenter:
     with the whole network and all cores is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:
-        network: the name of a shipped network, a file of weights, or a network.
+        network: the name of a shipped network, a file of weights, a network, or `NetworkStages`, which several
+            segmenters may share: one copy of the weights for all videos (their `pixels` then holds).
         policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
         mode: ``"low-latency"`` or ``"blocking"``.
         decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.
@@ -47,7 +48,7 @@ class VideoSegmenter:
 
     def __init__(
         self,
-        network: VideoNetwork | str | Path = "lite",
+        network: VideoNetwork | NetworkStages | str | Path = "lite",
         *,
         policy: Policy | None = None,
         mode: str = "low-latency",
@@ -57,7 +58,10 @@ class VideoSegmenter:
         pixels: int | None = DEFAULT_PIXELS,
         cores: CoreSplit | None = None,
     ) -> None:
-        if not isinstance(network, VideoNetwork):
+        stages = network if isinstance(network, NetworkStages) else None
+        if stages is not None:
+            network = stages.network
+        elif not isinstance(network, VideoNetwork):
             network = models.load(network)
         if policy is None:
             policy = Adaptive(network.threshold)
@@ -65,9 +69,10 @@ class VideoSegmenter:
             decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
         self.classes = network.classes
         schedule = Schedule(policy, mode, decision, age_bound, on_cut)
-        # A run in which every frame waits for S_h never reads the reductions of F_l.
-        fast_track = not (schedule.mode is Mode.BLOCKING and policy.signal is None and policy.is_key(1, None))
-        stages = NetworkStages(network, pixels=pixels, fast_track=fast_track)
+        if stages is None:
+            # A run in which every frame waits for S_h never reads the reductions of F_l.
+            fast_track = not (schedule.mode is Mode.BLOCKING and policy.signal is None and policy.is_key(1, None))
+            stages = NetworkStages(network, pixels=pixels, fast_track=fast_track)
         self._engine = thread_engine(schedule, stages, cores=cores)
 
     def step(self, frame: np.ndarray) -> FrameResult:
@@ -91,6 +96,10 @@ class VideoSegmenter:
     def counts(self) -> Counts:
         """What has happened so far: key frames, launches, landings, failures, ..."""
         return self._engine.state.counts
+
+    def restart(self) -> None:
+        """Forget the key frame: the next frame starts up again, at whatever size it has."""
+        self._engine.restart()
 
     def close(self) -> None:
         """End the background thread; may be called again."""

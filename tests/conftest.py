@@ -4,6 +4,9 @@ import pytest
 import torch
 
 import svconv
+from lowlat.networks.backbone import Backbone
+from lowlat.networks.layers import ConvBN
+from lowlat.networks.video_network import VideoNetwork, Widths
 
 
 def pytest_addoption(parser):
@@ -26,3 +29,50 @@ def nan_filled_memory():
     yield
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+class TinyBackbone(Backbone):
+    """Four layers of a few channels to stride 8, cut in the middle: real numbers in no time."""
+
+    folds = ()
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(
+            torch.nn.Sequential(ConvBN(channels_in, channels, 3), *extra)
+            for channels_in, channels, extra in (
+                (3, 8, [torch.nn.AvgPool2d(4)]),
+                (8, 12, [torch.nn.AvgPool2d(2)]),
+                (12, 16, []),
+                (16, 16, []),
+            )
+        )
+        self.channels = {"a": 8, "b": 12, "c": 16, "d": 16}
+        self.set_split("b")
+
+    def steps(self):
+        return iter(zip(self.channels, self.layers, strict=True))
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """A `VideoNetwork` with random weights and batch norms that do something."""
+    torch.manual_seed(0)
+    widths = Widths(higher=16, reduced=8, fused=8)
+    network = VideoNetwork(TinyBackbone(), 11, widths, mean=(0.5,) * 3, std=(0.25,) * 3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    # Deviations of their own for every pair of frames.
+    torch.nn.init.normal_(network.selector.fc.weight)
+    return network.eval()
+
+
+@pytest.fixture
+def one_thread():
+    """Small work by one thread: two that wait for each other take long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

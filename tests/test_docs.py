@@ -153,6 +153,7 @@ CHECKED = {
     "lowlat segment": check_lowlat,
     "lowlat train": check_lowlat,
     "lowlat evaluate": check_lowlat,
+    "lowlat latency": check_lowlat,
     "python -m benchmarks": check_benchmarks,
     "pytest benchmarks": check_pytest,
     "python -m pytest": lambda words: check_pytest(words[2:]),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlat.networks.backbone import Backbone
+from lowlat.networks.backbone import Backbone, Step
 from lowlat.networks.layers import ConvBN
 from lowlat.networks.propagation import AdaptNet, Fusion, KernelPredictor, KeyFrameSelector
 from lowlat.networks.pyramid import PyramidPooling
@@ -100,6 +100,11 @@ class VideoNetwork(nn.Module):
         if high.shape[-2:] != low.shape[-2:]:
             high = F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
         return high
+
+    def higher_steps(self) -> list[Step]:
+        """S_h as a chain, one residual block or layer a step; the last one is the head, which leaves F_h unresized."""
+        steps = dict(self.backbone.steps())
+        return [*(steps[name] for name in self.backbone.higher_names), self.head]
 
     def classify(self, high: Tensor) -> Tensor:
         """The key frames' classifier: F_h -> scores ``(N, classes, h, w)``."""

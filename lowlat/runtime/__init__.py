@@ -6,7 +6,7 @@ Free of torch; the CPU-thread worker, which isn't, is imported from `lowlat.runt
 from lowlat.runtime.buffer import Captured, FrameBuffer, Overload
 from lowlat.runtime.clock import VirtualClock, WallClock
 from lowlat.runtime.engine import Engine
-from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Stages, Worker
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
 from lowlat.runtime.result import TRACKS, FrameResult, Span
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "KeyFrame",
     "Outcome",
     "Overload",
+    "Pipelined",
     "Span",
     "Stages",
     "TRACKS",

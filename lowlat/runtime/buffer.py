@@ -46,6 +46,7 @@ class FrameBuffer:
         capacity: frames held; 1 gives the lowest latency.
         clock: stamps the frames; give it the engine's.
         stall_s: seconds without a frame after which the consumer gets a TimeoutError; None waits on.
+        first: index of the first frame, for a stream that was begun without the buffer.
 
     Raises:
         ValueError: an unknown policy, or a capacity below 1.
@@ -58,6 +59,7 @@ class FrameBuffer:
         capacity: int = 1,
         clock: Clock | None = None,
         stall_s: float | None = None,
+        first: int = 0,
     ) -> None:
         words = [policy.value for policy in Overload]
         if overload not in words:
@@ -68,6 +70,7 @@ class FrameBuffer:
         self.capacity = capacity
         self._clock = clock if clock is not None else WallClock()
         self._stall_s = stall_s
+        self._first = first
         self._frames: deque[Captured] = deque()
         self._changed = threading.Condition()
         self._captured = self._delivered = self._dropped = 0
@@ -120,7 +123,7 @@ class FrameBuffer:
         """
         available_ms = self._clock.now()
         with self._changed:
-            captured = Captured(self._captured, available_ms, frame)
+            captured = Captured(self._first + self._captured, available_ms, frame)
             self._captured += 1
             if self.overload is Overload.WAIT:
                 self._changed.wait_for(lambda: self._closed or len(self._frames) < self.capacity)
@@ -164,6 +167,15 @@ class FrameBuffer:
         if error is not None:
             raise error
         return None
+
+    def take_waiting(self) -> Captured | None:
+        """The frame that has waited longest, if there is one; never blocks."""
+        with self._changed:
+            if not self._frames:
+                return None
+            self._delivered += 1
+            self._changed.notify_all()
+            return self._frames.popleft()
 
     def __iter__(self) -> Iterator[Captured]:
         while (captured := self.get()) is not None:

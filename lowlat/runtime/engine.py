@@ -9,7 +9,7 @@ from typing import Any
 
 from lowlat.runtime.buffer import Captured
 from lowlat.runtime.clock import WallClock
-from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Stages, Worker
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
 from lowlat.runtime.result import FrameResult, Span
 from lowlat.schedule import (
     Action,
@@ -74,6 +74,7 @@ class Engine:
             )
         self.schedule = schedule
         self._stages = stages
+        self._pipelined = stages if isinstance(stages, Pipelined) else None
         self._worker = worker
         self._clock = clock if clock is not None else WallClock()
         self._state = StreamState()
@@ -84,6 +85,10 @@ class Engine:
         self._low: Any = None
         self._high: Any = None
         self._result: FrameResult | None = None
+        # Pipelined: where the next frame may be found early, that frame, and its F_l under way.
+        self._take_waiting: Callable[[], Captured | None] | None = None
+        self._next: Captured | None = None
+        self._ahead: tuple[Any, Any] | None = None
         self._closed = False
 
     @property
@@ -121,8 +126,12 @@ class Engine:
         Args:
             frames: frames, or `Captured` frames, which carry their own index and time.
             on_result: called with each result before it is yielded.
+
+        With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
+        overlaps the fast track of the one before.
         """
-        for frame in frames:
+        self._take_waiting = getattr(frames, "take_waiting", None) if self._pipelined is not None else None
+        for frame in self._taken(frames):
             if isinstance(frame, Captured):
                 result = self.answer(frame.frame, index=frame.index, available_ms=frame.available_ms)
             else:
@@ -161,11 +170,19 @@ class Engine:
         try:
             self._carry_out(FrameBegun(index))
         except BaseException:
-            self._state, self._key = state, key
+            replaced, self._state, self._key = self._key is not key, state, key
             self._drop_frame()
+            if self._pipelined is not None:
+                self._ahead = None
+                self._pipelined.abandon()
+                if replaced:
+                    # The caches hold another key frame than the one to go back to.
+                    self.restart()
             raise
         if self._state.phase is Phase.BETWEEN:
             self._drop_frame()
+            if self._pipelined is not None:
+                self._pipelined.abandon()
             raise RuntimeError(
                 f"Engine.answer: S_h failed on frame {index}, with no key frame yet to propagate from: "
                 f"{result.error!r}; the next frame starts up again"
@@ -178,12 +195,22 @@ class Engine:
         if result is None or self._closed:
             return
         try:
+            if self._pipelined is not None:
+                # After the labels: reading timers takes time.
+                result.spans.extend(self._pipelined.spans())
             self._carry_out(Emitted(result.index))
             result.settled = True
         finally:
             # A decision that raised costs the decision, not the stream.
             self._state = replace(self._state, phase=Phase.BETWEEN)
             self._drop_frame()
+
+    def restart(self) -> None:
+        """Forgets the key frame: the next frame starts up again. For a source that begins anew, a pass in flight is
+        thrown away when it lands."""
+        self.settle()
+        self._state = replace(StreamState(), index=self._state.index, counts=self._state.counts)
+        self._key = None
 
     def close(self) -> None:
         """Ends the worker; a background pass in flight is lost. May be called again."""
@@ -224,7 +251,7 @@ class Engine:
         result = self._result
         match action:
             case RunLower():
-                self._low = self._timed("lower", self._stages.lower, self._frame)
+                self._low = self._lowered(result.index)
             case Decide(index, signal):
                 value = self._timed("select", self._stages.measure, self._key, self._low, signal)
                 result.value = float(value)
@@ -239,15 +266,18 @@ class Engine:
                     return Failed(launch)
                 return Landed(launch)
             case StoreKey(index):
-                self._key = KeyFrame(index, index, self._low, self._high)
+                self._hold(KeyFrame(index, index, self._low, self._high))
             case Classify():
                 result.labels = self._timed("classify", self._stages.classify, self._high)
             case Emit(_, key, age, degraded, startup):
                 result.key, result.age, result.degraded, result.startup = key, age, degraded, startup
+                if self._pipelined is not None:
+                    self._look_ahead()
+                    result.labels = self._timed("wait", self._pipelined.wait, result.labels)
                 result.emitted_ms = self._clock.now()
             case Promote(index):
                 result.key = True
-                self._key = KeyFrame(index, self._key.source, self._low, self._high)
+                self._hold(KeyFrame(index, self._key.source, self._low, self._high))
             case Launch(index, launch):
                 try:
                     self._worker.submit(Job(launch, index, self._low))
@@ -256,11 +286,50 @@ class Engine:
                     return Failed(launch)
                 result.launched = True
             case ReplaceHigh(index):
-                self._key = replace(self._key, source=index, high=self._landing.high)
+                self._hold(replace(self._key, source=index, high=self._landing.high))
                 result.landed = index
             case Degrade():
                 result.degraded = True
         return None
+
+    def _hold(self, key: KeyFrame) -> None:
+        if self._pipelined is not None:
+            self._pipelined.hold(key)
+        self._key = key
+
+    def _lowered(self, index: int) -> Any:
+        """F_l of the current frame, which may have been begun ahead."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] is self._frame:
+            return ahead[1]
+        if self._pipelined is not None:
+            return self._timed("lower", self._pipelined.begin, self._frame, index)
+        return self._timed("lower", self._stages.lower, self._frame)
+
+    def _taken(self, frames: Iterable[Any]) -> Iterator[Any]:
+        """The frames, those that were taken early among them."""
+        stream = iter(frames)
+        while True:
+            if self._next is not None:
+                frame, self._next = self._next, None
+            else:
+                try:
+                    frame = next(stream)
+                except StopIteration:
+                    return
+            yield frame
+
+    def _look_ahead(self) -> None:
+        """Begins the next frame, if it is there, while the labels of the current one are under way."""
+        if self._take_waiting is None or self._next is not None:
+            return
+        self._next = self._take_waiting()
+        if self._next is not None:
+            try:
+                self._ahead = (self._next.frame, self._pipelined.begin(self._next.frame, self._next.index))
+            except Exception:
+                # It will be raised again when its turn comes; this frame is sound.
+                self._ahead = None
 
     def _timed(self, stage: str, function: Callable[..., Any], *arguments: Any) -> Any:
         start = self._clock.now()
@@ -271,7 +340,8 @@ class Engine:
             result = self._result
             times = result.deferred_ms if self._state.phase is Phase.DEFERRED else result.stages_ms
             times[stage] = times.get(stage, 0.0) + end - start
-            result.spans.append(Span(_TRACKS[stage], stage, result.index, start, end))
+            track = _TRACKS[stage] if self._pipelined is None else "host"
+            result.spans.append(Span(track, stage, result.index, start, end))
 
     def _drop_frame(self) -> None:
         self._frame = self._low = self._high = self._result = None

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lowlat.networks.labels import full_size_labels
-from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
+from lowlat.runtime.options import DEFAULT, Options, prepared
 from lowlat.runtime.protocols import KeyFrame
 from lowlat.schedule import Signal
 
@@ -31,7 +31,9 @@ class Low:
     reduced: Reduced | None = None
     _anchor: Anchor | None = field(default=None, repr=False)
 
-    def anchor(self, network: VideoNetwork) -> Anchor:
+    def anchor(self, network: VideoNetwork, keep: bool = True) -> Anchor:
+        if not keep:
+            return network.anchor(self.reduced)
         if self._anchor is None:
             self._anchor = network.anchor(self.reduced)
         return self._anchor
@@ -45,7 +47,7 @@ class High(NamedTuple):
 
 
 class NetworkStages:
-    """Runs a copy of ``network``, batch norms folded and channels-last, on uint8 RGB frames ``(H, W, 3)``.
+    """Runs a copy of ``network`` on uint8 RGB frames ``(H, W, 3)``; may be shared by the engines of several videos.
 
     Args:
         network: a trained network; left as it is.
@@ -53,6 +55,7 @@ class NetworkStages:
             8); labels come at the frame's own size. None leaves frames as they are.
         device: where to run.
         fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
+        options: what is done to the copy.
     """
 
     def __init__(
@@ -62,19 +65,23 @@ class NetworkStages:
         pixels: int | None = None,
         device: str | torch.device = "cpu",
         fast_track: bool = True,
+        options: Options = DEFAULT,
     ) -> None:
-        network = fold_batch_norms(copy.deepcopy(network))
-        self.network = network.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self.network = prepared(network, options, device)
+        self.options = options
         self.device = torch.device(device)
         self.pixels = pixels
         self.fast_track = fast_track
 
+    def without_fast_track(self) -> NetworkStages:
+        """The same network for per-frame runs, on the same weights."""
+        stages = copy.copy(self)
+        stages.fast_track = False
+        return stages
+
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which the network sees a frame of ``height`` x ``width`` pixels."""
-        if self.pixels is None:
-            return height, width
-        scale = math.sqrt(self.pixels / (height * width))
-        return tuple(max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))
+        return working_size(height, width, self.pixels)
 
     @torch.inference_mode()
     def lower(self, frame: np.ndarray) -> Low:
@@ -83,17 +90,12 @@ class NetworkStages:
         Raises:
             ValueError: ``frame`` is not uint8 ``(H, W, 3)``.
         """
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise ValueError(
-                f"NetworkStages.lower: expected an RGB frame, uint8 (H, W, 3), got {got}; convert it first"
-            )
-        size = frame.shape[:2]
+        size = checked_frame("NetworkStages.lower", frame)
         # A view in channels-last layout; the copy covers arrays with negative strides or read-only memory.
         pixels = torch.from_numpy(np.require(frame, requirements=("C", "W")))
         image = pixels.permute(2, 0, 1)[None].to(self.device)
         working = self.working_size(*size)
-        if working != tuple(size):
+        if working != size:
             image = F.interpolate(image, working, mode="bilinear", antialias=True)
         features = self.network.lower(self.network.normalise(image))
         return Low(features, size, self.network.reduce(features) if self.fast_track else None)
@@ -101,7 +103,7 @@ class NetworkStages:
     @torch.inference_mode()
     def higher(self, low: Low) -> High:
         """S_h. Makes the key frame's half of the fast track as well: here it delays no frame."""
-        if self.fast_track:
+        if self.fast_track and self.options.cache_key:
             low.anchor(self.network)
         return High(self.network.higher(low.features), low.size)
 
@@ -113,8 +115,15 @@ class NetworkStages:
     @torch.inference_mode()
     def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
         """Labels of any other frame, uint8 ``(H, W)``, and its propagated F_h."""
+        if low.size != key.high.size:
+            (height, width), (h, w) = key.high.size, low.size
+            raise ValueError(
+                f"NetworkStages.propagate: expected a frame of {width}x{height} like the key frame, got {w}x{h}; scale "
+                "frames to one size, or restart the engine for the new one"
+            )
         network = self.network
-        propagated = network.propagate(key.low.anchor(network), key.high.features, low.reduced)
+        anchor = key.low.anchor(network, self.options.cache_key)
+        propagated = network.propagate(anchor, key.high.features, low.reduced)
         labels = self._labels(network.fuse(propagated, low.reduced), low.size)
         return labels, High(propagated, low.size)
 
@@ -123,9 +132,25 @@ class NetworkStages:
         """Predicted deviation from the key frame, or the relative difference of F_l: ``|b - a| / (|a| +
         |b|)``."""
         if signal is Signal.DEVIATION:
-            return self.network.deviation(key.low.anchor(self.network), low.reduced).item()
+            return self.network.deviation(key.low.anchor(self.network, self.options.cache_key), low.reduced).item()
         before, after = key.low.features, low.features
         return ((after - before).abs().sum() / (after.abs().sum() + before.abs().sum())).item()
 
     def _labels(self, scores: Tensor, size: tuple[int, int]) -> np.ndarray:
         return full_size_labels(scores, size)[0].cpu().numpy()
+
+
+def checked_frame(who: str, frame: np.ndarray) -> tuple[int, int]:
+    """The size ``(H, W)`` of a frame; ValueError if it is not uint8 ``(H, W, 3)``."""
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ValueError(f"{who}: expected an RGB frame, uint8 (H, W, 3), got {got}; convert it first")
+    return frame.shape[:2]
+
+
+def working_size(height: int, width: int, pixels: int | None) -> tuple[int, int]:
+    """The size of about ``pixels`` pixels at which the network sees a frame; None: the frame's own."""
+    if pixels is None:
+        return height, width
+    scale = math.sqrt(pixels / (height * width))
+    return tuple(max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))

@@ -7,8 +7,9 @@ simulated clock, nothing at all.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from lowlat.runtime.result import Span
 from lowlat.schedule import Signal
 
 
@@ -68,6 +69,30 @@ class Stages(Protocol):
 
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         """The key frame decision's value: difference of features or predicted deviation."""
+
+
+@runtime_checkable
+class Pipelined(Stages, Protocol):
+    """Stages on a device of its own: every call returns once its work is enqueued, and labels are a promise.
+
+    `measure` gives the newest value known without waiting, 0 if there is none for this key frame.
+    """
+
+    def begin(self, frame: Any, index: int) -> Any:
+        """`lower` of frame `index`; may be called while the frame before it is under way."""
+
+    def hold(self, key: KeyFrame) -> None:
+        """`key` is the key frame from here on: what it refers to must outlive its frame. Also called when the F_h of
+        the same key frame has been replaced."""
+
+    def wait(self, labels: Any) -> Any:
+        """The labels on the host: the one place of a frame where the host waits for the device."""
+
+    def abandon(self) -> None:
+        """The frames under way will not be asked for again."""
+
+    def spans(self) -> list[Span]:
+        """Stages that the device has completed since the last call, by its own timers."""
 
 
 class Worker(Protocol):

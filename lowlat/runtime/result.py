@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-TRACKS = ("S_l", "propagation", "S_h")
+TRACKS = ("S_l", "propagation", "S_h", "host")
+"""The last one where the stages run on a device: the calls that enqueue them, and the wait for the labels."""
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class Span:
     """One stage's time on one track.
 
     `track` is one of `TRACKS`; `stage` one of "lower", "select", "propagate", "higher", "classify" ("select"
-    lies on the propagation track, "classify" on that of S_h); `index` is the frame the work was for. Times in
-    ms on the engine's clock.
+    lies on the propagation track, "classify" on that of S_h), on a device also "upload", "fetch", "wait";
+    `index` is the frame the work was for. Times in ms on the engine's clock.
     """
 
     track: str

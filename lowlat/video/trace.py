@@ -1,4 +1,5 @@
-"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: a track each for S_l, propagation and S_h."""
+"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: a track each for S_l, propagation and S_h, and beside a
+device for the host."""
 
 from __future__ import annotations
 
@@ -14,11 +15,14 @@ PROCESS = 1
 
 def trace_events(spans: Iterable[Span], name: str = "lowlat") -> dict[str, object]:
     """Spans in the Trace Event Format: complete events in microseconds, each with its frame's index."""
+    spans = sorted(spans, key=lambda span: span.start_ms)
     events: list[dict[str, object]] = [_label("process_name", 0, name=name)]
     for track, title in enumerate(TRACKS, 1):
+        if title == "host" and not any(span.track == title for span in spans):
+            continue
         events.append(_label("thread_name", track, name=title))
         events.append(_label("thread_sort_index", track, sort_index=track))
-    for span in sorted(spans, key=lambda span: span.start_ms):
+    for span in spans:
         events.append(
             {
                 "ph": "X",

@@ -22,10 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 470  # of all stages
+SECONDS = 560  # of all stages
 SANITIZERS = {"memcheck": ["--report-api-errors", "no"], "racecheck": [], "initcheck": [], "synccheck": []}
 PYTHON = sys.executable
 BENCHMARKS = (PYTHON, "-m", "benchmarks")
+LATENCY = (PYTHON, "-m", "lowlat.cli", "latency")
 PROGRAMS = ("nvcc", "cmake", "ninja", "compute-sanitizer")
 
 
@@ -81,6 +82,8 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
     marked = "memory or not memory" if gpu.megabytes > 20_000 else "not memory"
     short_set = (PYTHON, "tests/gpu/short_set.py", "cuda")
     triton = "cuda and (sizes and nchw or opcheck and float32 or compiled_package or captured_graph and bfloat16)"
+    # A minute of 30 frames a second at the paper's size.
+    live = ("--size", "2048x1024", "--dtype", "bfloat16", "--out", str(out / "latency"))
     return {
         "build": Stage(
             ((PYTHON, "setup.py", "--quiet", "build_ext", "--inplace"),),
@@ -96,6 +99,12 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
             ),
             120,
             ("compute-sanitizer",),
+        ),
+        "engine": Stage((pytest("tests/runtime/test_on_device.py", "-k", "cuda"),), 120, ("pytest", "safetensors")),
+        "latency": Stage(
+            ((*LATENCY, "--network", "resnet101", *live, "--device", "cuda", "--frames", "1800", "--fps", "30"),),
+            140,
+            ("typer", "rich", "matplotlib", "safetensors"),
         ),
         "benchmarks": Stage(
             ((*BENCHMARKS, "--preset", "gpu", "--device", "cuda", "--budget", "2", "--out", str(out), "--plots"),),
@@ -114,11 +123,14 @@ def stages_off(out: Path) -> dict[str, Stage]:
     kernels = "none and mma_m16n8k16 or generic_kernel and float32"
     operator = "cpu and (opcheck or sizes_marked or vmap_in_vmap)"
     benchmark = ("live-64", "--directions", "forward", "--contender", "svconv", "--device", "cpu")
+    live = ("--size", "64x48", "--frames", "10", "--fps", "20", "--baseline-frames", "3", "--table-frames", "3")
     return {
         "build": Stage(why_not="the library at hand is tested; tests/cuda looks at its kernels"),
         "kernels": Stage((pytest("tests/simulator", "-k", kernels),), SECONDS),
         "operator": Stage((pytest("tests/svconv", "-k", operator),), SECONDS),
         "sanitizers": Stage(((PYTHON, "tests/gpu/short_set.py", "cpu"),), SECONDS),
+        "engine": Stage((pytest("tests/runtime/test_on_device.py", "-k", "fake and memory"),), SECONDS),
+        "latency": Stage(((*LATENCY, *live, "--out", str(out / "latency")),), SECONDS),
         "benchmarks": Stage(
             ((*BENCHMARKS, *benchmark, "--budget", "1", "--repetitions", "3", "--out", str(out), "--plots"),), SECONDS
         ),

@@ -1,0 +1,80 @@
+"""The command `lowlat latency`, a thin shell over `lowlat.latency.measure`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def latency(
+    source: Annotated[Path | None, typer.Argument(help="A video; by default a synthetic source.")] = None,
+    network: Annotated[str, typer.Option(help="lite, or resnet101: the paper's, with random weights.")] = "lite",
+    size: Annotated[str | None, typer.Option(help="As in 640x360; by default 480x360 and 2048x1024.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,
+    fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 6 on a CPU, 30 on a GPU.")] = None,
+    interval: Annotated[int, typer.Option(help="Frames between key frames.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu, or a GPU as PyTorch names it.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; of the baseline too.")] = "float32",
+    policy: Annotated[
+        str, typer.Option(help="What keeps S_h out of the way on a GPU: priority, partition or segment.")
+    ] = "priority",
+    segments: Annotated[int, typer.Option(help="Parts of S_h under the policy segment.")] = 24,
+    sms: Annotated[int, typer.Option(help="Multiprocessors for S_h under the policy partition.")] = 32,
+    graphs: Annotated[bool, typer.Option(help="CUDA graphs, on a GPU.")] = True,
+    compiled: Annotated[bool, typer.Option("--compile", help="Stages by torch.compile.")] = False,
+    channels_last: Annotated[bool, typer.Option(help="Features in channels-last layout.")] = True,
+    fold: Annotated[bool, typer.Option(help="Batch norms folded into convolutions.")] = True,
+    merge: Annotated[bool, typer.Option(help="The three reductions of F_l as one convolution.")] = True,
+    cache_key: Annotated[bool, typer.Option(help="The key frame's half of the predictor kept.")] = True,
+    deadline: Annotated[float | None, typer.Option(help="In ms, for the misses; by default 1.2 x p99.")] = None,
+    baseline_frames: Annotated[int, typer.Option(help="Frames of the per-frame baseline.")] = 60,
+    table_frames: Annotated[int, typer.Option(help="Frames of each other schedule of Table 1; 0 for none.")] = 30,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures, trace and report.")] = Path("latency"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+) -> None:
+    """Measure the latency of every frame at a locked rate, beside the per-frame baseline of the same network."""
+    from lowlat import latency as job
+    from lowlat.latency_table import tables
+    from lowlat.runtime.options import Options
+
+    report = job.measure(
+        network,
+        source=source,
+        size=size_of("latency", size),
+        frames=frames,
+        fps=fps,
+        interval=interval,
+        device=device,
+        options=Options(dtype, channels_last, fold, merge, cache_key, graphs, compiled),
+        policy=policy,
+        segments=segments,
+        sms=sms,
+        deadline_ms=deadline,
+        baseline_frames=baseline_frames,
+        table_frames=table_frames,
+        out=out,
+        console=Console(stderr=True),
+    )
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=1))
+    else:
+        console = Console()
+        for table in tables(report):
+            console.print(table)
+        console.print(f"{out}/: histogram.png, timeline.png, trace.json (open it at ui.perfetto.dev), report.json")
+    if report.interrupted:
+        raise KeyboardInterrupt
+
+
+def size_of(command: str, words: str | None) -> tuple[int, int] | None:
+    """``(width, height)`` from a command line's words."""
+    if words is None:
+        return None
+    sides = words.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ValueError(f"{command}: expected --size as in 640x360, got {words!r}")
+    return int(sides[0]), int(sides[1])

@@ -1,0 +1,155 @@
+"""The runs behind `lowlat latency`: engines of one network on one device, each over the same kind of source."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lowlat.live import Tally, label_frames
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime import Engine, FrameResult, Overload, Span
+from lowlat.runtime.live_network import DEFAULT_SMS, stream_engine
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.options import DEFAULT, Options
+from lowlat.runtime.policies import SEGMENTS, interference
+from lowlat.runtime.programs import NetworkPrograms
+from lowlat.runtime.threads import thread_engine
+from lowlat.schedule import PerFrame, Schedule, Signal
+from lowlat.video.pace import paced
+from lowlat.video.synthetic import synthetic_frames
+
+WARM_UP = 10
+"""Frames after the first one that count as start-up too: everything has run once behind them. The locked rate begins
+after them."""
+STALL_S = 15.0
+
+
+@dataclass(frozen=True)
+class Metronome:
+    """A key frame every `interval` frames, with the deviation measured on every frame: the load of the adaptive
+    schedule at a locked interval, so that runs compare."""
+
+    interval: int
+
+    signal = Signal.DEVIATION
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return distance >= self.interval
+
+    def is_cut(self, value: float | None) -> bool:
+        return False
+
+
+@dataclass
+class Recorded:
+    """One run, start-up apart; `growth_mb` is that of the memory over the measured frames."""
+
+    results: list[FrameResult]
+    startup_ms: float
+    spans: list[Span]
+    dropped: int = 0
+    interrupted: bool = False
+    growth_mb: float = 0.0
+
+
+class Bench:
+    """Makes engines of one network, for measuring; the weights are shared among them.
+
+    Args:
+        network: a network.
+        device: "cpu", or a GPU as PyTorch names it.
+        options, policy, segments, sms: as in `stream_engine`; the last three mean nothing on a CPU.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        device: str = "cpu",
+        *,
+        options: Options = DEFAULT,
+        policy: str = "priority",
+        segments: int = SEGMENTS,
+        sms: int = DEFAULT_SMS,
+    ) -> None:
+        self.policy = interference(policy).value
+        self.device = torch.device(device)
+        self.on_cpu = self.device.type == "cpu"
+        self._live = {"segments": segments, "sms": sms}
+        kind = NetworkStages if self.on_cpu else NetworkPrograms
+        self._network = kind(network, options=options, device=device)
+        # The baseline computes nothing for frames after it.
+        self._whole = self._network.without_fast_track()
+
+    def engine(self, schedule: Schedule) -> Engine:
+        """A fresh engine for one run; close it."""
+        per_frame = isinstance(schedule.policy, PerFrame)
+        network = self._whole if per_frame else self._network
+        if self.on_cpu:
+            return thread_engine(schedule, network)
+        return stream_engine(schedule, network, policy=self.policy, **self._live)
+
+    def memory_mb(self) -> float:
+        """Memory in use: of the device, or the process's peak."""
+        if self.on_cpu:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return torch.cuda.memory_allocated(self.device) / 2**20
+
+
+@contextmanager
+def source_frames(source: str | Path | None, size: tuple[int, int]) -> Iterator[Iterable[np.ndarray]]:
+    """Frames of a file, or synthetic ones, at ``(width, height)``."""
+    if source is None:
+        yield synthetic_frames(*size)
+    else:
+        # A synthetic run takes no decoder.
+        from lowlat.video.source import open_source
+
+        with open_source(source, resize=size) as opened:
+            yield opened
+
+
+def record_run(
+    engine: Engine,
+    frames: Iterable[np.ndarray],
+    advance: Callable[[], None],
+    memory_mb: Callable[[], float],
+    fps: float | None = None,
+) -> Recorded:
+    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one."""
+    recorded, tally, frames = Recorded([], 0.0, []), Tally(), iter(frames)
+
+    def started(frame: np.ndarray, result: FrameResult) -> None:
+        recorded.startup_ms = max(recorded.startup_ms, result.latency_ms)
+        recorded.spans.extend(result.spans)
+        advance()
+
+    def keep(frame: np.ndarray, result: FrameResult) -> None:
+        # Hours of labels would fill the memory.
+        result.labels = None
+        recorded.spans.extend(result.spans)
+        result.spans = []
+        recorded.results.append(result)
+        advance()
+
+    label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
+    warm_mb = memory_mb()
+    try:
+        if fps is None:
+            label_frames(engine, frames, keep, tally)
+        else:
+            live = {"overload": Overload.DROP_OLDEST, "stall_s": STALL_S, "first": WARM_UP + 1}
+            label_frames(engine, paced(frames, fps), keep, tally, **live)
+    except KeyboardInterrupt:
+        if not recorded.results:
+            raise
+        recorded.interrupted = True
+    recorded.dropped = tally.dropped
+    recorded.growth_mb = memory_mb() - warm_mb
+    return recorded

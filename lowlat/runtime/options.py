@@ -1,0 +1,82 @@
+"""How a network runs: what is done to it before its first frame. Each point can be switched off and changes no result
+beyond rounding."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lowlat.networks.layers import ConvBN, fold_batch_norms
+from lowlat.networks.video_network import VideoNetwork
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is done to a network.
+
+    Raises:
+        ValueError: an unknown dtype.
+    """
+
+    dtype: str = "float32"
+    """Of weights and features: "float32", "bfloat16" or "float16". Labels and decisions are made of it too."""
+    channels_last: bool = True
+    """Features with their channels side by side in memory."""
+    fold: bool = True
+    """Batch norms folded into the convolutions before them."""
+    merge: bool = True
+    """The three reductions of F_l as one convolution."""
+    cache_key: bool = True
+    """The key frame's half of the concatenated convolution computed once a key frame, not once a frame."""
+    graphs: bool = True
+    """Each stage captured as a CUDA graph, on devices that have them."""
+    compiled: bool = False
+    """Each stage by `torch.compile`."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"Options: expected dtype to be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+
+
+DEFAULT = Options()
+"""The plain options: float32, everything on that changes no number."""
+
+
+class SeparateReductions(nn.Module):
+    """The merged reduction as the three convolutions that it stands for."""
+
+    def __init__(self, merged: ConvBN) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(_share(merged, part) for part in range(3))
+
+    def forward(self, low: Tensor) -> Tensor:
+        return torch.cat([part(low) for part in self.parts], 1)
+
+
+def prepared(network: VideoNetwork, options: Options, device: str | torch.device = "cpu") -> VideoNetwork:
+    """A copy of ``network`` for inference on a device, with the options that concern its weights."""
+    network = copy.deepcopy(network).eval()
+    if not options.merge:
+        network.reduction = SeparateReductions(network.reduction)
+    if options.fold:
+        fold_batch_norms(network)
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    network = network.to(device, DTYPES[options.dtype], memory_format=layout)
+    return network.requires_grad_(False)
+
+
+def _share(merged: ConvBN, part: int) -> ConvBN:
+    """One third of a merged reduction's output channels, as a layer of its own."""
+    total = merged.conv.out_channels
+    rows = slice(part * total // 3, (part + 1) * total // 3)
+    one = ConvBN(merged.conv.in_channels, total // 3, 3, relu=merged.relu)
+    own = one.state_dict()
+    for name, value in merged.state_dict().items():
+        own[name] = value[rows] if value.ndim else value
+    one.load_state_dict(own)
+    return one.eval()

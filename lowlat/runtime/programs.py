@@ -1,0 +1,222 @@
+"""A `VideoNetwork`'s stages on given memory: what a runtime on streams enqueues, and captures."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlat.networks.labels import full_size_labels
+from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
+from lowlat.runtime.caches import Size
+from lowlat.runtime.device import Work
+from lowlat.runtime.network import checked_frame, working_size
+from lowlat.runtime.options import DEFAULT, DTYPES, Options, prepared
+from lowlat.schedule import Signal
+from svconv import svconv2d
+
+
+class LowMemory(NamedTuple):
+    """F_l ``(1, C_l, h, w)`` and its reductions, ``(1, channels, h, w)`` each."""
+
+    features: Tensor
+    predict: Tensor
+    adapt: Tensor
+    select: Tensor
+
+
+class KeptMemory(NamedTuple):
+    """What is kept of a key frame: F_l, and what the predictor and the selector need of it."""
+
+    features: Tensor
+    predict: Tensor
+    select: Tensor
+
+
+class NetworkPrograms:
+    """`Programs` of a network: holds the weights, once for all streams, and no state of a stream.
+
+    Args:
+        network: a trained network; left as it is.
+        options: what is done to a copy of it.
+        device: where that lives.
+        pixels: as in `NetworkStages`.
+        fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        options: Options = DEFAULT,
+        *,
+        device: str | torch.device = "cpu",
+        pixels: int | None = None,
+        fast_track: bool = True,
+    ) -> None:
+        self.network = prepared(network, options, device)
+        self.options = options
+        self.device = torch.device(device)
+        self.pixels = pixels
+        self.fast_track = fast_track
+        self._low = self._ready(self._compute_low)
+        self._labels = self._ready(self._compute_labels)
+
+    def without_fast_track(self) -> NetworkPrograms:
+        """The same network for per-frame runs, on the same weights."""
+        programs = copy.copy(self)
+        programs.fast_track = False
+        programs._low = programs._ready(programs._compute_low)
+        return programs
+
+    def size_of(self, frame: Any) -> Size:
+        return checked_frame("NetworkPrograms", frame)
+
+    def makers(self, size: Size) -> Mapping[str, Callable[[], Any]]:
+        network, working = self.network, working_size(*size, self.pixels)
+        with torch.inference_mode(), torch.device("meta"):
+            shapes = _meta(network)
+            low = shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype))
+            reduced = shapes.reduce(low).predict.shape
+            high = shapes.higher(low).shape
+
+        def features(shape: torch.Size) -> Tensor:
+            layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+            dtype = DTYPES[self.options.dtype]
+            return torch.zeros(shape, dtype=dtype, device=self.device).contiguous(memory_format=layout)
+
+        def plain(*shape: int, dtype: torch.dtype, host: bool = False) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device="cpu" if host else self.device)
+
+        return {
+            "frame": lambda: plain(*size, 3, dtype=torch.uint8, host=True),
+            "image": lambda: plain(*size, 3, dtype=torch.uint8),
+            "low": lambda: LowMemory(features(low.shape), *(features(reduced) for _ in range(3))),
+            "kept": lambda: KeptMemory(features(low.shape), features(reduced), features(reduced)),
+            "high": lambda: features(high),
+            "propagated": lambda: features(high),
+            "labels": lambda: plain(*size, dtype=torch.uint8),
+            "labels_out": lambda: plain(*size, dtype=torch.uint8, host=True),
+            "value": lambda: plain(1, dtype=torch.float32),
+            "value_out": lambda: plain(1, dtype=torch.float32, host=True),
+            # Holds the tensor that goes from one part of S_h to the next.
+            "scratch": lambda: [],
+        }
+
+    def load(self, frame: np.ndarray) -> Work:
+        return lambda pinned: np.copyto(pinned.numpy(), frame)
+
+    @torch.inference_mode()
+    def lower(self, image: Tensor, low: LowMemory) -> None:
+        # Without the fast track there is F_l alone.
+        for memory, part in zip(low, self._low(image), strict=False):
+            memory.copy_(part)
+
+    def higher(self, segments: int) -> list[Work]:
+        steps = self.network.higher_steps()
+        segments = min(segments, len(steps))
+        # As even as whole numbers allow.
+        cuts = [round(len(steps) * part / segments) for part in range(segments + 1)]
+        return [self._segment(steps[a:b], a == 0, b == len(steps)) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def _segment(self, steps: list[Callable[[Tensor], Tensor]], first: bool, last: bool) -> Work:
+        def chain(x: Tensor) -> Tensor:
+            for step in steps:
+                x = step(x)
+            return x
+
+        chain = self._ready(chain)
+
+        @torch.inference_mode()
+        def work(source: Any, target: Any) -> None:
+            result = chain(source.features if first else source[0])
+            if last:
+                target.copy_(_sized(result, target.shape[-2:]))
+            else:
+                target[:] = [result]
+
+        return work
+
+    @torch.inference_mode()
+    def hold(self, low: LowMemory, kept: KeptMemory) -> None:
+        kept.features.copy_(low.features)
+        kept.select.copy_(low.select)
+        kept.predict.copy_(self.network.predictor.from_key(low.predict) if self.options.cache_key else low.predict)
+
+    @torch.inference_mode()
+    def keep(self, propagated: Tensor, high: Tensor) -> None:
+        high.copy_(propagated)
+
+    @torch.inference_mode()
+    def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, propagated: Tensor, labels: Tensor) -> None:
+        network = self.network
+        half = kept.predict if self.options.cache_key else network.predictor.from_key(kept.predict)
+        logits = network.predictor(half, low.predict)
+        svconv2d(
+            high,
+            logits,
+            kernel_size=network.predictor.kernel_size,
+            padding_mode=network.padding_mode,
+            out=propagated,
+        )
+        labels.copy_(self._labels(propagated, low, labels.shape))
+
+    @torch.inference_mode()
+    def classify(self, high: Tensor, labels: Tensor) -> None:
+        labels.copy_(full_size_labels(self.network.classify(high), labels.shape)[0])
+
+    def select(self, signal: Signal) -> Work:
+        @torch.inference_mode()
+        def deviation(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
+            reduced = Reduced(low.predict, low.adapt, low.select)
+            value.copy_(self.network.deviation(Anchor(kept.predict, kept.select), reduced))
+
+        @torch.inference_mode()
+        def difference(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
+            before, after = kept.features.float(), low.features.float()
+            value.copy_((after - before).abs().sum() / (after.abs().sum() + before.abs().sum()))
+
+        return deviation if signal is Signal.DEVIATION else difference
+
+    def labels(self, pinned: Tensor) -> np.ndarray:
+        return pinned.numpy().copy()
+
+    def number(self, pinned: Tensor) -> float:
+        value = pinned.item()
+        return value if math.isfinite(value) else 0.0
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled where that is wanted; with static shapes, since a stream's frames have one size."""
+        return torch.compile(function, dynamic=False) if self.options.compiled else function
+
+    def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 ``(H, W, 3)`` -> F_l, and with a fast track its reductions."""
+        frames = image.permute(2, 0, 1)[None]
+        working = working_size(*image.shape[:2], self.pixels)
+        if working != tuple(image.shape[:2]):
+            # CUDA resizes no integers.
+            frames = frames if self.device.type == "cpu" else frames.float()
+            frames = F.interpolate(frames, working, mode="bilinear", antialias=True)
+        features = self.network.lower(self.network.normalise(frames))
+        return (features, *self.network.reduce(features)) if self.fast_track else (features,)
+
+    def _compute_labels(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> Tensor:
+        reduced = Reduced(low.predict, low.adapt, low.select)
+        return full_size_labels(self.network.fuse(propagated, reduced), size)[0]
+
+
+def _sized(high: Tensor, size: torch.Size) -> Tensor:
+    if high.shape[-2:] == size:
+        return high
+    return F.interpolate(high, size, mode="bilinear", align_corners=False)
+
+
+def _meta(network: VideoNetwork) -> VideoNetwork:
+    """The network without its numbers: computes shapes."""
+    memo = {id(tensor): tensor.to("meta") for tensor in (*network.parameters(), *network.buffers())}
+    return copy.deepcopy(network, memo)

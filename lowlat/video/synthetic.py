@@ -1,0 +1,44 @@
+"""A source without files or decoder: a picture that moves, for measuring everything but the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SHIFT = 3  # pixels a frame
+STEPS = 16
+
+
+def synthetic_frames(width: int, height: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Endless uint8 RGB frames ``(height, width, 3)``: a smooth random picture that goes to and fro.
+
+    All of them are views of one picture, made beforehand: handing one out costs nothing.
+
+    Raises:
+        ValueError: a side below 8 pixels.
+    """
+    if min(width, height) < 8:
+        raise ValueError(f"synthetic_frames: expected sides of at least 8 pixels, got {width}x{height}")
+    return _moving(width, height, np.random.default_rng(seed))
+
+
+def _moving(width: int, height: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    reach = SHIFT * STEPS
+    grid = random.integers(0, 256, (height // 16 + 2, (width + reach) // 16 + 2, 3))
+    rows, columns = np.arange(height) / 16, np.arange(width + reach) / 16
+    picture = _between(_between(grid, rows).transpose(1, 0, 2), columns).transpose(1, 0, 2)
+    frames = [
+        np.ascontiguousarray(picture[:, step * SHIFT : step * SHIFT + width].round().astype(np.uint8))
+        for step in range(STEPS)
+    ]
+    to_and_fro = frames + frames[-2:0:-1]
+    while True:
+        yield from to_and_fro
+
+
+def _between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Linear interpolation along the first axis."""
+    below = places.astype(int)
+    part = (places - below)[:, None, None]
+    return values[below] * (1 - part) + values[below + 1] * part

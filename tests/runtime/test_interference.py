@@ -1,0 +1,216 @@
+"""The three policies against interference, as far as a machine without a GPU allows: when a part of S_h is launched,
+what is told where a policy can't be had, and that a part waits for frames and not frames for parts."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fake_device import FakeDevice
+from stream_runs import build, deferred
+
+import lowlat.runtime.cuda as cuda
+import lowlat.runtime.live_network as live_network
+from lowlat.runtime.options import Options
+from lowlat.runtime.policies import AtOnce, InTurns, interference
+from lowlat.runtime.programs import NetworkPrograms
+from lowlat.runtime.streams import StreamStages
+from lowlat.schedule import Every
+
+PATIENCE_S = 30
+
+
+class Parts:
+    """Parts of S_h that note their launches on a stream."""
+
+    def __init__(self, device, count):
+        self.stream, self.landed = device.stream("S_h", None), device.event("landed")
+        self.launched = []
+        self.work = [lambda part=part: self.launch(part) for part in range(count)]
+
+    def launch(self, part):
+        self.launched.append(part)
+        self.stream.run(lambda: None, (), ())
+
+
+@pytest.fixture
+def turns():
+    """A pacer without a thread, on a device that finishes what it is given."""
+    device = FakeDevice()
+    device.progress = device.finish
+    pacer = InTurns(device, 4, threaded=False)
+    parts = Parts(device, 4)
+    pacer.submit(parts.work, parts.stream, parts.landed)
+    return device, pacer, parts
+
+
+def test_no_part_is_launched_while_a_frame_is_pending(turns):
+    _, pacer, parts = turns
+    pacer.frame_begun(0)
+    assert not pacer.advance() and parts.launched == []
+
+
+def test_parts_follow_each_other_while_no_frame_is_pending(turns):
+    _, pacer, parts = turns
+    while pacer.advance():
+        pass
+    assert parts.launched == [0, 1, 2, 3] and pacer.done(parts.landed)
+
+
+def test_a_part_waits_for_the_one_before(turns):
+    device, pacer, parts = turns
+    device.progress = lambda: None
+    assert pacer.advance() and not pacer.advance()
+    device.finish()
+    assert pacer.advance() and parts.launched == [0, 1]
+
+
+def test_a_frame_meets_one_part_at_most(turns):
+    """Whenever a frame begins, at most the part under way is before it."""
+    device, pacer, parts = turns
+    pacer.advance()
+    pacer.frame_begun(0)
+    assert not pacer.advance() and parts.launched == [0]
+
+
+def test_under_full_load_each_frame_grants_one_part(turns):
+    _, pacer, parts = turns
+    for serial in range(6):
+        pacer.frame_begun(serial + 1)
+        pacer.frame_done(serial)
+        pacer.advance()
+        assert not pacer.advance()
+        assert parts.launched == list(range(min(serial + 1, 4)))
+
+
+def test_the_pass_is_done_with_its_last_part_and_not_before(turns):
+    _, pacer, parts = turns
+    for _ in range(3):
+        pacer.advance()
+        assert not pacer.done(parts.landed)
+    pacer.advance()
+    assert pacer.done(parts.landed)
+
+
+def test_a_cancelled_pass_launches_nothing_more(turns):
+    _, pacer, parts = turns
+    pacer.advance()
+    pacer.cancel()
+    assert pacer.cancelled and not pacer.advance() and parts.launched == [0]
+
+
+def test_frames_are_served_while_the_pass_is_in_parts():
+    """A live run: the source pauses after each frame, and a pass needs as many pauses as it has parts."""
+    engine = build(deferred(Every(8)), segments=8)
+    engine.device.progress = engine.device.finish
+    engine.device.beside = None
+    landed = []
+    for index in range(40):
+        landed.append(engine.step(index).landed)
+        engine.pacer.advance()
+    passes = [index - source for index, source in enumerate(landed) if source is not None]
+    assert passes and all(delay == 8 for delay in passes)
+
+
+def test_the_thread_launches_all_parts_and_ends_when_closed():
+    device = FakeDevice()
+    device.progress = device.finish
+    pacer = InTurns(device, 3)
+    parts, done = Parts(device, 3), threading.Event()
+    parts.work.append(done.set)
+    pacer.submit(parts.work, parts.stream, parts.landed)
+    assert done.wait(PATIENCE_S)
+    pacer.close()
+    assert not pacer._thread.is_alive() and parts.launched == [0, 1, 2]
+
+
+def test_closing_lets_go_of_a_thread_that_waits_for_a_frame():
+    pacer = InTurns(FakeDevice(), 3)
+    pacer.frame_begun(0)
+    pacer.close()
+    pacer.close()
+    assert not pacer._thread.is_alive()
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match="one of priority, partition, segment, got 'luck'"):
+        interference("luck")
+    with pytest.raises(ValueError, match="at least 1 segment, got 0"):
+        InTurns(FakeDevice(), 0, threaded=False)
+
+
+def test_without_a_gpu_the_engine_says_what_to_do(tiny_network, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="expected an NVIDIA GPU for device='cpu'.*use device='cpu', or install"):
+        live_network.stream_engine(deferred(Every(5)), NetworkPrograms(tiny_network))
+
+
+class NoGpu(FakeDevice):
+    """The fake in the place of the GPU; `low` is where a partition's stream goes."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.low = torch.device("cuda", 0), None
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(live_network, "CudaDevice", NoGpu)
+    # What a GPU of 132 multiprocessors and a torch without green contexts would say.
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
+    return monkeypatch
+
+
+def no_contexts(**_):
+    raise RuntimeError("not built with green contexts")
+
+
+LACKING = {
+    "an old torch": (None, "is without green contexts"),
+    "a torch built without": (SimpleNamespace(create=no_contexts), "not built with green contexts"),
+    "no streams in them": (SimpleNamespace(create=lambda **_: object()), "makes no streams in green contexts"),
+}
+
+
+@pytest.mark.parametrize("what", LACKING)
+def test_a_partition_that_cannot_be_had_is_priority_with_a_notice(tiny_network, gpu, what):
+    lacking, why = LACKING[what]
+    gpu.setattr(torch.cuda, "GreenContext", lacking, raising=False)
+    with pytest.warns(RuntimeWarning, match=f"'partition' can't be had, 'priority' takes its place.*{why}"):
+        engine = live_network.stream_engine(deferred(Every(5)), NetworkPrograms(tiny_network), policy="partition")
+    assert engine.interference == "priority" and why in engine.notice
+    engine.close()
+
+
+def test_a_partition_gives_s_h_a_stream_of_its_own_multiprocessors(tiny_network, gpu):
+    made = []
+
+    class GreenContext:
+        @staticmethod
+        def create(num_sms, device_id):
+            made.append((num_sms, device_id))
+            return GreenContext()
+
+        def Stream(self):
+            return SimpleNamespace(name="the partition's")
+
+    tried = []
+    gpu.setattr(torch.cuda, "GreenContext", GreenContext, raising=False)
+    gpu.setattr(cuda, "_try", lambda stream, device: tried.append(stream.name))
+    programs = NetworkPrograms(tiny_network)
+    engine = live_network.stream_engine(deferred(Every(5)), programs, policy="partition", sms=20)
+    assert tried == ["the partition's"]
+    assert (engine.interference, engine.notice, made) == ("partition", "", [(20, 0)])
+    assert engine.clock.low.name == "the partition's"
+    with pytest.raises(ValueError, match="1 to 131 multiprocessors for S_h, got 132"):
+        cuda.partition(132, torch.device("cuda", 0))
+    engine.close()
+
+
+@pytest.mark.parametrize(("policy", "pacer", "parts"), [("priority", AtOnce, 1), ("segment", InTurns, 3)])
+def test_each_policy_has_its_pacer_and_s_h_its_parts(tiny_network, gpu, policy, pacer, parts):
+    programs = NetworkPrograms(tiny_network, Options(graphs=False))
+    with live_network.stream_engine(deferred(Every(5)), programs, policy=policy, segments=24) as engine:
+        stages = engine._stages
+        assert isinstance(stages, StreamStages) and isinstance(stages.pacer, pacer)
+        assert len(stages._higher) == parts, "the tiny network's S_h has three steps"

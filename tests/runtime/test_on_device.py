@@ -1,0 +1,198 @@
+"""The live engine with a real network on each device at hand: the fake one everywhere, an NVIDIA GPU where there is
+one. Against the engine of the CPU, and against itself with everything switched off."""
+
+import numpy as np
+import pytest
+import torch
+from fake_device import FakeDevice
+
+import lowlat.runtime.live_network as live_network
+from lowlat.runtime import Engine, FrameBuffer
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.options import DEFAULT, Options
+from lowlat.runtime.programs import NetworkPrograms
+from lowlat.runtime.replay import ReplayWorker
+from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
+
+DEVICES = ["fake", *(["cuda"] if torch.cuda.is_available() else [])]
+PLAIN = Options(channels_last=False, fold=False, merge=False, cache_key=False, graphs=False)
+SIZE = (48, 64)
+FRAMES = 24
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(params=DEVICES)
+def place(request, monkeypatch):
+    """Where the network is to live; `stream_engine` finds the device that belongs to it."""
+    if request.param == "fake":
+        # Without a thread of its own: parts of S_h are launched while the host asks for something.
+        monkeypatch.setattr(live_network, "CudaDevice", lambda device: FakeDevice(7))
+        monkeypatch.setattr(live_network, "InTurns", unthreaded)
+    else:
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    return "cpu" if request.param == "fake" else "cuda"
+
+
+def unthreaded(device, segments, make=live_network.InTurns):
+    pacer = make(device, segments, threaded=False)
+    device.beside = pacer.advance
+    return pacer
+
+
+@pytest.fixture(scope="module")
+def frames():
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(FRAMES)]
+
+
+def late(engine, delay):
+    """Makes S_h land exactly `delay` frames after its launch, as a replay does."""
+    worker, device = engine._worker, engine.clock
+    poll = worker.poll
+
+    def wait_and_poll(index):
+        if worker._job is None or index < worker._job[0].index + delay:
+            return None
+        device.synchronize()
+        return poll(index)
+
+    worker.poll = wait_and_poll
+    return engine
+
+
+def live(network, schedule, place, options=DEFAULT, **policy):
+    return live_network.stream_engine(schedule, NetworkPrograms(network, options, device=place), **policy)
+
+
+def agreement(found, expected):
+    return np.mean([np.mean(ours.labels == theirs.labels) for ours, theirs in zip(found, expected, strict=True)])
+
+
+SCHEDULES = {
+    "low-latency, deferred": Schedule(Every(4), decision="deferred"),
+    "low-latency, critical": Schedule(Adaptive(0.0), decision="critical", age_bound=None),
+    "blocking": Schedule(Every(4), "blocking"),
+    "per frame": Schedule(PerFrame(), "blocking"),
+}
+
+
+def test_s_h_in_parts_is_captured_as_one_chain(tiny_network, frames, place):
+    schedule = SCHEDULES["low-latency, deferred"]
+    found = []
+    for policy in ("priority", "segment"):
+        with late(live(tiny_network, schedule, place, policy=policy), 6) as engine:
+            results = []
+            for frame in frames:
+                results.append(engine.step(frame))
+                while engine._stages.pacer.segments > 1 and place == "cpu" and engine._stages.pacer.advance():
+                    engine.clock.synchronize()
+            found.append(results)
+    assert agreement(*found) == 1 and any(result.landed for result in found[1])
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_labels_are_those_of_the_cpus_engine(tiny_network, frames, place, schedule, graphs):
+    schedule = SCHEDULES[schedule]
+    stages = NetworkStages(tiny_network)
+    with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
+        expected = [engine.step(frame) for frame in frames]
+    with late(live(tiny_network, schedule, place, Options(graphs=graphs)), 3) as engine:
+        found = [engine.step(frame) for frame in frames]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.key, ours.age, ours.landed) == (theirs.key, theirs.age, theirs.landed)
+    assert agreement(found, expected) > 0.995
+
+
+CHANGES = {
+    "channels-last": ({"channels_last": True}, 0.995),
+    "folded": ({"fold": True}, 0.995),
+    "merged reductions": ({"merge": True}, 0.995),
+    "key half kept": ({"cache_key": True}, 0.995),
+    "graphs": ({"graphs": True}, 0.995),
+    "bfloat16 with all": ({"dtype": "bfloat16", "channels_last": True, "fold": True, "graphs": True}, 0.9),
+    "float16 with all": ({"dtype": "float16", "channels_last": True, "fold": True, "graphs": True}, 0.97),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_option_gives_the_plain_engines_labels(tiny_network, frames, place, change):
+    values, least = CHANGES[change]
+    schedule = SCHEDULES["low-latency, deferred"]
+
+    def run(options):
+        with late(live(tiny_network, schedule, place, options), 3) as engine:
+            return [engine.step(frame) for frame in frames]
+
+    plain = {name: getattr(PLAIN, name) for name in PLAIN.__dataclass_fields__}
+    assert agreement(run(Options(**{**plain, **values})), run(PLAIN)) >= least
+
+
+@pytest.mark.parametrize("policy", ["priority", "segment", *(["partition"] if "cuda" in DEVICES else [])])
+def test_every_policy_answers_every_frame_and_lands(tiny_network, frames, place, policy):
+    engine = live(tiny_network, SCHEDULES["low-latency, deferred"], place, policy=policy, sms=16)
+    landed = []
+    with engine:
+        for index in range(40 * FRAMES):
+            result = engine.step(frames[index % FRAMES])
+            assert result.error is None and result.labels.shape == SIZE
+            landed.append(result.landed)
+            if sum(source is not None for source in landed) == 3:
+                break
+        assert sum(source is not None for source in landed) == 3
+
+
+def test_frames_begun_early_have_the_same_labels(tiny_network, frames, place):
+    schedule = SCHEDULES["low-latency, deferred"]
+    with late(live(tiny_network, schedule, place), 3) as engine:
+        expected = [engine.step(frame) for frame in frames]
+    with late(live(tiny_network, schedule, place), 3) as engine:
+        with FrameBuffer("wait", capacity=FRAMES, clock=engine.clock) as buffer:
+            for frame in frames:
+                buffer.put(frame)
+            buffer.end()
+            found = list(engine.run(buffer))
+    assert agreement(found, expected) == 1
+
+
+def test_two_streams_share_the_weights_and_keep_apart(tiny_network, frames, place):
+    programs = NetworkPrograms(tiny_network, device=place)
+    schedule = SCHEDULES["low-latency, deferred"]
+    with late(live_network.stream_engine(schedule, programs), 3) as engine:
+        expected = [engine.step(frame) for frame in frames]
+    one, two = (late(live_network.stream_engine(schedule, programs), 3) for _ in range(2))
+    with one, two:
+        found = []
+        for frame in frames:
+            found.append(one.step(frame))
+            two.step(np.ascontiguousarray(frame[::-1]))
+    assert agreement(found, expected) == 1
+
+
+def test_no_device_memory_is_taken_after_warm_up(tiny_network, frames, place):
+    with live(tiny_network, SCHEDULES["low-latency, deferred"], place) as engine:
+        engine.step(frames[0])
+        if place == "cpu":
+            engine.clock.sealed = True
+            taken = int
+        else:
+            # Any wait that the runtime has not asked for is an error from here on.
+            torch.cuda.set_sync_debug_mode("error")
+            taken = lambda: torch.cuda.memory_stats()["allocation.all.allocated"]  # noqa: E731
+        try:
+            before = taken()
+            for frame in frames:
+                engine.step(frame)
+            assert taken() == before
+        finally:
+            if place != "cpu":
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_stages_are_timed_on_the_device(tiny_network, frames, place):
+    with live(tiny_network, SCHEDULES["low-latency, deferred"], place) as engine:
+        spans = [span for frame in frames for span in engine.step(frame).spans]
+    assert {(span.track, span.stage) for span in spans} >= {("S_l", "lower"), ("propagation", "propagate")}
+    assert all(0 <= span.end_ms - span.start_ms < 10_000 for span in spans)

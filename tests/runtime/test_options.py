@@ -1,0 +1,207 @@
+"""What is done to a network before it runs changes nothing but rounding: each option by itself and all together, on the
+stages of the CPU and on those of a stream, against the plain network."""
+
+import copy
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+from fake_device import FakeDevice
+from torch.nn import BatchNorm2d
+
+from lowlat.networks.labels import full_size_labels
+from lowlat.runtime import Engine, KeyFrame
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.options import Options, SeparateReductions, prepared
+from lowlat.runtime.policies import AtOnce
+from lowlat.runtime.programs import NetworkPrograms
+from lowlat.runtime.replay import ReplayWorker
+from lowlat.runtime.stream_worker import StreamWorker
+from lowlat.runtime.streams import StreamStages
+from lowlat.schedule import Adaptive, Schedule, Signal
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PLAIN = Options(channels_last=False, fold=False, merge=False, cache_key=False, graphs=False)
+# Relative to the largest value: eps times a hundred, for sums over up to 300 products in a dozen layers.
+TOLERANCES = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 1e-2}
+CHANGES = {
+    "channels-last": {"channels_last": True},
+    "folded": {"fold": True},
+    "merged reductions": {"merge": True},
+    "key half kept": {"cache_key": True},
+    "all of them": {"channels_last": True, "fold": True, "merge": True, "cache_key": True},
+    "bfloat16": {"dtype": "bfloat16", "channels_last": True, "fold": True},
+    "float16": {"dtype": "float16", "channels_last": True, "fold": True},
+}
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Two frames of a smooth picture, three pixels apart."""
+    grid = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(1)) * 255
+    wide = torch.nn.functional.interpolate(grid, (SIZE[0], SIZE[1] + 3), mode="bicubic").clamp(0, 255)
+    picture = wide[0].permute(1, 2, 0).to(torch.uint8)
+    return [np.ascontiguousarray(picture[:, step : step + SIZE[1]].numpy()) for step in (0, 3)]
+
+
+def options(change):
+    values = {field.name: getattr(PLAIN, field.name) for field in fields(PLAIN)}
+    return Options(**{**values, **CHANGES[change]})
+
+
+@torch.inference_mode()
+def defined(network, frames):
+    """What the paper's network computes, written without any of the runtime: F_l, F_h, propagated F_h, scores of both
+    frames, deviation."""
+    network = copy.deepcopy(network).eval()
+    lows = [network.lower(network.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None])) for frame in frames]
+    key, current = (network.reduce(low) for low in lows)
+    high = network.higher(lows[0])
+    anchor = network.anchor(key)
+    propagated = network.propagate(anchor, high, current)
+    return {
+        "low": lows[1],
+        "high": high,
+        "propagated": propagated,
+        "scores": network.fuse(propagated, current),
+        "key scores": network.classify(high),
+        "deviation": network.deviation(anchor, current),
+    }
+
+
+def computed(programs, frames, segments=1):
+    """The same by the programs of a stream, in their own memory."""
+    makers = programs.makers(SIZE)
+    memory = {name: make() for name, make in makers.items()}
+    labels = {}
+    lows = [makers["low"](), makers["low"]()]
+    for frame, low in zip(frames, lows, strict=True):
+        programs.load(frame)(memory["frame"])
+        memory["image"].copy_(memory["frame"])
+        programs.lower(memory["image"], low)
+    programs.hold(lows[0], memory["kept"])
+    source, parts = memory["kept"], programs.higher(segments)
+    for part in parts:
+        target = memory["high"] if part is parts[-1] else memory["scratch"]
+        part(source, target)
+        source = target
+    programs.classify(memory["high"], memory["labels"])
+    labels["key"] = programs.labels(memory["labels"])
+    kept, high, low = memory["kept"], memory["high"], lows[1]
+    programs.propagate(kept, high, low, memory["propagated"], memory["labels"])
+    labels["current"] = programs.labels(memory["labels"])
+    programs.select(Signal.DEVIATION)(kept, low, memory["value"])
+    found = {"low": low.features, "high": high, "propagated": memory["propagated"], "deviation": memory["value"]}
+    return found, labels
+
+
+def assert_close(found, expected, dtype, name):
+    error = (found.float() - expected.float()).abs().max().item()
+    limit = TOLERANCES[dtype] * expected.float().abs().max().item()
+    assert error <= limit, f"{name}: off by {error}, limit {limit}"
+
+
+def assert_labels(labels, scores, dtype, name):
+    """Labels may differ where the two best scores are about equal."""
+    best = full_size_labels(scores.float(), SIZE)[0].numpy()
+    agree = {"float32": 0.999, "float16": 0.98, "bfloat16": 0.9}[dtype]
+    assert np.mean(labels == best) >= agree, f"{name}: {np.mean(labels == best):.3f} of the labels agree"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_programs_compute_what_the_network_defines(tiny_network, frames, change):
+    chosen = options(change)
+    expected = defined(tiny_network, frames)
+    found, labels = computed(NetworkPrograms(tiny_network, chosen), frames)
+    for name, value in found.items():
+        assert_close(value, expected[name], chosen.dtype, name)
+    assert_labels(labels["key"], expected["key scores"], chosen.dtype, "key frame")
+    assert_labels(labels["current"], expected["scores"], chosen.dtype, "current frame")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_stages_compute_what_the_network_defines(tiny_network, frames, change):
+    chosen = options(change)
+    expected = defined(tiny_network, frames)
+    stages = NetworkStages(tiny_network, options=chosen)
+    first, second = map(stages.lower, frames)
+    key = KeyFrame(0, 0, first, stages.higher(first))
+    labels, propagated = stages.propagate(key, second)
+    assert_close(key.high.features, expected["high"], chosen.dtype, "high")
+    assert_close(propagated.features, expected["propagated"], chosen.dtype, "propagated")
+    assert_labels(labels, expected["scores"], chosen.dtype, "current frame")
+    deviation = torch.tensor(stages.measure(key, second, Signal.DEVIATION))
+    assert_close(deviation, expected["deviation"], chosen.dtype, "deviation")
+    assert (first._anchor is not None) == chosen.cache_key
+
+
+@pytest.mark.parametrize("segments", [2, 3, 24])
+def test_s_h_in_parts_is_s_h(tiny_network, frames, segments):
+    whole, _ = computed(NetworkPrograms(tiny_network), frames)
+    parts, _ = computed(NetworkPrograms(tiny_network), frames, segments)
+    assert torch.equal(parts["high"], whole["high"])
+
+
+def test_s_h_of_the_papers_network_has_as_many_parts_as_asked():
+    from lowlat import models
+
+    with torch.device("meta"):
+        network = models.build("resnet101")
+    assert len(network.higher_steps()) == 24
+
+
+def test_compiled_stages_compute_the_same(tiny_network, frames):
+    plain, _ = computed(NetworkPrograms(tiny_network, PLAIN), frames)
+    compiled, _ = computed(NetworkPrograms(tiny_network, Options(compiled=True)), frames)
+    for name, value in plain.items():
+        assert_close(compiled[name], value, "float32", name)
+
+
+def test_propagation_writes_into_the_memory_it_was_given(tiny_network, frames, nan_filled_memory):
+    found, _ = computed(NetworkPrograms(tiny_network), frames)
+    assert not any(value.isnan().any() for value in found.values())
+
+
+def test_options_change_a_copy(tiny_network):
+    before = {name: value.clone() for name, value in tiny_network.state_dict().items()}
+    network = prepared(tiny_network, Options(dtype="bfloat16"))
+    assert network.mean.dtype is torch.bfloat16
+    assert not any(isinstance(module, BatchNorm2d) for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in tiny_network.state_dict().items())
+    assert isinstance(prepared(tiny_network, PLAIN).reduction, SeparateReductions)
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="one of float32, bfloat16, float16, got 'int8'"):
+        Options(dtype="int8")
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
+def test_an_engine_on_streams_gives_the_labels_of_the_engine_on_the_cpu(tiny_network, graphs):
+    """The real network on the fake device: same frames, same schedule, S_h always three frames late; whatever order the
+    device takes."""
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(14)]
+    schedule = Schedule(Adaptive(0.0), decision="critical", age_bound=None)
+    stages = NetworkStages(tiny_network)
+    with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
+        expected = [engine.step(frame) for frame in frames]
+    device = FakeDevice(5)
+    streams = StreamStages(device, NetworkPrograms(tiny_network), schedule, graphs=graphs, pacer=AtOnce())
+    worker = StreamWorker(streams, device)
+
+    def poll(index, poll=worker.poll):
+        if worker._job is None or index < worker._job[0].index + 3:
+            return None
+        device.finish()
+        return poll(index)
+
+    worker.poll = poll
+    with Engine(schedule, streams, worker, device) as engine:
+        found = [engine.step(frame) for frame in frames]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.key, ours.age, ours.landed) == (theirs.key, theirs.age, theirs.landed)
+        assert np.mean(ours.labels == theirs.labels) > 0.999
+        assert ours.value == theirs.value or ours.value == pytest.approx(theirs.value, rel=1e-3)
