@@ -27,7 +27,11 @@ def plot(results: Results, folder: Path, stem: str, operation: str = "forward") 
     for name, (label, value, rest) in _AXES.items():
         swept = _sweep(rows, value, rest)
         if swept:
-            drawn.append((name, _draw(_lines(swept, value), label, "ms", title)))
+            figure = _draw(_lines(swept, value), label, "ms", title)
+            ticks = sorted({value(row) for row in swept})
+            figure.axes[0].set_xticks(ticks, labels=ticks)
+            figure.axes[0].set_xticks([], minor=True)
+            drawn.append((name, figure))
     if rows:
         points = _lines([row for row in rows if row.memory], lambda row: row.memory / 1e6)
         drawn.append(("memory", _draw(points, "peak extra memory, MB", "ms", title, line=":")))
