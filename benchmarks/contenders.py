@@ -50,7 +50,7 @@ class OursInto:
         self.backend, self.out = backend, None
 
     def __call__(self, input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-        if self.out is None or self.out.shape != input.shape:
+        if self.out is None or (self.out.shape, self.out.dtype) != (input.shape, input.dtype):
             self.out = torch.empty_like(input)
         return svconv.svconv2d(input, logits, kernel_size=kernel_size, backend=self.backend, out=self.out)
 
