@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lowlat.data.dataset import LabelledImages
+
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
 )  # fmt: skip
@@ -22,7 +24,7 @@ PALETTE = (
 )  # fmt: skip
 
 
-class CamVid:
+class CamVid(LabelledImages):
     """One list (``train``, ``val`` or ``test``) of a CamVid folder in the SegNet layout.
 
     Each line of ``<root>/<split>.txt`` reads ``image label``, relative to ``root``. ``val`` is a video: 101 labelled
@@ -31,6 +33,8 @@ class CamVid:
     Raises:
         ValueError: the folder or the list is not there, or a line names no such file.
     """
+
+    classes, palette = CLASSES, PALETTE
 
     def __init__(self, root: str | Path, split: str):
         self.root, self.split = Path(root), split
@@ -42,6 +46,7 @@ class CamVid:
         for pair in self.pairs:
             if len(pair) != 2 or not all(part.is_file() for part in pair):
                 raise ValueError(f"CamVid: expected lines 'image label' naming files in {path}, got {pair}")
+        self.videos = [range(len(self.pairs))] if split == "val" else []
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -54,8 +59,3 @@ class CamVid:
     def label(self, index: int) -> Tensor:
         """Class indices, uint8 ``(H, W)``; ``VOID`` where there is none."""
         return torch.from_numpy(np.array(Image.open(self.pairs[index][1])))
-
-    def load(self) -> tuple[Tensor, Tensor]:
-        """Everything: images uint8 ``(n, 3, H, W)`` and labels uint8 ``(n, H, W)``."""
-        indices = range(len(self))
-        return torch.stack([self.image(i) for i in indices]), torch.stack([self.label(i) for i in indices])
