@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -59,7 +60,19 @@ def _open_camvid(place: str, split: str) -> LabelledImages:
     return CamVid(place, split)
 
 
-KINDS = {"camvid": _open_camvid}
+def _open_street(place: str, split: str) -> LabelledImages:
+    from lowlat.data.street import Street
+
+    size, *options = place.split(",") if place else ("480x360",)
+    found = re.fullmatch(r"(\d+)x(\d+)", size)
+    values = [re.fullmatch(r"(seed|frames)=(\d+)", option) for option in options]
+    if not found or not all(values):
+        raise ValueError(f"open_dataset: expected a street as in street:480x360,seed=0,frames=600, got {place!r}")
+    width, height = map(int, found.groups())
+    return Street(size=(height, width), split=split, **{value[1]: int(value[2]) for value in values})
+
+
+KINDS = {"camvid": _open_camvid, "street": _open_street}
 
 
 def open_dataset(spec: str | Path, split: str) -> LabelledImages:
