@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from lowlat.data.pairs import ClipPairs, Features, Pairs, SimulatedPairs
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.train.base import class_weights, remove_class_weights, segmentation_loss
-from lowlat.train.loop import Recipe, fit
+from lowlat.train.batch import Share
+from lowlat.train.loop import Mean, Recipe, fit
 
 RECIPE = Recipe(steps=800, batch=8, learning_rate=1e-3)
 CLIP_SHARE = 0.25  # of the steps, where there are clips
@@ -60,6 +61,8 @@ def train_propagation(
     folder,
     recipe: Recipe = RECIPE,
     device: str = "cpu",
+    *,
+    tensorboard: bool = False,
 ) -> None:
     """Train the fast track's modules in place; cross-entropy on the current frame's labels, void ignored."""
     modules = nn.ModuleList([network.reduction, network.predictor, network.adapt, network.fusion])
@@ -67,13 +70,16 @@ def train_propagation(
     modules.train()
     weights = class_weights(simulated.labels, network.classes).to(device)
 
-    def loss(generator: Generator) -> Tensor:
-        from_clip = bool(clips) and torch.rand((), generator=generator) < CLIP_SHARE
-        hop = bool(torch.rand((), generator=generator) < HOP_SHARE)
+    def draw(share: Share) -> Pairs:
+        from_clip = bool(clips) and torch.rand((), generator=share.step) < CLIP_SHARE
+        hop = bool(torch.rand((), generator=share.step) < HOP_SHARE)
         source = clips if from_clip else simulated
-        pairs = source.batch(recipe.batch, generator, middle=hop)
+        return share.collect(lambda generator: source.batch(1, generator, middle=hop))
+
+    def loss(pairs: Pairs) -> Mean:
         return segmentation_loss(fast_track(network, pairs, device), pairs.labels.to(device), weights)
 
-    fit("propagation", modules, [{"params": list(modules.parameters())}], loss, recipe, folder)
+    groups = [{"params": list(modules.parameters())}]
+    fit("propagation", modules, groups, draw, loss, recipe, folder, tensorboard=tensorboard)
     remove_class_weights(network.fusion.classifier, weights)
     network.eval()
