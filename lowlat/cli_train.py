@@ -25,6 +25,9 @@ def train(
     clips: Annotated[
         list[Path] | None, typer.Option("--clip", help="For propagation: an unlabelled video; repeatable.")
     ] = None,
+    method: Annotated[str, typer.Option(help="Of propagation, to compare with the network's own; or all.")] = (
+        "adaptive-fusion"
+    ),
     device: Annotated[str, typer.Option(help="As PyTorch names it; with torchrun, cuda is one GPU each.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness; 0 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
@@ -76,6 +79,6 @@ def train(
             raise ValueError(f"train: expected --video with distill only, got it with {stage!r}; see --clip")
         if data is None:
             raise ValueError("train: expected --data, got none; give a folder, or as in camvid:FOLDER")
-        result = job(stage, data=data, init=init, validate=validate, clips=clips or [], **common)
+        result = job(stage, data=data, init=init, validate=validate, clips=clips or [], method=method, **common)
     if first_process():
         print(result)

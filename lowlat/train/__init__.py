@@ -12,7 +12,8 @@ from lowlat import models
 from lowlat.data.dataset import LabelledImages, open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.train import base, processes, propagation, selector
+from lowlat.propagation import build
+from lowlat.train import base, methods, processes, propagation, selector
 from lowlat.train.distillation import distill
 from lowlat.train.recipe import Recipe, change
 
@@ -31,6 +32,7 @@ def train(
     init: str | Path | None = None,
     validate: str | Path | None = None,
     device: str = "cpu",
+    method: str = "adaptive-fusion",
     tensorboard: bool = False,
     **changes,
 ) -> Path:
@@ -47,6 +49,8 @@ def train(
         init: weights that the first stage trained starts from: a shipped network's name or a file.
         validate: a labelled set whose list ``val`` decides which weights of the base network are kept.
         device: ``"cpu"``, ``"cuda"``, ...
+        method: of propagation. Another than the network's own, or ``"all"``, is trained for comparison: it leaves
+            ``<out>/propagation-<method>.safetensors``, see :func:`lowlat.train.methods.train_methods`.
         tensorboard: write the logs for TensorBoard too.
         changes: fields of :class:`Recipe` in place of each stage's own; None leaves one as it is.
 
@@ -60,6 +64,15 @@ def train(
     """
     if stage not in (*STAGES, "all"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
+    if method != "adaptive-fusion":
+        if stage != "propagation":
+            raise ValueError(
+                f"train: expected stage 'propagation' with method {method!r}, got {stage!r}; train it alone"
+            )
+        recipe = change(propagation.RECIPE, **changes)
+        with processes.joined(device) as device:
+            files = methods.train_for_comparison(method, data=data, out=out, clips=clips, device=device, recipe=recipe)
+        return list(files.values())[-1]
     out = Path(out)
     wanted = STAGES if stage == "all" else (stage,)
     missing = [name for name in wanted if not (out / f"{name}.safetensors").is_file()]
@@ -96,7 +109,9 @@ class _Stages:
         arguments = (self.out, self.recipes[name], self.device)
         if name == "propagation":
             unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-            propagation.train_propagation(network, simulated, unlabelled, *arguments, **self.options)
+            bank = methods.draw_bank(network, simulated, unlabelled, generator, device=self.device)
+            own = build("adaptive-fusion", network)
+            propagation.train_propagation(name, own, bank, *arguments, fresh=init is None, **self.options)
         else:
             pairs = selector.DeviationPairs(simulated, features, generator)
             selector.train_selector(network, pairs, *arguments, **self.options)

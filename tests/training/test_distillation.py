@@ -73,11 +73,11 @@ def test_divergence_against_its_definition():
     assert divergence(taught, taught, "soft", 3.0).abs() < 1e-6
 
 
-@pytest.mark.parametrize("labels", ["soft", "hard"])
-def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypatch, labels, one_thread):
+@pytest.mark.parametrize("labels, precision", [("soft", "float32"), ("hard", "bfloat16")])
+def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypatch, labels, precision, one_thread):
     monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 128 * 64)
     options = {"frames": 60, "steps": 16, "batch": 4, "validate_every": 8, "learning_rate": 1e-3, "warmup": 2}
-    report = distill([sample_clip()], out=tmp_path, labels=labels, **options)
+    report = distill([sample_clip()], out=tmp_path, labels=labels, precision=precision, **options)
     assert report.agreement > report.agreement_before + 1
     assert report.steps > 0 and (report.frames, report.held_out) == (60, 12)
     assert json.loads((tmp_path / "distill.json").read_text()) == report.as_dict()

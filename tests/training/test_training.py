@@ -115,6 +115,7 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
         monkeypatch.setattr(module, "RECIPE", Recipe(steps=2, batch=2, learning_rate=1e-4))
     monkeypatch.setattr(selector, "SIMULATED", 4)
     monkeypatch.setattr("lowlat.train.VIEWS", 1)
+    monkeypatch.setattr("lowlat.train.methods.PAIRS", 4)
     with pytest.raises(ValueError, match=r"stage before 'selector'.*propagation\.safetensors"):
         train("selector", data=camvid, out=tmp_path / "other")
     final = train("all", data=camvid, out=tmp_path, clips=[])
@@ -129,3 +130,5 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
         path.unlink()
     again = load_file(train("selector", data=camvid, out=tmp_path))
     assert all(torch.equal(again[name], before[name]) for name in before)
+    compared = train("propagation", data=camvid, out=tmp_path, method="unified")
+    assert compared == tmp_path / "propagation-unified.safetensors" and compared.is_file()
