@@ -10,10 +10,11 @@ import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.camvid import CamVid
+from lowlat.data.dataset import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, build, weights
+from lowlat.train import processes
 from lowlat.train.bank import Bank
 from lowlat.train.loop import Recipe
 from lowlat.train.propagation import RECIPE, frozen_features, train_propagation
@@ -70,7 +71,9 @@ def train_methods(
             continue
         method = build(name, copy.deepcopy(network)).to(device)
         train_propagation(path.stem, method, bank, out, recipe, device)
-        weights.save(method, path)
+        if processes.rank() == 0:
+            weights.save(method, path)
+        processes.wait()
     return files
 
 
@@ -100,7 +103,7 @@ def train_for_comparison(
     network = models.load(before).to(device, memory_format=torch.channels_last)
     features = frozen_features(network, device)
     generator = Generator().manual_seed(recipe.seed)
-    simulated = SimulatedPairs(*CamVid(data, "train").load(), features, views=views, generator=generator)
+    simulated = SimulatedPairs(*open_dataset(data, "train").load(), features, views=views, generator=generator)
     unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
     bank = draw_bank(network, simulated, unlabelled, generator, pairs=pairs, device=device)
     return train_methods(names, network, bank, out, recipe=recipe, device=device)
