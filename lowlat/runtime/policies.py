@@ -155,7 +155,7 @@ class InTurns(Pacer):
     def advance(self) -> bool:
         """Launches the next part if it is due and the one before it complete; whether it did."""
         with self._changed:
-            if self._closed or not self.may_launch() or not self._turn.done():
+            if self._closed or not self._turn.done() or not self.may_launch():
                 return False
             self._granted, self._launching = False, True
             part = self._parts[0]
