@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.camvid import CamVid
+from lowlat.data.dataset import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, build, weights
@@ -98,7 +98,7 @@ def train_for_comparison(
     """:func:`train_methods` from files: one method, or ``"all"``, around ``<out>/base.safetensors``.
 
     Args:
-        data: a CamVid folder in the SegNet layout.
+        data: a labelled set, as `open_dataset` takes it; its list ``train``.
         clips: unlabelled videos.
         simulated: whether to make pairs of the labelled images; without them there are the clips alone.
         views: key frames drawn from each labelled image.
@@ -119,7 +119,7 @@ def train_for_comparison(
     generator = Generator().manual_seed(recipe.seed)
     sources: dict[str, PairSource] = {}
     if simulated:
-        images = CamVid(data, "train").load()
+        images = open_dataset(data, "train").load()
         sources["simulated"] = SimulatedPairs(*images, features, views=views, generator=generator)
     if clips:
         sources["clips"] = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
