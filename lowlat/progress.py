@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -11,15 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Item = TypeVar("Item")
 
 
+def first_process() -> bool:
+    """Whether this is the one to speak: the only process, or the first of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -> Progress:
     """Description, bar, count, time gone, time left.
 
     Args:
-        console: where to draw; by default standard error.
+        console: where to draw; by default standard error, for the first process alone.
         auto_refresh: draw from a thread of its own; without it, only on ``refresh()``.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = console if console is not None else Console(stderr=True)
+    if console is None:
+        console = Console(stderr=True, quiet=not first_process())
     return Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=auto_refresh)
 
 

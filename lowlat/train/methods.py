@@ -15,6 +15,7 @@ from lowlat.data.dataset import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, build, weights
+from lowlat.train import processes
 from lowlat.train.bank import Bank, PairSource
 from lowlat.train.loop import Recipe
 from lowlat.train.propagation import RECIPE, frozen_features, train_propagation
@@ -79,7 +80,9 @@ def train_methods(
             continue
         method = build(name, copy.deepcopy(network)).to(device)
         train_propagation(path.stem, method, bank, out, recipe, device)
-        weights.save(method, path)
+        if processes.rank() == 0:
+            weights.save(method, path)
+        processes.wait()
     return files
 
 
