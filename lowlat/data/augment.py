@@ -20,10 +20,10 @@ def sample_images(images: Tensor, grid: Tensor) -> Tensor:
 
 
 def sample_labels(labels: Tensor, grid: Tensor, void: int = VOID) -> Tensor:
-    """uint8 ``(N, H, W)`` at ``grid``, nearest, ``void`` outside -> int64 ``(N, h, w)``."""
+    """uint8 ``(N, H, W)`` at ``grid``, nearest -> int64 ``(N, h, w)``; ``void`` outside and for all values above it."""
     # Shifted so that the zero that grid_sample reads outside becomes void.
     shifted = F.grid_sample(labels[:, None].float() - void, grid, mode="nearest", align_corners=False)
-    return (shifted[:, 0] + void).round().long()
+    return (shifted[:, 0] + void).round().long().clamp(max=void)
 
 
 def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) -> Tensor:
@@ -47,6 +47,7 @@ def random_view(
     Args:
         images: uint8 ``(N, 3, H, W)``.
         labels: uint8 ``(N, H, W)``.
+        void: the number of classes.
 
     Returns:
         float images ``(N, 3, H, W)`` in [0, 255] and int64 labels ``(N, H, W)``, ``void`` outside the image.
