@@ -60,6 +60,7 @@ class SimulatedPairs:
         features: the frozen per-frame network.
         views: how many key frames to draw for each image.
         void: the number of classes.
+        size: height and width of the pairs.
     """
 
     def __init__(
@@ -71,21 +72,22 @@ class SimulatedPairs:
         views: int,
         generator: Generator,
         void: int = VOID,
+        size: tuple[int, int] = SIZE,
     ):
-        self.images, self.labels, self.void = images, labels, void
+        self.images, self.labels, self.void, self.size = images, labels, void, size
         self.source = torch.arange(len(images)).repeat(views)
         self.theta = random_theta(len(self.source), generator)
         # The first view of every image is the whole image.
         self.theta[: len(images)] = torch.eye(2, 3)
         kept = []
         for part in track(torch.arange(len(self.source)).split(4), "key frames"):
-            frames, _ = self._look(part, torch.zeros(len(part), *SIZE, 2))
+            frames, _ = self._look(part, torch.zeros(len(part), *self.size, 2))
             low, high, predicted = features(frames)
             kept.append((low.half(), high.half(), predicted))
         self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
     def _look(self, chosen: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *SIZE], align_corners=False)
+        grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *self.size], align_corners=False)
         linear = self.theta[chosen][:, None, None, :, :2]
         grid = grid + (linear @ motion[..., None]).squeeze(-1)
         source = self.source[chosen]
@@ -95,7 +97,7 @@ class SimulatedPairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
         chosen = torch.randint(len(self.source), (count,), generator=generator)
         frames = uniform(generator, *DISTANCES, count)
-        motion = simulate_motion(frames, *SIZE, generator)
+        motion = simulate_motion(frames, *self.size, generator)
         current, labels = self._look(chosen, motion)
         between = None
         if middle:
@@ -163,13 +165,22 @@ class VideoPairs:
         data: a set with videos; of snippets with one labelled frame each, that frame is always the second one.
         features: the frozen per-frame network.
         keys: how many key frames to draw.
+        size: height and width of the pairs.
 
     Raises:
         ValueError: no labelled frame has a frame ``DISTANCES`` before it in its video.
     """
 
-    def __init__(self, data: LabelledImages, features: Features, *, keys: int, generator: Generator):
-        self.data = data
+    def __init__(
+        self,
+        data: LabelledImages,
+        features: Features,
+        *,
+        keys: int,
+        generator: Generator,
+        size: tuple[int, int] = SIZE,
+    ):
+        self.data, self.size = data, size
         followers = _followers(data)
         if not followers:
             first, last = DISTANCES
@@ -190,20 +201,20 @@ class VideoPairs:
         self.low, self.high = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
     def _crop(self, key: int, generator: Generator) -> Tensor:
-        """A view of `random_theta` within the largest crop of ``SIZE``'s shape."""
+        """A view of `random_theta` within the largest crop of the pairs' shape."""
         height, width = self.data.image(key).shape[-2:]
-        largest = min(height / SIZE[0], width / SIZE[1])
-        share = torch.tensor([largest * SIZE[1] / width, largest * SIZE[0] / height])
+        largest = min(height / self.size[0], width / self.size[1])
+        share = torch.tensor([largest * self.size[1] / width, largest * self.size[0] / height])
         theta = random_theta(1, generator)
         theta[:, [0, 1], [0, 1]] *= share
         theta[:, :, 2] = uniform(generator, -1, 1, 1, 2) * (1 - theta[:, [0, 1], [0, 1]].abs())
         return theta
 
     def _grid(self, pair: int) -> Tensor:
-        return F.affine_grid(self.theta[pair : pair + 1], [1, 1, *SIZE], align_corners=False)
+        return F.affine_grid(self.theta[pair : pair + 1], [1, 1, *self.size], align_corners=False)
 
     def _look(self, chosen: Tensor, frames: list[int]) -> Tensor:
-        """Frames by their indices, float ``(N, 3, *SIZE)``, each in the crop of its pair."""
+        """Frames by their indices, float ``(N, 3, H, W)``, each in the crop of its pair."""
         rows = zip(chosen.tolist(), frames, strict=True)
         return torch.cat([sample_images(self.data.image(frame)[None], self._grid(pair)) for pair, frame in rows])
 
@@ -222,7 +233,9 @@ class VideoPairs:
         void = len(self.data.classes)
         labels = [sample_labels(self.data.label(end)[None], self._grid(pair), void) for pair, end in truths]
         frames = jitter_colours(self._look(chosen, current), generator, 0.15)
-        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, frames, torch.cat(labels))
+        key = self._look(chosen, [self.keys[pair] for pair in chosen.tolist()])
+        low, high = self.low[chosen].float(), self.high[chosen].float()
+        return Pairs(chosen, low, high, between, frames, torch.cat(labels), key)
 
 
 def _followers(data: LabelledImages) -> dict[int, list[int]]:
@@ -236,8 +249,8 @@ def _followers(data: LabelledImages) -> dict[int, list[int]]:
     return found
 
 
-def read_clip(path: str | Path, *, cut: float = 40.0) -> list[Tensor]:
-    """Read a video as scenes, resized and cropped to ``SIZE``: uint8 ``(frames, 3, *SIZE)`` each.
+def read_clip(path: str | Path, *, cut: float = 40.0, size: tuple[int, int] = SIZE) -> list[Tensor]:
+    """Read a video as scenes, resized and cropped to ``size``: uint8 ``(frames, 3, *size)`` each.
 
     A new scene begins where the mean absolute difference of two frames exceeds ``cut`` grey levels.
     """
@@ -246,11 +259,11 @@ def read_clip(path: str | Path, *, cut: float = 40.0) -> list[Tensor]:
         for array in source:
             frame = torch.from_numpy(array).permute(2, 0, 1)[None]
             height, width = frame.shape[-2:]
-            scale = max(SIZE[0] / height, SIZE[1] / width)
-            size = [round(height * scale), round(width * scale)]
-            frame = F.interpolate(frame, size, mode="bilinear", antialias=True)
-            top, left = (size[0] - SIZE[0]) // 2, (size[1] - SIZE[1]) // 2
-            frame = frame[0, :, top : top + SIZE[0], left : left + SIZE[1]]
+            scale = max(size[0] / height, size[1] / width)
+            scaled = [round(height * scale), round(width * scale)]
+            frame = F.interpolate(frame, scaled, mode="bilinear", antialias=True)
+            top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+            frame = frame[0, :, top : top + size[0], left : left + size[1]]
             if scenes[-1] and (frame.float() - scenes[-1][-1].float()).abs().mean() > cut:
                 scenes.append([])
             scenes[-1].append(frame)
