@@ -53,10 +53,22 @@ class TestCamVidFull:
         assert label[1].tolist() == [*(camvid.CLASSES.index(name) for name in names), camvid.VOID, camvid.VOID]
 
     @pytest.mark.parametrize(
-        "name, of", [("LaneMkgsDriv", "road"), ("SUVPickupTruck", "car"), ("TrafficLight", "sign")]
+        "colour, of",
+        [
+            ((128, 64, 128), "road"),
+            ((128, 0, 192), "road"),  # lane markings
+            ((0, 0, 192), "pavement"),
+            ((64, 192, 128), "pavement"),  # parking block
+            ((64, 0, 128), "car"),
+            ((64, 128, 192), "car"),  # SUV
+            ((0, 64, 64), "sign"),  # traffic light
+            ((192, 128, 64), "pedestrian"),  # child
+            ((192, 192, 0), "tree"),  # vegetation
+            ((192, 0, 192), "bicyclist"),  # motor scooter
+        ],
     )
-    def test_what_is_merged_into_what(self, name, of):
-        assert name in COLOURS[of]
+    def test_what_is_merged_into_what(self, colour, of):
+        assert colour in COLOURS[of].values()
 
     def test_a_missing_label_and_a_foreign_image(self, root):
         (root / "LabeledApproved_full" / "0016E5_07961_L.png").unlink()
@@ -92,6 +104,16 @@ class TestCityscapes:
         assert len(data.classes) == len(data.palette) == len(cityscapes.LABEL_IDS) == 19
         images, labels = data.load()
         assert images.shape == (3, 3, HEIGHT, WIDTH) and labels.shape == (3, HEIGHT, WIDTH)
+
+    def test_the_label_id_of_every_class(self):
+        # fmt: off
+        published = {
+            "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
+            "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26,
+            "truck": 27, "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,
+        }
+        # fmt: on
+        assert dict(zip(cityscapes.CLASSES, cityscapes.LABEL_IDS, strict=True)) == published
 
     @pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
     def test_label_ids_become_classes(self, tmp_path, kind):

@@ -1,5 +1,7 @@
 """The procedural street: repeatable, of any size, labels and flow exact."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from lowlat.data.camvid import CLASSES
 from lowlat.data.dataset import open_dataset
 from lowlat.data.street import Street
+from lowlat.data.street.atlas import atlas
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,9 +90,50 @@ def test_cuts_part_the_videos_and_know_no_flow(street):
     assert change(cut) > 2 * max(change(cut - 1), change(cut + 1))
 
 
-def test_light_changes_within_and_between_scenes(street):
-    levels = [street.image(index).float().mean().item() for index in range(0, 400, 10)]
-    assert max(levels) / min(levels) > 1.15
+def test_the_light_changes_from_scene_to_scene(street):
+    levels = [street.image(video.start + 5).float().mean().item() for video in street.videos]
+    assert max(levels) / min(levels) > 1.1
+
+
+def test_the_light_changes_within_a_scene():
+    """The same places, carried along by the flow, get brighter and darker."""
+    street = Street(seed=3, size=(24, 32), frames=60)
+    brightness = [0.0]
+    for index in range(1, 60):
+        visible = street.visible(index)
+        before, now = warped(street.image(index - 1), street.flow(index)), street.image(index)
+        ratio = now[:, visible].float().mean() / before[:, visible].float().mean()
+        brightness.append(brightness[-1] + ratio.log().item())
+    assert max(brightness) - min(brightness) > 0.05
+
+
+def test_what_lies_on_the_ground_is_road_up_to_the_kerb(street):
+    """By rays from the camera to the ground, worked out here."""
+    index, (height, width) = 200, street.size
+    scene, time = street._at(index)
+    camera = scene.drive.at(time, street.size)
+    x, y = np.meshgrid(np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2)
+    rays = np.stack((x, y, np.full_like(x, camera.focal)), -1) @ camera.rotation
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = camera.eye + rays * (-camera.eye[1] / rays[..., 1:2])
+    middle = np.abs(places - 64 * np.round(places / 64))
+    road = (middle[..., 0] < 5.6) | (middle[..., 2] < 5.6)
+    label = street.label(index).numpy()
+    ground = np.isin(label, [CLASSES.index("road"), CLASSES.index("pavement")])
+    assert ground.mean() > 0.3 and (label == CLASSES.index("pavement")).sum() > 50
+    assert np.mean((label == CLASSES.index("road"))[ground] == road[ground]) > 0.999
+
+
+def test_every_surface_has_the_class_of_what_it_shows(street):
+    shows = {
+        "facade": "building", "wall": "building", "tree": "tree", "fence": "fence", "pole": "pole", "arm": "pole",
+        "sign": "sign", "hatchback": "car", "saloon": "car", "van": "car", "person": "pedestrian",
+        "rider": "bicyclist", "ground": "road", "clouds": "sky",
+    }  # fmt: skip
+    quads = street._at(200)[0].quads
+    names = [re.match("[a-z]+", name)[0] for name in atlas().number]
+    found = {(names[texture], CLASSES[kind]) for texture, kind in zip(quads.texture, quads.kind, strict=True)}
+    assert found - {("leg", "pedestrian"), ("leg", "bicyclist")} == set(shows.items())
 
 
 @pytest.mark.parametrize("height, width", [(61, 97), (256, 64), (16, 16)])
