@@ -39,7 +39,7 @@ def test_info_names_what_is_built(lowlat):
 def test_version_and_help(lowlat):
     assert lowlat("--version")[1].startswith("lowlat ")
     printed = lowlat("--help")[1]
-    for command in ("demo", "segment", "latency", "simulate", "train", "evaluate", "info"):
+    for command in ("demo", "segment", "latency", "simulate", "train", "evaluate", "street", "info"):
         assert command in printed
 
 
