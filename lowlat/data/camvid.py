@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from lowlat.data.dataset import LabelledImages
+from lowlat.data.files import LabelledFiles
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
@@ -24,7 +19,7 @@ PALETTE = (
 )  # fmt: skip
 
 
-class CamVid(LabelledImages):
+class CamVid(LabelledFiles):
     """One list (``train``, ``val`` or ``test``) of a CamVid folder in the SegNet layout.
 
     Each line of ``<root>/<split>.txt`` reads ``image label``, relative to ``root``. ``val`` is a video: 101 labelled
@@ -42,20 +37,9 @@ class CamVid(LabelledImages):
         if not path.is_file():
             raise ValueError(f"CamVid: expected a list at {path}, found none; give the folder that holds train.txt")
         lines = path.read_text().splitlines()
-        self.pairs = [tuple(self.root / part for part in line.split()) for line in lines if line.strip()]
-        for pair in self.pairs:
+        pairs = [tuple(self.root / part for part in line.split()) for line in lines if line.strip()]
+        for pair in pairs:
             if len(pair) != 2 or not all(part.is_file() for part in pair):
                 raise ValueError(f"CamVid: expected lines 'image label' naming files in {path}, got {pair}")
-        self.videos = [range(len(self.pairs))] if split == "val" else []
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def image(self, index: int) -> Tensor:
-        """RGB, uint8 ``(3, H, W)``."""
-        array = np.array(Image.open(self.pairs[index][0]).convert("RGB"))
-        return torch.from_numpy(array).permute(2, 0, 1).contiguous()
-
-    def label(self, index: int) -> Tensor:
-        """Class indices, uint8 ``(H, W)``; ``VOID`` where there is none."""
-        return torch.from_numpy(np.array(Image.open(self.pairs[index][1])))
+        self.images, self.truths = zip(*pairs, strict=True) if pairs else ((), ())
+        self.videos = [range(len(pairs))] if split == "val" else []

@@ -1,0 +1,128 @@
+"""The procedural street: repeatable, of any size, labels and flow exact."""
+
+import numpy as np
+import pytest
+import torch
+
+from lowlat.data.camvid import CLASSES
+from lowlat.data.dataset import open_dataset
+from lowlat.data.street import Street
+
+
+@pytest.fixture(scope="module")
+def street():
+    return Street(seed=3, size=(120, 160), frames=400)
+
+
+def warped(before, flow):
+    """``before`` (..., H, W) at the pixel nearest to p + flow, the border's outside."""
+    height, width = flow.shape[1:]
+    x = (torch.arange(width) + flow[0]).round().long().clamp(0, width - 1)
+    y = (torch.arange(height)[:, None] + flow[1]).round().long().clamp(0, height - 1)
+    return before[..., y, x]
+
+
+def test_flow_carries_labels_and_colours_from_the_frame_before(street):
+    pixels = right = 0
+    for index in (1, 20, 60, 90, 130, 200, 290, 399):
+        visible = street.visible(index)
+        assert visible.float().mean() > 0.6
+        flow = street.flow(index)
+        assert flow.dtype == torch.float32 and flow.isfinite().all()
+        carried = warped(street.label(index - 1), flow)
+        right += (carried == street.label(index))[visible].sum().item()
+        pixels += visible.sum().item()
+        colours = warped(street.image(index - 1), flow).float()
+        assert (colours - street.image(index)).abs().mean(0)[visible].median() < 6
+        assert flow.norm(dim=0)[visible].max() > 0.5, "nothing moves"
+    assert right / pixels > 0.995
+
+
+def test_the_flow_is_more_than_the_nearest_pixel(street):
+    """Bilinear sampling along the exact flow comes closer than without motion, several times."""
+    index = 60
+    grid = torch.stack(torch.meshgrid(torch.arange(160.0), torch.arange(120.0), indexing="xy"))
+    place = (grid + street.flow(index)).permute(1, 2, 0)
+    place = 2 * place / torch.tensor([159.0, 119.0]) - 1
+    before, now = (street.image(i).float() for i in (index - 1, index))
+    carried = torch.nn.functional.grid_sample(before[None], place[None], align_corners=True)[0]
+    visible = street.visible(index)
+    assert (carried - now).abs().mean(0)[visible].mean() < 0.5 * (before - now).abs().mean(0)[visible].mean()
+
+
+@pytest.mark.parametrize("index", [0, 57, 150])
+def test_a_frame_follows_from_seed_index_and_size_alone(street, index):
+    """In any order, from another instance of another length."""
+    again = Street(seed=3, size=(120, 160), frames=151)
+    again.image(index // 2)
+    assert torch.equal(street.image(index), again.image(index))
+    assert torch.equal(street.label(index), again.label(index))
+    assert torch.equal(street.flow(index), again.flow(index))
+    assert torch.equal(street.visible(index), again.visible(index))
+    for other in (Street(seed=4, size=(120, 160)), Street(seed=3, size=(120, 160), split="val")):
+        assert not torch.equal(street.image(index), other.image(index))
+
+
+def test_every_class_occurs_and_none_beyond(street):
+    counts = torch.zeros(256, dtype=torch.long)
+    for index in range(0, 400, 20):
+        counts += torch.bincount(street.label(index).flatten().long(), minlength=256)
+    shares = counts[: len(CLASSES)] / counts.sum()
+    assert counts[len(CLASSES) :].sum() == 0
+    assert (shares > 0.0005).all(), dict(zip(CLASSES, shares.tolist(), strict=True))
+
+
+def test_cuts_part_the_videos_and_know_no_flow(street):
+    assert len(street.videos) > 2 and [v.start for v in street.videos[1:]] == [v.stop for v in street.videos[:-1]]
+    assert street.videos[0].start == 0 and len(street) == street.videos[-1].stop == 400
+    for cut in [video.start for video in street.videos]:
+        assert not street.visible(cut).any() and not street.flow(cut).any()
+    cut = street.videos[1].start
+
+    def change(index):
+        return (street.image(index).float() - street.image(index - 1).float()).abs().mean()
+
+    assert change(cut) > 2 * max(change(cut - 1), change(cut + 1))
+
+
+def test_light_changes_within_and_between_scenes(street):
+    levels = [street.image(index).float().mean().item() for index in range(0, 400, 10)]
+    assert max(levels) / min(levels) > 1.15
+
+
+@pytest.mark.parametrize("height, width", [(61, 97), (256, 64), (16, 16)])
+def test_any_size(height, width):
+    street = Street(seed=1, size=(height, width), frames=30)
+    assert street.image(7).shape == (3, height, width) and street.image(7).dtype == torch.uint8
+    assert street.label(7).shape == (height, width)
+    assert street.flow(7).shape == (2, height, width)
+    assert street.visible(7).float().mean() > 0.5
+    # The same world: a smaller picture is the larger one seen from the same place.
+    assert {0, 3} <= set(street.label(7).unique().tolist())
+
+
+def test_open_by_name():
+    street = open_dataset("street:97x61,seed=5,frames=40", "val")
+    assert (street.size, street.seed, len(street), street.split) == ((61, 97), 5, 40, "val")
+    assert len(open_dataset("street:", "train")) > 0
+    for spec in ("street:97", "street:97x61,sed=5", "street:97x61,seed=five"):
+        with pytest.raises(ValueError, match="street:480x360,seed=0,frames=600"):
+            open_dataset(spec, "val")
+    with pytest.raises(ValueError, match="train, val, test"):
+        Street(split="trainval")
+    with pytest.raises(ValueError, match="at least 16 pixels, got 8x40"):
+        Street(size=(40, 8))
+    with pytest.raises(ValueError, match="frames=0"):
+        Street(frames=0)
+    with pytest.raises(IndexError, match="0 to 39, got 40"):
+        street.image(40)
+
+
+def test_a_turn_turns_and_parallax_is_there():
+    """Some scene sweeps the sky sideways; near things move more than far ones in every scene."""
+    street = Street(seed=0, size=(60, 80), frames=600)
+    sideways = [street.flow(index)[0][street.label(index) == 0].abs().median().item() for index in range(5, 600, 15)]
+    assert np.nanmax(sideways) > 1.5
+    near = street.flow(40)[:, -3:].norm(dim=0).median()
+    far = street.flow(40)[:, 28:32].norm(dim=0).median()
+    assert near > 3 * far
