@@ -207,11 +207,14 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
     clips: Annotated[list[Path] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
+    method: Annotated[str, typer.Option(help="Of propagation, to compare with the network's own; or all.")] = (
+        "adaptive-fusion"
+    ),
 ) -> None:
     """Train one stage, or all; a run that was stopped goes on from its last checkpoint."""
     from lowlat.train import train as job
 
-    weights = job(stage, data=data, out=out, device=device, seed=seed, steps=steps, clips=clips or [])
+    weights = job(stage, data=data, out=out, device=device, seed=seed, steps=steps, clips=clips or [], method=method)
     print(weights)
 
 

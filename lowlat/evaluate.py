@@ -21,7 +21,7 @@ from lowlat.progress import track
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.network import High, Low, NetworkStages
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
-from lowlat.schedule import Adaptive, Every, Schedule
+from lowlat.schedule import Adaptive, Every, Schedule, Signal
 
 DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
 
@@ -90,10 +90,17 @@ class RecordedVideo(NetworkStages):
 
 
 class DecisionsOnly:
-    """Stages that decide and launch but label nothing: for trying thresholds quickly."""
+    """Stages that decide and launch but label nothing: for trying thresholds quickly, each pair measured once."""
 
     def __init__(self, video: RecordedVideo):
-        self.lower, self.higher, self.measure = video.lower, video.higher, video.measure
+        self.lower, self.higher = video.lower, video.higher
+        self._measure, self._measured = video.measure, {}
+
+    def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
+        pair = id(key.low), id(low), signal
+        if pair not in self._measured:
+            self._measured[pair] = self._measure(key, low, signal)
+        return self._measured[pair]
 
     def classify(self, high: High) -> None:
         return None

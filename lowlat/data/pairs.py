@@ -32,6 +32,7 @@ class Pairs:
     middle: Tensor | None  # frames part of the way, float in [0, 255], or None
     current: Tensor  # float (N, 3, H, W) in [0, 255]
     labels: Tensor  # int64 (N, H, W)
+    key: Tensor  # the key frames, as the current ones
 
 
 Features = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -88,7 +89,8 @@ class SimulatedPairs:
             share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
             between, _ = self._look(chosen, motion * share)
         current = jitter_colours(current, generator, 0.15)
-        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, current, labels)
+        key, _ = self._look(chosen, torch.zeros_like(motion))
+        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, current, labels, key)
 
 
 class ClipPairs:
@@ -135,6 +137,7 @@ class ClipPairs:
             between,
             torch.stack([self.clips[c][now] for c, _, now in rows]).float(),
             torch.stack([self.labels[c][now] for c, _, now in rows]).long(),
+            torch.stack([self.clips[c][key] for c, key, _ in rows]).float(),
         )
 
 

@@ -23,10 +23,14 @@ class KernelPredictor(nn.Module):
         self.from_key = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.from_current = nn.Conv2d(channels, channels, 3, padding=1)
         self.to_logits = nn.Conv2d(channels, kernel_size**2, 1)
-        # Without this the first kernels are nearly uniform: a K x K box blur.
-        nn.init.zeros_(self.to_logits.bias)
-        with torch.no_grad():
-            self.to_logits.bias[kernel_size**2 // 2] = 5.0
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start at the centre tap: else the first kernels are nearly uniform, a K x K box blur."""
+        bias = self.to_logits.bias
+        bias.zero_()
+        bias[len(bias) // 2] = 5.0
 
     def forward(self, key_half: Tensor, current: Tensor) -> Tensor:
         """``from_key(key)`` and the reduced F_l^t, both ``(N, channels, h, w)`` -> logits ``(N, K*K, h, w)``."""

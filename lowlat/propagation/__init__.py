@@ -11,14 +11,7 @@ from lowlat.propagation.reuse import Clockwork, Reuse
 __all__ = ["METHODS", "Propagation", "View", "build"]
 
 METHODS: dict[str, type[Propagation]] = {
-    "reuse": Reuse,
-    "clockwork": Clockwork,
-    "flow": Flow,
-    "exact-flow": ExactFlow,
-    "unified": Unified,
-    "image-difference": ImageDifference,
-    "adaptive": Adaptive,
-    "adaptive-fusion": AdaptiveFusion,
+    kind.name: kind for kind in (Reuse, Clockwork, Flow, ExactFlow, Unified, ImageDifference, Adaptive, AdaptiveFusion)
 }
 
 

@@ -35,14 +35,18 @@ class Propagation(nn.Module):
         network: a `VideoNetwork`, trained per frame; its S_l, S_h and key frames' classifier are used and left alone.
 
     Attributes:
+        name: what the method is called in `METHODS`.
         trained: whether the method has parameters of its own, trained by ``lowlat train propagation --method NAME``.
         needs_flow: whether it asks the data for exact optical flow.
+        pace: factor on the learning rate; a few numbers have further to go than the weights of a convolution.
         network: the network it was built around.
         learned: the modules that training changes, by name.
     """
 
+    name: ClassVar[str]
     trained: ClassVar[bool] = False
     needs_flow: ClassVar[bool] = False
+    pace: ClassVar[float] = 1.0
 
     def __init__(self, network: VideoNetwork):
         super().__init__()
@@ -51,6 +55,13 @@ class Propagation(nn.Module):
     @property
     def learned(self) -> nn.ModuleDict:
         return nn.ModuleDict()
+
+    def reset(self) -> None:
+        """Give what is learned fresh parameters, from torch's global generator."""
+        # Inner modules first: an outer one may have its own word on their parameters.
+        for module in reversed(list(self.learned.modules())):
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
 
     def begin(self, key: View, high: Tensor) -> Any:
         """What ``carry`` needs of a key frame and its F_h ``(N, C_h, h, w)``, computed once a key frame."""

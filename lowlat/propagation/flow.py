@@ -57,6 +57,8 @@ class Flow(FlowPropagation):
         RuntimeError: OpenCV is not installed.
     """
 
+    name = "flow"
+
     class State(NamedTuple):
         grey: list[np.ndarray]
         high: Tensor
@@ -95,6 +97,7 @@ class ExactFlow(FlowPropagation):
         ValueError: no flow, a view without its index, or more than one frame in it.
     """
 
+    name = "exact-flow"
     needs_flow = True
 
     class State(NamedTuple):

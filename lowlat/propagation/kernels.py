@@ -35,9 +35,13 @@ class UnifiedKernel(nn.Module):
 
     def __init__(self, kernel_size: int):
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(kernel_size**2))
-        with torch.no_grad():
-            self.logits[kernel_size**2 // 2] = 5.0
+        self.logits = nn.Parameter(torch.empty(kernel_size**2))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        self.logits.zero_()
+        self.logits[len(self.logits) // 2] = 5.0
 
     def forward(self, like: Tensor) -> Tensor:
         """-> the same logits at every position of ``like`` ``(N, C, h, w)``: ``(N, K*K, h, w)``, a view."""
@@ -46,6 +50,9 @@ class UnifiedKernel(nn.Module):
 
 class Unified(Kernels):
     """One learned kernel for all positions and all frames."""
+
+    name = "unified"
+    pace = 30.0
 
     def __init__(self, network: VideoNetwork):
         super().__init__(network)
@@ -71,11 +78,17 @@ class ImageKernel(nn.Module):
     def __init__(self, kernel_size: int):
         super().__init__()
         self.kernel_size = kernel_size
-        self.log_colour = nn.Parameter(torch.tensor(math.log(0.02)))
-        self.log_place = nn.Parameter(torch.tensor(math.log(4.0)))
+        self.log_colour = nn.Parameter(torch.empty(()))
+        self.log_place = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
         reach = torch.arange(kernel_size) - kernel_size // 2
         distance = (reach[:, None] ** 2 + reach**2).float().reshape(1, -1, 1, 1)
         self.register_buffer("distance", distance, persistent=False)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        self.log_colour.fill_(math.log(0.02))
+        self.log_place.fill_(math.log(4.0))
 
     def forward(self, key: Tensor, current: Tensor) -> Tensor:
         """Two images ``(N, 3, h, w)`` in [0, 1] -> logits ``(N, K*K, h, w)``."""
@@ -88,6 +101,9 @@ class ImageKernel(nn.Module):
 
 class ImageDifference(Kernels):
     """Weights by image difference: a position reads most from where the key frame had its colour."""
+
+    name = "image-difference"
+    pace = 30.0
 
     class State(NamedTuple):
         image: Tensor
@@ -127,6 +143,8 @@ class Adaptive(Kernels):
     Until it is trained by itself it has the predictor that the network was trained with.
     """
 
+    name = "adaptive"
+
     def __init__(self, network: VideoNetwork):
         super().__init__(fork(network, "reduction", "predictor"))
 
@@ -148,6 +166,7 @@ class AdaptiveFusion(Propagation):
     Training it trains the network; the live engine runs the same stages.
     """
 
+    name = "adaptive-fusion"
     trained = True
 
     @property

@@ -14,6 +14,8 @@ from lowlat.propagation.base import Propagation, View, fork
 class Reuse(Propagation):
     """The key frame's scores, shown unchanged: the whole network on one clock."""
 
+    name = "reuse"
+
     def begin(self, key: View, high: Tensor) -> tuple[Tensor, Tensor]:
         return self.network.classify(high), high
 
@@ -28,6 +30,7 @@ class Clockwork(Propagation):
     `AdaptiveFusion`, from which it differs by the missing kernels alone.
     """
 
+    name = "clockwork"
     trained = True
 
     def __init__(self, network: VideoNetwork):

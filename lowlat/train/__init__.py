@@ -13,7 +13,9 @@ from lowlat import models
 from lowlat.data.camvid import CamVid
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.train import base, propagation, selector
+from lowlat.propagation import build
+from lowlat.train import base, methods, propagation, selector
+from lowlat.train.loop import Recipe
 
 STAGES = ("base", "propagation", "selector")
 VIEWS = 2  # key frames drawn from each labelled image
@@ -28,6 +30,7 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     steps: int | None = None,
+    method: str = "adaptive-fusion",
 ) -> Path:
     """Train one stage or all of them on CamVid's train list; go on from wherever the last run in ``out`` stopped.
 
@@ -40,6 +43,8 @@ def train(
         device: ``"cpu"``, ``"cuda"``, ...
         seed: of every random choice.
         steps: length of each stage trained, instead of its own.
+        method: of propagation. Another than the network's own, or ``"all"``, is trained for comparison: it leaves
+            ``<out>/propagation-<method>.safetensors``, see :func:`lowlat.train.methods.train_methods`.
 
     Returns:
         the file of weights of the last stage trained.
@@ -49,6 +54,14 @@ def train(
     """
     if stage not in (*STAGES, "all"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
+    if method != "adaptive-fusion":
+        if stage != "propagation":
+            raise ValueError(
+                f"train: expected stage 'propagation' with method {method!r}, got {stage!r}; train it alone"
+            )
+        recipe = _changed(propagation.RECIPE, seed, steps)
+        files = methods.train_for_comparison(method, data=data, out=out, clips=clips, device=device, recipe=recipe)
+        return list(files.values())[-1]
     out = Path(out)
     wanted = STAGES if stage == "all" else (stage,)
     missing = [name for name in wanted if not (out / f"{name}.safetensors").is_file()]
@@ -57,14 +70,11 @@ def train(
     labelled = CamVid(data, "train")
     torch.manual_seed(seed)
 
-    def recipe(standard):
-        return replace(standard, seed=seed, **({} if steps is None else {"steps": steps}))
-
     def finish(network: VideoNetwork, name: str) -> None:
         models.save(network.cpu(), out / f"{name}.safetensors", "lite", stage=name, data="CamVid train")
 
     if "base" in missing:
-        finish(base.train_base(labelled, out, recipe(base.RECIPE), device), "base")
+        finish(base.train_base(labelled, out, _changed(base.RECIPE, seed, steps), device), "base")
     if missing == ["base"]:
         return out / "base.safetensors"
 
@@ -81,11 +91,17 @@ def train(
     simulated = SimulatedPairs(*labelled.load(), features, views=views, generator=generator)
     if "propagation" in missing:
         unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-        propagation.train_propagation(network, simulated, unlabelled, out, recipe(propagation.RECIPE), device)
+        bank = methods.draw_bank(network, simulated, unlabelled, generator, device=device)
+        recipe = _changed(propagation.RECIPE, seed, steps)
+        propagation.train_propagation("propagation", build(method, network), bank, out, recipe, device)
         finish(network, "propagation")
         network.to(device)
     if "selector" in missing:
         pairs = selector.DeviationPairs(simulated, features, generator)
-        selector.train_selector(network, pairs, out, recipe(selector.RECIPE), device)
+        selector.train_selector(network, pairs, out, _changed(selector.RECIPE, seed, steps), device)
         finish(network, "selector")
     return out / f"{wanted[-1]}.safetensors"
+
+
+def _changed(recipe: Recipe, seed: int, steps: int | None) -> Recipe:
+    return replace(recipe, seed=seed, **({} if steps is None else {"steps": steps}))

@@ -1,21 +1,23 @@
-"""Second stage: reduction, kernel predictor, AdaptNet and fusion, on pairs of frames, S_l and S_h frozen."""
+"""Second stage: what each method of propagation learns, on pairs of frames, S_l, S_h and their classifier frozen."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from lowlat.data.pairs import ClipPairs, Features, Pairs, SimulatedPairs
+from lowlat.data.pairs import Features
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.propagation import Propagation
+from lowlat.train.bank import Bank, Batch
 from lowlat.train.base import class_weights, remove_class_weights, segmentation_loss
 from lowlat.train.loop import Recipe, fit
 
-RECIPE = Recipe(steps=800, batch=8, learning_rate=1e-3)
-CLIP_SHARE = 0.25  # of the steps, where there are clips
+RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-3)
 HOP_SHARE = 0.4  # of the steps: by way of a temporary key frame, as after a promotion
 
 
@@ -35,45 +37,47 @@ def frozen_features(network: VideoNetwork, device: str) -> Features:
     return features
 
 
-def fast_track(network: VideoNetwork, pairs: Pairs, device: str) -> Tensor:
-    """Scores of the current frames by propagation and fusion; by way of the middle frames where there are any."""
-
-    def look(frames: Tensor):
-        with torch.no_grad():
-            low = network.lower(network.normalise(frames.to(device, memory_format=torch.channels_last)))
-        return network.reduce(low)
-
-    anchor = network.anchor(network.reduce(pairs.low.to(device, memory_format=torch.channels_last)))
-    high = pairs.high.to(device, memory_format=torch.channels_last)
-    if pairs.middle is not None:
-        middle = look(pairs.middle)
-        high = network.propagate(anchor, high, middle)
-        anchor = network.anchor(middle)
-    current = look(pairs.current)
-    return network.fuse(network.propagate(anchor, high, current), current)
+def fast_track(method: Propagation, batch: Batch, *, hop: bool) -> Tensor:
+    """Scores of the current frames; with ``hop`` by way of the middle frames as temporary key frames."""
+    state = method.begin(batch.key, batch.high)
+    if hop:
+        _, high = method.carry(state, batch.middle)
+        state = method.begin(batch.middle, high)
+    scores, _ = method.carry(state, batch.current)
+    return scores
 
 
 def train_propagation(
-    network: VideoNetwork,
-    simulated: SimulatedPairs,
-    clips: ClipPairs,
-    folder,
+    name: str,
+    method: Propagation,
+    bank: Bank,
+    folder: str | Path,
     recipe: Recipe = RECIPE,
     device: str = "cpu",
 ) -> None:
-    """Train the fast track's modules in place; cross-entropy on the current frame's labels, void ignored."""
-    modules = nn.ModuleList([network.reduction, network.predictor, network.adapt, network.fusion])
-    network.eval()
-    modules.train()
-    weights = class_weights(simulated.labels, network.classes).to(device)
+    """Train what ``method`` learns, in place and from fresh parameters; cross-entropy on the current frames' labels.
+
+    A method that learns a classifier learns it under class weights, taken out at the end; one that is read by the
+    key frames' classifier is trained without, since that one has none.
+
+    Args:
+        name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
+    """
+    torch.manual_seed(recipe.seed)
+    method.reset()
+    learned = method.learned
+    method.eval().requires_grad_(False)
+    learned.train().requires_grad_(True)
+    fusion = learned["fusion"] if "fusion" in learned else None
+    weights = None if fusion is None else class_weights(bank.labels, method.network.classes).to(device)
 
     def loss(generator: Generator) -> Tensor:
-        from_clip = bool(clips) and torch.rand((), generator=generator) < CLIP_SHARE
         hop = bool(torch.rand((), generator=generator) < HOP_SHARE)
-        source = clips if from_clip else simulated
-        pairs = source.batch(recipe.batch, generator, middle=hop)
-        return segmentation_loss(fast_track(network, pairs, device), pairs.labels.to(device), weights)
+        batch = bank.batch(recipe.batch, generator, device)
+        return segmentation_loss(fast_track(method, batch, hop=hop), batch.labels, weights)
 
-    fit("propagation", modules, [{"params": list(modules.parameters())}], loss, recipe, folder)
-    remove_class_weights(network.fusion.classifier, weights)
-    network.eval()
+    groups = [{"params": list(learned.parameters()), "scale": method.pace}]
+    fit(name, learned, groups, loss, recipe, folder)
+    if fusion is not None:
+        remove_class_weights(fusion.classifier, weights)
+    method.eval().requires_grad_(True)

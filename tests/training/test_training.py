@@ -112,6 +112,7 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "RECIPE", Recipe(steps=2, batch=2, learning_rate=1e-4))
     monkeypatch.setattr(selector, "SIMULATED", 4)
     monkeypatch.setattr("lowlat.train.VIEWS", 1)
+    monkeypatch.setattr("lowlat.train.methods.PAIRS", 4)
     with pytest.raises(ValueError, match=r"stage before 'selector'.*propagation\.safetensors"):
         train("selector", data=camvid, out=tmp_path / "other")
     final = train("all", data=camvid, out=tmp_path, clips=[])
@@ -120,3 +121,5 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch):
     assert {f"{stage}.{end}" for stage in STAGES for end in ("pt", "jsonl", "safetensors")} <= names
     done = final.stat().st_mtime_ns
     assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
+    compared = train("propagation", data=camvid, out=tmp_path, method="unified")
+    assert compared == tmp_path / "propagation-unified.safetensors" and compared.is_file()
