@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from lowlat.cli_latency import latency, size_of
+from lowlat.cli_study import study
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
 
@@ -264,6 +265,7 @@ def info(as_json: AsJson = False) -> None:
 
 
 app.command()(latency)
+app.command()(study)
 
 
 def _print_json(report: dict[str, Any]) -> None:

@@ -154,6 +154,7 @@ CHECKED = {
     "lowlat train": check_lowlat,
     "lowlat evaluate": check_lowlat,
     "lowlat latency": check_lowlat,
+    "lowlat study": check_lowlat,
     "python -m benchmarks": check_benchmarks,
     "pytest benchmarks": check_pytest,
     "python -m pytest": lambda words: check_pytest(words[2:]),

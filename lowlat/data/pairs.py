@@ -56,23 +56,33 @@ class SimulatedPairs:
         images, labels: uint8 ``(n, 3, H, W)`` and ``(n, H, W)``.
         features: the frozen per-frame network.
         views: how many key frames to draw for each image.
+        size: height and width of the pairs.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, features: Features, *, views: int, generator: Generator):
-        self.images, self.labels = images, labels
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        features: Features,
+        *,
+        views: int,
+        generator: Generator,
+        size: tuple[int, int] = SIZE,
+    ):
+        self.images, self.labels, self.size = images, labels, size
         self.source = torch.arange(len(images)).repeat(views)
         self.theta = random_theta(len(self.source), generator)
         # The first view of every image is the whole image.
         self.theta[: len(images)] = torch.eye(2, 3)
         kept = []
         for part in track(torch.arange(len(self.source)).split(4), "key frames"):
-            frames, _ = self._look(part, torch.zeros(len(part), *SIZE, 2))
+            frames, _ = self._look(part, torch.zeros(len(part), *self.size, 2))
             low, high, predicted = features(frames)
             kept.append((low.half(), high.half(), predicted))
         self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
     def _look(self, chosen: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *SIZE], align_corners=False)
+        grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *self.size], align_corners=False)
         linear = self.theta[chosen][:, None, None, :, :2]
         grid = grid + (linear @ motion[..., None]).squeeze(-1)
         source = self.source[chosen]
@@ -82,7 +92,7 @@ class SimulatedPairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
         chosen = torch.randint(len(self.source), (count,), generator=generator)
         frames = uniform(generator, *DISTANCES, count)
-        motion = simulate_motion(frames, *SIZE, generator)
+        motion = simulate_motion(frames, *self.size, generator)
         current, labels = self._look(chosen, motion)
         between = None
         if middle:
@@ -141,8 +151,8 @@ class ClipPairs:
         )
 
 
-def read_clip(path: str | Path, *, cut: float = 40.0) -> list[Tensor]:
-    """Read a video as scenes, resized and cropped to ``SIZE``: uint8 ``(frames, 3, *SIZE)`` each.
+def read_clip(path: str | Path, *, cut: float = 40.0, size: tuple[int, int] = SIZE) -> list[Tensor]:
+    """Read a video as scenes, resized and cropped to ``size``: uint8 ``(frames, 3, *size)`` each.
 
     A new scene begins where the mean absolute difference of two frames exceeds ``cut`` grey levels.
     """
@@ -151,11 +161,11 @@ def read_clip(path: str | Path, *, cut: float = 40.0) -> list[Tensor]:
         for array in source:
             frame = torch.from_numpy(array).permute(2, 0, 1)[None]
             height, width = frame.shape[-2:]
-            scale = max(SIZE[0] / height, SIZE[1] / width)
-            size = [round(height * scale), round(width * scale)]
-            frame = F.interpolate(frame, size, mode="bilinear", antialias=True)
-            top, left = (size[0] - SIZE[0]) // 2, (size[1] - SIZE[1]) // 2
-            frame = frame[0, :, top : top + SIZE[0], left : left + SIZE[1]]
+            scale = max(size[0] / height, size[1] / width)
+            scaled = [round(height * scale), round(width * scale)]
+            frame = F.interpolate(frame, scaled, mode="bilinear", antialias=True)
+            top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+            frame = frame[0, :, top : top + size[0], left : left + size[1]]
             if scenes[-1] and (frame.float() - scenes[-1][-1].float()).abs().mean() > cut:
                 scenes.append([])
             scenes[-1].append(frame)
