@@ -91,7 +91,7 @@ def train(
     simulated = SimulatedPairs(*labelled.load(), features, views=views, generator=generator)
     if "propagation" in missing:
         unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-        bank = methods.draw_bank(network, simulated, unlabelled, generator, device=device)
+        bank = methods.draw_bank(network, {"simulated": simulated, "clips": unlabelled}, generator, device=device)
         recipe = _changed(propagation.RECIPE, seed, steps)
         propagation.train_propagation("propagation", build(method, network), bank, out, recipe, device)
         finish(network, "propagation")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,32 +15,40 @@ from lowlat.data.camvid import CamVid
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, build, weights
-from lowlat.train.bank import Bank
+from lowlat.train.bank import Bank, PairSource
 from lowlat.train.loop import Recipe
 from lowlat.train.propagation import RECIPE, frozen_features, train_propagation
 
 PAIRS = 1000  # in a bank
-CLIP_SHARE = 0.25  # of them, where there are clips
+SHARES = {"simulated": 3, "clips": 1, "video": 1}
+"""Pairs of one source to those of another, where a bank has several: simulated motion on labelled images, unlabelled
+clips, labelled video."""
 TRAINED = tuple(name for name, kind in METHODS.items() if kind.trained)
 
 
 def draw_bank(
     network: VideoNetwork,
-    simulated: SimulatedPairs | None,
-    clips: ClipPairs | None,
+    sources: Mapping[str, PairSource | None],
     generator: Generator,
     *,
     pairs: int | None = None,
     device: str = "cpu",
 ) -> Bank:
-    """A bank of ``pairs`` from the sources there are, ``CLIP_SHARE`` of them from clips where there are both."""
+    """A bank of ``pairs`` from the sources that are there and hold any, shared out among them by ``SHARES``.
+
+    Raises:
+        ValueError: an unknown source, or none that holds pairs.
+    """
+    if unknown := set(sources) - set(SHARES):
+        raise ValueError(f"draw_bank: expected sources among {', '.join(SHARES)}, got {', '.join(sorted(unknown))}")
+    there = {name: source for name, source in sources.items() if source}
+    if not there:
+        raise ValueError(f"draw_bank: expected pairs from one of {', '.join(SHARES)}, got none; give images or clips")
     pairs = PAIRS if pairs is None else pairs
-    sources = [source for source in (simulated, clips) if source]
-    if not sources:
-        raise ValueError("draw_bank: expected simulated pairs or clips, got neither; give one")
-    from_clips = round(pairs * (CLIP_SHARE if len(sources) == 2 else bool(clips)))
-    counts = {id(simulated): pairs - from_clips, id(clips): from_clips}
-    return Bank(network, [(source, counts[id(source)]) for source in sources], generator, device)
+    bounds = [0, *itertools.accumulate(SHARES[name] for name in there)]
+    cuts = [round(pairs * bound / bounds[-1]) for bound in bounds]
+    counts = [after - before for before, after in itertools.pairwise(cuts)]
+    return Bank(network, list(zip(there.values(), counts, strict=True)), generator, device)
 
 
 def train_methods(
@@ -80,12 +89,20 @@ def train_for_comparison(
     data: str | Path,
     out: str | Path,
     clips: Sequence[str | Path] = (),
+    simulated: bool = True,
     device: str = "cpu",
     recipe: Recipe = RECIPE,
     views: int = 1,
     pairs: int | None = None,
 ) -> dict[str, Path]:
     """:func:`train_methods` from files: one method, or ``"all"``, around ``<out>/base.safetensors``.
+
+    Args:
+        data: a CamVid folder in the SegNet layout.
+        clips: unlabelled videos.
+        simulated: whether to make pairs of the labelled images; without them there are the clips alone.
+        views: key frames drawn from each labelled image.
+        pairs: how many the methods are trained on.
 
     Raises:
         ValueError: no such method or nothing to train in it, no such data, or the base network has not been trained.
@@ -100,9 +117,13 @@ def train_for_comparison(
     network = models.load(before).to(device, memory_format=torch.channels_last)
     features = frozen_features(network, device)
     generator = Generator().manual_seed(recipe.seed)
-    simulated = SimulatedPairs(*CamVid(data, "train").load(), features, views=views, generator=generator)
-    unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-    bank = draw_bank(network, simulated, unlabelled, generator, pairs=pairs, device=device)
+    sources: dict[str, PairSource] = {}
+    if simulated:
+        images = CamVid(data, "train").load()
+        sources["simulated"] = SimulatedPairs(*images, features, views=views, generator=generator)
+    if clips:
+        sources["clips"] = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
+    bank = draw_bank(network, sources, generator, pairs=pairs, device=device)
     return train_methods(names, network, bank, out, recipe=recipe, device=device)
 
 

@@ -66,6 +66,9 @@ def test_distances_pair_every_key_frame_with_its_later_frame(tiny_network, video
     rows = by_distance(build("reuse", tiny_network), video, (1, 4))
     assert list(rows) == [1, 4]
     assert torch.equal(rows[4].counts, reuse_by_hand(video, drifting, [None] * 4 + [4] * 10))
+    spy = Spy(tiny_network)
+    by_distance(spy, LabelledVideo(tiny_network, drifting, range(7, 13)), (1, 4))
+    assert spy.calls[:6] == [("begin", 7), ("carry", 8), ("carry", 11), ("begin", 8), ("carry", 9), ("carry", 12)]
 
 
 class Spy(Propagation):

@@ -57,12 +57,14 @@ def test_a_bank_shares_its_pairs_among_the_sources(tiny_network, pairs):
 
     simulated, clips = Counted(), Counted()
     generator = torch.Generator().manual_seed(0)
-    draw_bank(tiny_network, simulated, clips, generator, pairs=8)
-    assert (simulated.drawn, clips.drawn) == (6, 2)
-    draw_bank(tiny_network, None, clips, generator, pairs=3)
-    assert (simulated.drawn, clips.drawn) == (6, 5)
-    with pytest.raises(ValueError, match="simulated pairs or clips, got neither"):
-        draw_bank(tiny_network, None, None, generator)
+    assert len(draw_bank(tiny_network, {"simulated": simulated, "clips": clips}, generator, pairs=9)) == 9
+    assert (simulated.drawn, clips.drawn) == (7, 2)
+    draw_bank(tiny_network, {"simulated": None, "clips": clips}, generator, pairs=3)
+    assert (simulated.drawn, clips.drawn) == (7, 5)
+    with pytest.raises(ValueError, match="pairs from one of simulated, clips, video, got none"):
+        draw_bank(tiny_network, {"simulated": None, "clips": []}, generator)
+    with pytest.raises(ValueError, match="sources among simulated, clips, video, got dreams"):
+        draw_bank(tiny_network, {"dreams": clips}, generator)
 
 
 def test_a_hop_goes_by_way_of_a_temporary_key_frame(tiny_network, bank):
