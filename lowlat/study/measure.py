@@ -57,7 +57,7 @@ def method_unit(ground: Ground, name: str, seed: int | None, source: str | None 
     def compute() -> list[Row]:
         method = ground.method(name, seed, source)
         video = ground.video(ground.base)
-        found = by_distance(method, video, settings.distances)
+        found = by_distance(method, video, settings.distances, ground.scenes())
         at = {str(distance): round(confusion.miou, 2) for distance, confusion in found.items()}
         blocking = Timing(Every(INTERVAL), delay=0).run(MethodStages(method, video), len(video))
         figures = scores(video.score((result.index, result.labels) for result in blocking))

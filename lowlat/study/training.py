@@ -23,11 +23,11 @@ from lowlat.study.settings import Settings
 from lowlat.train import propagation, selector, train
 from lowlat.train.bank import Bank, PairSource
 from lowlat.train.loop import Recipe
-from lowlat.train.methods import train_methods
+from lowlat.train.methods import SHARES, draw_bank, train_methods
 
 OURS = "adaptive-fusion"
-MIXTURE = ("simulated", "video", "clips")
-"""Where a method's pairs come from, in equal parts, unless one source is asked for."""
+STREET = "street"
+"""The procedural street as a source of pairs for other data; never in the mixture."""
 
 
 class Training:
@@ -60,7 +60,7 @@ class Training:
         there = {
             "simulated": True,
             "video": bool(self.data.videos),
-            "street": not isinstance(self.data, Street) and self.data.classes == Street.classes,
+            STREET: not isinstance(self.data, Street) and self.data.classes == Street.classes,
             "clips": bool(self.clips),
         }
         return [name for name, given in there.items() if given]
@@ -72,7 +72,7 @@ class Training:
         return train("base", data=self.spec, out=folder, steps=steps, batch=batch)
 
     def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
-        """Weights of a method, trained on pairs of one source, or of `MIXTURE`."""
+        """Weights of a method, trained on pairs of one source, or of those of the data in `SHARES`."""
         folder = self._seed_folder(base, seed, source)
         path = folder / f"propagation-{name}.safetensors"
         if not path.is_file():
@@ -108,9 +108,9 @@ class Training:
             self._bank = None
             features = propagation.frozen_features(network, "cpu")
             generator = Generator().manual_seed(seed)
-            names = [source] if source else [name for name in MIXTURE if name in self.sources()]
-            sources = [(self._source(name, features, generator), self.settings.pairs // len(names)) for name in names]
-            self._bank = folder, Bank(network, sources, generator)
+            names = [source] if source else [name for name in self.sources() if name in SHARES]
+            kinds = {"video" if name == STREET else name: self._source(name, features, generator) for name in names}
+            self._bank = folder, draw_bank(network, kinds, generator, pairs=self.settings.pairs)
         return self._bank[1]
 
     def _source(self, name: str, features: Features, generator: Generator) -> PairSource:
