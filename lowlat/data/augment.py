@@ -19,11 +19,11 @@ def sample_images(images: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
-def sample_labels(labels: Tensor, grid: Tensor) -> Tensor:
-    """uint8 ``(N, H, W)`` at ``grid``, nearest, ``VOID`` outside -> int64 ``(N, h, w)``."""
-    # Shifted so that the zero that grid_sample reads outside becomes VOID.
-    shifted = F.grid_sample(labels[:, None].float() - VOID, grid, mode="nearest", align_corners=False)
-    return (shifted[:, 0] + VOID).round().long()
+def sample_labels(labels: Tensor, grid: Tensor, void: int = VOID) -> Tensor:
+    """uint8 ``(N, H, W)`` at ``grid``, nearest -> int64 ``(N, h, w)``; ``void`` outside and for all values above it."""
+    # Shifted so that the zero that grid_sample reads outside becomes void.
+    shifted = F.grid_sample(labels[:, None].float() - void, grid, mode="nearest", align_corners=False)
+    return (shifted[:, 0] + void).round().long().clamp(max=void)
 
 
 def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) -> Tensor:
@@ -36,16 +36,21 @@ def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) 
 
 
 def random_view(
-    images: Tensor, labels: Tensor, generator: Generator, scales: tuple[float, float] = (0.75, 1.75)
+    images: Tensor,
+    labels: Tensor,
+    generator: Generator,
+    scales: tuple[float, float] = (0.75, 1.75),
+    void: int = VOID,
 ) -> tuple[Tensor, Tensor]:
     """Random scale, crop, flip and colours, at the size of the input.
 
     Args:
         images: uint8 ``(N, 3, H, W)``.
         labels: uint8 ``(N, H, W)``.
+        void: the number of classes.
 
     Returns:
-        float images ``(N, 3, H, W)`` in [0, 255] and int64 labels ``(N, H, W)``, ``VOID`` outside the image.
+        float images ``(N, 3, H, W)`` in [0, 255] and int64 labels ``(N, H, W)``, ``void`` outside the image.
     """
     count = len(images)
     scale = torch.exp(uniform(generator, *torch.tensor(scales).log().tolist(), count))
@@ -54,4 +59,4 @@ def random_view(
     theta[:, 0, 0], theta[:, 1, 1] = flip / scale, 1 / scale
     theta[:, :, 2] = uniform(generator, -1, 1, count, 2) * (1 - 1 / scale).abs()[:, None]
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return jitter_colours(sample_images(images, grid), generator), sample_labels(labels, grid)
+    return jitter_colours(sample_images(images, grid), generator), sample_labels(labels, grid, void)

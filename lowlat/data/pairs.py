@@ -1,6 +1,7 @@
 """Pairs of frames for training the fast track, with the key frames' features computed once and kept.
 
-Two sources: simulated motion on labelled images, and unlabelled clips with the per-frame network's labels as targets.
+Three sources: simulated motion on labelled images, unlabelled clips with the per-frame network's labels as targets, and
+labelled video.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from lowlat.data.augment import jitter_colours, sample_images, sample_labels, uniform
+from lowlat.data.camvid import VOID
+from lowlat.data.dataset import LabelledImages
 from lowlat.data.motion import simulate_motion
 from lowlat.progress import track
 from lowlat.video.source import open_source
@@ -56,6 +59,7 @@ class SimulatedPairs:
         images, labels: uint8 ``(n, 3, H, W)`` and ``(n, H, W)``.
         features: the frozen per-frame network.
         views: how many key frames to draw for each image.
+        void: the number of classes.
         size: height and width of the pairs.
     """
 
@@ -67,9 +71,10 @@ class SimulatedPairs:
         *,
         views: int,
         generator: Generator,
+        void: int = VOID,
         size: tuple[int, int] = SIZE,
     ):
-        self.images, self.labels, self.size = images, labels, size
+        self.images, self.labels, self.void, self.size = images, labels, void, size
         self.source = torch.arange(len(images)).repeat(views)
         self.theta = random_theta(len(self.source), generator)
         # The first view of every image is the whole image.
@@ -86,7 +91,7 @@ class SimulatedPairs:
         linear = self.theta[chosen][:, None, None, :, :2]
         grid = grid + (linear @ motion[..., None]).squeeze(-1)
         source = self.source[chosen]
-        return sample_images(self.images[source], grid), sample_labels(self.labels[source], grid)
+        return sample_images(self.images[source], grid), sample_labels(self.labels[source], grid, self.void)
 
     def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
@@ -149,6 +154,99 @@ class ClipPairs:
             torch.stack([self.labels[c][now] for c, _, now in rows]).long(),
             torch.stack([self.clips[c][key] for c, key, _ in rows]).float(),
         )
+
+
+class VideoPairs:
+    """Frames of labelled videos: a labelled frame and a key frame before it, the same crop of both.
+
+    The key frames and crops are drawn once, and their features kept; images are read when they are needed.
+
+    Args:
+        data: a set with videos; of snippets with one labelled frame each, that frame is always the second one.
+        features: the frozen per-frame network.
+        keys: how many key frames to draw.
+        size: height and width of the pairs.
+
+    Raises:
+        ValueError: no labelled frame has a frame ``DISTANCES`` before it in its video.
+    """
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        features: Features,
+        *,
+        keys: int,
+        generator: Generator,
+        size: tuple[int, int] = SIZE,
+    ):
+        self.data, self.size = data, size
+        followers = _followers(data)
+        if not followers:
+            first, last = DISTANCES
+            raise ValueError(
+                f"VideoPairs: expected videos with a labelled frame {first} to {last} frames after another, got none; "
+                "take SimulatedPairs for still images"
+            )
+        indices = list(followers)
+        chosen = torch.randint(len(indices), (keys,), generator=generator)
+        # In order, so that neighbours in a video are read together.
+        self.keys = sorted(indices[index] for index in chosen.tolist())
+        self.followers = [followers[key] for key in self.keys]
+        self.theta = torch.cat([self._crop(key, generator) for key in track(self.keys, "crops")])
+        kept = []
+        for part in track(torch.arange(keys).split(4), "key frames"):
+            low, high, _ = features(self._look(part, [self.keys[i] for i in part.tolist()]))
+            kept.append((low.half(), high.half()))
+        self.low, self.high = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
+
+    def _crop(self, key: int, generator: Generator) -> Tensor:
+        """A view of `random_theta` within the largest crop of the pairs' shape."""
+        height, width = self.data.image(key).shape[-2:]
+        largest = min(height / self.size[0], width / self.size[1])
+        share = torch.tensor([largest * self.size[1] / width, largest * self.size[0] / height])
+        theta = random_theta(1, generator)
+        theta[:, [0, 1], [0, 1]] *= share
+        theta[:, :, 2] = uniform(generator, -1, 1, 1, 2) * (1 - theta[:, [0, 1], [0, 1]].abs())
+        return theta
+
+    def _grid(self, pair: int) -> Tensor:
+        return F.affine_grid(self.theta[pair : pair + 1], [1, 1, *self.size], align_corners=False)
+
+    def _look(self, chosen: Tensor, frames: list[int]) -> Tensor:
+        """Frames by their indices, float ``(N, 3, H, W)``, each in the crop of its pair."""
+        rows = zip(chosen.tolist(), frames, strict=True)
+        return torch.cat([sample_images(self.data.image(frame)[None], self._grid(pair)) for pair, frame in rows])
+
+    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
+        """Draw ``count`` pairs; their distances are those within ``DISTANCES`` at which there are labels, all alike."""
+        chosen = torch.randint(len(self.keys), (count,), generator=generator)
+        current = []
+        for pair in chosen.tolist():
+            ends = self.followers[pair]
+            current.append(ends[int(torch.randint(len(ends), (), generator=generator))])
+        between = None
+        if middle:
+            halves = zip(chosen.tolist(), current, strict=True)
+            between = self._look(chosen, [(self.keys[pair] + end) // 2 for pair, end in halves])
+        truths = zip(chosen.tolist(), current, strict=True)
+        void = len(self.data.classes)
+        labels = [sample_labels(self.data.label(end)[None], self._grid(pair), void) for pair, end in truths]
+        frames = jitter_colours(self._look(chosen, current), generator, 0.15)
+        key = self._look(chosen, [self.keys[pair] for pair in chosen.tolist()])
+        low, high = self.low[chosen].float(), self.high[chosen].float()
+        return Pairs(chosen, low, high, between, frames, torch.cat(labels), key)
+
+
+def _followers(data: LabelledImages) -> dict[int, list[int]]:
+    """The labelled frames within ``DISTANCES`` after each frame of each video, where there are any."""
+    found = {}
+    for video in data.videos:
+        for key in video:
+            ends = range(key + DISTANCES[0], min(key + DISTANCES[1] + 1, video.stop))
+            if labelled := [end for end in ends if data.labelled(end)]:
+                found[key] = labelled
+    return found
 
 
 def read_clip(path: str | Path, *, cut: float = 40.0, size: tuple[int, int] = SIZE) -> list[Tensor]:

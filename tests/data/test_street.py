@@ -8,6 +8,8 @@ from lowlat.data.camvid import CLASSES
 from lowlat.data.dataset import open_dataset
 from lowlat.data.street import Street
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def street():

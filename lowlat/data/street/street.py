@@ -18,7 +18,7 @@ from lowlat.data.street.scene import FPS, Scene, length, make_scene
 from lowlat.data.street.shade import colours
 
 SPLITS = ("train", "val", "test")
-KEPT = 3  # scenes and views held in memory
+SCENES, VIEWS = 32, 3  # held in memory
 Value = TypeVar("Value")
 
 
@@ -101,22 +101,22 @@ class Street(LabelledImages):
         """A frame's scene and its time within it, in seconds."""
         for number, video in enumerate(self.videos):
             if index in video:
-                scene = _kept(self._scenes, number, partial(make_scene, self._random(number)))
+                scene = _kept(self._scenes, SCENES, number, partial(make_scene, self._random(number)))
                 return scene, (index - video.start) / FPS
         raise IndexError(f"Street: expected an index from 0 to {len(self) - 1}, got {index}")
 
     def _view(self, index: int) -> View:
         scene, time = self._at(index)
-        return _kept(self._views, index, lambda: look(scene.quads, time, scene.drive.at(time, self.size)))
+        return _kept(self._views, VIEWS, index, lambda: look(scene.quads, time, scene.drive.at(time, self.size)))
 
     def _homographies(self, scene: Scene, time: float) -> np.ndarray:
         return homographies(scene.quads, time, scene.drive.at(time, self.size))
 
 
-def _kept(cache: OrderedDict[int, Value], key: int, make: Callable[[], Value]) -> Value:
-    """The value of ``key``, made if it is not there; the oldest are dropped."""
+def _kept(cache: OrderedDict[int, Value], most: int, key: int, make: Callable[[], Value]) -> Value:
+    """The value of ``key``, made if it is not there; beyond ``most`` of them the oldest is dropped."""
     if key not in cache:
         cache[key] = make()
-        while len(cache) > KEPT:
+        while len(cache) > most:
             cache.popitem(last=False)
     return cache[key]

@@ -1,0 +1,117 @@
+"""Pairs from labelled video: at the distances asked for, in one video, the same crop of both frames."""
+
+import pytest
+import torch
+
+from lowlat.data.dataset import LabelledImages
+from lowlat.data.pairs import DISTANCES, VideoPairs
+from lowlat.data.street import Street
+
+SIZE = (36, 48)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Ramps(LabelledImages):
+    """Videos whose red is the frame's number, whose green and blue are the place; labels say the column."""
+
+    classes, palette, split = tuple("abcdefg"), ((0, 0, 0),) * 7, "train"
+
+    def __init__(self, videos, labelled, size=(90, 240)):
+        self.videos, self._labelled, self.size = videos, set(labelled), size
+        self.asked = []
+
+    def __len__(self):
+        return self.videos[-1].stop
+
+    def image(self, index):
+        self.asked.append(index)
+        y, x = torch.meshgrid(*(torch.linspace(0, 255, side) for side in self.size), indexing="ij")
+        return torch.stack((torch.full_like(x, index), y, x)).round().byte()
+
+    def label(self, index):
+        label = (torch.arange(self.size[1]) * 8 // self.size[1]).byte().expand(self.size)
+        # The last eighth is void, by a value like those of Cityscapes.
+        return torch.where(label == 7, 255, label) if self.labelled(index) else None
+
+    def labelled(self, index):
+        return index in self._labelled
+
+
+def features(frames):
+    """What a crop shows: frame number, then the places of its edges."""
+    assert frames.shape[1:] == (3, *SIZE)
+    number, y, x = (frames[:, channel] for channel in range(3))
+    low = torch.stack((number.mean((1, 2)), y[:, 0, 0], y[:, -1, 0], x[:, 0, 0], x[:, 0, -1]), 1)[..., None, None]
+    return low, low[:, :1], torch.zeros(len(frames), *SIZE, dtype=torch.uint8)
+
+
+def draw(data, keys=24, count=16, middle=True):
+    generator = torch.Generator().manual_seed(0)
+    pairs = VideoPairs(data, features, keys=keys, generator=generator)
+    data.asked.clear() if isinstance(data, Ramps) else None
+    return pairs, pairs.batch(count, generator, middle=middle)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr("lowlat.data.pairs.SIZE", SIZE)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Colours as they are."""
+    monkeypatch.setattr("lowlat.data.pairs.jitter_colours", lambda images, generator, strength: images)
+
+
+def test_distances_lie_in_the_range_and_never_across_a_cut(plain):
+    data = Ramps([range(0, 25), range(25, 50), range(50, 52)], range(52))
+    pairs, batch = draw(data, keys=60, count=80)
+    key, middle, current = (t[:, 0, 0, 0].round() for t in (batch.low, batch.middle, batch.current))
+    distance = current - key
+    assert distance.min() == DISTANCES[0] and distance.max() == DISTANCES[1]
+    assert torch.equal(key // 25, current // 25)
+    assert ((key < middle) & (middle < current)).all()
+    assert max(pairs.keys) <= 47, "the last video is too short"
+
+
+def test_key_middle_current_and_labels_show_the_same_crop(plain):
+    data = Ramps([range(60)], range(60))
+    _, batch = draw(data)
+    assert batch.labels.shape == (16, *SIZE) and batch.labels.dtype == torch.int64
+    edges = batch.low[:, 1:, 0, 0]
+    for frames in (batch.middle, batch.current):
+        _, y, x = frames.unbind(1)
+        seen = torch.stack((y[:, 0, 0], y[:, -1, 0], x[:, 0, 0], x[:, 0, -1]), 1)
+        # Features are kept in half precision.
+        assert torch.allclose(seen, edges, atol=0.2)
+    expected = (batch.current[:, 2] / 255 * 239 + 0.5) / 240 * 8
+    clear = ((expected - expected.round()).abs() > 0.1) & (batch.labels < 7)
+    assert torch.equal(batch.labels[clear], expected[clear].long())
+    assert (batch.labels == 7).any() and batch.labels.max() == 7, "void is the number of classes"
+    widths, heights = (edges[:, 3] - edges[:, 2]).abs() / 255 * 240, (edges[:, 1] - edges[:, 0]).abs() / 255 * 90
+    assert torch.allclose(widths / heights, torch.full((16,), SIZE[1] / SIZE[0]), rtol=0.03), "no crop is squeezed"
+    assert len({tuple(row) for row in edges.int().tolist()}) > 8 and (edges[:, 3] < edges[:, 2]).any()
+
+
+def test_snippets_put_the_key_before_the_labelled_frame(plain):
+    """Cityscapes: the 20th of 30."""
+    data = Ramps([range(0, 30), range(30, 60)], [19, 49])
+    pairs, batch = draw(data, keys=40, count=40, middle=False)
+    assert batch.middle is None
+    assert set(pairs.keys) <= {*range(9, 18), *range(39, 48)} and len(set(pairs.keys)) > 12
+    assert set(batch.current[:, 0, 0, 0].round().int().tolist()) == {19, 49}
+    assert set(data.asked) == {19, 49}, "key frames are read once"
+
+
+def test_a_seed_gives_the_same_pairs():
+    street = Street(seed=2, size=(45, 60), frames=40)
+    (_, first), (_, second) = draw(street, keys=4, count=3), draw(street, keys=4, count=3)
+    for name in ("chosen", "low", "high", "middle", "current", "labels"):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+    assert first.labels.unique().numel() > 3
+
+
+@pytest.mark.parametrize("videos, labelled", [([], range(9)), ([range(0, 20)], [1]), ([range(0, 2)], [0, 1])])
+def test_sets_without_such_pairs_are_refused(videos, labelled):
+    with pytest.raises(ValueError, match="labelled frame 2 to 10 frames after another"):
+        VideoPairs(Ramps(videos, labelled), features, keys=2, generator=torch.Generator())
