@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from lowlat.cli_latency import latency, size_of
 from lowlat.cli_study import study
+from lowlat.cli_train import train
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
 
@@ -200,26 +201,6 @@ def simulate(
 
 
 @app.command()
-def train(
-    data: Annotated[Path, typer.Option(help="A CamVid folder in the SegNet layout.")],
-    stage: Annotated[str, typer.Argument(help="base, propagation, selector or all.")] = "all",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and weights.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="As PyTorch names it.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
-    clips: Annotated[list[Path] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
-    method: Annotated[str, typer.Option(help="Of propagation, to compare with the network's own; or all.")] = (
-        "adaptive-fusion"
-    ),
-) -> None:
-    """Train one stage, or all; a run that was stopped goes on from its last checkpoint."""
-    from lowlat.train import train as job
-
-    weights = job(stage, data=data, out=out, device=device, seed=seed, steps=steps, clips=clips or [], method=method)
-    print(weights)
-
-
-@app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="A CamVid folder in the SegNet layout.")],
     weights: Weights = "lite",
@@ -266,6 +247,7 @@ def info(as_json: AsJson = False) -> None:
 
 app.command()(latency)
 app.command()(study)
+app.command()(train)
 
 
 def _print_json(report: dict[str, Any]) -> None:

@@ -59,7 +59,8 @@ class LatencyReport:
     p50_over_baseline: float
     max_over_baseline: float
     memory_growth_mb: float
-    """Of the device where there is one, else of the process's peak, over the measured frames."""
+    """Most in use in the second half of the measured frames less that in the first; of the device where there is one,
+    else of the process."""
     tables: PaperTables
 
     def as_dict(self) -> dict[str, object]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import resource
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from lowlat.live import Tally, label_frames
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, Overload, Span
+from lowlat.runtime.host_memory import resident_mb
 from lowlat.runtime.live_network import DEFAULT_SMS, stream_engine
 from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.options import DEFAULT, Options
@@ -49,14 +49,22 @@ class Metronome:
 
 @dataclass
 class Recorded:
-    """One run, start-up apart; `growth_mb` is that of the memory over the measured frames."""
+    """One run, start-up apart."""
 
     results: list[FrameResult]
     startup_ms: float
     spans: list[Span]
     dropped: int = 0
     interrupted: bool = False
-    growth_mb: float = 0.0
+    memory_mb: list[float] = field(default_factory=list)
+    """In use after each frame."""
+
+    @property
+    def growth_mb(self) -> float:
+        """The most in use in the second half of the measured frames less the most in the first: above 0 at whatever
+        rate memory leaks, whereas memory that comes and goes adds nothing."""
+        half = len(self.memory_mb) // 2
+        return max(self.memory_mb[half:]) - max(self.memory_mb[:half]) if half else 0.0
 
 
 class Bench:
@@ -96,9 +104,9 @@ class Bench:
         return stream_engine(schedule, network, policy=self.policy, **self._live)
 
     def memory_mb(self) -> float:
-        """Memory in use: of the device, or the process's peak."""
+        """Memory in use: of the device, or of the process."""
         if self.on_cpu:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return resident_mb()
         return torch.cuda.memory_allocated(self.device) / 2**20
 
 
@@ -136,10 +144,10 @@ def record_run(
         recorded.spans.extend(result.spans)
         result.spans = []
         recorded.results.append(result)
+        recorded.memory_mb.append(memory_mb())
         advance()
 
     label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
-    warm_mb = memory_mb()
     try:
         if fps is None:
             label_frames(engine, frames, keep, tally)
@@ -151,5 +159,4 @@ def record_run(
             raise
         recorded.interrupted = True
     recorded.dropped = tally.dropped
-    recorded.growth_mb = memory_mb() - warm_mb
     return recorded

@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from lowlat.data.camvid import CLASSES
 from lowlat.runtime import Captured, Engine, FrameBuffer, FrameResult, Overload
+from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.segmenter import VideoSegmenter
 
 REFRESH_S = 0.5
@@ -76,11 +77,13 @@ class Tally:
 
 
 @contextmanager
-def steady_python() -> Iterator[None]:
-    """Keep CPython's own pauses out of the latency for the length of the block.
+def steady_process() -> Iterator[None]:
+    """Keep the pauses of CPython, and of memory that comes and goes, out of the latency for the length of the block.
 
-    What lives already is taken out of the garbage collector's rounds, and threads give way sooner.
+    What lives already is taken out of the garbage collector's rounds, threads give way sooner, and memory that is freed
+    stays with the process (also after the block).
     """
+    keep_freed_memory()
     interval = sys.getswitchinterval()
     gc.collect()
     gc.freeze()
@@ -153,7 +156,7 @@ def label_frames(
     last: tuple[np.ndarray, FrameResult] | None = None
     buffer = None
     try:
-        with steady_python():
+        with steady_process():
             stream: Iterable[Any] = frames
             if overload is not None:
                 stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)

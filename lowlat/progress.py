@@ -16,13 +16,17 @@ Item = TypeVar("Item")
 _outer: ContextVar[Progress | None] = ContextVar("outer progress", default=None)
 
 
+def first_process() -> bool:
+    """Whether this is the one to speak: the only process, or the first of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -> Iterator[Progress]:
     """Description, bar, count, time gone, time left. Inside another one, lines of that one until the block ends.
 
     Args:
-        console: where to draw, whatever is drawn already; by default standard error, and of the processes that
-            `torchrun` starts only the first's.
+        console: where to draw, whatever is drawn already; by default standard error, for the first process alone.
         auto_refresh: draw from a thread of its own; without it, only on ``refresh()``.
     """
     outer = _outer.get()
@@ -36,7 +40,7 @@ def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     if console is None:
-        console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+        console = Console(stderr=True, quiet=not first_process())
     with Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=auto_refresh) as progress:
         token = _outer.set(progress)
         try:

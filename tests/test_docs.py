@@ -122,6 +122,10 @@ def check_lowlat(words):
     check_options(typer.main.get_command(app).commands[words[1]], words[2:])
 
 
+def check_torchrun(words):
+    check_lowlat(words[words.index("lowlat") :])
+
+
 def check_benchmarks(words):
     group = typer.main.get_command(benchmarks.app)
     name, *arguments = words[3:] if words[3:] and words[3] in group.commands else ["run", *words[3:]]
@@ -152,6 +156,7 @@ CHECKED = {
     "lowlat demo": check_lowlat,
     "lowlat segment": check_lowlat,
     "lowlat train": check_lowlat,
+    "torchrun": check_torchrun,
     "lowlat evaluate": check_lowlat,
     "lowlat latency": check_lowlat,
     "lowlat study": check_lowlat,

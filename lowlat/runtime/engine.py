@@ -9,6 +9,7 @@ from typing import Any
 
 from lowlat.runtime.buffer import Captured
 from lowlat.runtime.clock import WallClock
+from lowlat.runtime.look_ahead import LookAhead
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
 from lowlat.runtime.result import FrameResult, Span
 from lowlat.schedule import (
@@ -85,10 +86,7 @@ class Engine:
         self._low: Any = None
         self._high: Any = None
         self._result: FrameResult | None = None
-        # Pipelined: where the next frame may be found early, that frame, and its F_l under way.
-        self._take_waiting: Callable[[], Captured | None] | None = None
-        self._next: Captured | None = None
-        self._ahead: tuple[Any, Any] | None = None
+        self._ahead = LookAhead(self._pipelined, ())
         self._closed = False
 
     @property
@@ -130,8 +128,8 @@ class Engine:
         With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
         overlaps the fast track of the one before.
         """
-        self._take_waiting = getattr(frames, "take_waiting", None) if self._pipelined is not None else None
-        for frame in self._taken(frames):
+        self._ahead = self._ahead.onto(frames)
+        for frame in self._ahead:
             if isinstance(frame, Captured):
                 result = self.answer(frame.frame, index=frame.index, available_ms=frame.available_ms)
             else:
@@ -173,7 +171,7 @@ class Engine:
             replaced, self._state, self._key = self._key is not key, state, key
             self._drop_frame()
             if self._pipelined is not None:
-                self._ahead = None
+                self._ahead.forget()
                 self._pipelined.abandon()
                 if replaced:
                     # The caches hold another key frame than the one to go back to.
@@ -272,7 +270,7 @@ class Engine:
             case Emit(_, key, age, degraded, startup):
                 result.key, result.age, result.degraded, result.startup = key, age, degraded, startup
                 if self._pipelined is not None:
-                    self._look_ahead()
+                    self._ahead.begin_waiting()
                     result.labels = self._timed("wait", self._pipelined.wait, result.labels)
                 result.emitted_ms = self._clock.now()
             case Promote(index):
@@ -299,37 +297,10 @@ class Engine:
 
     def _lowered(self, index: int) -> Any:
         """F_l of the current frame, which may have been begun ahead."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] is self._frame:
-            return ahead[1]
-        if self._pipelined is not None:
-            return self._timed("lower", self._pipelined.begin, self._frame, index)
-        return self._timed("lower", self._stages.lower, self._frame)
-
-    def _taken(self, frames: Iterable[Any]) -> Iterator[Any]:
-        """The frames, those that were taken early among them."""
-        stream = iter(frames)
-        while True:
-            if self._next is not None:
-                frame, self._next = self._next, None
-            else:
-                try:
-                    frame = next(stream)
-                except StopIteration:
-                    return
-            yield frame
-
-    def _look_ahead(self) -> None:
-        """Begins the next frame, if it is there, while the labels of the current one are under way."""
-        if self._take_waiting is None or self._next is not None:
-            return
-        self._next = self._take_waiting()
-        if self._next is not None:
-            try:
-                self._ahead = (self._next.frame, self._pipelined.begin(self._next.frame, self._next.index))
-            except Exception:
-                # It will be raised again when its turn comes; this frame is sound.
-                self._ahead = None
+        if self._pipelined is None:
+            return self._timed("lower", self._stages.lower, self._frame)
+        low = self._ahead.lowered(self._frame)
+        return low if low is not None else self._timed("lower", self._pipelined.begin, self._frame, index)
 
     def _timed(self, stage: str, function: Callable[..., Any], *arguments: Any) -> Any:
         start = self._clock.now()

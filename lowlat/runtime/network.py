@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
-from lowlat.runtime.options import DEFAULT, Options, prepared
+from lowlat.runtime.options import PreparedNetwork
 from lowlat.runtime.protocols import KeyFrame
 from lowlat.schedule import Signal
 
@@ -46,38 +45,8 @@ class High(NamedTuple):
     size: tuple[int, int]
 
 
-class NetworkStages:
-    """Runs a copy of ``network`` on uint8 RGB frames ``(H, W, 3)``; may be shared by the engines of several videos.
-
-    Args:
-        network: a trained network; left as it is.
-        pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of
-            8); labels come at the frame's own size. None leaves frames as they are.
-        device: where to run.
-        fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
-        options: what is done to the copy.
-    """
-
-    def __init__(
-        self,
-        network: VideoNetwork,
-        *,
-        pixels: int | None = None,
-        device: str | torch.device = "cpu",
-        fast_track: bool = True,
-        options: Options = DEFAULT,
-    ) -> None:
-        self.network = prepared(network, options, device)
-        self.options = options
-        self.device = torch.device(device)
-        self.pixels = pixels
-        self.fast_track = fast_track
-
-    def without_fast_track(self) -> NetworkStages:
-        """The same network for per-frame runs, on the same weights."""
-        stages = copy.copy(self)
-        stages.fast_track = False
-        return stages
+class NetworkStages(PreparedNetwork):
+    """Runs a network on uint8 RGB frames ``(H, W, 3)``; may be shared by the engines of several videos."""
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which the network sees a frame of ``height`` x ``width`` pixels."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from lowlat.networks.layers import ConvBN, fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
 
+Stages = TypeVar("Stages", bound="PreparedNetwork")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -45,6 +47,40 @@ class Options:
 
 DEFAULT = Options()
 """The plain options: float32, everything on that changes no number."""
+
+
+class PreparedNetwork:
+    """A copy of ``network`` for inference and how it runs: what the stages of every runtime are made from.
+
+    Args:
+        network: a trained network; left as it is.
+        options: what is done to the copy.
+        pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of
+            8); labels come at the frame's own size. None leaves frames as they are.
+        device: where to run.
+        fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        options: Options = DEFAULT,
+        *,
+        pixels: int | None = None,
+        device: str | torch.device = "cpu",
+        fast_track: bool = True,
+    ) -> None:
+        self.network = prepared(network, options, device)
+        self.options = options
+        self.device = torch.device(device)
+        self.pixels = pixels
+        self.fast_track = fast_track
+
+    def without_fast_track(self: Stages) -> Stages:
+        """The same network for per-frame runs, on the same weights."""
+        stages = copy.copy(self)
+        stages.fast_track = False
+        return stages
 
 
 class SeparateReductions(nn.Module):

@@ -101,7 +101,7 @@ class InTurns(Pacer):
         self._stream: Stream | None = None
         self._landed: Event | None = None
         self._begun = self._done = -1
-        self._granted = self._closed = False
+        self._granted = self._launching = self._closed = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         if threaded:
@@ -135,6 +135,8 @@ class InTurns(Pacer):
 
     def cancel(self) -> None:
         with self._changed:
+            # A part that is being launched is on the stream before whatever comes after this.
+            self._changed.wait_for(lambda: not self._launching)
             self.cancelled = bool(self._parts)
             self._drop()
 
@@ -148,25 +150,33 @@ class InTurns(Pacer):
 
     def may_launch(self) -> bool:
         """Whether a part is due: there is one, and no frame is pending or one has just been answered."""
-        return bool(self._parts) and (self._begun <= self._done or self._granted)
+        return bool(self._parts) and not self._launching and (self._begun <= self._done or self._granted)
 
     def advance(self) -> bool:
         """Launches the next part if it is due and the one before it complete; whether it did."""
         with self._changed:
-            if self._closed or not self.may_launch() or not self._turn.done():
+            if self._closed or not self._turn.done() or not self.may_launch():
                 return False
-            self._granted = False
-            try:
-                self._parts[0]()
-                self._stream.record(self._turn)
-            except BaseException as error:
+            self._granted, self._launching = False, True
+            part = self._parts[0]
+        error = None
+        try:
+            # With the lock free: frames begin and end meanwhile.
+            part()
+            self._stream.record(self._turn)
+        except BaseException as raised:
+            error = raised
+        with self._changed:
+            self._launching = False
+            self._changed.notify_all()
+            if error is not None:
                 self._error = error
                 self._drop()
-                return False
-            self._parts.popleft()
-            if not self._parts:
-                self._stream.record(self._landed)
-            return True
+            elif self._parts:
+                self._parts.popleft()
+                if not self._parts:
+                    self._stream.record(self._landed)
+            return error is None
 
     def _drop(self) -> None:
         if self._parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.caches import Size
 from lowlat.runtime.device import Work
 from lowlat.runtime.network import checked_frame, working_size
-from lowlat.runtime.options import DEFAULT, DTYPES, Options, prepared
+from lowlat.runtime.options import DTYPES, PreparedNetwork
 from lowlat.schedule import Signal
 from svconv import svconv2d
 
@@ -39,39 +40,21 @@ class KeptMemory(NamedTuple):
     select: Tensor
 
 
-class NetworkPrograms:
-    """`Programs` of a network: holds the weights, once for all streams, and no state of a stream.
+class NetworkPrograms(PreparedNetwork):
+    """`Programs` of a network: holds the weights, once for all streams, and no state of a stream."""
 
-    Args:
-        network: a trained network; left as it is.
-        options: what is done to a copy of it.
-        device: where that lives.
-        pixels: as in `NetworkStages`.
-        fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
-    """
+    @cached_property
+    def _low(self) -> Callable[..., Any]:
+        return self._ready(self._compute_low)
 
-    def __init__(
-        self,
-        network: VideoNetwork,
-        options: Options = DEFAULT,
-        *,
-        device: str | torch.device = "cpu",
-        pixels: int | None = None,
-        fast_track: bool = True,
-    ) -> None:
-        self.network = prepared(network, options, device)
-        self.options = options
-        self.device = torch.device(device)
-        self.pixels = pixels
-        self.fast_track = fast_track
-        self._low = self._ready(self._compute_low)
-        self._labels = self._ready(self._compute_labels)
+    @cached_property
+    def _labels(self) -> Callable[..., Any]:
+        return self._ready(self._compute_labels)
 
     def without_fast_track(self) -> NetworkPrograms:
-        """The same network for per-frame runs, on the same weights."""
-        programs = copy.copy(self)
-        programs.fast_track = False
-        programs._low = programs._ready(programs._compute_low)
+        programs = super().without_fast_track()
+        # What has been compiled has the fast track in it.
+        programs.__dict__.pop("_low", None)
         return programs
 
     def size_of(self, frame: Any) -> Size:

@@ -15,13 +15,13 @@ allocated once the first frame is out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from lowlat.runtime.caches import Caches, Programs, Side, Slot, out_of_memory
-from lowlat.runtime.device import Buffer, Device, Event, Graph, Priority, StageTimer, Stream, Work
+from lowlat.runtime.device import Device, Event, Priority
+from lowlat.runtime.pieces import Launcher, Pieces
 from lowlat.runtime.policies import AtOnce, Pacer
 from lowlat.runtime.protocols import Job, KeyFrame
 from lowlat.runtime.result import Span
@@ -73,18 +73,17 @@ class StreamStages:
         self._blocking = schedule.mode is Mode.BLOCKING
         # A run in which every frame waits for S_h keeps nothing for frames after it.
         self._fast_track = not (self._blocking and policy.signal is None and policy.is_key(1, None))
-        self._graphs_wanted = graphs
-        self._graphs: dict[tuple[Any, ...], Graph] = {}
         self.pacer = pacer if pacer is not None else AtOnce()
         self._upload = device.stream("upload", Priority.HIGH)
         self._lower = device.stream("S_l", Priority.HIGH)
         self._fast = device.stream("propagation", Priority.HIGH)
         self._fetch = device.stream("fetch", Priority.HIGH)
         self.slow = device.stream("S_h", Priority.LOW)
-        self._timer = StageTimer(device, "fast", 32 if timed else 0)
+        self._launcher = Launcher(device, graphs=graphs, timed=timed)
         self._higher = programs.higher(self.pacer.segments)
         self._select = programs.select(policy.signal) if policy.signal is not None else None
         self._caches: Caches | None = None
+        self._pieces: Pieces | None = None
         self._begun = 0
         # The side that propagation reads; whose F_l is kept; which decisions are on their way to the host.
         self._active: Side | None = None
@@ -125,13 +124,11 @@ class StreamStages:
             slot.uploaded.wait()
         self._device.host(self._programs.load(frame), writes=(slot.frame,))
         self._upload.wait(slot.lowered)
-        timing = self._timer.begin(self._upload, "S_l", "upload", index)
-        self._upload.copy(slot.frame, slot.image)
-        self._timer.end(self._upload, timing)
+        self._launcher.copy(self._upload, slot.frame, slot.image, "S_l", "upload", index)
         self._upload.record(slot.uploaded)
         self._lower.wait(slot.uploaded)
         self._lower.wait(slot.free)
-        self._launch(self._lower, "lower", self._programs.lower, (slot.image,), (slot.low,), ("S_l", index))
+        self._launcher.launch(self._pieces.lower(slot), index)
         self._lower.record(slot.lowered)
         return low
 
@@ -139,12 +136,9 @@ class StreamStages:
         """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
         self._check_key(key)
         slot, side = self._slot(low), self._active
-        caches = self._caches
         self._fast.wait(slot.lowered)
         self._fast.wait(slot.fetched)
-        reads = (caches.kept, side.high, slot.low)
-        writes = (caches.propagated, slot.labels)
-        self._launch(self._fast, "propagate", self._programs.propagate, reads, writes, ("propagation", low.index))
+        self._launcher.launch(self._pieces.propagate(slot, side), low.index)
         self._fast.record(side.read)
         self._hand_out(slot, low)
         if self._select is not None and not self._critical:
@@ -161,7 +155,10 @@ class StreamStages:
         # The frames that read it may have been abandoned: nobody has waited for them.
         self.slow.wait(side.read)
         try:
-            self._run_higher(slot.low, side, low.index)
+            timing = self._launcher.timer.begin(self.slow, "S_h", "higher", low.index)
+            for piece in self._pieces.higher(slot.low, side):
+                self._launcher.launch(piece)
+            self._launcher.timer.end(self.slow, timing)
         finally:
             self.slow.record(self._caches.landed)
             # Also where it failed half-way: propagation goes on behind what was enqueued.
@@ -173,8 +170,7 @@ class StreamStages:
         low = self._kept
         slot = self._slot(low)
         self._fast.wait(slot.fetched)
-        reads, writes = (high.side.high,), (slot.labels,)
-        self._launch(self._fast, "classify", self._programs.classify, reads, writes, ("S_h", low.index))
+        self._launcher.launch(self._pieces.classify(slot, high.side), low.index)
         self._fast.record(high.side.read)
         self._hand_out(slot, low)
         return slot
@@ -189,9 +185,9 @@ class StreamStages:
         # S_h has read what is kept: it is idle, unless it failed half-way or its outcome is no longer wanted.
         self._fast.wait(caches.landed)
         if self._fast_track:
-            self._launch(self._fast, "hold", self._programs.hold, (slot.low,), (caches.kept,))
+            self._launcher.launch(self._pieces.hold(slot))
         if key.high.side is None:
-            self._launch(self._fast, "keep", self._programs.keep, (caches.propagated,), (self._active.high,))
+            self._launcher.launch(self._pieces.keep(self._active))
             self._fast.record(self._active.read)
         else:
             self._active = key.high.side
@@ -222,7 +218,7 @@ class StreamStages:
         self.pacer.frame_done(self._begun - 1)
 
     def spans(self) -> list[Span]:
-        return self._timer.finished()
+        return self._launcher.spans()
 
     def launch_higher(self, job: Job, start: Event, end: Event) -> Side:
         """Has S_h enqueued on the F_l that is kept, by its pacer, timed by two events; gives the side it writes."""
@@ -232,98 +228,36 @@ class StreamStages:
                 "promote a frame before S_h is launched on it"
             )
         side, caches = self._idle_side(), self._caches
+        pieces = self._pieces.higher(caches.kept, side)
         self.slow.wait(caches.held)
 
         def launch(part: int) -> None:
             if part == 0:
                 self.slow.record(start)
-            self._higher_part(part, caches.kept, side)
-            if part == len(self._higher) - 1:
+            self._launcher.launch(pieces[part])
+            if part == len(pieces) - 1:
                 self.slow.record(end)
 
-        self.pacer.submit([partial(launch, part) for part in range(len(self._higher))], self.slow, caches.landed)
+        self.pacer.submit([partial(launch, part) for part in range(len(pieces))], self.slow, caches.landed)
         return side
 
     def _prepare(self, size: tuple[int, int]) -> None:
-        """Makes all memory, runs every stage that will be wanted, and captures it if graphs are."""
+        """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
         try:
             caches = Caches(self._device, self._programs, size)
             # Fresh memory is filled by a stream that none of ours waits for.
             self._device.synchronize()
-            plan = self._plan(caches)
-            for stream, _, work, reads, writes in plan:
-                stream.run(work, reads, writes)
-                self._device.synchronize()
-            # After all runs: a part of S_h that is captured has to find what the part before it was captured with.
-            for stream, stage, work, reads, writes in plan if self._graphs_wanted else ():
-                self._graphs[(stage, *reads, *writes)] = stream.capture(stream.name, work, reads, writes)
-            self._device.synchronize()
+            streams = {"lower": self._lower, "fast": self._fast, "slow": self.slow}
+            pieces = Pieces(self._programs, caches, self._higher, self._select, **streams)
+            self._launcher.warm_up(pieces.all(fast_track=self._fast_track, blocking=self._blocking))
         except MemoryError as error:
-            self._graphs.clear()
             raise out_of_memory("StreamStages", size, error) from error
-        self._caches = caches
-
-    def _plan(self, caches: Caches) -> list[tuple[Stream, Any, Work, tuple[Buffer, ...], tuple[Buffer, ...]]]:
-        """Every piece of work with every combination of buffers that can occur once the first frame is out."""
-        plan, programs, fast = [], self._programs, self._fast
-        for slot in caches.slots:
-            plan.append((self._lower, "lower", programs.lower, (slot.image,), (slot.low,)))
-            if self._fast_track:
-                plan.append((fast, "hold", programs.hold, (slot.low,), (caches.kept,)))
-            if self._select is not None:
-                plan.append((fast, "select", self._select, (caches.kept, slot.low), (slot.value,)))
-        for side in caches.sides:
-            sources = [slot.low for slot in caches.slots] if self._blocking else [caches.kept]
-            for source in sources:
-                for part in range(len(self._higher)):
-                    plan.append((self.slow, ("higher", part), *self._part(caches, part, source, side)))
-            for slot in caches.slots:
-                reads, writes = (caches.kept, side.high, slot.low), (caches.propagated, slot.labels)
-                if self._fast_track:
-                    plan.append((fast, "propagate", programs.propagate, reads, writes))
-                if self._blocking:
-                    plan.append((fast, "classify", programs.classify, (side.high,), (slot.labels,)))
-            if self._fast_track:
-                plan.append((fast, "keep", programs.keep, (caches.propagated,), (side.high,)))
-        return plan
-
-    def _launch(
-        self,
-        stream: Stream,
-        stage: Any,
-        work: Work,
-        reads: Sequence[Buffer],
-        writes: Sequence[Buffer],
-        timed_as: tuple[str, int] | None = None,
-    ) -> None:
-        timing = self._timer.begin(stream, timed_as[0], stage, timed_as[1]) if timed_as is not None else None
-        graph = self._graphs.get((stage, *reads, *writes))
-        if graph is not None:
-            graph.replay()
-        else:
-            stream.run(work, reads, writes)
-        self._timer.end(stream, timing)
-
-    def _part(
-        self, caches: Caches, part: int, source: Buffer, side: Side
-    ) -> tuple[Work, tuple[Buffer, ...], tuple[Buffer, ...]]:
-        first, last = part == 0, part == len(self._higher) - 1
-        reads, writes = (source if first else caches.scratch,), (side.high if last else caches.scratch,)
-        return self._higher[part], reads, writes
-
-    def _higher_part(self, part: int, source: Buffer, side: Side) -> None:
-        self._launch(self.slow, ("higher", part), *self._part(self._caches, part, source, side))
-
-    def _run_higher(self, source: Buffer, side: Side, index: int) -> None:
-        timing = self._timer.begin(self.slow, "S_h", "higher", index)
-        for part in range(len(self._higher)):
-            self._higher_part(part, source, side)
-        self._timer.end(self.slow, timing)
+        self._caches, self._pieces = caches, pieces
 
     def _ask(self, low: Low) -> None:
         """Enqueues the decision's value of a frame, and its way to the host."""
-        slot, kept = self._slot(low), self._caches.kept
-        self._launch(self._fast, "select", self._select, (kept, slot.low), (slot.value,), ("propagation", low.index))
+        slot = self._slot(low)
+        self._launcher.launch(self._pieces.select(slot), low.index)
         self._fast.copy(slot.value, slot.value_out)
         self._fast.record(slot.decided)
         # An answer that was never read is written over.
@@ -333,9 +267,7 @@ class StreamStages:
     def _hand_out(self, slot: Slot, low: Low) -> None:
         self._fast.record(slot.labelled)
         self._fetch.wait(slot.labelled)
-        timing = self._timer.begin(self._fetch, "propagation", "fetch", low.index)
-        self._fetch.copy(slot.labels, slot.labels_out)
-        self._timer.end(self._fetch, timing)
+        self._launcher.copy(self._fetch, slot.labels, slot.labels_out, "propagation", "fetch", low.index)
         self._fetch.record(slot.fetched)
 
     def _slot(self, low: Low) -> Slot:

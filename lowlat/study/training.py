@@ -127,7 +127,8 @@ class Training:
         chosen = labelled[:: max(1, len(labelled) // self.settings.stills)]
         images = torch.stack([self.data.image(index) for index in chosen])
         labels = torch.stack([self.data.label(index) for index in chosen])
-        return SimulatedPairs(images, labels, features, views=1, generator=generator, size=self.size)
+        options = {"generator": generator, "void": len(self.data.classes), "size": self.size}
+        return SimulatedPairs(images, labels, features, views=1, **options)
 
     def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
         names = ("steps", "pairs", "batch", "stills")

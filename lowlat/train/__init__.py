@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.camvid import CamVid
+from lowlat.data.dataset import LabelledImages, open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import build
-from lowlat.train import base, methods, propagation, selector
-from lowlat.train.loop import Recipe
+from lowlat.train import base, methods, processes, propagation, selector
+from lowlat.train.distillation import distill
+from lowlat.train.recipe import Recipe, change
+
+__all__ = ["STAGES", "Recipe", "distill", "train"]
 
 STAGES = ("base", "propagation", "selector")
 VIEWS = 2  # key frames drawn from each labelled image
@@ -27,30 +29,38 @@ def train(
     data: str | Path,
     out: str | Path,
     clips: Sequence[str | Path] = (),
+    init: str | Path | None = None,
+    validate: str | Path | None = None,
     device: str = "cpu",
-    seed: int = 0,
-    steps: int | None = None,
     method: str = "adaptive-fusion",
+    tensorboard: bool = False,
+    **changes,
 ) -> Path:
-    """Train one stage or all of them on CamVid's train list; go on from wherever the last run in ``out`` stopped.
+    """Train one stage or all of them on a labelled set; go on from wherever the last run in ``out`` stopped.
 
     A finished stage leaves ``<out>/<stage>.safetensors``, the whole network so far, and is not run again; an unfinished
-    one goes on from its checkpoint ``<out>/<stage>.pt``. The log of losses is ``<out>/<stage>.jsonl``.
+    one goes on from its checkpoint ``<out>/<stage>.pt``. The log is ``<out>/<stage>.jsonl``. Under `torchrun` the
+    processes share the work; the first one writes.
 
     Args:
         stage: ``"base"``, ``"propagation"``, ``"selector"`` or ``"all"``; each needs the one before it.
+        data: a labelled set as :func:`lowlat.data.dataset.open_dataset` takes it; its list ``train``.
         clips: unlabelled videos; the trained base network labels them for the second stage.
+        init: weights that the first stage trained starts from: a shipped network's name or a file.
+        validate: a labelled set whose list ``val`` decides which weights of the base network are kept.
         device: ``"cpu"``, ``"cuda"``, ...
-        seed: of every random choice.
-        steps: length of each stage trained, instead of its own.
         method: of propagation. Another than the network's own, or ``"all"``, is trained for comparison: it leaves
             ``<out>/propagation-<method>.safetensors``, see :func:`lowlat.train.methods.train_methods`.
+        tensorboard: write the logs for TensorBoard too.
+        changes: fields of :class:`Recipe` in place of each stage's own; None leaves one as it is.
 
     Returns:
         the file of weights of the last stage trained.
 
     Raises:
-        ValueError: an unknown stage, no such data, or the stage before has not been trained.
+        ValueError: an unknown stage, no such data, the stage before has not been trained, or ``out`` holds a run begun
+            with other options.
+        RuntimeError: another process failed.
     """
     if stage not in (*STAGES, "all"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
@@ -59,49 +69,86 @@ def train(
             raise ValueError(
                 f"train: expected stage 'propagation' with method {method!r}, got {stage!r}; train it alone"
             )
-        recipe = _changed(propagation.RECIPE, seed, steps)
-        files = methods.train_for_comparison(method, data=data, out=out, clips=clips, device=device, recipe=recipe)
+        recipe = change(propagation.RECIPE, **changes)
+        with processes.joined(device) as device:
+            files = methods.train_for_comparison(method, data=data, out=out, clips=clips, device=device, recipe=recipe)
         return list(files.values())[-1]
     out = Path(out)
     wanted = STAGES if stage == "all" else (stage,)
     missing = [name for name in wanted if not (out / f"{name}.safetensors").is_file()]
-    if not missing:
-        return out / f"{wanted[-1]}.safetensors"
-    labelled = CamVid(data, "train")
-    torch.manual_seed(seed)
-
-    def finish(network: VideoNetwork, name: str) -> None:
-        models.save(network.cpu(), out / f"{name}.safetensors", "lite", stage=name, data="CamVid train")
-
-    if "base" in missing:
-        finish(base.train_base(labelled, out, _changed(base.RECIPE, seed, steps), device), "base")
-    if missing == ["base"]:
-        return out / "base.safetensors"
-
-    before = out / f"{'base' if 'propagation' in missing else 'propagation'}.safetensors"
-    if not before.is_file():
-        raise ValueError(
-            f"train: expected the stage before {missing[0]!r} in {out}, found no {before.name}; train it first"
-        )
-    network = models.load(before).to(device, memory_format=torch.channels_last)
-    features = propagation.frozen_features(network, device)
-    generator = Generator().manual_seed(seed)
-    # Propagation lives on variety; the selector alone gets by with one view of each image.
-    views = VIEWS if "propagation" in missing else 1
-    simulated = SimulatedPairs(*labelled.load(), features, views=views, generator=generator)
-    if "propagation" in missing:
-        unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-        bank = methods.draw_bank(network, {"simulated": simulated, "clips": unlabelled}, generator, device=device)
-        recipe = _changed(propagation.RECIPE, seed, steps)
-        propagation.train_propagation("propagation", build(method, network), bank, out, recipe, device)
-        finish(network, "propagation")
-        network.to(device)
-    if "selector" in missing:
-        pairs = selector.DeviationPairs(simulated, features, generator)
-        selector.train_selector(network, pairs, out, _changed(selector.RECIPE, seed, steps), device)
-        finish(network, "selector")
+    if missing:
+        with processes.joined(device) as device:
+            labelled = open_dataset(data, "train")
+            held_out = open_dataset(validate, "val") if validate else None
+            stages = _Stages(labelled, out, device, tensorboard, changes)
+            for name in missing:
+                stages.run(name, clips, init if name == missing[0] else None, held_out)
     return out / f"{wanted[-1]}.safetensors"
 
 
-def _changed(recipe: Recipe, seed: int, steps: int | None) -> Recipe:
-    return replace(recipe, seed=seed, **({} if steps is None else {"steps": steps}))
+class _Stages:
+    """The stages of one run, each from the file that the one before left: in one run or in several, the same."""
+
+    def __init__(self, labelled: LabelledImages, out: Path, device: str, tensorboard: bool, changes: dict):
+        self.labelled, self.out, self.device = labelled, out, device
+        self.options = {"tensorboard": tensorboard}
+        modules = {"base": base, "propagation": propagation, "selector": selector}
+        self.recipes = {name: change(module.RECIPE, **changes) for name, module in modules.items()}
+
+    def run(self, name: str, clips, init: str | Path | None, held_out: LabelledImages | None) -> None:
+        torch.manual_seed(self.recipes[name].seed)
+        if name == "base":
+            self.base(init, held_out)
+            return
+        network = self.start(name, init)
+        features = propagation.frozen_features(network, self.device)
+        generator = Generator().manual_seed(self.recipes[name].seed)
+        # Propagation lives on variety; the selector gets by with one view of each image.
+        views = VIEWS if name == "propagation" else 1
+        simulated = SimulatedPairs(*self.labelled.load(), features, views=views, generator=generator)
+        arguments = (self.out, self.recipes[name], self.device)
+        if name == "propagation":
+            unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
+            sources = {"simulated": simulated, "clips": unlabelled}
+            bank = methods.draw_bank(network, sources, generator, device=self.device)
+            own = build("adaptive-fusion", network)
+            propagation.train_propagation(name, own, bank, *arguments, fresh=init is None, **self.options)
+        else:
+            pairs = selector.DeviationPairs(simulated, features, generator)
+            selector.train_selector(network, pairs, *arguments, **self.options)
+        self.finish(network, name)
+
+    def start(self, name: str, init: str | Path | None) -> VideoNetwork:
+        """The network that a later stage goes on with."""
+        before = self.out / f"{STAGES[STAGES.index(name) - 1]}.safetensors"
+        if init is None and not before.is_file():
+            raise ValueError(
+                f"train: expected the stage before {name!r} in {self.out}, found no {before.name}; "
+                "train it first, or give its weights by init"
+            )
+        network, wanted = models.load(init or before), len(self.labelled.classes)
+        if network.classes != wanted:
+            raise ValueError(
+                f"train: expected a network of the data's {wanted} classes in {init or before}, "
+                f"got one of {network.classes}; train the stage base first"
+            )
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def base(self, init: str | Path | None, held_out: LabelledImages | None) -> None:
+        arguments = (self.labelled, self.out, self.recipes["base"], self.device)
+        network, best = base.train_base(*arguments, start=init, held_out=held_out, **self.options)
+        told = {}
+        if best:
+            told["validation"] = f"mIoU {best.figure:.2f} on {_name(held_out)} after {best.steps} steps"
+        self.finish(network, "base", **told)
+
+    def finish(self, network: VideoNetwork, name: str, **told: str) -> None:
+        if processes.rank() == 0:
+            classes = ",".join(self.labelled.classes)
+            path = self.out / f"{name}.safetensors"
+            models.save(network, path, "lite", stage=name, data=_name(self.labelled), class_names=classes, **told)
+        processes.wait()
+
+
+def _name(data: LabelledImages) -> str:
+    return f"{type(data).__name__} {data.split}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -9,19 +10,30 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lowlat.data.augment import random_view
-from lowlat.data.camvid import CamVid
-from lowlat.models import build, load_imagenet_lite0
+from lowlat.data.dataset import LabelledImages
+from lowlat.metrics import Confusion
+from lowlat.models import build, load, load_imagenet_lite0
+from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.train.loop import Recipe, fit
+from lowlat.train import processes
+from lowlat.train.batch import Share
+from lowlat.train.loop import Best, Mean, Recipe, fit
 
 RECIPE = Recipe(steps=900, batch=8, learning_rate=5e-4, weight_decay=0.02)
+COUNTED = 500  # label maps, about, that the classes' weights are taken from
 # The first layers know edges and colours from ImageNet already; leaving them out takes a third off the time.
 FROZEN = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
 
 
-def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weights ``1 / log(1.05 + share)`` (after Paszke et al., "ENet"): rare classes count more, within bounds."""
-    counts = torch.bincount(labels[labels < classes].long().flatten(), minlength=classes).float()
+def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
+    """Weights ``1 / log(1.05 + share)`` (after Paszke et al., "ENet"): rare classes count more, within bounds.
+
+    Args:
+        labels: label maps of integers, or one tensor of several.
+    """
+    counts = torch.zeros(classes)
+    for label in labels:
+        counts += torch.bincount(label[label < classes].long(), minlength=classes)
     weights = 1 / torch.log(1.05 + counts / counts.sum())
     return weights / weights.mean()
 
@@ -35,41 +47,106 @@ def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
     classifier.bias -= weights.log()
 
 
-def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Cross-entropy that ignores void, at half the labels' size: ``(N, classes, h, w)``, int64 ``(N, H, W)``."""
-    labels = labels[:, 1::2, 1::2]
+def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Mean:
+    """Cross-entropy, the mean over pixels that are not void, at half the labels' size.
+
+    Args:
+        scores: ``(N, classes, h, w)``.
+        labels: int64 ``(N, H, W)``; void is ``classes`` or more.
+        weights: of the classes, ``(classes,)``; a pixel counts as much as its class.
+    """
+    labels = labels[:, 1::2, 1::2].clamp(max=scores.shape[1])
     scores = F.interpolate(scores.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(scores, labels, weight=weights, ignore_index=scores.shape[1])
+    weights = scores.new_ones(scores.shape[1]) if weights is None else weights
+    total = F.cross_entropy(scores, labels, weight=weights, ignore_index=scores.shape[1], reduction="sum")
+    # Of an image rather than of its pixels: a size at which half precision neither overflows nor vanishes.
+    pixels = labels.shape[-2] * labels.shape[-1]
+    return Mean(total / pixels, F.pad(weights, (0, 1))[labels].sum() / pixels)
 
 
-def freeze_first_layers(network: VideoNetwork) -> None:
-    """Fix the parameters and statistics of ``FROZEN``."""
+def train_mode(network: VideoNetwork) -> None:
+    """Training mode, but the parameters and statistics of ``FROZEN`` fixed."""
+    network.train()
     for name in FROZEN:
         module = network.backbone.get_submodule(name)
         module.requires_grad_(False)
-        for norm in module.modules():
-            if isinstance(norm, nn.BatchNorm2d):
-                norm.eval()
+        module.eval()
 
 
-def train_base(data: CamVid, folder: str | Path, recipe: Recipe = RECIPE, device: str = "cpu") -> VideoNetwork:
+def label_sample(data: LabelledImages) -> Iterator[Tensor]:
+    """Label maps spread evenly over a set, enough to count its classes."""
+    labelled = [index for index in range(len(data)) if data.labelled(index)]
+    for index in labelled[:: max(1, len(labelled) // COUNTED)]:
+        yield data.label(index)
+
+
+def load_start(network: VideoNetwork, path: str | Path) -> None:
+    """Weights to start from, of a network of the same name; layers of other classes stay as they are built."""
+    own = network.state_dict()
+    given = load(path).state_dict()
+    fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    if not any(name.startswith("backbone.") for name in fitting):
+        raise ValueError(f"train: expected weights of the network that is trained in {str(path)!r}, got another's")
+    network.load_state_dict({**own, **fitting})
+
+
+def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> float:
+    """Percent, frame by frame on a held-out set, each process on its share; ``weights``: classes' in training."""
+    device = weights.device
+    confusion = Confusion(network.classes)
+    for index in range(processes.rank(), len(data), processes.world()):
+        if data.labelled(index):
+            label = data.label(index)
+            frame = data.image(index)[None].to(device, memory_format=torch.channels_last)
+            scores = network(network.normalise(frame)).float() - weights.log().view(-1, 1, 1)
+            confusion.add(full_size_labels(scores, label.shape)[0].cpu(), label)
+    confusion.counts = processes.add(confusion.counts.to(device)).cpu()
+    return confusion.miou
+
+
+def train_base(
+    data: LabelledImages,
+    folder: str | Path,
+    recipe: Recipe = RECIPE,
+    device: str = "cpu",
+    *,
+    start: str | Path | None = None,
+    held_out: LabelledImages | None = None,
+    tensorboard: bool = False,
+) -> tuple[VideoNetwork, Best | None]:
     """Train the per-frame ``lite`` network on labelled images, at output stride 16.
 
-    Returns:
-        the network; its modules of propagation and selection are still untrained.
-    """
-    network = build("lite", output_stride=16)
-    load_imagenet_lite0(network)
-    network.to(device, memory_format=torch.channels_last).train()
-    freeze_first_layers(network)
-    images, labels = data.load()
-    weights = class_weights(labels, network.classes).to(device)
+    Args:
+        start: weights to go on from; by default the backbone's from ImageNet.
+        held_out: labelled images whose mIoU decides which weights are kept.
 
-    def loss(generator: Generator) -> Tensor:
-        chosen = torch.randint(len(images), (recipe.batch,), generator=generator)
-        frames, targets = random_view(images[chosen], labels[chosen], generator)
+    Returns:
+        the network, whose modules of propagation and selection are still untrained, and its best validation.
+    """
+    network = build("lite", classes=len(data.classes), output_stride=16)
+    load_imagenet_lite0(network) if start is None else load_start(network, start)
+    network.to(device, memory_format=torch.channels_last)
+    train_mode(network)
+    weights = class_weights(label_sample(data), network.classes).to(device)
+    labelled = [index for index in range(len(data)) if data.labelled(index)]
+
+    def draw(share: Share) -> tuple[Tensor, Tensor]:
+        def one(generator: Generator) -> tuple[Tensor, Tensor]:
+            index = labelled[int(torch.randint(len(labelled), (), generator=generator))]
+            return random_view(data.image(index)[None], data.label(index)[None], generator, void=network.classes)
+
+        return share.collect(one)
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Mean:
+        frames, targets = batch
         frames = network.normalise(frames.to(device, memory_format=torch.channels_last))
         return segmentation_loss(network(frames), targets.to(device), weights)
+
+    def validate() -> float:
+        network.eval()
+        figure = mean_iou(network, held_out, weights)
+        train_mode(network)
+        return figure
 
     modules = nn.ModuleList([network.backbone, network.head, network.classifier])
     heads = [*network.head.parameters(), *network.classifier.parameters()]
@@ -77,6 +154,16 @@ def train_base(data: CamVid, folder: str | Path, recipe: Recipe = RECIPE, device
         {"params": [p for p in network.backbone.parameters() if p.requires_grad]},
         {"params": heads, "scale": 3.0},
     ]
-    fit("base", modules, groups, loss, recipe, folder)
+    best = fit(
+        "base",
+        modules,
+        groups,
+        draw,
+        loss,
+        recipe,
+        folder,
+        validate=validate if held_out is not None else None,
+        tensorboard=tensorboard,
+    )
     remove_class_weights(network.classifier, weights)
-    return network
+    return network, best

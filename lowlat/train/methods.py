@@ -11,10 +11,11 @@ import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.camvid import CamVid
+from lowlat.data.dataset import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, build, weights
+from lowlat.train import processes
 from lowlat.train.bank import Bank, PairSource
 from lowlat.train.loop import Recipe
 from lowlat.train.propagation import RECIPE, frozen_features, train_propagation
@@ -79,7 +80,9 @@ def train_methods(
             continue
         method = build(name, copy.deepcopy(network)).to(device)
         train_propagation(path.stem, method, bank, out, recipe, device)
-        weights.save(method, path)
+        if processes.rank() == 0:
+            weights.save(method, path)
+        processes.wait()
     return files
 
 
@@ -119,7 +122,7 @@ def train_for_comparison(
     generator = Generator().manual_seed(recipe.seed)
     sources: dict[str, PairSource] = {}
     if simulated:
-        images = CamVid(data, "train").load()
+        images = open_dataset(data, "train").load()
         sources["simulated"] = SimulatedPairs(*images, features, views=views, generator=generator)
     if clips:
         sources["clips"] = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from lowlat.data.pairs import Features
 from lowlat.networks.labels import full_size_labels
@@ -15,7 +15,8 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import Propagation
 from lowlat.train.bank import Bank, Batch
 from lowlat.train.base import class_weights, remove_class_weights, segmentation_loss
-from lowlat.train.loop import Recipe, fit
+from lowlat.train.batch import Share
+from lowlat.train.loop import Mean, Recipe, fit
 
 RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-3)
 HOP_SHARE = 0.4  # of the steps: by way of a temporary key frame, as after a promotion
@@ -54,30 +55,38 @@ def train_propagation(
     folder: str | Path,
     recipe: Recipe = RECIPE,
     device: str = "cpu",
+    *,
+    fresh: bool = True,
+    tensorboard: bool = False,
 ) -> None:
-    """Train what ``method`` learns, in place and from fresh parameters; cross-entropy on the current frames' labels.
+    """Train what ``method`` learns, in place; cross-entropy on the current frames' labels.
 
     A method that learns a classifier learns it under class weights, taken out at the end; one that is read by the
     key frames' classifier is trained without, since that one has none.
 
     Args:
         name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
+        fresh: start from fresh parameters rather than from those it has.
     """
     torch.manual_seed(recipe.seed)
-    method.reset()
+    if fresh:
+        method.reset()
     learned = method.learned
     method.eval().requires_grad_(False)
     learned.train().requires_grad_(True)
     fusion = learned["fusion"] if "fusion" in learned else None
     weights = None if fusion is None else class_weights(bank.labels, method.network.classes).to(device)
 
-    def loss(generator: Generator) -> Tensor:
-        hop = bool(torch.rand((), generator=generator) < HOP_SHARE)
-        batch = bank.batch(recipe.batch, generator, device)
+    def draw(share: Share) -> tuple[bool, Batch]:
+        hop = bool(torch.rand((), generator=share.step) < HOP_SHARE)
+        return hop, share.collect(lambda generator: bank.batch(1, generator, device))
+
+    def loss(drawn: tuple[bool, Batch]) -> Mean:
+        hop, batch = drawn
         return segmentation_loss(fast_track(method, batch, hop=hop), batch.labels, weights)
 
     groups = [{"params": list(learned.parameters()), "scale": method.pace}]
-    fit(name, learned, groups, loss, recipe, folder)
+    fit(name, learned, groups, draw, loss, recipe, folder, tensorboard=tensorboard)
     if fusion is not None:
         remove_class_weights(fusion.classifier, weights)
     method.eval().requires_grad_(True)

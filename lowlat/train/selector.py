@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from lowlat.data.pairs import Features, SimulatedPairs
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.progress import track
+from lowlat.train.batch import Share
 from lowlat.train.loop import Recipe, fit
 
 RECIPE = Recipe(steps=300, batch=16, learning_rate=1e-3, weight_decay=0.0)
@@ -22,9 +23,7 @@ class DeviationPairs:
     predicts the deviation in training and says nothing on any other video.
     """
 
-    def __init__(
-        self, simulated: SimulatedPairs, features: Features, generator: Generator, count: int = SIMULATED
-    ):
+    def __init__(self, simulated: SimulatedPairs, features: Features, generator: Generator, count: int = SIMULATED):
         kept = []
         for _ in track(range(count // 4), "deviations"):
             pairs = simulated.batch(4, generator, middle=False)
@@ -40,7 +39,13 @@ class DeviationPairs:
 
 
 def train_selector(
-    network: VideoNetwork, pairs: DeviationPairs, folder, recipe: Recipe = RECIPE, device: str = "cpu"
+    network: VideoNetwork,
+    pairs: DeviationPairs,
+    folder,
+    recipe: Recipe = RECIPE,
+    device: str = "cpu",
+    *,
+    tensorboard: bool = False,
 ) -> None:
     """Train the selector and its third of the reduction in place, mean squared error on the deviation."""
     network.eval()
@@ -48,10 +53,13 @@ def train_selector(
     groups = [{"params": [network.reduction.conv.weight, network.reduction.bn.weight, network.reduction.bn.bias]}]
     groups.append({"params": list(network.selector.parameters())})
 
-    def loss(generator: Generator) -> Tensor:
-        keys, currents, deviations = (tensor.to(device) for tensor in pairs.batch(recipe.batch, generator))
+    def draw(share: Share) -> tuple[Tensor, Tensor, Tensor]:
+        return share.collect(lambda generator: pairs.batch(1, generator))
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        keys, currents, deviations = (tensor.to(device) for tensor in batch)
         anchor = network.anchor(network.reduce(keys))
         predicted = network.deviation(anchor, network.reduce(currents))
-        return F.mse_loss(predicted, deviations)
+        return F.mse_loss(predicted.float(), deviations)
 
-    fit("selector", modules, groups, loss, recipe, folder)
+    fit("selector", modules, groups, draw, loss, recipe, folder, tensorboard=tensorboard)

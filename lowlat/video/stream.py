@@ -101,10 +101,12 @@ class VideoStream(Source):
         except av.error.FFmpegError:
             self._damaged += 1
             return
+        # A frame that the decoder kept to the end comes without a time base of its own.
+        tick = self._stream.time_base
         for frame in frames:
             if frame.pts is not None:
-                lasts = frame.duration * frame.time_base if frame.duration else 1 / DEFAULT_FPS
-                self._end = max(self._end, frame.pts * frame.time_base + lasts)
+                lasts = frame.duration * tick if frame.duration else 1 / DEFAULT_FPS
+                self._end = max(self._end, frame.pts * tick + lasts)
             yield self._rgb(frame)
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:

@@ -85,3 +85,25 @@ def test_debug_shows_where_an_error_comes_from(lowlat):
 
     result = CliRunner().invoke(app, ["--debug", "simulate", "--policy", "sometimes"])
     assert isinstance(result.exception, ValueError)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ((), "--data"),
+        (("base", "--data", "."), "train.txt"),
+        (("base", "--data", "nowhere:."), "nowhere"),
+        (("everything", "--data", "."), "everything"),
+        (("base", "--data", ".", "--video", "drive.mp4"), "--video with distill only"),
+        (("distill",), "--video"),
+        (("distill", "--video", "drive.mp4", "--data", "."), "--data"),
+        (("distill", "--video", "drive.mp4"), "drive.mp4"),
+        (("distill", "--video", "drive.mp4", "--precision", "float8"), "float8"),
+        (("distill", "--video", "drive.mp4", "--steps", "0"), "steps"),
+        (("distill", "--video", "drive.mp4", "--labels", "firm"), "firm"),
+    ],
+)
+def test_trainings_that_make_no_sense(refused, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused("train", *options)
+    assert not list(tmp_path.iterdir())

@@ -67,6 +67,15 @@ def test_the_decision_after_the_labels_is_no_part_of_the_fast_track():
     assert made([late]).host_gap_p50_ms == 1
 
 
+def test_memory_grows_if_its_most_does():
+    def growth(*memory):
+        return runs.Recorded([], 0.0, [], memory_mb=list(memory)).growth_mb
+
+    assert growth(50, 90, 50, 90, 50, 90) == 0, "it comes and goes"
+    assert growth(*range(100)) == 50, "a leak"
+    assert growth(90, 50, 50, 50) == -40 and growth(90) == growth() == 0
+
+
 def test_no_result_is_refused():
     with pytest.raises(ValueError, match="expected at least 1 result after start-up"):
         figures([], [])

@@ -47,14 +47,9 @@ def features(frames):
 
 def draw(data, keys=24, count=16, middle=True):
     generator = torch.Generator().manual_seed(0)
-    pairs = VideoPairs(data, features, keys=keys, generator=generator)
+    pairs = VideoPairs(data, features, keys=keys, generator=generator, size=SIZE)
     data.asked.clear() if isinstance(data, Ramps) else None
     return pairs, pairs.batch(count, generator, middle=middle)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr("lowlat.data.pairs.SIZE", SIZE)
 
 
 @pytest.fixture

@@ -120,21 +120,24 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
 
 def stages_off(out: Path) -> dict[str, Stage]:
     """What stands for them without a GPU: a short part of what `make test` runs in full."""
+    simulator = ("tests/simulator/test_primitives.py", "tests/simulator/test_products.py")
     kernels = "none and mma_m16n8k16 or generic_kernel and float32"
-    operator = "cpu and (opcheck or sizes_marked or vmap_in_vmap)"
+    operator = ("tests/svconv/test_svconv_out.py", "tests/svconv/test_svconv_transforms.py")
     benchmark = ("live-64", "--directions", "forward", "--contender", "svconv", "--device", "cpu")
     live = ("--size", "64x48", "--frames", "10", "--fps", "20", "--baseline-frames", "3", "--table-frames", "3")
     return {
         "build": Stage(why_not="the library at hand is tested; tests/cuda looks at its kernels"),
-        "kernels": Stage((pytest("tests/simulator", "-k", kernels),), SECONDS),
-        "operator": Stage((pytest("tests/svconv", "-k", operator),), SECONDS),
+        "kernels": Stage((pytest(*simulator, "-k", kernels),), SECONDS),
+        "operator": Stage((pytest(*operator, "-k", "cpu and (opcheck or vmap_in_vmap)"),), SECONDS),
         "sanitizers": Stage(((PYTHON, "tests/gpu/short_set.py", "cpu"),), SECONDS),
         "engine": Stage((pytest("tests/runtime/test_on_device.py", "-k", "fake and memory"),), SECONDS),
         "latency": Stage(((*LATENCY, *live, "--out", str(out / "latency")),), SECONDS),
         "benchmarks": Stage(
-            ((*BENCHMARKS, *benchmark, "--budget", "1", "--repetitions", "3", "--out", str(out), "--plots"),), SECONDS
+            ((*BENCHMARKS, *benchmark, "--budget", "0.2", "--repetitions", "3", "--out", str(out), "--plots"),), SECONDS
         ),
-        "triton": Stage((pytest("tests/triton", "-k", "cache"),), SECONDS, ("triton",)),
+        "triton": Stage(
+            (pytest("tests/triton/test_triton_cache.py", "-k", "fastest or window"),), SECONDS, ("triton",)
+        ),
     }
 
 

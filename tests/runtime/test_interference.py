@@ -99,6 +99,40 @@ def test_a_cancelled_pass_launches_nothing_more(turns):
     assert pacer.cancelled and not pacer.advance() and parts.launched == [0]
 
 
+def test_a_frame_begins_and_ends_while_a_part_is_being_launched(turns):
+    _, pacer, parts = turns
+
+    def launch():
+        frame = threading.Thread(target=lambda: (pacer.frame_begun(0), pacer.frame_done(0)), daemon=True)
+        frame.start()
+        frame.join(PATIENCE_S)
+        assert not frame.is_alive()
+
+    pacer.submit([launch], parts.stream, parts.landed)
+    while pacer.advance():
+        pass
+    assert pacer.error() is None and pacer.done(parts.landed)
+
+
+def test_a_pass_is_cancelled_behind_the_part_that_is_being_launched(turns, monkeypatch):
+    _, pacer, parts = turns
+    waits, wait_for = threading.Event(), pacer._changed.wait_for
+    monkeypatch.setattr(pacer._changed, "wait_for", lambda done: (waits.set(), wait_for(done)))
+    canceller = threading.Thread(target=pacer.cancel, daemon=True)
+
+    def launch():
+        canceller.start()
+        assert waits.wait(PATIENCE_S)
+        parts.launch("first")
+
+    pacer.cancel()
+    waits.clear()
+    pacer.submit([launch, parts.work[1]], parts.stream, parts.landed)
+    assert pacer.advance()
+    canceller.join(PATIENCE_S)
+    assert pacer.cancelled and parts.launched == ["first"] and not pacer.advance()
+
+
 def test_frames_are_served_while_the_pass_is_in_parts():
     """A live run: the source pauses after each frame, and a pass needs as many pauses as it has parts."""
     engine = build(deferred(Every(8)), segments=8)

@@ -61,7 +61,7 @@ def test_a_source_slower_than_the_fast_track_is_waited_for():
         buffer.capture(source())
         for result in engine.run(buffer):
             answered.append(result.labels[1])
-            assert engine._next is None
+            assert engine._ahead._taken is None
             asked.release()
     assert answered == list(range(20))
 

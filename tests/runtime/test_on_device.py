@@ -1,12 +1,20 @@
 """The live engine with a real network on each device at hand: the fake one everywhere, an NVIDIA GPU where there is
 one. Against the engine of the CPU, and against itself with everything switched off."""
 
+import json
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from fake_device import FakeDevice
+from typer.testing import CliRunner
 
+import lowlat.latency as latency
+import lowlat.latency_runs as latency_runs
 import lowlat.runtime.live_network as live_network
+from lowlat.cli import app
 from lowlat.runtime import Engine, FrameBuffer
 from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.options import DEFAULT, Options
@@ -27,12 +35,18 @@ def place(request, monkeypatch):
     """Where the network is to live; `stream_engine` finds the device that belongs to it."""
     if request.param == "fake":
         # Without a thread of its own: parts of S_h are launched while the host asks for something.
-        monkeypatch.setattr(live_network, "CudaDevice", lambda device: FakeDevice(7))
+        monkeypatch.setattr(live_network, "CudaDevice", fake)
         monkeypatch.setattr(live_network, "InTurns", unthreaded)
     else:
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
         monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     return "cpu" if request.param == "fake" else "cuda"
+
+
+def fake(device):
+    made = FakeDevice(7)
+    made.device, made.low = device, None
+    return made
 
 
 def unthreaded(device, segments, make=live_network.InTurns):
@@ -196,3 +210,31 @@ def test_stages_are_timed_on_the_device(tiny_network, frames, place):
         spans = [span for frame in frames for span in engine.step(frame).spans]
     assert {(span.track, span.stage) for span in spans} >= {("S_l", "lower"), ("propagation", "propagate")}
     assert all(0 <= span.end_ms - span.start_ms < 10_000 for span in spans)
+
+
+@pytest.mark.filterwarnings("ignore:stream_engine. policy 'partition':RuntimeWarning")
+@pytest.mark.parametrize("policy", ["priority", "partition", "segment"])
+def test_the_minute_of_make_gpu_measures_every_policy(tiny_network, place, policy, tmp_path, monkeypatch):
+    """Its own command line, with a small network, few frames and, without a GPU, the fake device under it."""
+    monkeypatch.setattr(latency, "_network", lambda name: tiny_network)
+    for module in (latency, latency_runs):
+        monkeypatch.setattr(module, "WARM_UP", 2)
+    if place == "cpu":
+        programs = lambda network, options, device: NetworkPrograms(network, options)  # noqa: E731
+        monkeypatch.setattr(latency_runs, "NetworkPrograms", programs)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a fake device")
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+        monkeypatch.setattr(torch.cuda, "GreenContext", None, raising=False)
+    make_gpu = runpy.run_path(str(Path(__file__).parents[1] / "gpu" / "run.py"))
+    stage = make_gpu["stages_on"](make_gpu["Gpu"]("NVIDIA H200", "90", 143771), tmp_path)["latency"]
+    (command,) = stage.commands
+    words = command[len(make_gpu["LATENCY"]) - 1 :]
+    assert int(words[words.index("--frames") + 1]) / int(words[words.index("--fps") + 1]) == 60
+    few = ("--size", "32x24", "--frames", "12", "--fps", "500", "--baseline-frames", "3", "--table-frames", "3")
+    done = CliRunner().invoke(app, [*words, *few, "--policy", policy, "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["frames"] + told["dropped"] == 12 and told["network"] == "resnet101" and told["dtype"] == "bfloat16"
+    assert told["policy"] == policy or "takes its place" in told["notice"]
+    assert told["stages_ms"]["S_l: lower"] > 0 and all(row["ours"] for row in told["table3_ms"].values())
+    assert json.loads((tmp_path / "latency" / "trace.json").read_text())["traceEvents"]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lowlat.data.augment import random_view
 from lowlat.data.camvid import VOID, CamVid
@@ -23,19 +24,21 @@ def run_fit(folder, stop_at=None):
     net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
     calls = []
 
-    def loss(generator):
+    def draw(share):
+        return share.collect(lambda generator: torch.randn(1, 4, generator=generator))
+
+    def loss(x):
         calls.append(None)
         if stop_at is not None and len(calls) > stop_at:
             raise Killed
-        x = torch.randn(16, 4, generator=generator)
         return (net(x) - x.sum(1, keepdim=True)).square().mean()
 
     recipe = Recipe(steps=20, batch=16, learning_rate=1e-2, warmup=2, checkpoint_every=5)
-    fit("tiny", net, [{"params": list(net.parameters())}], loss, recipe, folder)
+    fit("tiny", net, [{"params": list(net.parameters())}], draw, loss, recipe, folder)
     return net.state_dict()
 
 
-def test_a_killed_run_resumes_to_the_same_losses_and_weights(tmp_path):
+def test_a_killed_run_resumes_to_the_same_losses_and_weights(tmp_path, one_thread):
     whole = run_fit(tmp_path / "whole")
     with pytest.raises(Killed):
         run_fit(tmp_path / "killed", stop_at=13)
@@ -55,11 +58,11 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     net = torch.nn.Linear(1, 1)
     recipe = Recipe(steps=2, batch=1, learning_rate=1.0)
 
-    def loss(_):
-        return net(torch.ones(1, 1)).sum() * float("nan")
+    def draw(_):
+        return torch.full((1, 1), float("nan"))
 
     with pytest.raises(RuntimeError, match="finite loss, got nan at step 0"):
-        fit("bad", net, [{"params": list(net.parameters())}], loss, recipe, tmp_path)
+        fit("bad", net, [{"params": list(net.parameters())}], draw, lambda x: net(x).sum(), recipe, tmp_path)
 
 
 def test_views_keep_image_and_label_together(camvid):
@@ -107,7 +110,7 @@ def test_a_folder_without_lists_is_refused(tmp_path):
         train("everything", data=tmp_path, out=tmp_path)
 
 
-def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch):
+def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, one_thread):
     for module in (base, propagation, selector):
         monkeypatch.setattr(module, "RECIPE", Recipe(steps=2, batch=2, learning_rate=1e-4))
     monkeypatch.setattr(selector, "SIMULATED", 4)
@@ -121,5 +124,11 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch):
     assert {f"{stage}.{end}" for stage in STAGES for end in ("pt", "jsonl", "safetensors")} <= names
     done = final.stat().st_mtime_ns
     assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
+    # A stage in a run of its own takes the same steps as in one with the others.
+    before = load_file(final)
+    for path in tmp_path.glob("selector.*"):
+        path.unlink()
+    again = load_file(train("selector", data=camvid, out=tmp_path))
+    assert all(torch.equal(again[name], before[name]) for name in before)
     compared = train("propagation", data=camvid, out=tmp_path, method="unified")
     assert compared == tmp_path / "propagation-unified.safetensors" and compared.is_file()

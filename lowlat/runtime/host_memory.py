@@ -1,0 +1,37 @@
+"""The host's memory in runs whose latency counts. Free of torch."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_MOST = 2**31 - 1
+_STATM = Path("/proc/self/statm")
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep memory that is freed for the next allocation, from here to the end of the process.
+
+    Left to itself glibc hands large blocks back to the system now and then, and the frame after is mapped and zeroed
+    page by page: thousands of page faults, which made one frame of `lite` in five take a third longer.
+
+    Returns:
+        Whether it does; False where the C library is not glibc.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _MOST))
+
+
+def resident_mb() -> float:
+    """Memory of this process in RAM, in MiB; elsewhere than on Linux its peak."""
+    import resource
+
+    if _STATM.exists():
+        return int(_STATM.read_text().split()[1]) * resource.getpagesize() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

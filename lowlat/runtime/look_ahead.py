@@ -1,0 +1,65 @@
+"""Frames on their way to an engine with pipelined stages, which may begin the next one early. For `Engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lowlat.runtime.buffer import Captured
+from lowlat.runtime.protocols import Pipelined
+
+
+class LookAhead:
+    """The frames of one run; with a `take_waiting`, as a `FrameBuffer` has, the next one can be begun if it is there.
+
+    Args:
+        stages: begin a frame.
+        frames: of the run.
+    """
+
+    def __init__(self, stages: Pipelined | None, frames: Iterable[Any]) -> None:
+        self._stages = stages
+        self._frames = frames
+        self._take_waiting = getattr(frames, "take_waiting", None) if stages is not None else None
+        # The frame that was taken early, until its turn comes; and the one that was begun with its F_l under way.
+        self._taken: Captured | None = None
+        self._begun: tuple[Any, Any] | None = None
+
+    def onto(self, frames: Iterable[Any]) -> LookAhead:
+        """The frames of another run, behind the one that was taken early in this one."""
+        other = LookAhead(self._stages, frames)
+        other._taken, other._begun = self._taken, self._begun
+        return other
+
+    def __iter__(self) -> Iterator[Any]:
+        stream = iter(self._frames)
+        while True:
+            if self._taken is not None:
+                frame, self._taken = self._taken, None
+            else:
+                try:
+                    frame = next(stream)
+                except StopIteration:
+                    return
+            yield frame
+
+    def begin_waiting(self) -> None:
+        """Begins the next frame, if it is there, while the labels of the current one are under way."""
+        if self._take_waiting is None or self._taken is not None:
+            return
+        self._taken = self._take_waiting()
+        if self._taken is not None:
+            try:
+                self._begun = (self._taken.frame, self._stages.begin(self._taken.frame, self._taken.index))
+            except Exception:
+                # It will be raised again when its turn comes; the current frame is sound.
+                self._begun = None
+
+    def lowered(self, frame: Any) -> Any | None:
+        """F_l of a frame that was begun early, once; else None."""
+        begun, self._begun = self._begun, None
+        return begun[1] if begun is not None and begun[0] is frame else None
+
+    def forget(self) -> None:
+        """What was begun early will have to be begun again."""
+        self._begun = None

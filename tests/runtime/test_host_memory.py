@@ -1,0 +1,45 @@
+"""Memory that is freed stays with the process: in processes of their own, since it can't be taken back."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lowlat.runtime.host_memory import resident_mb
+
+# Three blocks of 24 MiB, as large as features; freed together they are more than glibc keeps.
+ROUNDS = """
+import ctypes, resource, sys
+from lowlat.runtime.host_memory import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+if "kept" in sys.argv:
+    assert keep_freed_memory()
+for measured in (False, True):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        blocks = [libc.malloc(24 << 20) for _ in range(3)]
+        for block in blocks:
+            ctypes.memset(block, 1, 24 << 20)
+        for block in blocks:
+            libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(*words):
+    done = subprocess.run([sys.executable, "-c", ROUNDS, *words], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_memory_that_is_kept_costs_no_page_faults():
+    assert faults("kept") < 500 < 20_000 < faults()
+
+
+def test_memory_in_use_is_counted():
+    before = resident_mb()
+    block = bytearray(b"1" * (64 << 20))
+    assert 50 < resident_mb() - before < 200
+    del block

@@ -1,0 +1,107 @@
+"""Distillation: what is taken of a video, what is learned from it, and what is left alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from lowlat import models
+from lowlat.data import recording
+from lowlat.data.recording import Recording, scenes
+from lowlat.demo import sample_clip
+from lowlat.train import distill, distillation
+from lowlat.train.distillation import divergence
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of 60 pictures, each of its number's grey level, with a cut at frame 20."""
+    for index in range(60):
+        level = index if index < 20 else 100 + index
+        Image.fromarray(np.full((6, 10, 3), level, np.uint8)).save(tmp_path / f"{index:03}.png")
+    return tmp_path
+
+
+def look(frame):
+    """The frame's grey level as F_l, F_h and scores."""
+    level = torch.full((1, 1, 2, 3), float(frame.mean()))
+    return level, level + 1, level + 2
+
+
+def test_scenes_end_at_cuts_and_where_frames_are_left_out(folder, monkeypatch):
+    assert [scene for _, scene in scenes(folder, 1000)] == [0] * 20 + [1] * 40
+    # Two runs of fifteen frames, thirty apart; the cut is in neither.
+    monkeypatch.setattr(recording, "RUN", 15)
+    taken = [(int(frame.mean()), scene) for frame, scene in scenes(folder, 30)]
+    assert taken == [(level, 0) for level in range(15)] + [(level, 1) for level in range(130, 145)]
+
+
+def test_pairs_stay_in_one_scene_and_on_their_side(folder):
+    video = Recording(folder, look, frames=1000, held_out=0.3)
+    assert len(video) == 60 and video.first_held_out == 42
+    for distance in (2, 10):
+        trained, held_out = video.trained(distance), video.held_out(distance)
+        assert len(trained) == 42 - 2 * distance and len(held_out) == 18 - distance
+        assert all(now - key == distance and (key < 20) == (now < 20) and now < 42 for key, now in trained)
+        assert all(now - key == distance and key >= 42 for key, now in held_out)
+    distances = set()
+    for number in range(60):
+        batch = video.draw(torch.Generator().manual_seed(number), middle=True)
+        key, middle, now = (tensor.flatten()[0].item() for tensor in (batch.key_low, batch.middle_low, batch.low))
+        assert batch.key_high.flatten()[0] == key + 1 and batch.scores.flatten()[0] == now + 2
+        assert middle == (key + now) // 2
+        distances.add(now - key)
+    assert distances == set(range(2, 11))
+
+
+def test_a_video_too_short_is_refused(folder):
+    with pytest.raises(ValueError, match=r"more than 10 frames in the part .* held out, found none in 60 frames"):
+        Recording(folder, look, frames=1000, held_out=0.1)
+
+
+def test_divergence_against_its_definition():
+    scores, taught = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5)
+    aims, ours = F.softmax(taught / 2, 1), F.softmax(scores / 2, 1)
+    expected = 4 * (aims * (aims / ours).log()).sum(1).mean()
+    torch.testing.assert_close(divergence(scores, taught, "soft", 2.0), expected)
+    ours = F.softmax(scores, 1)
+    expected = -ours.gather(1, taught.argmax(1, keepdim=True)).log().mean()
+    torch.testing.assert_close(divergence(scores, taught, "hard", 1.0), expected)
+    assert divergence(taught, taught, "soft", 3.0).abs() < 1e-6
+
+
+@pytest.mark.parametrize("labels, precision", [("soft", "float32"), ("hard", "bfloat16")])
+def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypatch, labels, precision, one_thread):
+    monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 128 * 64)
+    options = {"frames": 60, "steps": 16, "batch": 4, "validate_every": 8, "learning_rate": 1e-3, "warmup": 2}
+    report = distill([sample_clip()], out=tmp_path, labels=labels, precision=precision, **options)
+    assert report.agreement > report.agreement_before + 1
+    assert report.steps > 0 and (report.frames, report.held_out) == (60, 12)
+    assert json.loads((tmp_path / "distill.json").read_text()) == report.as_dict()
+    # The per-frame network and the selector are those it started from.
+    before, after = models.load("lite").state_dict(), models.load(report.weights).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.partition(".")[0] for name in changed} == {"reduction", "predictor", "adapt", "fusion"}
+    assert not any("running" in name for name in changed)
+    for name in ("reduction.conv.weight", "reduction.bn.weight", "reduction.bn.bias"):
+        select = len(before[name]) // 3 * 2
+        assert torch.equal(before[name][select:], after[name][select:]), name
+
+
+def test_steps_that_do_harm_are_not_kept(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 128 * 64)
+    monkeypatch.setattr(distillation, "MEASURED_PAIRS", 1)
+    report = distill([sample_clip()], out=tmp_path, frames=60, steps=1, batch=1, learning_rate=10.0, average=0.0)
+    assert report.steps == 0 and report.agreement == report.agreement_before
+    before, after = models.load("lite").state_dict(), models.load(report.weights).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_options_that_make_no_sense_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="labels among soft, hard, got 'firm'"):
+        distill([tmp_path], out=tmp_path, labels="firm")
+    with pytest.raises(ValueError, match="temperature above 0"):
+        distill([tmp_path], out=tmp_path, temperature=0)
