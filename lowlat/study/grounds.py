@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +127,8 @@ class Ground:
     def method(self, name: str, seed: int | None, source: str | None = None) -> Propagation:
         """A method around the per-frame network, trained from a seed where it has anything to train."""
         network = self.network(self.base)
-        flow = self.images("val").flow if METHODS[name].needs_flow else None
+        # Flows over several frames are composed of the same ones again and again.
+        flow = lru_cache(maxsize=32)(self.images("val").flow) if METHODS[name].needs_flow else None
         if seed is None:
             return build(name, network, flow=flow)
         base = self._given or self.training.base()

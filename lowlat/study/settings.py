@@ -58,17 +58,17 @@ class Settings:
 
 QUICK = Settings(
     seeds=1,
-    steps=30,
-    base_steps=60,
-    pairs=48,
-    stills=12,
-    batch=8,
-    frames=40,
-    images=8,
-    intervals=(2, 5, 8),
-    distances=(1, 2, 5, 8),
-    live_frames=24,
+    steps=20,
+    base_steps=40,
+    pairs=32,
+    stills=8,
+    batch=4,
+    frames=30,
+    images=6,
+    intervals=(2, 5),
+    distances=(1, 5),
+    live_frames=12,
     live_fps=12.0,
     repeats=5,
 )
-QUICK_DATA = "street:160x120,frames=60"
+QUICK_DATA = "street:128x96,frames=48"

@@ -95,7 +95,8 @@ def test_snippets_put_the_key_before_the_labelled_frame(plain):
     assert batch.middle is None
     assert set(pairs.keys) <= {*range(9, 18), *range(39, 48)} and len(set(pairs.keys)) > 12
     assert set(batch.current[:, 0, 0, 0].round().int().tolist()) == {19, 49}
-    assert set(data.asked) == {19, 49}, "key frames are read once"
+    assert batch.key[:, 0, 0, 0].round().int().tolist() == [pairs.keys[pair] for pair in batch.chosen.tolist()]
+    assert set(data.asked) == {19, 49, *batch.key[:, 0, 0, 0].round().int().tolist()}
 
 
 def test_a_seed_gives_the_same_pairs():
