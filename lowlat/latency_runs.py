@@ -155,7 +155,8 @@ def record_run(
             live = {"overload": Overload.DROP_OLDEST, "stall_s": STALL_S, "first": WARM_UP + 1}
             label_frames(engine, paced(frames, fps), keep, tally, **live)
     except KeyboardInterrupt:
-        if not recorded.results:
+        # Without the run at a locked rate there is nothing to report.
+        if fps is None or not recorded.results:
             raise
         recorded.interrupted = True
     recorded.dropped = tally.dropped

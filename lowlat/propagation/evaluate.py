@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lowlat.data.camvid import CamVid
+from lowlat.data.dataset import LabelledImages
 from lowlat.evaluate import DISTANCES, DecisionsOnly, RecordedVideo, mean_interval
 from lowlat.metrics import Confusion
 from lowlat.networks.labels import full_size_labels
@@ -29,10 +29,11 @@ class LabelledVideo(RecordedVideo):
     """A recorded video with its labels: F_l, F_h and the per-frame labels of every frame, computed once.
 
     Args:
-        data: a set of labelled images; ``frames`` are consecutive items of it, by default all.
+        data: a set with a video in it.
+        frames: the video's items, as in ``data.videos``; by default all of the set.
     """
 
-    def __init__(self, network: VideoNetwork, data: CamVid, frames: range | None = None):
+    def __init__(self, network: VideoNetwork, data: LabelledImages, frames: range | None = None):
         frames = range(len(data)) if frames is None else frames
         self.images = [data.image(index) for index in frames]
         self.truth = [data.label(index) for index in frames]

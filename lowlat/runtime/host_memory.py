@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     """Has the C library keep memory that is freed for the next allocation, from here to the end of the process.
 
     Left to itself glibc hands large blocks back to the system now and then, and the frame after is mapped and zeroed
-    page by page: thousands of page faults, which made one frame of `lite` in five take a third longer.
+    page by page, in thousands of page faults.
 
     Returns:
         Whether it does; False where the C library is not glibc.

@@ -109,8 +109,9 @@ class _Stages:
         arguments = (self.out, self.recipes[name], self.device)
         if name == "propagation":
             unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-            sources = {"simulated": simulated, "clips": unlabelled}
-            bank = methods.draw_bank(network, sources, generator, device=self.device)
+            bank = methods.draw_bank(
+                network, {"simulated": simulated, "clips": unlabelled}, generator, device=self.device
+            )
             own = build("adaptive-fusion", network)
             propagation.train_propagation(name, own, bank, *arguments, fresh=init is None, **self.options)
         else:

@@ -101,7 +101,7 @@ def train_for_comparison(
     """:func:`train_methods` from files: one method, or ``"all"``, around ``<out>/base.safetensors``.
 
     Args:
-        data: a CamVid folder in the SegNet layout.
+        data: a labelled set, as `open_dataset` takes it; its list ``train``.
         clips: unlabelled videos.
         simulated: whether to make pairs of the labelled images; without them there are the clips alone.
         views: key frames drawn from each labelled image.

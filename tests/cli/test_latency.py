@@ -162,6 +162,22 @@ def test_ctrl_c_reports_what_there_is(small, monkeypatch):
     assert report.interrupted and report.run.frames == 25
 
 
+def test_ctrl_c_before_the_locked_rate_ends_it_all(small, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments, **options):
+        calls.append(options)
+        label_frames(*arguments, **options)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    label_frames = runs.label_frames
+    monkeypatch.setattr(runs, "label_frames", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small()
+    assert len(calls) == 2, "the baseline's start-up and the baseline"
+
+
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
