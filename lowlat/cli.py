@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from lowlat.cli_latency import latency, size_of
+from lowlat.cli_street import street
 from lowlat.cli_study import study
 from lowlat.cli_train import train
 
@@ -202,7 +203,7 @@ def simulate(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A CamVid folder in the SegNet layout.")],
+    data: Annotated[str, typer.Option(help="A folder, or a kind and its place, as in street:480x360,seed=0.")],
     weights: Weights = "lite",
     images: Annotated[bool, typer.Option(help="Per frame on the test list.")] = True,
     video: Annotated[bool, typer.Option(help="The labelled video under a schedule, in replay.")] = True,
@@ -213,7 +214,7 @@ def evaluate(
     delay: Annotated[int, typer.Option(help="Frames until S_h lands.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy on CamVid: per frame, and on the labelled video."""
+    """Accuracy on labelled data: per frame on its list test, and on the video of its list val."""
     from lowlat.evaluate import evaluate as job
 
     report = job(
@@ -248,6 +249,7 @@ def info(as_json: AsJson = False) -> None:
 app.command()(latency)
 app.command()(study)
 app.command()(train)
+app.command()(street)
 
 
 def _print_json(report: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ depend on no machine's speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lowlat import models
-from lowlat.data.camvid import CLASSES, CamVid
+from lowlat.data.dataset import LabelledImages, open_dataset
 from lowlat.metrics import Confusion
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.progress import track
@@ -36,8 +36,8 @@ class Scores:
     class_iou: dict[str, float]
 
     @staticmethod
-    def of(confusion: Confusion) -> Scores:
-        by_class = {name: round(100 * iou, 2) for name, iou in zip(CLASSES, confusion.class_iou.tolist(), strict=True)}
+    def of(confusion: Confusion, classes: Sequence[str]) -> Scores:
+        by_class = {name: round(100 * iou, 2) for name, iou in zip(classes, confusion.class_iou.tolist(), strict=True)}
         figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)
         return Scores(*(round(figure, 2) for figure in figures), by_class)
 
@@ -138,34 +138,35 @@ def adaptive(threshold: float) -> Schedule:
     return Schedule(Adaptive(threshold, cut=None), decision="deferred")
 
 
-def evaluate_images(network: VideoNetwork, data: CamVid) -> Scores:
-    """Frame by frame, on every image of a list."""
+def evaluate_images(network: VideoNetwork, data: LabelledImages) -> Scores:
+    """Frame by frame, on every labelled image of a list."""
     stages = NetworkStages(network, fast_track=False)
     confusion = Confusion(network.classes)
-    for index in track(range(len(data)), f"{data.split} images"):
+    for index in track([i for i in range(len(data)) if data.labelled(i)], f"{data.split} images"):
         frame = data.image(index).permute(1, 2, 0).numpy()
         labels = stages.classify(stages.higher(stages.lower(frame)))
         confusion.add(torch.from_numpy(labels), data.label(index))
-    return Scores.of(confusion)
+    return Scores.of(confusion, data.classes)
 
 
-def record(network: VideoNetwork, data: CamVid) -> RecordedVideo:
-    """Compute F_l, F_h and the per-frame labels of a labelled video once."""
+def record(network: VideoNetwork, data: LabelledImages) -> RecordedVideo:
+    """Compute F_l, F_h and the per-frame labels of a video once; it holds all of them in memory."""
     return RecordedVideo(network, [data.image(i).permute(1, 2, 0).numpy() for i in range(len(data))])
 
 
 def evaluate_video(
     video: RecordedVideo,
-    data: CamVid,
+    data: LabelledImages,
     *,
     policy: str = "adaptive",
     interval: float = 5,
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
 ) -> VideoReport:
-    """A labelled video (CamVid's ``val``) in replay.
+    """A labelled video (CamVid's ``val``) in replay, scored on its labelled frames.
 
     Args:
+        data: a set whose frames are one stream; it may have cuts.
         policy: ``"adaptive"`` or ``"every"``.
         interval: frames between key frames; the adaptive threshold is set so that their mean comes near it.
         threshold: the adaptive threshold, instead of ``interval``.
@@ -184,8 +185,9 @@ def evaluate_video(
     def score(labels: Callable[[FrameResult], np.ndarray]) -> Scores:
         confusion = Confusion(video.network.classes)
         for result in results:
-            confusion.add(torch.from_numpy(labels(result)), truth[result.index])
-        return Scores.of(confusion)
+            if (true := truth[result.index]) is not None:
+                confusion.add(torch.from_numpy(labels(result)), true)
+        return Scores.of(confusion, data.classes)
 
     return VideoReport(
         policy=policy,
@@ -199,13 +201,16 @@ def evaluate_video(
     )
 
 
-def evaluate_distances(video: RecordedVideo, data: CamVid) -> list[dict[str, float]]:
+def evaluate_distances(video: RecordedVideo, data: LabelledImages) -> list[dict[str, float]]:
     """mIoU at exact distances from a true key frame: propagation with fusion, and reuse of the key frame's labels."""
     rows = []
     for distance in track(DISTANCES, "distances"):
         ours, reuse = Confusion(video.network.classes), Confusion(video.network.classes)
-        for index in range(distance, len(data)):
+        for index in range(len(data)):
             before = index - distance
+            # Not across a cut.
+            if not data.labelled(index) or not any(before in part and index in part for part in data.videos):
+                continue
             key = KeyFrame(before, before, video.lows[before], video.highs[before])
             truth = data.label(index)
             ours.add(torch.from_numpy(video.propagate(key, video.lows[index])[0]), truth)
@@ -226,21 +231,24 @@ def evaluate(
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
 ) -> dict[str, object]:
-    """The figures of a network on CamVid, as plain values for JSON.
+    """The figures of a network on a labelled set, as plain values for JSON.
 
     Args:
-        data: a CamVid folder in the SegNet layout.
+        data: as for `open_dataset`: a folder, or a kind and its place.
         weights: a shipped network's name or a file.
         images: per frame on the ``test`` list.
         video: the labelled video ``val`` under a schedule, see :func:`evaluate_video`.
         distances: also by exact distance from the key frame.
+
+    Raises:
+        ValueError: no such set, or its classes are not as many as the network's.
     """
     network = models.load(weights)
     report: dict[str, object] = {"weights": str(weights)}
     if images:
-        report["test_per_frame"] = asdict(evaluate_images(network, CamVid(data, "test")))
+        report["test_per_frame"] = asdict(evaluate_images(network, _open(data, "test", network)))
     if video or distances:
-        labelled = CamVid(data, "val")
+        labelled = _open(data, "val", network)
         recorded = record(network, labelled)
         if video:
             options = {"policy": policy, "interval": interval, "threshold": threshold, "delay": delay}
@@ -248,3 +256,13 @@ def evaluate(
         if distances:
             report["distances"] = evaluate_distances(recorded, labelled)
     return report
+
+
+def _open(spec: str | Path, split: str, network: VideoNetwork) -> LabelledImages:
+    data = open_dataset(spec, split)
+    if len(data.classes) != network.classes:
+        raise ValueError(
+            f"evaluate: expected data of the network's {network.classes} classes, got {len(data.classes)}; "
+            "give weights trained on this data"
+        )
+    return data

@@ -160,6 +160,7 @@ CHECKED = {
     "lowlat evaluate": check_lowlat,
     "lowlat latency": check_lowlat,
     "lowlat study": check_lowlat,
+    "lowlat street": check_lowlat,
     "python -m benchmarks": check_benchmarks,
     "pytest benchmarks": check_pytest,
     "python -m pytest": lambda words: check_pytest(words[2:]),

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lowlat import models
-from lowlat.data.camvid import CamVid
+from lowlat.data.camvid import CLASSES, CamVid
 from lowlat.evaluate import evaluate, evaluate_distances, evaluate_video, find_threshold, mean_interval, record, replay
 from lowlat.metrics import Confusion
 from lowlat.schedule import Every, Schedule
@@ -84,3 +85,15 @@ def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled)
         scores = network(network.normalise(image))
         scores = torch.nn.functional.interpolate(scores, image.shape[-2:], mode="bilinear", align_corners=False)
     assert np.mean(video.per_frame[4] == scores.argmax(1)[0].numpy()) > 0.999
+
+
+def test_any_labelled_set_is_evaluated_if_its_classes_are_the_networks(network, tmp_path):
+    models.save(network, tmp_path / "net.safetensors", "lite")
+    report = evaluate("street:64x48,frames=12", tmp_path / "net.safetensors", policy="every", distances=True)
+    assert {"test_per_frame", "video", "distances"} <= set(report)
+    assert set(report["test_per_frame"]["class_iou"]) == set(CLASSES)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "0.png")
+    (tmp_path / "classes.txt").write_text("sky\nearth\n")
+    with pytest.raises(ValueError, match="the network's 11 classes, got 2"):
+        evaluate(f"folder:{tmp_path}", tmp_path / "net.safetensors")
