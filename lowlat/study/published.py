@@ -17,7 +17,7 @@ class System(NamedTuple):
 
     name: str
     miou: float
-    split: str
+    split: str  # empty where the source does not say
     average_ms: float
     """Time of a frame on average; of the systems with key frames the latency of a key frame is longer."""
     hardware: str
@@ -27,8 +27,8 @@ class System(NamedTuple):
 SYSTEMS = (
     System("ICNet", 69.5, "test", 33.0, "Titan X", "Zhao et al., ECCV 2018; github.com/hszhao/ICNet (33 to 36 ms)"),
     System("BiSeNet", 68.4, "test", 9.5, "Titan XP", "Yu et al., ECCV 2018, abstract (105 frames/s)"),
-    System("DVSNet", 70.4, "not said", 50.5, "not said", "Xu et al., CVPR 2018, abstract (19.8 frames/s)"),
-    System("DVSNet, fast", 63.2, "not said", 32.9, "not said", "Xu et al., CVPR 2018, abstract (30.4 frames/s)"),
+    System("DVSNet", 70.4, "", 50.5, "not said", "Xu et al., CVPR 2018, abstract (19.8 frames/s)"),
+    System("DVSNet, fast", 63.2, "", 32.9, "not said", "Xu et al., CVPR 2018, abstract (30.4 frames/s)"),
 )
 """The other systems of the paper's Figure 1 (PSPNet, Clockwork, Deep Feature Flow, ...) and its mIoU figures are left
 out: no source at hand gives them beside their times."""

@@ -75,7 +75,7 @@ def _figure1(ground: Ground, rows: RowsOf) -> list[Row]:
         for row in table1(ground, rows)
     ]
     theirs = [
-        {"data": f"Cityscapes {system.split}", "system": system.name, "published": True, "miou": system.miou}
+        {"data": f"Cityscapes {system.split}".strip(), "system": system.name, "published": True, "miou": system.miou}
         | {"average_ms": system.average_ms, "max_ms": None, "hardware": system.hardware, "source": system.source}
         for system in SYSTEMS
     ]
