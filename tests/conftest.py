@@ -14,11 +14,20 @@ from lowlat.networks.video_network import VideoNetwork, Widths
 
 def pytest_addoption(parser):
     parser.addoption("--backend", help="tests/svconv: of this backend in place of the compiled kernels: triton")
+    parser.addoption("--part", help="of two processes that share the tests, which one this is: 0 or 1")
 
 
 def pytest_report_header():
     obstacle = next((row.cuda for row in svconv.backends() if row.name == "cuda"), "tests of another backend")
     return "the operator on CUDA: " + ("tested" if obstacle is None else f"NOT TESTED, {obstacle}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    part = config.getoption("--part")
+    if part is not None:
+        # By pairs: neighbours, of one case in two layouts, share the reference's answer.
+        items[:] = [item for index, item in enumerate(items) if index // 2 % 2 == int(part)]
 
 
 @pytest.fixture

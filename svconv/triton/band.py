@@ -117,6 +117,8 @@ def band_gradient(
             sum = tl.dot(grad, value, sum, input_precision=PRECISION)
 
     mask = band & inside[:, None]
+    # Where pixel and position don't meet the product may be infinite or NaN.
+    sum = tl.where(mask, sum, 0.0)
     if NORMALIZE:
         logits_ptr += n * logits_n + (g * (K * K)).to(tl.int64) * logits_c
         lse_ptr += (n * groups + g) * height * width

@@ -75,14 +75,16 @@ def compile(specialisation: Specialisation, target: GPUTarget) -> triton.compile
 
 
 def specialisations(target: str) -> Iterator[Specialisation]:
-    """What runs unmeasured: for Hopper every kernel in its types, elsewhere the products in bfloat16 and float32."""
+    """What runs unmeasured: the products in bfloat16 and float32; for Hopper and AMD's GPU more types, layouts and
+    kernel sizes."""
+    amd = TARGETS[target].backend == "hip"
 
     def band(dtype: str, kernel_size: int, layout: str) -> Iterator[Specialisation]:
         itemsize = 4 if dtype == "fp32" else 2
-        config = configs.candidates("sum", "band", kernel_size, itemsize)[0]
+        config = configs.candidates("sum", "band", kernel_size, itemsize, amd)[0]
         for transposed in (False, True):
             yield Specialisation("band_sum", dtype, kernel_size, layout, config, transposed)
-        config = configs.candidates("gradient", "band", kernel_size, itemsize)[0]
+        config = configs.candidates("gradient", "band", kernel_size, itemsize, amd)[0]
         yield Specialisation("band_gradient", dtype, kernel_size, layout, config)
 
     def taps(dtype: str) -> Iterator[Specialisation]:
@@ -96,7 +98,7 @@ def specialisations(target: str) -> Iterator[Specialisation]:
     yield from band("bf16", 9, "channels_last")
     yield from band("fp32", 9, "channels_last")
     yield from taps("fp32")
-    if target == "sm_90":
+    if target == "sm_90" or amd:
         yield from band("bf16", 9, "nchw")
         yield from band("fp16", 3, "channels_last")
         yield from band("bf16", 15, "channels_last")

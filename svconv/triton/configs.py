@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -48,10 +48,19 @@ def window_rows(kernel_size: int, rows: int) -> int:
     return _power_of_two(rows + kernel_size - 1, 1 << 20)
 
 
-def candidates(product: str, family: str, kernel_size: int, itemsize: int) -> tuple[Config, ...]:
-    """What is worth trying; the first fits every GPU and is what runs unmeasured."""
+def candidates(product: str, family: str, kernel_size: int, itemsize: int, amd: bool = False) -> tuple[Config, ...]:
+    """What is worth trying; the first fits every GPU of this maker, spills nothing and is what runs unmeasured."""
     if family == "taps":
         return tuple(Config(rows, 16, channels, 4) for rows, channels in ((2, 32), (4, 32), (4, 64), (8, 16)))
+    configs = _band_candidates(product, kernel_size, itemsize)
+    if not amd:
+        return configs
+    # Warps of 64 threads; what is loaded ahead waits in registers, which Triton 3.6 spills.
+    halved = [replace(config, warps=config.warps // 2) for config in configs]
+    return tuple(dict.fromkeys([replace(halved[0], stages=1), *halved]))
+
+
+def _band_candidates(product: str, kernel_size: int, itemsize: int) -> tuple[Config, ...]:
     if itemsize == 4:
         shapes = ((4, 16, 8, 2), (4, 32, 8, 2), (8, 32, 8, 2))
         return tuple(Config(rows, 8, *shape, taps=16) for rows, *shape in shapes)

@@ -239,7 +239,7 @@ def _launch_best(
         config = configs.interpreted(family, kernel_size, c // groups, -(-h // dilation), -(-w // dilation))
         launch(config)
         return config
-    candidates = configs.candidates(product, family, kernel_size, input.dtype.itemsize)
+    candidates = configs.candidates(product, family, kernel_size, input.dtype.itemsize, torch.version.hip is not None)
     config = None
     traced = type(input) is not Tensor or is_fake(input)
     on_device = contextlib.nullcontext() if traced else torch.cuda.device(input.device)

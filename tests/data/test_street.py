@@ -128,3 +128,13 @@ def test_a_turn_turns_and_parallax_is_there():
     near = street.flow(40)[:, -3:].norm(dim=0).median()
     far = street.flow(40)[:, 28:32].norm(dim=0).median()
     assert near > 3 * far
+
+
+def test_the_camera_keeps_to_the_road_and_out_of_houses():
+    """In every frame of many scenes, turns among them, road lies ahead and nothing fills the picture."""
+    for seed in range(4):
+        street = Street(seed=seed, size=(24, 32), frames=600)
+        for index in range(0, 600, 12):
+            label = street.label(index)
+            assert (label == CLASSES.index("road")).float().mean() > 0.12, (seed, index)
+            assert torch.bincount(label.flatten().long()).max() < 0.8 * label.numel(), (seed, index)

@@ -7,6 +7,7 @@ TRITON_INTERPRET=1 pytest tests/svconv --backend triton   in Triton's interprete
 
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import pytest
 from svconv_cases import DEVICES, TESTED
@@ -17,9 +18,18 @@ from svconv.dispatch import BACKENDS
 # Without a GPU nothing in it can run; pytest's header says so (tests/conftest.py).
 collect_ignore = ["test_svconv_cuda.py"]
 # What holds for the compiled kernels alone.
-COMPILED_ALONE = ("test_tensors_choose_the_kernels",)
-# Of another backend every nth test of these: the interpreter is slow, and on a GPU each problem is compiled. Where n is
-# coprime to the number of types and layouts all of them come up; derivatives of every order share one code.
+COMPILED_ALONE = (
+    "test_tensors_choose_the_kernels",
+    "test_the_kernels_of_a_device_are_chosen_and_explained",
+    "test_raw_entry_equals_the_operator",
+    "test_raw_entry_writes_out",
+    "test_compiles_to_one_graph",
+    "test_opcheck",
+)
+# In an interpreter there are no kernels to compile.
+NOT_INTERPRETED = ("test_compiled_package_runs_in_a_fresh_process", "test_one_graph_serves_all_sizes_and_keeps_layouts")
+# On a GPU each problem of another backend is compiled, which takes seconds: every nth test of these and no others.
+# Where n is coprime to the number of types and layouts all of them come up.
 SAMPLE = {
     "test_options": 29,
     "test_kernel_sizes_in_every_type_and_layout": 11,
@@ -41,8 +51,9 @@ SAMPLE = {
     "test_flops_of_each_product": 1,
     "test_exported_program_holds_one_operator_and_runs_at_any_size": 2,
     "test_sizes_marked_dynamic_compile_once": 1,
+    "test_compiled_package_runs_in_a_fresh_process": 1,
+    "test_one_graph_serves_all_sizes_and_keeps_layouts": 1,
 }
-ON_A_GPU = {"test_compiled_package_runs_in_a_fresh_process": 1, "test_one_graph_serves_all_sizes_and_keeps_layouts": 1}
 
 
 def pytest_configure(config):
@@ -59,7 +70,12 @@ def _test_triton():
     for compiled in ("cuda", "cpu"):
         BACKENDS.pop(compiled, None)
     DEVICES[:] = ["cpu"] if INTERPRETED else ["cuda"]
-    TESTED.update(backend="triton", products=PRODUCTS)
+    TESTED.update(backend="triton", products=PRODUCTS, reach=(31, 31))
+    if INTERPRETED:
+        from triton_interpreter import quicken
+
+        quicken()
+        TESTED.update(shape=(2, 6, 9, 13), interpreted=True)
     # One configuration of each kernel is compiled, and none is kept for later.
     candidates = configs.candidates
     configs.candidates = lambda *arguments: candidates(*arguments)[:1]
@@ -69,16 +85,25 @@ def _test_triton():
 def pytest_collection_modifyitems(config, items):
     if TESTED["backend"] is None:
         return
-    sample = {**SAMPLE, **(ON_A_GPU if DEVICES == ["cuda"] else {})}
-    chosen, seen = [], Counter()
+    here = [item for item in items if item.path.parent == Path(__file__).parent]
+    chosen = {item for item in here if item.originalname not in COMPILED_ALONE}
+    chosen &= set(_of_every_device(here) if TESTED["interpreted"] else _sample(here))
+    left_out = [item for item in here if item not in chosen]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _of_every_device(items):
+    return [item for item in items if "device" in item.fixturenames and item.originalname not in NOT_INTERPRETED]
+
+
+def _sample(items):
+    seen = Counter()
     for item in items:
-        name = item.originalname
-        stride = 1 if "test_svconv_cuda" in item.nodeid else sample.get(name)
-        if stride and name not in COMPILED_ALONE and seen[name] % stride == 0:
-            chosen.append(item)
-        seen[name] += 1
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
+        stride = 1 if "test_svconv_cuda" in item.nodeid else SAMPLE.get(item.originalname)
+        if stride and seen[item.originalname] % stride == 0:
+            yield item
+        seen[item.originalname] += 1
 
 
 def pytest_generate_tests(metafunc):

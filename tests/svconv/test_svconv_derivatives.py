@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from svconv_cases import LAYOUTS, Case, assert_close, check, path_on
+from svconv_cases import LAYOUTS, TESTED, Case, assert_close, check, path_on
 
 from svconv import reference, svconv2d
 
@@ -37,8 +37,9 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(case, devi
     def function(input, logits):
         return svconv2d(input, logits, **case.options)
 
-    # The fast mode checks one random direction and misses a wrong small term; K = 3 is checked entry by entry.
-    quick = dict(fast_mode=case.kernel_size != 3, check_undefined_grad=False)
+    # The fast mode checks one random direction and misses a wrong small term; K = 3 is checked entry by entry, but not
+    # in an interpreter: derivatives are the same code for all kernels.
+    quick = dict(fast_mode=case.kernel_size != 3 or TESTED["interpreted"], check_undefined_grad=False)
     assert torch.autograd.gradcheck(function, leaves(case, device), check_forward_ad=True, **quick)
     assert torch.autograd.gradgradcheck(function, leaves(case, device), **quick)
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import svconv_cases
 import torch
-from svconv_cases import LAYOUTS, NAMES, assert_close, expected, run
+from svconv_cases import LAYOUTS, TESTED, NotFinite, run
 from triton_faults import FAULTS
+from triton_interpreter import check_overflow
 
 from svconv import reference, svconv2d
 from svconv.triton import band, ops
@@ -18,14 +20,17 @@ SOURCES = Path(band.__file__).parent
 FILES = ("tiles", "band", "taps")
 KERNELS = ("band_sum", "band_gradient", "taps_sum", "taps_gradient", "taps_jacobian")
 
+if TESTED["backend"] != "triton":
+    raise RuntimeError("expected the operator's tests beside these: pytest --backend triton tests/svconv tests/triton")
+
 
 def check(case):
     """In both layouts; logits that only a softmax with a maximum survives."""
     for layout in LAYOUTS.values():
         input, logits, grad_out = (t.contiguous(memory_format=layout) for t in case.tensors())
-        results = run(svconv2d, input, logits, grad_out, **case.options, backend="triton")
-        for name, got, want in zip(NAMES, results, expected(case), strict=True):
-            assert_close(case, name, got, want, name != "grad_logits" and case.dtype.itemsize == 2)
+        svconv_cases.check(case, input, logits, grad_out)
+    if isinstance(case, NotFinite):
+        return
     large = torch.full_like(logits, -torch.inf)
     large[:, :: case.kernel_size**2] = 1e4
     options = {**case.options, "padding_mode": "zeros"}
@@ -61,9 +66,13 @@ def plant(tmp_path, monkeypatch):
     return planted
 
 
-@pytest.mark.parametrize("case", {fault.case for fault in FAULTS}, ids=str)
+@pytest.mark.parametrize("case", dict.fromkeys(fault.case for fault in FAULTS), ids=str)
 def test_the_checks_hold_without_a_fault(case):
-    check(case)
+    check_overflow(True)
+    try:
+        check(case)
+    finally:
+        check_overflow(False)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))

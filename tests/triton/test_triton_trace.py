@@ -8,6 +8,7 @@ from torch._functorch.aot_autograd import aot_export_module
 from torch._subclasses import FakeTensorMode
 
 pytest.importorskip("triton")
+import svconv  # noqa: E402
 from svconv.triton.ops import INTERPRETED, PRODUCTS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="in the interpreter there are no kernels to see")
@@ -42,3 +43,15 @@ def test_a_graph_holds_kernels_in_place_of_the_operator(name, dtype, caplog):
     called = [str(node.target) for node in traced.graph.nodes if node.op == "call_function"]
     assert "triton_kernel_wrapper_functional" in called
     assert not any("svconv" in target for target in called)
+
+
+def test_an_exported_program_holds_the_operator():
+    class Model(torch.nn.Module):
+        def forward(self, data, logits):
+            return svconv.svconv2d(data * 1.5, logits, backend="triton").relu()
+
+    with FakeTensorMode():
+        tensors = [torch.empty(1, channels, 12, 20, dtype=torch.bfloat16, device="cuda") for channels in (16, 81)]
+        program = torch.export.export(Model(), tuple(tensors))
+    operators = [node.target for node in program.graph.nodes if "svconv" in str(node.target)]
+    assert operators == [PRODUCTS.forward]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from svconv_cases import Case
+from svconv_cases import Case, NotFinite
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ GROUPS = Case((2, 6, 5, 9), 3, groups=2, dtype=torch.float16)
 DILATED = Case((1, 3, 5, 9), 3, dilation=2, dtype=torch.float16)
 # More than one block of channels.
 DEEP = Case((1, 37, 4, 9), 3, dtype=torch.float16)
+NOT_FINITE = NotFinite((1, 3, 5, 17), 3, dtype=torch.float16)
 EXACT = Case((1, 6, 7, 13), 5, padding_mode="renormalize")
 
 FAULTS = (
@@ -71,6 +72,13 @@ FAULTS = (
         "sum = tl.dot(grad, value, sum, input_precision=PRECISION)",
         "sum = tl.dot(grad, value, input_precision=PRECISION)",
         DEEP,
+    ),
+    Fault(
+        "no end to what isn't finite",
+        "band.py",
+        "sum = tl.where(mask, sum, 0.0)",
+        "sum = sum + 0.0",
+        NOT_FINITE,
     ),
     Fault(
         "sub-images not interleaved",

@@ -33,6 +33,18 @@ class Camera:
         return inner @ self.rotation
 
 
+def keeps_clear(way: np.ndarray, foot: np.ndarray, velocity: np.ndarray, room: tuple[float, float]) -> bool:
+    """Whether what moves so stays out of a camera's way, given by `Drive.way`.
+
+    Args:
+        room: how near it may come to the camera's middle, sideways and lengthwise, in metres.
+    """
+    time, x, z, yaw = way.T
+    x, z = foot[0] + velocity[0] * time - x, foot[2] + velocity[2] * time - z
+    sideways, ahead = x * np.cos(yaw) - z * np.sin(yaw), x * np.sin(yaw) + z * np.cos(yaw)
+    return not ((np.abs(sideways) < room[0]) & (np.abs(ahead) < room[1])).any()
+
+
 @dataclass(frozen=True)
 class Drive:
     """A way along the street x = 0 in direction z, keeping left, with a turn into a crossing street or none.
@@ -70,6 +82,11 @@ class Drive:
         right, down = np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right
         eye = np.array([x, HEIGHT + 0.02 * np.sin(7.3 * time), z])
         return Camera(eye, np.stack((right, down, forward)), size)
+
+    def way(self, seconds: float) -> np.ndarray:
+        """Time, x, z and yaw of the camera several times a second, ``(n, 4)``."""
+        times = np.arange(0, seconds + 0.2, 0.2)
+        return np.array([(time, *self._place(self.travelled(time))) for time in times])
 
     def _place(self, way: float) -> tuple[float, float, float]:
         """x, z and yaw after ``way`` metres."""

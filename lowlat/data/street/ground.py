@@ -13,7 +13,7 @@ from lowlat.data.street.canvas import Canvas, roughen
 
 PITCH = 64.0
 KERB = 5.6  # from the middle of the street; two lanes and two rows of parked cars
-WALL = 8.8  # where the buildings begin
+WALL = 10.2  # where the buildings begin
 LANE = 1.8  # the middle of a lane; traffic keeps left
 PARKED = 4.6
 

@@ -21,6 +21,7 @@ class Light:
         cloud: when a cloud passes, in seconds; far off for never.
         exposure: mean, swing, rate and phase of the camera's exposure.
         warmth: RGB of the sunlight.
+        clouds: where the sky begins in the picture of clouds, in tiles.
     """
 
     sun: np.ndarray
@@ -28,6 +29,7 @@ class Light:
     cloud: float
     exposure: tuple[float, float, float, float]
     warmth: tuple[float, float, float]
+    clouds: tuple[float, float]
 
     def at(self, time: float) -> tuple[float, float]:
         """The sun's share and the exposure at ``time``."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from lowlat.data.street import town
-from lowlat.data.street.camera import Drive
+from lowlat.data.street.camera import Drive, keeps_clear
 from lowlat.data.street.ground import LANE, PITCH
 from lowlat.data.street.light import Light
 from lowlat.data.street.quads import Quads
@@ -55,7 +55,8 @@ def _light(seconds: float, random: Generator) -> Light:
     strength = random.uniform(0.35, 1.0)
     cloud = random.uniform(0, seconds) if random.random() < 0.5 else np.inf
     exposure = tuple(random.uniform((0.86, 0.02, 0.4, 0.0), (1.1, 0.14, 1.2, 6.28)))
-    return Light(sun, strength, cloud, exposure, (1.0, random.uniform(0.93, 0.99), random.uniform(0.8, 0.95)))
+    warmth = (1.0, random.uniform(0.93, 0.99), random.uniform(0.8, 0.95))
+    return Light(sun, strength, cloud, exposure, warmth, tuple(random.uniform(0, 1, 2)))
 
 
 def _town(drive: Drive, seconds: float, random: Generator) -> Quads:
@@ -85,14 +86,15 @@ def _town(drive: Drive, seconds: float, random: Generator) -> Quads:
             for block in (crossing - 1, crossing):
                 town.buildings(quads, town.street_z(end), block, side, random, park=0.3)
     end = drive.start + drive.travelled(seconds) + 70
-    town.traffic(quads, main, (drive.start - 5, min(end, 4 * PITCH)), random)
-    town.traffic(quads, turned, (-1.5 * PITCH, 1.5 * PITCH), random, busy=0.7)
-    _ahead(quads, drive, random)
-    _crossing(quads, drive, random)
+    way = drive.way(seconds)
+    town.traffic(quads, main, (drive.start - 5, min(end, 4 * PITCH)), way, random)
+    town.traffic(quads, turned, (-1.5 * PITCH, 1.5 * PITCH), way, random, busy=0.7)
+    _ahead(quads, drive, way, random)
+    _crossing(quads, drive, way, random)
     return quads.freeze()
 
 
-def _ahead(quads: Quads, drive: Drive, random: Generator) -> None:
+def _ahead(quads: Quads, drive: Drive, way: np.ndarray, random: Generator) -> None:
     """A car in the camera's own lane, and a bicycle at its edge."""
     street = town.street_z(0)
     if drive.ease < 0.5 and random.random() < 0.75:
@@ -102,21 +104,26 @@ def _ahead(quads: Quads, drive: Drive, random: Generator) -> None:
             quads, town.any_vehicle(random), foot, street.along, town.any_paint(random), drive.speed * street.along
         )
     foot = street.at(drive.start + random.uniform(9, 30), -3.3)
-    town.cyclist(quads, foot, random.uniform(3.5, 4.8) * street.along, random)
+    velocity = random.uniform(3.5, 4.8) * street.along
+    if keeps_clear(way, foot, velocity, town.PERSON):
+        town.cyclist(quads, foot, velocity, random)
 
 
-def _crossing(quads: Quads, drive: Drive, random: Generator) -> None:
-    """People and a bicycle who cross the road well before the camera comes."""
+def _crossing(quads: Quads, drive: Drive, way: np.ndarray, random: Generator) -> None:
+    """People and a bicycle who cross the road before the camera comes."""
     street = town.street_z(0)
     for _ in range(int(random.integers(1, 5))):
         heading = int(random.choice((-1, 1)))
         place = drive.start + random.uniform(35, 70)
-        # In the camera's lane, 1.8 m left of the middle, no later than the camera could be near.
-        time = max(0.0, (place - drive.start) / drive.speed * random.uniform(0.2, 0.55))
+        # In the camera's lane well before the camera.
+        time = (place - drive.start) / drive.speed * random.uniform(0.2, 0.55)
         velocity = heading * random.uniform(1.1, 1.5) * street.right
         foot = street.at(place, -LANE) - velocity * time
-        town.walker(quads, foot, velocity, random)
+        if keeps_clear(way, foot, velocity, town.PERSON):
+            town.walker(quads, foot, velocity, random)
     if random.random() < 0.6:
         heading = int(random.choice((-1, 1)))
         foot = street.at(drive.crossing * PITCH + random.uniform(-2, 2), -heading * random.uniform(8, 22))
-        town.cyclist(quads, foot, heading * 4.0 * street.right, random, crossing=heading)
+        velocity = heading * 4.0 * street.right
+        if keeps_clear(way, foot, velocity, town.PERSON):
+            town.cyclist(quads, foot, velocity, random, crossing=heading)

@@ -49,7 +49,7 @@ def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, lig
     level[ground] -= np.float32(np.log2(PITCH))
     east, north = a.take(sky), b.take(sky)
     away = east * east + north * north
-    u[sky], v[sky] = _tiled(east, 1 / CLOUDS), _tiled(north, 1 / CLOUDS)
+    u[sky], v[sky] = (_tiled(e, 1 / CLOUDS, s) for e, s in zip((east, north), light.clouds, strict=True))
     level[sky] = np.float32(-2.5) + np.float32(0.75) * np.log2(1 + away)
     result = atlas().sample(quads.texture.take(quad), u, v, (level + np.float32(0.5)).astype(np.int32))
 
@@ -70,9 +70,9 @@ def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, lig
     return np.clip(result, 0, 255, out=result).reshape(3, *view.quad.shape)
 
 
-def _tiled(place: np.ndarray, size: float) -> np.ndarray:
-    """Within a tile, in [0, 1); a tile's middle lies at 0."""
-    tiles = place * np.float32(1 / size) + np.float32(0.5)
+def _tiled(place: np.ndarray, size: float, start: float = 0.5) -> np.ndarray:
+    """Within a tile, in [0, 1); place 0 lies at ``start``."""
+    tiles = place * np.float32(1 / size) + np.float32(start)
     return tiles - np.floor(tiles)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from lowlat.data.street.camera import keeps_clear
 from lowlat.data.street.ground import KERB, LANE, PARKED, PITCH, WALL
 from lowlat.data.street.quads import STILL, UP, Quads, Vector
 from lowlat.data.street.textures import COATS, WALLS
@@ -16,6 +17,7 @@ PAINTS = (
     (0.95, 0.95, 0.95), (0.72, 0.74, 0.77), (0.34, 0.35, 0.38), (0.8, 0.16, 0.15), (0.25, 0.38, 0.7),
     (0.3, 0.5, 0.4), (0.78, 0.7, 0.5), (0.5, 0.52, 0.55),
 )  # fmt: skip
+PERSON = (1.2, 4.0)  # metres that a person keeps from the camera, sideways and lengthwise
 CORNER = WALL + 4.5  # metres from a crossing's middle that stay free of furniture
 
 
@@ -41,7 +43,7 @@ def street_x(number: int) -> Axis:
     return Axis(np.array([0, 0, number * PITCH]), np.array([1.0, 0, 0]), np.array([0.0, 0, -1]))
 
 
-def buildings(quads: Quads, street: Axis, block: int, side: int, random: Generator, park: float = 0.2) -> None:
+def buildings(quads: Quads, street: Axis, block: int, side: int, random: Generator, park: float = 0.3) -> None:
     """One side of one block: a row of buildings, or a park with its fence.
 
     Args:
@@ -86,8 +88,9 @@ def _park(quads: Quads, street: Axis, start: float, end: float, side: int, rando
         quads.rigid(texture, "fence", left + height * UP, right - left, -height * UP, sided=0)
     # The back of the park is a row of houses; a flat lawn would show the sky down to the ground.
     back = WALL + 18
-    for place in np.arange(start, end, 11.5):
-        first, last = (place, place + 11.5) if side < 0 else (place + 11.5, place)
+    for place in np.linspace(start, end, 4, endpoint=False):
+        places = place, place + (end - start) / 4
+        first, last = places if side < 0 else places[::-1]
         facade = f"facade{int(random.integers(len(WALLS)))}"
         _wall(quads, facade, street.at(first, side * back), street.at(last, side * back), 11.0, np.full(3, 0.9))
     for place in np.arange(start + 1, end - 1, 3.4):
@@ -158,7 +161,7 @@ def parked(quads: Quads, street: Axis, block: int, side: int, random: Generator)
     place, end = block * PITCH + CORNER + 4, (block + 1) * PITCH - CORNER - 4
     ahead = -side * street.along
     while place < end:
-        if random.random() < 0.62:
+        if random.random() < 0.48:
             foot = street.at(place, side * PARKED)
             vehicle(quads, any_vehicle(random), foot, ahead, any_paint(random))
         place += random.uniform(5.2, 6.5)
@@ -204,21 +207,28 @@ def cyclist(quads: Quads, foot: np.ndarray, velocity: Vector, random: Generator,
     quads.upright(f"rider{number}", "bicyclist", foot, box, velocity=velocity, swing=(0.03, 3.5, phase))
 
 
-def traffic(quads: Quads, street: Axis, reach: tuple[float, float], random: Generator, *, busy: float = 1.0) -> None:
-    """What moves along a street between the two ends of ``reach``: oncoming cars, people, bicycles."""
+def traffic(
+    quads: Quads, street: Axis, reach: tuple[float, float], way: np.ndarray, random: Generator, *, busy: float = 1.0
+) -> None:
+    """What moves along a street between the two ends of ``reach``, out of the camera's way: cars, people, bicycles."""
     start, end = reach
     place = start + random.uniform(10, 40)
     speed = random.uniform(6, 10)
     # Those who come the other way have moved on by the time they are met: they start further off.
     while place < end + 80:
-        foot = street.at(place, LANE)
-        vehicle(quads, any_vehicle(random), foot, -street.along, any_paint(random), -speed * street.along)
+        foot, velocity = street.at(place, LANE), -speed * street.along
+        if keeps_clear(way, foot, velocity, (2.6, 7.0)):
+            vehicle(quads, any_vehicle(random), foot, -street.along, any_paint(random), velocity)
         place += random.uniform(16, 70) / busy
     for _ in range(int((end - start) / 7 * busy)):
         side, heading = int(random.choice((-1, 1))), int(random.choice((-1, 1)))
         velocity = heading * random.uniform(0.9, 1.5) * (random.random() < 0.85) * street.along
-        walker(quads, street.at(random.uniform(start, end), side * random.uniform(6.6, 8.3)), velocity, random)
+        foot = street.at(random.uniform(start, end), side * random.uniform(6.6, WALL - 0.6))
+        if keeps_clear(way, foot, velocity, PERSON):
+            walker(quads, foot, velocity, random)
     for _ in range(max(2, int((end - start) / 35))):
         side = int(random.choice((-1, 1)))
         velocity = -side * random.uniform(3, 5) * street.along
-        cyclist(quads, street.at(random.uniform(start, end), side * 3.25), velocity, random)
+        foot = street.at(random.uniform(start, end), side * 3.25)
+        if keeps_clear(way, foot, velocity, PERSON):
+            cyclist(quads, foot, velocity, random)
