@@ -17,7 +17,8 @@ class Atlas:
     Attributes:
         number: a texture's number by its name.
         size: float32 ``(n, 2)``, width and height in texels.
-        texels: uint32, four bytes RGBA each; level l of texture i starts at ``offset[i * LEVELS + l]``.
+        texels: uint32, four bytes RGBA each; level l of texture i starts at ``offset[i * LEVELS + l]``, its rows are
+            ``pitch`` of the same index apart.
         masks: for textures with holes, opacity by level as bool ``(h, w)``; None for the others.
     """
 
@@ -33,9 +34,10 @@ class Atlas:
             parts += [level.round().astype(np.uint8).reshape(-1, 4) for level in levels]
             shapes += [level.shape[:2] for level in levels]
         self.texels = np.ascontiguousarray(np.concatenate(parts)).view(np.uint32).reshape(-1)
-        self.height, self.width = np.array(shapes, np.int32).T.copy()
-        ends = np.cumsum(self.height * self.width, dtype=np.int32)
-        self.offset = np.concatenate(([0], ends[:-1])).astype(np.int32)
+        self.height, self.width = np.array(shapes, np.float32).T.copy()
+        self.pitch = self.width.astype(np.intp)
+        ends = np.cumsum([rows * columns for rows, columns in shapes])
+        self.offset = np.concatenate(([0], ends[:-1]))
 
     def sample(self, texture: np.ndarray, u: np.ndarray, v: np.ndarray, level: np.ndarray) -> np.ndarray:
         """Colours float32 ``(3, n)`` at places in [0, 1] of textures, bilinear within the level.
@@ -43,15 +45,18 @@ class Atlas:
         Weights are whole 256ths, so that red and blue can be weighted in one word, and green beside them.
         """
         row = texture * LEVELS + np.clip(level, 0, LEVELS - 1)
-        width, height, offset = self.width.take(row), self.height.take(row), self.offset.take(row)
-        x, y = np.maximum(u * width - np.float32(0.5), 0), np.maximum(v * height - np.float32(0.5), 0)
-        left, top = x.astype(np.int32), y.astype(np.int32)
-        x, y = ((x - left) * 256).astype(np.uint32), ((y - top) * 16).astype(np.uint32)
-        # Three of four texels at most are one step on; at the far edges they stay.
-        step = (left + 1 < width).view(np.int8)
-        below = (top + 1 < height) * width
-        place = offset + top * width + left
-        x >>= 4
+        offset, pitch = self.offset.take(row), self.pitch.take(row)
+        # From the middle of the first texel to that of the last one, by axis.
+        last_x, last_y = self.width.take(row) - 1, self.height.take(row) - 1
+        x, y = (
+            np.clip(place * (last + 1) - np.float32(0.5), 0, last, dtype=np.float32)
+            for place, last in ((u, last_x), (v, last_y))
+        )
+        left, top = x.astype(np.intp), y.astype(np.intp)
+        place = offset + top * pitch + left
+        # At the far edges the next texel is the same one.
+        step, below = x < last_x, np.where(y < last_y, pitch, 0)
+        x, y = (((part - whole) * 16).astype(np.uint32) for part, whole in ((x, left), (y, top)))
         both = x * y
         weights = (256 - 16 * x - 16 * y + both, 16 * x - both, 16 * y - both, both)
         red_blue = green = np.uint32(0)

@@ -93,7 +93,7 @@ class Quads:
         columns = {}
         for name in ("texture", "kind", "tint", "velocity", "sided"):
             columns[name] = np.array(getattr(self._rigid, name) + getattr(self._upright, name))
-        self.texture, self.kind = columns["texture"].astype(np.int32), columns["kind"].astype(np.uint8)
+        self.texture, self.kind = columns["texture"].astype(np.intp), columns["kind"].astype(np.uint8)
         self.tint, self.velocity = columns["tint"].astype(np.float32), columns["velocity"].astype(float)
         self.sided = columns["sided"]
         self._shapes = np.stack(self._rigid.shape)

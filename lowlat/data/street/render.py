@@ -6,6 +6,7 @@ depth: the inverse finds the place under a pixel, and the frame before's H finds
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ APART = 2e-5  # depths of quads in one plane, so that the later one lies above
 class View(NamedTuple):
     """What a camera sees, a map a row; places by quad, in [0, 1], on the ground in metres, in the sky by direction."""
 
-    quad: np.ndarray  # int32 (H, W)
+    quad: np.ndarray  # intp (H, W)
     a: np.ndarray  # float32 (H, W)
     b: np.ndarray  # float32 (H, W)
     nearness: np.ndarray  # float32 (H, W): 1 / metres, 0 in the sky
@@ -59,8 +60,8 @@ def look(quads: Quads, time: float, camera: Camera) -> View:
     view = _background(inverse, x, y)
     # A ray along a quad's plane meets it nowhere; such a pixel fails every comparison below.
     with np.errstate(divide="ignore", invalid="ignore"):
-        for number in order.tolist():
-            _draw(view, number, inverse[number], windows[number], x, y, nearest[number], spread, quads)
+        for number, window, depth in zip(order.tolist(), windows[order].tolist(), nearest[order].tolist(), strict=True):
+            _draw(view, number, inverse[number], window, x, y, depth, spread, quads)
     feet = (poses[:, :, 2] + poses[:, :, 0] / 2 + poses[:, :, 1] + camera.eye)[:, [0, 2]]
     normals = np.cross(poses[:, :, 1], poses[:, :, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
@@ -101,7 +102,7 @@ def _background(inverse: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.n
     nearness, a, b = place(GROUND)
     _, sky_a, sky_b = place(SKY)
     sky = nearness <= 0
-    quad = np.where(sky, np.int32(SKY), np.int32(GROUND))
+    quad = np.where(sky, np.intp(SKY), np.intp(GROUND))
     return quad, np.where(sky, sky_a, a), np.where(sky, sky_b, b), np.where(sky, np.float32(0), nearness)
 
 
@@ -109,9 +110,9 @@ def _draw(view, number: int, h, box, x, y, nearest: float, spread, quads: Quads)
     """Draw one quad where it is nearer than what is there."""
     left, top, right, bottom = box
     window = (slice(top, bottom), slice(left, right))
-    quad, a, b, nearness = (buffer[window] for buffer in view)
+    nearness = view[3][window]
     # All of it hidden behind what was drawn before.
-    if nearness.min() * nearest > 1:
+    if np.minimum.reduce(nearness, axis=None) * nearest > 1:
         return
     x, y = x[left:right], y[top:bottom, None]
     q = h[2, 0] * x + (h[2, 1] * y + h[2, 2])
@@ -124,14 +125,12 @@ def _draw(view, number: int, h, box, x, y, nearest: float, spread, quads: Quads)
     hit &= (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
     masks = atlas().masks[quads.texture[number]]
     if masks is not None:
-        level = int(np.clip(spread[number] + 1.5 * np.log2(nearest) + 0.3, 0, LEVELS - 1))
-        mask = masks[level]
+        level = spread[number] + 1.5 * math.log2(nearest) + 0.3
+        mask = masks[min(max(int(level), 0), LEVELS - 1)]
         rows, columns = np.where(hit, v, 0) * mask.shape[0], np.where(hit, u, 0) * mask.shape[1]
-        hit &= mask[rows.astype(np.int32), columns.astype(np.int32)]
-    np.copyto(quad, number, where=hit)
-    np.copyto(a, u, where=hit)
-    np.copyto(b, v, where=hit)
-    np.copyto(nearness, q, where=hit)
+        hit &= mask[rows.astype(np.intp), columns.astype(np.intp)]
+    for buffer, values in zip(view, (number, u, v, q), strict=True):
+        np.copyto(buffer[window], values, where=hit)
 
 
 def labels(view: View, quads: Quads) -> np.ndarray:

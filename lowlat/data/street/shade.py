@@ -51,7 +51,7 @@ def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, lig
     away = east * east + north * north
     u[sky], v[sky] = (_tiled(e, 1 / CLOUDS, s) for e, s in zip((east, north), light.clouds, strict=True))
     level[sky] = np.float32(-2.5) + np.float32(0.75) * np.log2(1 + away)
-    result = atlas().sample(quads.texture.take(quad), u, v, (level + np.float32(0.5)).astype(np.int32))
+    result = atlas().sample(quads.texture.take(quad), u, v, (level + np.float32(0.5)).astype(np.intp))
 
     sun = light.sunlit(x, z)
     grain = _grain(x, z, nearness.take(ground)) * patches.reshape(-1).take(ground)
@@ -93,8 +93,8 @@ def quad_light(view: View, quads: Quads, light: Light, time: float) -> np.ndarra
 
 def _grain(x: np.ndarray, z: np.ndarray, nearness: np.ndarray) -> np.ndarray:
     """Fine grain of the ground, which fades with distance."""
-    texture = np.full(1, atlas().number["grain"], np.int32)
-    grain = atlas().sample(texture, _tiled(x, GRAIN), _tiled(z, GRAIN), np.zeros(1, np.int32))[0]
+    texture = np.full(1, atlas().number["grain"], np.intp)
+    grain = atlas().sample(texture, _tiled(x, GRAIN), _tiled(z, GRAIN), np.zeros(1, np.intp))[0]
     return 1 + (grain * np.float32(1 / 128) - 1) * np.minimum(nearness * 6, 1)
 
 
