@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from lowlat.cli_latency import latency, size_of
 from lowlat.cli_street import street
+from lowlat.cli_study import study
 from lowlat.cli_train import train
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
@@ -246,6 +247,7 @@ def info(as_json: AsJson = False) -> None:
 
 
 app.command()(latency)
+app.command()(study)
 app.command()(train)
 app.command()(street)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
@@ -11,23 +13,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Item = TypeVar("Item")
 
+_outer: ContextVar[Progress | None] = ContextVar("outer progress", default=None)
+
 
 def first_process() -> bool:
     """Whether this is the one to speak: the only process, or the first of those that `torchrun` started."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -> Progress:
-    """Description, bar, count, time gone, time left.
+@contextmanager
+def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -> Iterator[Progress]:
+    """Description, bar, count, time gone, time left. Inside another one, lines of that one until the block ends.
 
     Args:
-        console: where to draw; by default standard error, for the first process alone.
+        console: where to draw, whatever is drawn already; by default standard error, for the first process alone.
         auto_refresh: draw from a thread of its own; without it, only on ``refresh()``.
     """
+    outer = _outer.get()
+    if outer is not None and console is None:
+        before = set(outer.task_ids)
+        try:
+            yield outer
+        finally:
+            for task in set(outer.task_ids) - before:
+                outer.remove_task(task)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     if console is None:
         console = Console(stderr=True, quiet=not first_process())
-    return Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=auto_refresh)
+    with Progress(*columns, TimeRemainingColumn(), console=console, auto_refresh=auto_refresh) as progress:
+        token = _outer.set(progress)
+        try:
+            yield progress
+        finally:
+            _outer.reset(token)
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:

@@ -159,6 +159,7 @@ CHECKED = {
     "torchrun": check_torchrun,
     "lowlat evaluate": check_lowlat,
     "lowlat latency": check_lowlat,
+    "lowlat study": check_lowlat,
     "lowlat street": check_lowlat,
     "python -m benchmarks": check_benchmarks,
     "pytest benchmarks": check_pytest,

@@ -154,15 +154,22 @@ def run_method(method: Propagation, video: LabelledVideo, timing: Timing) -> Run
 
 
 def by_distance(
-    method: Propagation, video: LabelledVideo, distances: Iterable[int] = DISTANCES
+    method: Propagation,
+    video: LabelledVideo,
+    distances: Iterable[int] = DISTANCES,
+    scenes: Iterable[range] | None = None,
 ) -> dict[int, Confusion]:
-    """At exact distances from a true key frame, over every pair of the video."""
+    """At exact distances from a true key frame, over every pair of the video.
+
+    Args:
+        scenes: where the video has cuts, its frames from cut to cut; a pair lies within one of them.
+    """
     stages = MethodStages(method, video)
     confusions = {distance: Confusion(video.network.classes) for distance in distances}
-    for index, (low, high) in enumerate(zip(video.lows, video.highs, strict=True)):
-        key = KeyFrame(index, index, low, high)
+    for index, stop in [(i, scene.stop) for scene in scenes or [range(len(video))] for i in scene]:
+        key = KeyFrame(index, index, video.lows[index], video.highs[index])
         for distance, confusion in confusions.items():
-            truth = video.truth[index + distance] if index + distance < len(video) else None
+            truth = video.truth[index + distance] if index + distance < stop else None
             if truth is not None:
                 labels, _ = stages.propagate(key, video.lows[index + distance])
                 confusion.add(torch.from_numpy(labels), truth)

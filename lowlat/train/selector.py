@@ -23,9 +23,9 @@ class DeviationPairs:
     predicts the deviation in training and says nothing on any other video.
     """
 
-    def __init__(self, simulated: SimulatedPairs, features: Features, generator: Generator):
+    def __init__(self, simulated: SimulatedPairs, features: Features, generator: Generator, count: int = SIMULATED):
         kept = []
-        for _ in track(range(SIMULATED // 4), "deviations"):
+        for _ in track(range(count // 4), "deviations"):
             pairs = simulated.batch(4, generator, middle=False)
             low, _, labels = features(pairs.current)
             changed = (labels != simulated.predicted[pairs.chosen]).float().mean((1, 2))

@@ -71,6 +71,12 @@ def test_distances_pair_every_key_frame_with_its_later_frame(tiny_network, video
     assert spy.calls[:6] == [("begin", 7), ("carry", 8), ("carry", 11), ("begin", 8), ("carry", 9), ("carry", 12)]
 
 
+def test_no_pair_spans_a_cut(tiny_network, video, drifting):
+    rows = by_distance(build("reuse", tiny_network), video, (4,), [range(0, 6), range(6, 14)])
+    expected = reuse_by_hand(video, drifting, [None] * 4 + [4] * 2 + [None] * 4 + [4] * 4)
+    assert torch.equal(rows[4].counts, expected)
+
+
 class Spy(Propagation):
     """Notes which frames begin and which are carried; hands F_h on."""
 

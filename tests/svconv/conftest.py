@@ -26,8 +26,15 @@ COMPILED_ALONE = (
     "test_compiles_to_one_graph",
     "test_opcheck",
 )
-# In an interpreter there are no kernels to compile.
-NOT_INTERPRETED = ("test_compiled_package_runs_in_a_fresh_process", "test_one_graph_serves_all_sizes_and_keeps_layouts")
+# An interpreter has no kernels to compile, copies what it is given, and would take minutes for the thousands of images
+# of a whole Jacobian.
+NOT_INTERPRETED = (
+    "test_compiled_package_runs_in_a_fresh_process",
+    "test_one_graph_serves_all_sizes_and_keeps_layouts",
+    "test_dense_layouts_are_never_copied",
+    "test_jacobians",
+    "test_hessians",
+)
 # On a GPU each problem of another backend is compiled, which takes seconds: every nth test of these and no others.
 # Where n is coprime to the number of types and layouts all of them come up.
 SAMPLE = {

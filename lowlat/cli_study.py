@@ -1,0 +1,54 @@
+"""The command `lowlat study`, a thin shell over `lowlat.study.study`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def study(
+    tables: Annotated[
+        list[str] | None, typer.Argument(help="table1 to table4, figure1, ..., streaming, sources; none for all.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="A ground, as in camvid:FOLDER or street:480x360,frames=120; repeatable.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Of each ground: a shipped name, a file, or train, the default.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, study.json and pictures.")] = Path(
+        "study"
+    ),
+    seeds: Annotated[int | None, typer.Option(help="How many times everything is trained.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each training of a method, in place of its own.")] = None,
+    base_steps: Annotated[int | None, typer.Option(help="Of each per-frame network that the study trains.")] = None,
+    clips: Annotated[list[str] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small, on the procedural street: minutes.")] = False,
+) -> None:
+    """Repeat the paper's tables and figures; what an earlier run measured is kept."""
+    from lowlat.study import QUICK, QUICK_DATA, Settings
+    from lowlat.study import study as job
+
+    if not quick and not data:
+        raise ValueError("study: expected --data, or --quick for the procedural street; name a data set")
+    given = {"seeds": seeds, "steps": steps, "base_steps": base_steps}
+    settings = replace(QUICK if quick else Settings(), **{k: v for k, v in given.items() if v is not None})
+    found = job(
+        tables or (),
+        data=data or [QUICK_DATA],
+        weights=weights or (),
+        out=out,
+        settings=settings,
+        clips=clips or (),
+        command=shlex.join(["lowlat", *sys.argv[1:]]),
+        console=Console(stderr=True),
+    )
+    for row in found.checks:
+        print(f"{'holds' if row['held'] else 'fails'}  {row['data']}: {row['claim']} {row['value']} ({row['bar']})")
+    print(f"{out}/: README.md, study.json, pictures")

@@ -1,0 +1,101 @@
+"""The paper's comparisons on data at hand: measured, kept, tabulated. `lowlat study` is a shell over :func:`study`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from lowlat.progress import progress_bar
+from lowlat.study import report
+from lowlat.study.about import machine, versions
+from lowlat.study.checks import checks
+from lowlat.study.grounds import TRAIN, Ground
+from lowlat.study.parts import Parts, Row, Unit
+from lowlat.study.settings import QUICK, QUICK_DATA, Settings
+from lowlat.study.tables import TABLES
+
+__all__ = ["QUICK", "QUICK_DATA", "TABLES", "TRAIN", "Settings", "Study", "study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found: rows by table, claims with their bars, how it was made."""
+
+    tables: dict[str, list[Row]]
+    checks: list[Row]
+    about: dict[str, object]
+
+
+def study(
+    tables: Sequence[str] = (),
+    *,
+    data: Sequence[str] = (QUICK_DATA,),
+    weights: Sequence[str] = (),
+    out: str | Path = "study",
+    settings: Settings = QUICK,
+    clips: Sequence[str] = (),
+    command: str = "",
+    console: Console | None = None,
+) -> Study:
+    """Make tables and figures; measurements already in ``<out>/.parts`` are not made again.
+
+    Args:
+        tables: of `TABLES`; none for all of them. What is written holds also those finished before.
+        data: grounds, as `open_dataset` takes them.
+        weights: one for each ground: a shipped network's name, a file, or ``"train"``; where fewer are given, the study
+            trains the rest.
+        out: a folder for ``study.json``, ``README.md`` and pictures.
+        clips: unlabelled videos, one more source of pairs.
+        command: what was typed, for the header.
+        console: for progress; by default standard error.
+
+    Raises:
+        ValueError: no such table, data or weights.
+    """
+    unknown = [name for name in tables if name not in TABLES]
+    if unknown:
+        raise ValueError(f"study: expected tables among {', '.join(TABLES)}, got {', '.join(unknown)}")
+    if len(weights) > len(data):
+        raise ValueError(f"study: expected at most one --weights for each --data, got {len(weights)} for {len(data)}")
+    began = time.perf_counter()
+    out = Path(out)
+    parts = Parts(out / ".parts")
+    chosen = [*weights, *[TRAIN] * (len(data) - len(weights))]
+    grounds = [Ground(spec, name, parts, settings, clips) for spec, name in zip(data, chosen, strict=True)]
+    units = _units([name for name in TABLES if not tables or name in tables], grounds)
+    with progress_bar(console) as progress:
+        bar = progress.add_task("study", total=len(units))
+        for unit in units:
+            progress.update(bar, description=str(unit))
+            parts.rows(unit)
+            progress.advance(bar)
+        progress.update(bar, description="study")
+    finished = [name for name in TABLES if all(unit in parts for unit in _units([name], grounds))]
+    rows = {name: [row for ground in grounds for row in TABLES[name].rows(ground, parts.rows)] for name in finished}
+    about = {
+        "command": command,
+        "machine": machine(),
+        "versions": versions(),
+        "data": {ground.name: ground.spec for ground in grounds},
+        "weights": {ground.name: ground.inputs()["weights"] for ground in grounds},
+        "seconds": {name: round(sum(map(parts.seconds, _units([name], grounds))), 1) for name in finished},
+        "seconds of this run": round(time.perf_counter() - began, 1),
+    }
+    result = Study(rows, checks(rows), about)
+    report.write(out, parts, result.tables, result.checks, result.about)
+    return result
+
+
+def _units(names: Sequence[str], grounds: Sequence[Ground]) -> list[Unit]:
+    """Of several tables, each once, in an order that looks at the video with one network after the other."""
+    units = {unit.digest: unit for ground in grounds for name in names for unit in TABLES[name].units(ground)}
+    order = {ground.name: place for place, ground in enumerate(grounds)}
+
+    def place(unit: Unit) -> tuple[int, bool, int]:
+        return order.get(unit.inputs.get("data"), -1), "network" in unit.inputs, unit.inputs.get("seed", -1)
+
+    return sorted(units.values(), key=place)

@@ -1,0 +1,54 @@
+"""Temporal consistency: does a place keep its label from one frame to the next, once its motion is taken out?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+
+class KnownMotion(Protocol):
+    """Data with exact optical flow."""
+
+    def flow(self, index: int) -> Tensor:
+        """float32 ``(2, H, W)``, (x, y) in pixels: pixel x of frame ``index`` was at x + flow in the frame before."""
+
+    def visible(self, index: int) -> Tensor:
+        """bool ``(H, W)``: whether that place could be seen in the frame before."""
+
+
+class Motion(NamedTuple):
+    """Where the pixels of a frame were in the frame before."""
+
+    visible: np.ndarray  # bool (H, W)
+    y: np.ndarray  # of the visible ones, in order, to the nearest pixel
+    x: np.ndarray
+
+
+def motions(data: KnownMotion, frames: range) -> list[Motion]:
+    """Of every frame of ``frames`` but the first."""
+    found = []
+    for index in frames[1:]:
+        flow, visible = data.flow(index).numpy(), data.visible(index).numpy()
+        height, width = visible.shape
+        y, x = np.mgrid[:height, :width]
+        x, y = np.rint(x + flow[0]).astype(int), np.rint(y + flow[1]).astype(int)
+        visible = visible & (0 <= x) & (x < width) & (0 <= y) & (y < height)
+        found.append(Motion(visible, y[visible], x[visible]))
+    return found
+
+
+def consistency(labels: Sequence[np.ndarray], motion: Sequence[Motion]) -> float:
+    """Percent of the visible pixels whose label agrees with the one their place had in the frame before.
+
+    Args:
+        labels: of consecutive frames, uint8 ``(H, W)``.
+        motion: of all of them but the first.
+    """
+    agreed = seen = 0
+    for before, after, moved in zip(labels, labels[1:], motion, strict=False):
+        agreed += int((after[moved.visible] == before[moved.y, moved.x]).sum())
+        seen += len(moved.x)
+    return 100 * agreed / max(1, seen)

@@ -1,0 +1,17 @@
+"""A network of a few channels to study."""
+
+import copy
+
+import pytest
+
+from lowlat import models
+
+
+@pytest.fixture(scope="package")
+def tiny_weights(tmp_path_factory, tiny_network):
+    """A file of weights of the tiny network, fast track and selector included, known to `models` for the while."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "tiny", lambda **_: copy.deepcopy(tiny_network))
+        models.save(tiny_network, path, "tiny", stage="selector")
+        yield path

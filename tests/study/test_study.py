@@ -1,0 +1,116 @@
+"""A whole study of a tiny network: every table is made, kept, and says what was measured."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from small_study import SMALL, STREET
+
+from lowlat import study as room
+from lowlat.study import TABLES, study
+from lowlat.study.parts import Parts
+
+
+@pytest.fixture(scope="module")
+def made(tiny_weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    options = {"data": [STREET], "weights": [str(tiny_weights)], "out": out, "settings": SMALL}
+    return options, study(**options, command="lowlat study")
+
+
+def rows(made, table, **wanted):
+    return [row for row in made[1].tables[table] if wanted.items() <= row.items()]
+
+
+def test_every_table_has_rows_and_the_files_hold_them(made):
+    options, found = made
+    assert list(found.tables) == list(TABLES) and all(found.tables.values())
+    written = json.loads((options["out"] / "study.json").read_text())
+    assert {name: written[name] for name in TABLES} == json.loads(json.dumps(found.tables))
+    assert written["checks"] == found.checks and written["about"]["command"] == "lowlat study"
+    page = (options["out"] / "README.md").read_text()
+    pictures = sorted(path.name for path in options["out"].glob("*.png"))
+    assert len(pictures) == 6 and all(f"]({name})" in page for name in pictures)
+
+
+def test_methods_that_learn_have_a_row_over_all_seeds(made):
+    table = {row["method"]: row for row in rows(made, "table2")}
+    assert {"per frame", "reuse", "flow", "exact-flow", "unified", "adaptive-fusion"} <= set(table)
+    assert table["reuse"]["seeds"] == 1 and table["reuse"]["spread"] is None
+    assert table["adaptive-fusion"]["seeds"] == 2 and table["adaptive-fusion"]["spread"] is not None
+    assert set(table["reuse"]["at"]) == {"1", "3"}
+    for row in table.values():
+        assert row["drop"] == pytest.approx(table["per frame"]["miou"] - row["miou"], abs=0.011)
+        if "at" in row:
+            assert row["min_over_distances"] == min(row["at"].values())
+
+
+def test_every_schedule_is_there_with_its_accuracy_its_time_and_the_published_one(made):
+    for schedule in ("fixed, every 5 frames", "adaptive", "adaptive, low-latency"):
+        assert [row["network"] for row in rows(made, "table1", schedule=schedule)] == ["given", "trained"]
+    (late,) = rows(made, "table1", schedule="adaptive, low-latency", network="trained")
+    assert late["seeds"] == 2 and late["published_max_ms"] == 119 and 0 < late["average_ms"] <= late["max_ms"]
+    (whole,) = rows(made, "table1", schedule="per frame")
+    assert whole["miou"] == rows(made, "table4", split="val")[0]["miou"] and whole["drop"] == 0
+
+
+def test_propagation_is_the_sum_of_its_parts(made):
+    table = {row["module"]: row["ms"] for row in rows(made, "table3")}
+    parts = [ms for name, ms in table.items() if name.startswith("propagation: ")]
+    assert len(parts) == 6 and table["propagation"] == pytest.approx(sum(parts), abs=0.01)
+
+
+def test_the_truth_keeps_its_labels_along_exact_motion(made):
+    for row in rows(made, "consistency", schedule="truth"):
+        assert row["consistency"] > 99
+
+
+def test_a_second_run_measures_nothing(made):
+    options, found = made
+    before = {path: path.stat().st_mtime_ns for path in (options["out"] / ".parts").iterdir()}
+    again = study(["table2"], **options)
+    assert again.tables == found.tables and again.checks == found.checks
+    assert {path: path.stat().st_mtime_ns for path in (options["out"] / ".parts").iterdir()} == before
+
+
+def test_a_run_that_was_stopped_goes_on(made, tmp_path, monkeypatch):
+    options = {**made[0], "out": tmp_path}
+    rows_of, seen = Parts.rows, []
+
+    def stop(parts, unit):
+        seen.append(unit)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return rows_of(parts, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "rows", stop)
+        with pytest.raises(KeyboardInterrupt):
+            study(["table2"], **options)
+    assert len(list((tmp_path / ".parts").glob("*.json"))) == 3 and not (tmp_path / "study.json").exists()
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / ".parts").glob("*.json")}
+    again = study(["table2"], **options)
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    # Trained anew from the same seeds: the same numbers.
+    assert again.tables["table2"] == made[1].tables["table2"]
+    # Only what is whole is told of: the units of other tables are missing.
+    assert set(again.tables) == {"table2"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tables": ["table9"]}, "table1.*got table9"),
+        ({"weights": ["a", "b"]}, "at most one --weights"),
+        ({"weights": ["nothing"]}, "shipped network.*'nothing'"),
+        ({"data": ["nowhere:1"]}, "'nowhere:1'"),
+    ],
+)
+def test_what_is_not_there_is_said_at_once(made, tmp_path, change, words):
+    with pytest.raises(ValueError, match=words):
+        study(**{**made[0], "out": tmp_path, **change})
+
+
+def test_a_study_of_no_seeds_is_refused():
+    with pytest.raises(ValueError, match="seeds of at least 1, got 0"):
+        replace(room.QUICK, seeds=0)
