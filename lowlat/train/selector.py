@@ -23,9 +23,9 @@ class DeviationPairs:
     predicts the deviation in training and says nothing on any other video.
     """
 
-    def __init__(self, simulated: SimulatedPairs, features: Features, generator: Generator, count: int = SIMULATED):
+    def __init__(self, simulated: SimulatedPairs, features: Features, generator: Generator, count: int | None = None):
         kept = []
-        for _ in track(range(count // 4), "deviations"):
+        for _ in track(range((SIMULATED if count is None else count) // 4), "deviations"):
             pairs = simulated.batch(4, generator, middle=False)
             low, _, labels = features(pairs.current)
             changed = (labels != simulated.predicted[pairs.chosen]).float().mean((1, 2))
