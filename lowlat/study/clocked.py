@@ -6,15 +6,20 @@ truth of the time at which it is completed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from lowlat.metrics import Confusion
 from lowlat.runtime import Engine, KeyFrame, VirtualClock
 from lowlat.runtime.protocols import Outcome, Stages
 from lowlat.runtime.simulated import Costs, SimulatedWorker
 from lowlat.schedule import Schedule, Signal
+from lowlat.study.parts import Row
 
 
 class ChargedStages:
@@ -90,3 +95,26 @@ def stream(stages: Stages, frames: int, schedule: Schedule, costs: Costs, fps: f
                 shown.append(Shown(index, current, result.labels, result.latency_ms))
             index = max(index + 1, 1 + int((clock.now() - start) / period))
     return shown
+
+
+def completed(shown: Sequence[Shown], truth: Sequence[Tensor | None], classes: int) -> Row:
+    """How late outputs were, and their accuracy against their own frame and against the newest one at their completion.
+
+    None in each figure where a machine is so slow that the video ended before the first output.
+    """
+    late, own = Confusion(classes), Confusion(classes)
+    for output in shown:
+        for confusion, index in ((own, output.index), (late, output.current)):
+            if truth[index] is not None:
+                confusion.add(torch.from_numpy(output.labels), truth[index])
+
+    def figure(value: Callable[[], float], digits: int = 2) -> float | None:
+        return round(float(value()), digits) if shown else None
+
+    return {
+        "shown": len(shown),
+        "latency_ms": figure(lambda: np.mean([output.latency_ms for output in shown])),
+        "frames_late": figure(lambda: np.mean([output.current - output.index for output in shown]), 3),
+        "miou_of_its_frame": figure(lambda: own.miou),
+        "streaming_miou": figure(lambda: late.miou),
+    }

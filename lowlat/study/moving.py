@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lowlat.metrics import Confusion
 from lowlat.propagation import build
 from lowlat.propagation.evaluate import MethodStages, Timing
 from lowlat.runtime.simulated import Costs
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
-from lowlat.study.clocked import stream
+from lowlat.study.clocked import completed, stream
 from lowlat.study.consistency import consistency
 from lowlat.study.grounds import Ground, Which
 from lowlat.study.measure import OURS, schedule_unit
@@ -83,26 +82,14 @@ def streaming_unit(ground: Ground, which: Which, name: str, costs: Unit) -> Unit
         else:
             schedule = Schedule(timing.policy, decision="deferred")
         shown = stream(MethodStages(build(OURS, video.network), video), len(video), schedule, charged, settings.fps)
-        truth = video.truth
-        late, own = Confusion(video.network.classes), Confusion(video.network.classes)
-        for output in shown:
-            for confusion, index in ((own, output.index), (late, output.current)):
-                if truth[index] is not None:
-                    confusion.add(torch.from_numpy(output.labels), truth[index])
-        if not shown:
-            raise ValueError(f"study: expected a video longer than one latency of {name!r}, got {len(video)} frames")
         return [
             {
                 "data": ground.name,
                 "network": which.name,
                 "schedule": name,
                 "fps": settings.fps,
-                "shown": len(shown),
                 "of_frames": len(video) - 1,
-                "latency_ms": round(float(np.mean([output.latency_ms for output in shown])), 2),
-                "frames_late": round(float(np.mean([output.current - output.index for output in shown])), 3),
-                "miou_of_its_frame": round(own.miou, 2),
-                "streaming_miou": round(late.miou, 2),
+                **completed(shown, video.truth, video.network.classes),
             }
         ]
 

@@ -1,10 +1,11 @@
 """Outputs as frames arrive: what is processed, and which frame is the newest when its labels are out."""
 
 import pytest
+import torch
 
 from lowlat.runtime.simulated import Costs
 from lowlat.schedule import Every, PerFrame, Schedule
-from lowlat.study.clocked import stream
+from lowlat.study.clocked import Shown, completed, stream
 
 
 class Indices:
@@ -56,3 +57,17 @@ def test_the_fast_track_keeps_up_where_s_h_lands_late():
 def test_a_blocking_key_frame_delays_its_own_labels_only():
     shown = stream(Indices(), 8, Schedule(Every(4), "blocking"), COSTS, fps=9.9)
     assert [output.latency_ms for output in shown] == pytest.approx([25, 25, 25, 100, 25, 25, 25])
+
+
+def test_outputs_are_scored_against_their_own_frame_and_against_the_newest():
+    truth = [torch.full((2, 3), label, dtype=torch.uint8) for label in (0, 1, 2)] + [None]
+    labels = truth[1].numpy()
+    found = completed([Shown(1, 2, labels, 80.0), Shown(1, 3, labels, 90.0)], truth, 3)
+    assert (found["miou_of_its_frame"], found["streaming_miou"]) == (100, 0)
+    assert (found["shown"], found["latency_ms"], found["frames_late"]) == (2, 85, 1.5)
+
+
+def test_a_machine_that_completes_nothing_has_no_figures():
+    shown = stream(Indices(), 3, WHOLE, COSTS, fps=1000)
+    found = completed(shown, [torch.zeros(2, 3, dtype=torch.uint8)] * 3, 3)
+    assert found.pop("shown") == 0 and set(found.values()) == {None}
