@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from torch import Tensor, nn
 
 Step = Callable[[Tensor], Tensor]
+Link = Callable[[Tensor, Tensor], Tensor]
+"""A step of a chain: what the step before it gave, and what the whole chain was given -> what the next one takes."""
 
 
 class Backbone(nn.Module):
@@ -37,12 +39,14 @@ class Backbone(nn.Module):
         cut = names.index(name) + 1
         self.lower_names, self.higher_names = names[:cut], names[cut:]
 
+    def chain(self, names: Sequence[str]) -> list[Link]:
+        """The steps called ``names``, in order, one link each."""
+        steps = dict(self.steps())
+        return [link(steps[name]) for name in names]
+
     def run(self, x: Tensor, names: Sequence[str]) -> Tensor:
         """The steps called ``names``, in order."""
-        steps = dict(self.steps())
-        for name in names:
-            x = steps[name](x)
-        return x
+        return run_chain(self.chain(names), x)
 
     def lower(self, x: Tensor) -> Tensor:
         """S_l's part: ``(N, 3, H, W)`` -> F_l ``(N, channels[split], h, w)``."""
@@ -55,3 +59,22 @@ class Backbone(nn.Module):
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Load a public ImageNet state dict, strictly, apart from the classifier it ends with."""
         self.load_state_dict({k: v for k, v in state.items() if not k.startswith(self.unused)}, strict=True)
+
+
+def link(*steps: Step) -> Link:
+    """Steps as one link of a chain, which looks at no more than what came before it."""
+
+    def run(x: Tensor, _start: Tensor) -> Tensor:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return run
+
+
+def run_chain(links: Sequence[Link], start: Tensor) -> Tensor:
+    """What a chain makes of ``start``."""
+    x = start
+    for run in links:
+        x = run(x, start)
+    return x

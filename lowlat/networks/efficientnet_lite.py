@@ -10,12 +10,13 @@ Parameter names are those of the ImageNet weights in the package ``efficientnet-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlat.networks.backbone import Backbone, Step
+from lowlat.networks.backbone import Backbone, Link, Step, link
 
 # Tan and Le, "EfficientNet", Table 1, without squeeze-and-excitation: (expansion, channels, blocks, stride, kernel)
 STAGES = (
@@ -98,26 +99,42 @@ class EfficientNetLite0(Backbone):
         for index, block in enumerate(self._blocks):
             yield f"blocks.{index}", block
 
-    def run(self, x: Tensor, names: Sequence[str]) -> Tensor:
+    def chain(self, names: Sequence[str]) -> list[Link]:
         """The steps called ``names``, in order, deinterlaced where their dilation asks for it."""
         steps, dilation, ratios = dict(self.steps()), 1, []
-        height, width = x.shape[-2:]
-        if any(self.dilations[name] > 1 for name in names):
-            # All strides and dilations after stride 8 multiply to 4: every phase then has the same size.
-            x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
-        padded = x.shape[-2]
+        links = []
         for name in names:
+            before: list[Step] = []
             if self.dilations[name] != dilation:
-                ratios.append(self.dilations[name] // dilation)
+                ratio = self.dilations[name] // dilation
+                before = [partial(deinterlace, ratio=ratio)]
+                ratios.append(ratio)
                 dilation = self.dilations[name]
-                x = deinterlace(x, ratios[-1])
-            x = steps[name](x)
-        for ratio in reversed(ratios):
-            x = interlace(x, ratio)
+            links.append(link(*before, steps[name]))
         if ratios:
-            stride = padded // x.shape[-2]
-            x = x[..., : -(-height // stride), : -(-width // stride)]
-        return x
+            links[0] = join(pad_to_phases, links[0])
+            links[-1] = join(links[-1], partial(restore, ratios=tuple(reversed(ratios))))
+        return links
+
+
+def join(first: Link, second: Link) -> Link:
+    """Two links as one."""
+    return lambda x, start: second(first(x, start), start)
+
+
+def pad_to_phases(x: Tensor, _start: Tensor) -> Tensor:
+    """Pad to sides of multiples of 4: all strides and dilations after stride 8 multiply to it, so that every phase of
+    a deinterlaced map then has the same size."""
+    return F.pad(x, (0, -x.shape[-1] % 4, 0, -x.shape[-2] % 4), mode="replicate")
+
+
+def restore(x: Tensor, start: Tensor, ratios: Sequence[int]) -> Tensor:
+    """Interlace by ``ratios``, and cut off what :func:`pad_to_phases` added."""
+    for ratio in ratios:
+        x = interlace(x, ratio)
+    height, width = start.shape[-2:]
+    stride = (height + -height % 4) // x.shape[-2]
+    return x[..., : -(-height // stride), : -(-width // stride)]
 
 
 def deinterlace(x: Tensor, ratio: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlat.networks.backbone import Backbone, Step
+from lowlat.networks.backbone import Backbone, Link, run_chain
 from lowlat.networks.layers import ConvBN
 from lowlat.networks.propagation import AdaptNet, Fusion, KernelPredictor, KeyFrameSelector
 from lowlat.networks.pyramid import PyramidPooling
@@ -95,16 +95,19 @@ class VideoNetwork(nn.Module):
         return self.backbone.lower(frames)
 
     def higher(self, low: Tensor) -> Tensor:
-        """S_h: F_l -> F_h ``(N, C_h, h', w')``, resized to F_l's size where the output stride differs."""
-        high = self.head(self.backbone.higher(low))
+        """S_h: F_l -> F_h ``(N, C_h, h, w)``."""
+        return run_chain(self.higher_chain(), low)
+
+    def higher_chain(self) -> list[Link]:
+        """S_h as a chain that starts from F_l, one residual block or layer a link; the last one is the head."""
+        return [*self.backbone.chain(self.backbone.higher_names), self._finish]
+
+    def _finish(self, x: Tensor, low: Tensor) -> Tensor:
+        """The head, resized to F_l's size where the output stride differs."""
+        high = self.head(x)
         if high.shape[-2:] != low.shape[-2:]:
             high = F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
         return high
-
-    def higher_steps(self) -> list[Step]:
-        """S_h as a chain, one residual block or layer a step; the last one is the head, which leaves F_h unresized."""
-        steps = dict(self.backbone.steps())
-        return [*(steps[name] for name in self.backbone.higher_names), self.head]
 
     def classify(self, high: Tensor) -> Tensor:
         """The key frames' classifier: F_h -> scores ``(N, classes, h, w)``."""

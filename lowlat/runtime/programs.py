@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lowlat.networks.backbone import Link
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.caches import Size
@@ -87,7 +88,7 @@ class NetworkPrograms(PreparedNetwork):
             "labels_out": lambda: plain(*size, dtype=torch.uint8, host=True),
             "value": lambda: plain(1, dtype=torch.float32),
             "value_out": lambda: plain(1, dtype=torch.float32, host=True),
-            # Holds the tensor that goes from one part of S_h to the next.
+            # Holds F_l and the tensor that goes from one part of S_h to the next.
             "scratch": lambda: [],
         }
 
@@ -101,27 +102,28 @@ class NetworkPrograms(PreparedNetwork):
             memory.copy_(part)
 
     def higher(self, segments: int) -> list[Work]:
-        steps = self.network.higher_steps()
+        steps = self.network.higher_chain()
         segments = min(segments, len(steps))
         # As even as whole numbers allow.
         cuts = [round(len(steps) * part / segments) for part in range(segments + 1)]
         return [self._segment(steps[a:b], a == 0, b == len(steps)) for a, b in zip(cuts, cuts[1:], strict=False)]
 
-    def _segment(self, steps: list[Callable[[Tensor], Tensor]], first: bool, last: bool) -> Work:
-        def chain(x: Tensor) -> Tensor:
-            for step in steps:
-                x = step(x)
+    def _segment(self, links: list[Link], first: bool, last: bool) -> Work:
+        @self._ready
+        def chain(x: Tensor, low: Tensor) -> Tensor:
+            for run in links:
+                x = run(x, low)
             return x
-
-        chain = self._ready(chain)
 
         @torch.inference_mode()
         def work(source: Any, target: Any) -> None:
-            result = chain(source.features if first else source[0])
+            x, low = (source.features, source.features) if first else source
+            result = chain(x, low)
             if last:
-                target.copy_(_sized(result, target.shape[-2:]))
+                target.copy_(result)
             else:
-                target[:] = [result]
+                # F_l stays in its memory until S_h has landed.
+                target[:] = [result, low]
 
         return work
 
@@ -191,12 +193,6 @@ class NetworkPrograms(PreparedNetwork):
     def _compute_labels(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> Tensor:
         reduced = Reduced(low.predict, low.adapt, low.select)
         return full_size_labels(self.network.fuse(propagated, reduced), size)[0]
-
-
-def _sized(high: Tensor, size: torch.Size) -> Tensor:
-    if high.shape[-2:] == size:
-        return high
-    return F.interpolate(high, size, mode="bilinear", align_corners=False)
 
 
 def _meta(network: VideoNetwork) -> VideoNetwork:

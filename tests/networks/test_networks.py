@@ -101,6 +101,20 @@ def test_lite_keeps_one_feature_size_at_any_frame_size(lite, height, width):
     assert high.shape == (1, 128, *low.shape[-2:])
 
 
+@pytest.mark.parametrize("name, size", [("lite", (90, 120)), ("lite", (97, 131)), ("resnet101", (64, 96))])
+def test_s_h_link_by_link_is_s_h(name, size):
+    torch.manual_seed(4)
+    network = randomise_norms(models.build(name))
+    with torch.no_grad():
+        low = network.lower(torch.randn(1, 3, *size))
+        x = low
+        for run in network.higher_chain():
+            x = run(x, low)
+        expected = network.head(network.backbone.higher(low))
+        torch.testing.assert_close(x, F.interpolate(expected, low.shape[-2:], mode="bilinear"))
+        assert torch.equal(network.higher(low), x)
+
+
 def test_an_unknown_split_names_the_steps_there_are():
     with pytest.raises(ValueError, match=r"split point among stem, blocks\.0.*got 'conv4_3'"):
         EfficientNetLite0(split="conv4_3")

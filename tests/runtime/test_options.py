@@ -144,12 +144,22 @@ def test_s_h_in_parts_is_s_h(tiny_network, frames, segments):
     assert torch.equal(parts["high"], whole["high"])
 
 
+@pytest.mark.parametrize("segments", [1, 3])
+def test_programs_run_lites_dilated_blocks_as_the_network_does(frames, segments):
+    from lowlat import models
+
+    network = models.load("lite")
+    expected = defined(network, frames)
+    found, _ = computed(NetworkPrograms(network), frames, segments)
+    assert_close(found["high"], expected["high"], "float32", "high")
+
+
 def test_s_h_of_the_papers_network_has_as_many_parts_as_asked():
     from lowlat import models
 
     with torch.device("meta"):
         network = models.build("resnet101")
-    assert len(network.higher_steps()) == 24
+    assert len(network.higher_chain()) == 24
 
 
 def test_compiled_stages_compute_the_same(tiny_network, frames):
