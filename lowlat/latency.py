@@ -20,6 +20,7 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.paper_tables import PaperTables
 from lowlat.progress import progress_bar
 from lowlat.runtime import Engine
+from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.runtime.live_network import DEFAULT_SMS
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.runtime.policies import SEGMENTS
@@ -58,6 +59,8 @@ class LatencyReport:
     interrupted: bool
     p50_over_baseline: float
     max_over_baseline: float
+    control_p99_over_p50: float | None
+    """Of a fixed computation of 10 ms between the frames of the run, on a CPU: what the machine itself adds."""
     memory_growth_mb: float
     """Most in use in the second half of the measured frames less that in the first; of the device where there is one,
     else of the process."""
@@ -119,6 +122,7 @@ def measure(
     """
     _check(network, frames, baseline_frames, table_frames, interval, fps, deadline_ms)
     width, height = size or SIZES[network]
+    keep_freed_memory()
     bench = Bench(_network(network), device, options=options, policy=policy, segments=segments, sms=sms)
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)
@@ -130,7 +134,7 @@ def measure(
             advance = Advance(progress, name, count + WARM_UP + 1)
             with source_frames(source, (width, height)) as stream, bench.engine(schedule) as engine:
                 chosen = itertools.islice(stream, count + WARM_UP + 1)
-                recorded = record_run(engine, chosen, advance, bench.memory_mb, **live)
+                recorded = record_run(engine, chosen, advance, bench.memory_mb, bench.control, **live)
             advance.draw()
             return recorded, engine
 
@@ -167,6 +171,7 @@ def measure(
         interrupted=live.interrupted,
         p50_over_baseline=round(run.p50_ms / middle, 4),
         max_over_baseline=round(run.max_ms / middle, 4),
+        control_p99_over_p50=live.control_p99_over_p50,
         memory_growth_mb=round(live.growth_mb, 3),
         tables=_tables(whole, tables, live),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -58,6 +60,16 @@ class Recorded:
     interrupted: bool = False
     memory_mb: list[float] = field(default_factory=list)
     """In use after each frame."""
+    control_ms: list[float] = field(default_factory=list)
+    """Of the control, after each frame that left it room."""
+
+    @property
+    def control_p99_over_p50(self) -> float | None:
+        """How much slower than at the median the machine itself is at its p99."""
+        if not self.control_ms:
+            return None
+        p50, p99 = np.percentile(self.control_ms, (50, 99))
+        return round(float(p99 / p50), 4)
 
     @property
     def growth_mb(self) -> float:
@@ -65,6 +77,26 @@ class Recorded:
         rate memory leaks, whereas memory that comes and goes adds nothing."""
         half = len(self.memory_mb) // 2
         return max(self.memory_mb[half:]) - max(self.memory_mb[:half]) if half else 0.0
+
+
+class Control:
+    """A fixed computation on one core, in its caches: what changes its time changes the frames' and is not ours."""
+
+    milliseconds = 10.0
+
+    def __init__(self) -> None:
+        self._left, self._right, self._out = torch.ones(3, 96, 96)
+        self._products = 100
+        times = [self() for _ in range(10)]
+        self._products = max(1, round(self._products * self.milliseconds / median(times)))
+
+    @torch.inference_mode()
+    def __call__(self) -> float:
+        """Compute; the milliseconds it took."""
+        start = time.perf_counter()
+        for _ in range(self._products):
+            torch.mm(self._left, self._right, out=self._out)
+        return (time.perf_counter() - start) * 1e3
 
 
 class Bench:
@@ -94,6 +126,7 @@ class Bench:
         self._network = kind(network, options=options, device=device)
         # The baseline computes nothing for frames after it.
         self._whole = self._network.without_fast_track()
+        self.control = Control() if self.on_cpu else None
 
     def engine(self, schedule: Schedule) -> Engine:
         """A fresh engine for one run; close it."""
@@ -128,10 +161,13 @@ def record_run(
     frames: Iterable[np.ndarray],
     advance: Callable[[], None],
     memory_mb: Callable[[], float],
+    control: Callable[[], float] | None = None,
     fps: float | None = None,
 ) -> Recorded:
-    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one."""
+    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one, with the
+    control in the time that this leaves after each frame."""
     recorded, tally, frames = Recorded([], 0.0, []), Tally(), iter(frames)
+    room_ms = 2000 / fps - 3 * Control.milliseconds if fps is not None else 0.0
 
     def started(frame: np.ndarray, result: FrameResult) -> None:
         recorded.startup_ms = max(recorded.startup_ms, result.latency_ms)
@@ -146,6 +182,9 @@ def record_run(
         recorded.results.append(result)
         recorded.memory_mb.append(memory_mb())
         advance()
+        # The next frame is two periods after this one: the newest one's labels are out already.
+        if control is not None and engine.clock.now() - result.available_ms < room_ms:
+            recorded.control_ms.append(control())
 
     label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
     try:

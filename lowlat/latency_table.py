@@ -23,6 +23,7 @@ def tables(report: LatencyReport) -> list[Table]:
     rows.add_section()
     figures = {
         "p99 / p50": f"{run.p99_over_p50:.3f}",
+        "p99 / p50 of a fixed computation": _or_none(report.control_p99_over_p50),
         "jitter": f"{run.jitter_ms:.2f} ms",
         f"deadline of {run.deadline_ms:.1f} ms missed": f"{run.deadline_misses}",
         "frames dropped": f"{report.dropped}",

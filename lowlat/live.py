@@ -17,7 +17,6 @@ from rich.progress import Progress
 
 from lowlat.data.camvid import CLASSES
 from lowlat.runtime import Captured, Engine, FrameBuffer, FrameResult, Overload
-from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.segmenter import VideoSegmenter
 
 REFRESH_S = 0.5
@@ -78,12 +77,8 @@ class Tally:
 
 @contextmanager
 def steady_process() -> Iterator[None]:
-    """Keep the pauses of CPython, and of memory that comes and goes, out of the latency for the length of the block.
-
-    What lives already is taken out of the garbage collector's rounds, threads give way sooner, and memory that is freed
-    stays with the process (also after the block).
-    """
-    keep_freed_memory()
+    """Keep the pauses of CPython out of the latency for the length of the block: what lives already is taken out of the
+    garbage collector's rounds, and threads give way sooner."""
     interval = sys.getswitchinterval()
     gc.collect()
     gc.freeze()

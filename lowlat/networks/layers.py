@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,7 +22,30 @@ class ConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
-        return torch.relu(x) if self.relu else x
+        return F.relu(x, inplace=True) if self.relu else x
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution by oneDNN on any number of threads; float32, on a CPU.
+
+    On one thread, which is what S_h has on two cores, `nn.Conv2d` takes a slower kernel that copies channels-last
+    features to the other layout and back: a quarter of S_h's time in `lite`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, (0, 0), (1, 1), (1, 1), 1)
+
+
+def speed_up_pointwise(network: nn.Module) -> nn.Module:
+    """Make every plain 1x1 convolution a :class:`Pointwise`, in place, where PyTorch has oneDNN."""
+    for module in network.modules():
+        plain = type(module) is nn.Conv2d and module.kernel_size == module.stride == (1, 1) and module.groups == 1
+        if plain and torch.backends.mkldnn.is_available():
+            # The same parameters by the same names: nothing else about the layer changes.
+            module.__class__ = Pointwise
+    return network
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,10 +32,10 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.bn1(self.conv1(x)))
-        y = torch.relu(self.bn2(self.conv2(y)))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         y = self.bn3(self.conv3(y))
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
 
 
 class Shortcut(nn.Sequential):
@@ -74,7 +73,7 @@ class ResNet101(Backbone):
 
     def stem(self, x: Tensor) -> Tensor:
         """7x7 convolution and max pooling, to stride 4."""
-        return F.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        return F.max_pool2d(F.relu(self.bn1(self.conv1(x)), inplace=True), 3, 2, 1)
 
     def steps(self) -> Iterator[tuple[str, Step]]:
         yield "stem", self.stem

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _MOST = 2**31 - 1
 _STATM = Path("/proc/self/statm")
 
@@ -16,7 +16,8 @@ def keep_freed_memory() -> bool:
     """Has the C library keep memory that is freed for the next allocation, from here to the end of the process.
 
     Left to itself glibc hands large blocks back to the system now and then, and the frame after is mapped and zeroed
-    page by page, in thousands of page faults.
+    page by page, in thousands of page faults. Threads that start from here on share one heap: heaps of their own are
+    handed back whatever the C library is told.
 
     Returns:
         Whether it does; False where the C library is not glibc.
@@ -24,7 +25,8 @@ def keep_freed_memory() -> bool:
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _MOST))
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _MOST), (_M_ARENA_MAX, 1))
+    return mallopt is not None and all(mallopt(name, value) for name, value in settings)
 
 
 def resident_mb() -> float:

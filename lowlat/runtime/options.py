@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from lowlat.networks.layers import ConvBN, fold_batch_norms
+from lowlat.networks.layers import ConvBN, fold_batch_norms, speed_up_pointwise
 from lowlat.networks.video_network import VideoNetwork
 
 Stages = TypeVar("Stages", bound="PreparedNetwork")
@@ -31,6 +31,8 @@ class Options:
     """Features with their channels side by side in memory."""
     fold: bool = True
     """Batch norms folded into the convolutions before them."""
+    pointwise: bool = True
+    """1x1 convolutions by oneDNN on one thread too, on a CPU in float32."""
     merge: bool = True
     """The three reductions of F_l as one convolution."""
     cache_key: bool = True
@@ -101,6 +103,8 @@ def prepared(network: VideoNetwork, options: Options, device: str | torch.device
         network.reduction = SeparateReductions(network.reduction)
     if options.fold:
         fold_batch_norms(network)
+    if options.pointwise and torch.device(device).type == "cpu" and options.dtype == "float32":
+        speed_up_pointwise(network)
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     network = network.to(device, DTYPES[options.dtype], memory_format=layout)
     return network.requires_grad_(False)

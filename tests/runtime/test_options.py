@@ -22,15 +22,16 @@ from lowlat.runtime.streams import StreamStages
 from lowlat.schedule import Adaptive, Schedule, Signal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PLAIN = Options(channels_last=False, fold=False, merge=False, cache_key=False, graphs=False)
+PLAIN = Options(channels_last=False, fold=False, pointwise=False, merge=False, cache_key=False, graphs=False)
 # Relative to the largest value: eps times a hundred, for sums over up to 300 products in a dozen layers.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 1e-2}
 CHANGES = {
     "channels-last": {"channels_last": True},
     "folded": {"fold": True},
+    "pointwise by oneDNN": {"pointwise": True},
     "merged reductions": {"merge": True},
     "key half kept": {"cache_key": True},
-    "all of them": {"channels_last": True, "fold": True, "merge": True, "cache_key": True},
+    "all of them": {"channels_last": True, "fold": True, "pointwise": True, "merge": True, "cache_key": True},
     "bfloat16": {"dtype": "bfloat16", "channels_last": True, "fold": True},
     "float16": {"dtype": "float16", "channels_last": True, "fold": True},
 }
