@@ -22,7 +22,6 @@ from lowlat.data.camvid import CLASSES, PALETTE
 from lowlat.live import Advance, Summary, Tally, check_legend, label_frames
 from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult
-from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.runtime.threads import cores_at_hand
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter
@@ -127,7 +126,6 @@ def demo(
             raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
     _prepare(out)
-    keep_freed_memory()
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
         with VideoSegmenter(weights, policy=PerFrame(), mode="blocking") as segmenter:
             check_legend(segmenter)

@@ -20,7 +20,6 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.paper_tables import PaperTables
 from lowlat.progress import progress_bar
 from lowlat.runtime import Engine
-from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.runtime.live_network import DEFAULT_SMS
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.runtime.policies import SEGMENTS
@@ -122,7 +121,6 @@ def measure(
     """
     _check(network, frames, baseline_frames, table_frames, interval, fps, deadline_ms)
     width, height = size or SIZES[network]
-    keep_freed_memory()
     bench = Bench(_network(network), device, options=options, policy=policy, segments=segments, sms=sms)
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)

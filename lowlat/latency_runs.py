@@ -87,6 +87,9 @@ class Control:
     def __init__(self) -> None:
         self._left, self._right, self._out = torch.ones(3, 96, 96)
         self._products = 100
+
+    def calibrate(self) -> None:
+        """Make it as long as `milliseconds`, on the threads that the caller has."""
         times = [self() for _ in range(10)]
         self._products = max(1, round(self._products * self.milliseconds / median(times)))
 
@@ -161,7 +164,7 @@ def record_run(
     frames: Iterable[np.ndarray],
     advance: Callable[[], None],
     memory_mb: Callable[[], float],
-    control: Callable[[], float] | None = None,
+    control: Control | None = None,
     fps: float | None = None,
 ) -> Recorded:
     """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one, with the
@@ -187,6 +190,8 @@ def record_run(
             recorded.control_ms.append(control())
 
     label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
+    if control is not None:
+        control.calibrate()
     try:
         if fps is None:
             label_frames(engine, frames, keep, tally)

@@ -16,7 +16,6 @@ from lowlat.data.camvid import CLASSES, PALETTE
 from lowlat.live import Advance, Summary, Tally, check_legend, label_frames
 from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
-from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.schedule import Policy, make_policy
 from lowlat.segmenter import VideoSegmenter
 from lowlat.video.overlay import Overlay
@@ -106,7 +105,6 @@ def segment(
             f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
         )
     tally = Tally()
-    keep_freed_memory()
     with open_source(source, resize=resize) as opened:
         frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
         if fps is not None:

@@ -80,8 +80,7 @@ def module_times(network: VideoNetwork, size: tuple[int, int], repeats: int) -> 
     anchor = net.anchor(reduced)
     logits = net.predictor(anchor.predict, reduced.predict)
     size_k, padding = net.predictor.kernel_size, net.padding_mode
-    adapted = net.adapt(reduced.adapt)
-    scores = net.fusion(high, adapted)
+    adapted, scores = net.adapt(reduced.adapt), net.fuse(high, reduced)
     modules: dict[str, Callable[[], object]] = {
         "S_l": lambda: net.lower(image),
         "S_h": lambda: net.higher(low),

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lowlat.progress import progress_bar
-from lowlat.runtime.host_memory import keep_freed_memory
 from lowlat.train import processes
 from lowlat.train.average import Average
 from lowlat.train.batch import Share, batches
@@ -98,8 +97,6 @@ def fit(
         ValueError: the checkpoint is of another recipe, or the batch doesn't divide among processes and passes.
         RuntimeError: a loss that is not finite.
     """
-    # Each step takes the memory that the one before gave back: a quarter of the time on a CPU.
-    keep_freed_memory()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(name, modules, groups, recipe, folder)

@@ -43,6 +43,12 @@ def test_version_and_help(lowlat):
         assert command in printed
 
 
+def test_every_command_keeps_freed_memory(lowlat, monkeypatch):
+    kept = []
+    monkeypatch.setattr("lowlat.cli.keep_freed_memory", lambda: kept.append(True))
+    assert lowlat("simulate", "--frames", 5)[0] == 0 and kept == [True]
+
+
 def test_help_and_simulate_start_without_torch():
     script = (
         "import sys\n"

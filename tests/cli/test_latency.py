@@ -76,6 +76,14 @@ def test_memory_grows_if_its_most_does():
     assert growth(90, 50, 50, 50) == -40 and growth(90) == growth() == 0
 
 
+def test_the_machine_is_as_steady_as_its_control():
+    def steadiness(*times):
+        return runs.Recorded([], 0.0, [], control_ms=list(times)).control_p99_over_p50
+
+    assert steadiness(*[10.0] * 50) == 1 and steadiness(*[10.0] * 50, *[25.0] * 20) == 2.5
+    assert steadiness() is None
+
+
 def test_no_result_is_refused():
     with pytest.raises(ValueError, match="expected at least 1 result after start-up"):
         figures([], [])
@@ -126,6 +134,11 @@ def test_a_run_reports_every_figure_and_leaves_its_pictures(small, tmp_path):
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert {event["name"] for event in trace["traceEvents"]} >= {"lower", "propagate", "select", "higher"}
     assert json.loads((tmp_path / "report.json").read_text()) == told
+
+
+def test_the_control_runs_where_the_rate_leaves_it_room(small):
+    assert small(fps=200, frames=5, table_frames=0).control_p99_over_p50 is None
+    assert small(fps=10, frames=5, table_frames=0).control_p99_over_p50 >= 1
 
 
 def test_without_tables_their_schedules_are_not_run(small):
