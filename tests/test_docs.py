@@ -8,6 +8,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -199,6 +200,41 @@ def test_the_readmes_table_is_what_simulate_prints():
 def test_the_readmes_speeds_are_those_of_the_committed_run():
     (name,) = set(re.findall(r"\(benchmarks/results/(\S+-table)\.json\)", (ROOT / "README.md").read_text()))
     assert report.markdown(load(ROOT / "benchmarks" / "results" / f"{name}.json")) in (ROOT / "README.md").read_text()
+
+
+def lite_figures(report):
+    """The two tables of a report of `lowlat evaluate --distances`, as the README and the model card show them."""
+    test, video, distances = report["test_per_frame"], report["video"], report["distances"]
+    per_frame, scheduled, reuse = (video[name]["miou"] for name in ("per_frame", "scheduled", "reuse"))
+    drop, gain = per_frame - scheduled, scheduled - reuse
+    schedule = (
+        f"adaptive low-latency schedule, S_h {video['delay']} frames late, mean key frame interval "
+        f"{video['mean_interval']:.1f}, mean age {video['mean_age']:.1f} frames"
+    )
+    tested = f"**{test['miou']:.1f}** / {test['pixel_accuracy']:.1f} / {test['class_accuracy']:.1f}"
+    rows = {
+        "frames from the key frame": [str(row["distance"]) for row in distances],
+        "propagation with fusion, mIoU": [f"{row['miou']:.1f}" for row in distances],
+        "reuse of the key frame's labels, mIoU": [f"{row['reuse_miou']:.1f}" for row in distances],
+    }
+    figures = [
+        "| figure | value |",
+        "|---|---|",
+        f"| test, per frame: mIoU / pixel accuracy / class accuracy | {tested} |",
+        f"| labelled video (val), per frame: mIoU | {per_frame:.1f} |",
+        f"| labelled video, {schedule}: mIoU | **{scheduled:.1f}** ({drop:.1f} below per frame) |",
+        f"| the same, reusing the key frame's labels: mIoU | {reuse:.1f} ({gain:.1f} below the schedule) |",
+    ]
+    by_distance = [f"| {name} | {' | '.join(values)} |" for name, values in rows.items()]
+    by_distance.insert(1, "|---" * (1 + len(distances)) + "|")
+    return "\n".join(figures), "\n".join(by_distance)
+
+
+@pytest.mark.parametrize("page", ["README.md", "lowlat/weights/README.md"])
+def test_the_figures_of_lite_are_those_of_the_committed_evaluation(page):
+    report = json.loads((ROOT / "docs" / "results" / "lite.json").read_text())
+    for table in lite_figures(report):
+        assert table in (ROOT / page).read_text()
 
 
 def test_the_table_of_backends_is_the_programs():

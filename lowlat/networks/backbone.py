@@ -18,15 +18,22 @@ class Backbone(nn.Module):
         split: name of the last step of S_l.
         channels: ``{step name: output channels}``.
         unused: prefixes of the public state dict that segmentation has no use for (the ImageNet classifier).
+        added: prefixes of what a public state dict has not.
     """
 
     split: str
     channels: dict[str, int]
     unused: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     def steps(self) -> Iterator[tuple[str, Step]]:
         """The chain, in order."""
         raise NotImplementedError
+
+    @property
+    def low_channels(self) -> int:
+        """Channels of F_l."""
+        return self.channels[self.split]
 
     def set_split(self, name: str) -> None:
         """Cut after the step called ``name``; ``ValueError`` names the steps there are."""
@@ -49,16 +56,21 @@ class Backbone(nn.Module):
         return run_chain(self.chain(names), x)
 
     def lower(self, x: Tensor) -> Tensor:
-        """S_l's part: ``(N, 3, H, W)`` -> F_l ``(N, channels[split], h, w)``."""
+        """S_l's part: ``(N, 3, H, W)`` -> F_l ``(N, low_channels, h, w)``."""
         return self.run(x, self.lower_names)
+
+    def higher_chain(self) -> list[Link]:
+        """S_h's part as a chain that starts from F_l."""
+        return self.chain(self.higher_names)
 
     def higher(self, x: Tensor) -> Tensor:
         """S_h's part of the backbone: F_l -> the last step's feature map."""
-        return self.run(x, self.higher_names)
+        return run_chain(self.higher_chain(), x)
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Load a public ImageNet state dict, strictly, apart from the classifier it ends with."""
-        self.load_state_dict({k: v for k, v in state.items() if not k.startswith(self.unused)}, strict=True)
+        """Load a public ImageNet state dict, strictly, apart from its classifier and from what is added to it here."""
+        own = {k: v for k, v in self.state_dict().items() if k.startswith(self.added)}
+        self.load_state_dict({k: v for k, v in state.items() if not k.startswith(self.unused)} | own, strict=True)
 
 
 def link(*steps: Step) -> Link:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlat.networks.backbone import Backbone, Link, Step, link
+from lowlat.networks.layers import ConvBN
 
 # Tan and Le, "EfficientNet", Table 1, without squeeze-and-excitation: (expansion, channels, blocks, stride, kernel)
 STAGES = (
@@ -29,6 +30,8 @@ STAGES = (
     (6, 320, 1, 1, 3),
 )
 EPS = 1e-3
+AT_STRIDE_8 = ("blocks.3", "blocks.4")
+"""Where S_l may end if it keeps the detail of stride 4."""
 
 
 class InvertedResidual(nn.Module):
@@ -50,10 +53,26 @@ class InvertedResidual(nn.Module):
         self._bn2 = nn.BatchNorm2d(channels_out, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return x + y if self.skips else y
+
+
+class Detail(nn.Module):
+    """What S_l sees at stride 4, in stride 8: a 3x3 convolution, then each 2x2 positions side by side as channels.
+
+    ``(N, channels_in, h, w)`` -> ``(N, 4 * channels_out, ceil(h / 2), ceil(w / 2))``.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.project = ConvBN(channels_in, channels_out, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.project(x)
+        x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
+        return F.pixel_unshuffle(x, 2)
 
 
 class EfficientNetLite0(Backbone):
@@ -62,15 +81,23 @@ class EfficientNetLite0(Backbone):
     Args:
         output_stride: 8, 16 or 32; strides beyond it become dilation.
         split: the last step of S_l: ``"stem"`` or ``"blocks.0"`` .. ``"blocks.14"``.
+        detail: channels kept of stride 4; four times as many end F_l. 0 for none; else the split is at stride 8.
     """
 
     folds = (("_conv_stem", "_bn0"),)
     unused = ("_conv_head.", "_bn1.", "_fc.")
+    added = ("detail.",)
+    finest = "blocks.2"
+    """The last step at stride 4."""
 
-    def __init__(self, output_stride: int = 8, split: str = "blocks.4"):
+    def __init__(self, output_stride: int = 8, split: str = "blocks.4", detail: int = 0):
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise ValueError(f"EfficientNetLite0: expected output_stride 8, 16 or 32, got {output_stride}")
+        if detail and split not in AT_STRIDE_8:
+            raise ValueError(
+                f"EfficientNetLite0: expected a split among {', '.join(AT_STRIDE_8)} with detail, got {split!r}"
+            )
         self._conv_stem = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, EPS)
         self._blocks = nn.ModuleList()
@@ -88,11 +115,33 @@ class EfficientNetLite0(Backbone):
                 total_stride *= stride
                 self._blocks.append(InvertedResidual(channels_in, channels_out, expansion, kernel, stride))
                 self.channels[name] = channels_in = channels_out
+        self.detail = Detail(self.channels[self.finest], detail) if detail else None
+        self.detail_channels = 4 * detail
         self.set_split(split)
+
+    @property
+    def low_channels(self) -> int:
+        return super().low_channels + self.detail_channels
+
+    def lower(self, x: Tensor) -> Tensor:
+        """S_l's part; F_l ends with the detail of stride 4, where there is any."""
+        if self.detail is None:
+            return super().lower(x)
+        cut = self.lower_names.index(self.finest) + 1
+        fine = self.run(x, self.lower_names[:cut])
+        return torch.cat((self.run(fine, self.lower_names[cut:]), self.detail(fine)), 1)
+
+    def higher_chain(self) -> list[Link]:
+        """S_h's part, which goes on from the split's own channels of F_l."""
+        links = super().higher_chain()
+        if self.detail is not None:
+            channels = self.channels[self.split]
+            links[0] = join(lambda low, _: low[:, :channels], links[0])
+        return links
 
     def stem(self, x: Tensor) -> Tensor:
         """3x3 convolution of stride 2."""
-        return F.relu6(self._bn0(self._conv_stem(x)))
+        return F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
 
     def steps(self) -> Iterator[tuple[str, Step]]:
         yield "stem", self.stem

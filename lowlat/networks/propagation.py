@@ -51,10 +51,10 @@ class AdaptNet(nn.Module):
 class Fusion(nn.Module):
     """3x3 convolution over concat(propagated F_h, adapted F_l), then a classifier of its own."""
 
-    def __init__(self, propagated: int, adapted: int, channels: int, classes: int):
+    def __init__(self, propagated: int, adapted: int, channels: int, scores: int):
         super().__init__()
         self.mix = ConvBN(propagated + adapted, channels, 3)
-        self.classifier = nn.Conv2d(channels, classes, 1)
+        self.classifier = nn.Conv2d(channels, scores, 1)
 
     def forward(self, propagated: Tensor, adapted: Tensor) -> Tensor:
         return self.classifier(self.mix(torch.cat((propagated, adapted), 1)))

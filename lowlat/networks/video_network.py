@@ -51,6 +51,8 @@ class VideoNetwork(nn.Module):
         mean, std: normalisation of RGB in [0, 1], per channel.
         head_dilation: dilation of the 3x3 convolution that ends S_h.
         padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
+        fineness: scores a side that a position of F_h stands for: 1, or 2 for scores of twice the size.
+        refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
 
     Attributes:
         threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
@@ -69,19 +71,24 @@ class VideoNetwork(nn.Module):
         std: tuple[float, float, float],
         head_dilation: int = 1,
         padding_mode: str = "renormalize",
+        fineness: int = 1,
+        refine: bool = False,
     ):
         super().__init__()
-        channels_low = backbone.channels[backbone.split]
+        channels_low = backbone.low_channels
         channels_last = list(backbone.channels.values())[-1]
+        scores = classes * fineness**2
         self.classes = classes
         self.padding_mode = padding_mode
+        self.fineness = fineness
         self.backbone = backbone
         self.head = PyramidPooling(channels_last, widths.higher, dilation=head_dilation)
-        self.classifier = nn.Conv2d(widths.higher, classes, 1)
+        self.refine = ConvBN(widths.higher + channels_low, widths.higher, 3) if refine else None
+        self.classifier = nn.Conv2d(widths.higher, scores, 1)
         self.reduction = ConvBN(channels_low, 3 * widths.reduced, 3, relu=False)
         self.predictor = KernelPredictor(widths.reduced, widths.kernel_size)
         self.adapt = AdaptNet(widths.reduced)
-        self.fusion = Fusion(widths.higher, widths.reduced, widths.fused, classes)
+        self.fusion = Fusion(widths.higher, widths.reduced, widths.fused, scores)
         self.selector = KeyFrameSelector(widths.reduced)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -100,18 +107,18 @@ class VideoNetwork(nn.Module):
 
     def higher_chain(self) -> list[Link]:
         """S_h as a chain that starts from F_l, one residual block or layer a link; the last one is the head."""
-        return [*self.backbone.chain(self.backbone.higher_names), self._finish]
+        return [*self.backbone.higher_chain(), self._finish]
 
     def _finish(self, x: Tensor, low: Tensor) -> Tensor:
-        """The head, resized to F_l's size where the output stride differs."""
+        """The head, resized to F_l's size where the output stride differs, and refined."""
         high = self.head(x)
         if high.shape[-2:] != low.shape[-2:]:
             high = F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
-        return high
+        return high if self.refine is None else self.refine(torch.cat((high, low), 1))
 
     def classify(self, high: Tensor) -> Tensor:
-        """The key frames' classifier: F_h -> scores ``(N, classes, h, w)``."""
-        return self.classifier(high)
+        """The key frames' classifier: F_h -> scores ``(N, classes, fineness * h, fineness * w)``."""
+        return F.pixel_shuffle(self.classifier(high), self.fineness)
 
     def reduce(self, low: Tensor) -> Reduced:
         """The three reductions of F_l, as one convolution."""
@@ -128,13 +135,13 @@ class VideoNetwork(nn.Module):
         return svconv2d(key_high, logits, kernel_size=self.predictor.kernel_size, padding_mode=self.padding_mode)
 
     def fuse(self, propagated: Tensor, current: Reduced) -> Tensor:
-        """AdaptNet and fusion (Section 3.3) -> scores ``(N, classes, h, w)``."""
-        return self.fusion(propagated, self.adapt(current.adapt))
+        """AdaptNet and fusion (Section 3.3) -> scores ``(N, classes, fineness * h, fineness * w)``."""
+        return F.pixel_shuffle(self.fusion(propagated, self.adapt(current.adapt)), self.fineness)
 
     def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:
         """Predicted share of pixels whose label changed since the key frame, ``(N,)`` in [0, 1] (Section 3.4)."""
         return self.selector(anchor.select, current.select)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frame by frame: normalised ``(N, 3, H, W)`` -> scores ``(N, classes, h, w)``."""
+        """Frame by frame: normalised ``(N, 3, H, W)`` -> scores ``(N, classes, fineness * h, fineness * w)``."""
         return self.classify(self.higher(self.lower(frames)))

@@ -44,7 +44,8 @@ def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
 
     Weighted cross-entropy learns ``weight * probability``; without this, rare classes are predicted too often.
     """
-    classifier.bias -= weights.log()
+    # A classifier of finer scores has several biases a class, side by side.
+    classifier.bias -= weights.log().repeat_interleave(len(classifier.bias) // len(weights))
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Mean:
@@ -148,12 +149,13 @@ def train_base(
         train_mode(network)
         return figure
 
-    modules = nn.ModuleList([network.backbone, network.head, network.classifier])
-    heads = [*network.head.parameters(), *network.classifier.parameters()]
-    groups = [
-        {"params": [p for p in network.backbone.parameters() if p.requires_grad]},
-        {"params": heads, "scale": 3.0},
-    ]
+    heads = nn.ModuleList([network.head, network.refine, network.classifier])
+    modules = nn.ModuleList([network.backbone, *heads])
+    # What ImageNet has taught, and what it has not.
+    named = [(name, p) for name, p in network.backbone.named_parameters() if p.requires_grad]
+    taught = [p for name, p in named if not name.startswith(network.backbone.added)]
+    fresh = [*heads.parameters(), *network.backbone.detail.parameters()]
+    groups = [{"params": taught}, {"params": fresh, "scale": 3.0}]
     best = fit(
         "base",
         modules,

@@ -11,6 +11,7 @@ from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, in
 from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector
 from lowlat.networks.resnet import ResNet101
+from lowlat.train.base import remove_class_weights
 
 
 def randomise_norms(network):
@@ -97,8 +98,10 @@ def test_lite_keeps_one_feature_size_at_any_frame_size(lite, height, width):
     with torch.no_grad():
         low = lite.lower(torch.randn(1, 3, height, width))
         high = lite.higher(low)
-    assert low.shape == (1, 40, -(-height // 8), -(-width // 8))
-    assert high.shape == (1, 128, *low.shape[-2:])
+        scores = lite.classify(high), lite.fuse(high, lite.reduce(low))
+    h, w = -(-height // 8), -(-width // 8)
+    assert low.shape == (1, 72, h, w) and high.shape == (1, 128, h, w)
+    assert [tuple(each.shape) for each in scores] == [(1, 11, 2 * h, 2 * w)] * 2
 
 
 @pytest.mark.parametrize("name, size", [("lite", (90, 120)), ("lite", (97, 131)), ("resnet101", (64, 96))])
@@ -110,8 +113,10 @@ def test_s_h_link_by_link_is_s_h(name, size):
         x = low
         for run in network.higher_chain():
             x = run(x, low)
-        expected = network.head(network.backbone.higher(low))
-        torch.testing.assert_close(x, F.interpolate(expected, low.shape[-2:], mode="bilinear"))
+        expected = F.interpolate(network.head(network.backbone.higher(low)), low.shape[-2:], mode="bilinear")
+        if name == "lite":
+            expected = network.refine(torch.cat((expected, low), 1))
+        torch.testing.assert_close(x, expected)
         assert torch.equal(network.higher(low), x)
 
 
@@ -120,15 +125,56 @@ def test_an_unknown_split_names_the_steps_there_are():
         EfficientNetLite0(split="conv4_3")
     with pytest.raises(ValueError, match="output_stride 8, 16 or 32, got 4"):
         EfficientNetLite0(output_stride=4)
+    with pytest.raises(ValueError, match=r"among blocks\.3, blocks\.4 with detail, got 'blocks\.2'"):
+        EfficientNetLite0(split="blocks.2", detail=8)
+
+
+@pytest.mark.parametrize("height, width", [(64, 96), (97, 131)])
+def test_f_l_ends_with_the_detail_of_stride_4(lite, height, width):
+    backbone, x = lite.backbone, torch.randn(1, 3, height, width)
+    with torch.no_grad():
+        low = backbone.lower(x)
+        fine = backbone.detail.project(backbone.run(x, ["stem", "blocks.0", "blocks.1", "blocks.2"]))
+        coarse = backbone.run(x, backbone.lower_names)
+    assert torch.equal(low[:, :40], coarse)
+    detail = F.pixel_shuffle(low[:, 40:], 2)[..., : fine.shape[-2], : fine.shape[-1]]
+    torch.testing.assert_close(detail, fine)
+
+
+def test_the_rest_of_the_backbone_does_not_see_the_detail(lite):
+    low = torch.randn(1, 72, 12, 20)
+    other = torch.cat((low[:, :40], torch.randn(1, 32, 12, 20)), 1)
+    with torch.no_grad():
+        assert torch.equal(lite.backbone.higher(low), lite.backbone.higher(other))
+        assert not torch.equal(lite.higher(low), lite.higher(other))
+
+
+def test_finer_scores_lie_where_they_belong(lite):
+    network = copy.deepcopy(lite)
+    torch.nn.init.zeros_(network.classifier.weight)
+    # Of class 3: one number for each place in a position.
+    with torch.no_grad():
+        network.classifier.bias.copy_(torch.arange(44.0))
+        scores = network.classify(torch.randn(1, 128, 2, 3))[0, 3]
+    assert torch.equal(scores, torch.tensor([[12.0, 13.0], [14.0, 15.0]]).repeat(2, 3))
+
+
+def test_class_weights_are_taken_out_of_every_finer_score(lite):
+    network, weights = copy.deepcopy(lite), torch.rand(11) + 0.5
+    high = torch.randn(1, 128, 4, 5)
+    with torch.no_grad():
+        before = network.classify(high)
+        remove_class_weights(network.classifier, weights)
+        torch.testing.assert_close(network.classify(high), before - weights.log().view(-1, 1, 1))
 
 
 def test_a_split_cuts_the_chain_without_changing_it(lite):
     x = torch.randn(1, 3, 64, 96)
-    backbone = copy.deepcopy(lite.backbone)
+    backbone = EfficientNetLite0().eval()
     with torch.no_grad():
         whole = backbone.higher(backbone.lower(x))
         backbone.set_split("blocks.2")
-        assert backbone.lower(x).shape[1] == backbone.channels["blocks.2"] == 24
+        assert backbone.lower(x).shape[1] == backbone.low_channels == 24
         torch.testing.assert_close(backbone.higher(backbone.lower(x)), whole)
 
 
@@ -142,9 +188,9 @@ def test_deinterlaced_convolution_is_dilated_convolution(ratio):
 
 
 def test_output_stride_8_holds_what_output_stride_16_sees(lite):
-    coarse = EfficientNetLite0(16).eval()
+    coarse = EfficientNetLite0(16, detail=8).eval()
     coarse.load_state_dict(lite.backbone.state_dict())
-    low = torch.randn(1, 40, 32, 48)
+    low = torch.randn(1, 72, 32, 48)
     with torch.no_grad():
         torch.testing.assert_close(lite.backbone.higher(low)[..., ::2, ::2], coarse.higher(low), rtol=1e-3, atol=1e-3)
 
@@ -178,7 +224,7 @@ def test_the_predictors_halves_are_one_convolution_over_the_pair():
 def test_an_untrained_predictor_leaves_features_where_they_are():
     torch.manual_seed(2)
     network = models.build("lite").eval()
-    low, high = torch.randn(1, 40, 12, 20), torch.randn(1, 128, 12, 20)
+    low, high = torch.randn(1, 72, 12, 20), torch.randn(1, 128, 12, 20)
     with torch.no_grad():
         reduced = network.reduce(low)
         propagated = network.propagate(network.anchor(reduced), high, reduced)
@@ -195,7 +241,7 @@ def test_an_untrained_selector_starts_where_its_sigmoid_learns():
 def test_deviation_is_a_share_and_follows_the_change(lite):
     torch.nn.init.normal_(lite.selector.fc.weight)
     with torch.no_grad():
-        a, b = lite.reduce(torch.randn(2, 40, 12, 20)), lite.reduce(torch.randn(2, 40, 12, 20))
+        a, b = lite.reduce(torch.randn(2, 72, 12, 20)), lite.reduce(torch.randn(2, 72, 12, 20))
         same, other = lite.deviation(lite.anchor(a), a), lite.deviation(lite.anchor(a), b)
     assert same.shape == other.shape == (2,)
     assert torch.allclose(same[0], same[1]), "equal frames have one deviation, whatever they show"
@@ -220,5 +266,5 @@ def test_loading_says_what_is_wrong(tmp_path):
     broken.write_bytes(b"not weights")
     with pytest.raises(ValueError, match="can't be read"):
         models.load(broken)
-    with pytest.raises(ValueError, match="among lite, resnet101, got 'vgg'"):
+    with pytest.raises(ValueError, match="among lite, resnet101.*got 'vgg'"):
         models.build("vgg")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lowlat import models
 from lowlat.data.augment import random_view
 from lowlat.data.camvid import VOID, CamVid
 from lowlat.data.motion import simulate_motion
@@ -122,6 +123,10 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
     assert final == tmp_path / "selector.safetensors"
     names = {path.name for path in tmp_path.iterdir()}
     assert {f"{stage}.{end}" for stage in STAGES for end in ("pt", "jsonl", "safetensors")} <= names
+    torch.manual_seed(0)
+    fresh, trained = models.build("lite").state_dict(), load_file(tmp_path / "base.safetensors")
+    for name in ("backbone.detail.project.conv", "head.bottleneck.conv", "refine.conv"):
+        assert not torch.equal(trained[f"{name}.weight"], fresh[f"{name}.weight"].half()), name
     done = final.stat().st_mtime_ns
     assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
     # A stage in a run of its own takes the same steps as in one with the others.
