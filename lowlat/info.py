@@ -12,17 +12,17 @@ from safetensors import safe_open
 
 import svconv
 from lowlat import models
-from lowlat.runtime.threads import cores_at_hand, split_cores
+from lowlat.runtime.threads import cores_at_hand, share_cores
 
 
 def info() -> dict[str, object]:
-    """Versions, the operator's build, cores and how they are split, shipped weights with their metadata."""
+    """Versions, the operator's build, cores and how they are shared, shipped weights with their metadata."""
     weights: dict[str, object] = {}
     for path in sorted(models.WEIGHTS.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         weights[path.stem] = {"megabytes": round(path.stat().st_size / 1e6, 2), **metadata}
-    split = split_cores()
+    split = share_cores()
     return {
         "lowlat": importlib.metadata.version("svconv"),
         "python": platform.python_version(),

@@ -16,6 +16,7 @@ from lowlat.data.camvid import CLASSES, PALETTE
 from lowlat.live import Advance, Summary, Tally, check_legend, label_frames
 from lowlat.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
+from lowlat.runtime.threads import split_cores
 from lowlat.schedule import Policy, make_policy
 from lowlat.segmenter import VideoSegmenter
 from lowlat.video.overlay import Overlay
@@ -112,7 +113,9 @@ def segment(
         write, close = _writing(output, opened) if video else _labelling(output)
         interrupted = False
         try:
-            with VideoSegmenter(weights, policy=rule, mode=mode, decision=decision) as segmenter:
+            # A file that isn't paced leaves no time between its frames.
+            cores = None if opened.live or fps is not None else split_cores()
+            with VideoSegmenter(weights, policy=rule, mode=mode, decision=decision, cores=cores) as segmenter:
                 check_legend(segmenter)
                 with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
                     total = min((n for n in (opened.frames, max_frames) if n is not None), default=None)

@@ -37,7 +37,7 @@ class VideoSegmenter:
         age_bound: frames after which S_h is launched whatever the policy says.
         on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
         pixels: frames are resized to about this many pixels for the network; labels come at the frame's own size.
-        cores: threads for the fast track and for S_h, by default half the cores each.
+        cores: threads for the fast track and for S_h; by default `share_cores()`, for frames with time between them.
 
     Attributes:
         classes: how many classes the labels tell apart.

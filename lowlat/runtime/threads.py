@@ -1,10 +1,11 @@
-"""The CPU runtime: S_h on a background thread, with the cores split so that the fast track keeps its own."""
+"""The CPU runtime: S_h on a background thread, which gives way to the fast track."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import queue
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -30,6 +31,8 @@ class CoreSplit:
 
     fast: int
     slow: int
+    idle: bool = False
+    """S_h in the system's idle class: on a core only while nothing else wants it."""
 
 
 def cores_at_hand() -> int:
@@ -59,6 +62,23 @@ def split_cores(cores: int | None = None) -> CoreSplit:
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
 
 
+def share_cores(cores: int | None = None) -> CoreSplit:
+    """Every core for each side, S_h on what the fast track leaves: for frames with time between them, as a camera's.
+
+    A fast track without a pause would hold S_h up: `split_cores` is for files. It is the answer, too, where the system
+    has no idle class (others than Linux).
+
+    Args:
+        cores: by default those at hand.
+
+    Raises:
+        ValueError: `cores` is below 1.
+    """
+    cores = cores_at_hand() if cores is None else cores
+    split = split_cores(cores)
+    return CoreSplit(cores, cores, idle=True) if hasattr(os, "SCHED_IDLE") else split
+
+
 class ThreadWorker:
     """Runs S_h on one background thread; `submit` and `poll` never wait for it.
 
@@ -69,13 +89,13 @@ class ThreadWorker:
     Args:
         higher: S_h, called on the background thread. Gradient modes are per thread: it has to set its own.
         clock: the engine's clock.
-        cores: threads for both sides, by default `split_cores()`.
+        cores: threads for both sides, by default `share_cores()`.
     """
 
     def __init__(self, higher: Callable[[Any], Any], clock: Clock, *, cores: CoreSplit | None = None) -> None:
         self._higher = higher
         self._clock = clock
-        self.cores = cores if cores is not None else split_cores()
+        self.cores = cores if cores is not None else share_cores()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._in_flight = False
@@ -122,7 +142,7 @@ class ThreadWorker:
             )
 
     def _work(self, started: threading.Event) -> None:
-        _be_nice()
+        _give_way(self.cores.idle)
         # The first question sets the thread up with the process's count: asked later it would undo ours.
         torch.get_num_threads()
         torch.set_num_threads(self.cores.slow)
@@ -143,9 +163,12 @@ def thread_engine(schedule: Schedule, stages: Stages, *, cores: CoreSplit | None
     return Engine(schedule, stages, worker, clock)
 
 
-def _be_nice() -> None:
-    """Raises the niceness of this thread, where the system has one for each thread (Linux)."""
-    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+def _give_way(idle: bool) -> None:
+    """Puts this thread, and those it will start, behind others, where the system has a class and a niceness for each
+    thread (Linux)."""
+    if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+            if idle:
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))

@@ -45,7 +45,7 @@ class FakeSegmenter:
     broken: dict = {}
     classes = 11
 
-    def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None):
+    def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None, cores=None):
         schedule = Schedule(policy or Every(5), mode)
         stages = Stages(self.broken)
         self.clock = WallClock()

@@ -1,13 +1,15 @@
 """CPU threads: S_h really runs beside the fast track. Held back and let go by events; no test waits for
 time."""
 
+import os
+import sys
 import threading
 
 import pytest
 import torch
 
 from lowlat.runtime import Engine, Job, VirtualClock
-from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, split_cores, thread_engine
+from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, share_cores, split_cores, thread_engine
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
@@ -173,6 +175,29 @@ def test_the_split_defaults_to_the_cores_at_hand():
     assert split_cores() == split_cores(cores_at_hand())
     with pytest.raises(ValueError, match="leave it out"):
         split_cores(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's idle class")
+def test_s_h_runs_on_what_the_fast_track_leaves():
+    assert share_cores(3) == CoreSplit(3, 3, idle=True)
+    assert share_cores() == CoreSplit(cores_at_hand(), cores_at_hand(), idle=True)
+    seen = {}
+
+    def higher(name):
+        seen[name] = os.sched_getscheduler(0), torch.get_num_threads()
+
+    for name, cores in (("shared", share_cores(3)), ("split", split_cores(3))):
+        worker = ThreadWorker(higher, VirtualClock(), cores=cores)
+        assert torch.get_num_threads() == cores.fast
+        worker.submit(Job(1, 0, name))
+        worker.close()
+    assert seen == {"shared": (os.SCHED_IDLE, 3), "split": (os.SCHED_OTHER, 1)}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_a_system_without_an_idle_class_splits_its_cores(monkeypatch):
+    monkeypatch.delattr(os, "SCHED_IDLE", raising=False)
+    assert share_cores(4) == split_cores(4)
 
 
 def test_a_blocking_engine_starts_no_thread_and_leaves_the_thread_count_alone():
