@@ -25,7 +25,7 @@ def study(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, study.json and pictures.")] = Path(
         "study"
     ),
-    seeds: Annotated[int | None, typer.Option(help="How many times everything is trained.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Times everything is trained; 0 for what needs none.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of each training of a method, in place of its own.")] = None,
     base_steps: Annotated[int | None, typer.Option(help="Of each per-frame network that the study trains.")] = None,
     clips: Annotated[list[str] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,

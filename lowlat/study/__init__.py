@@ -54,7 +54,7 @@ def study(
         console: for progress; by default standard error.
 
     Raises:
-        ValueError: no such table, data or weights.
+        ValueError: no such table, data or weights; with no seeds, a table that needs some.
     """
     unknown = [name for name in tables if name not in TABLES]
     if unknown:
@@ -66,7 +66,8 @@ def study(
     parts = Parts(out / ".parts")
     chosen = [*weights, *[TRAIN] * (len(data) - len(weights))]
     grounds = [Ground(spec, name, parts, settings, clips) for spec, name in zip(data, chosen, strict=True)]
-    units = _units([name for name in TABLES if not tables or name in tables], grounds)
+    possible = _possible(tables, grounds, settings)
+    units = _units([name for name in possible if not tables or name in tables], grounds)
     with progress_bar(console) as progress:
         bar = progress.add_task("study", total=len(units))
         for unit in units:
@@ -74,7 +75,7 @@ def study(
             parts.rows(unit)
             progress.advance(bar)
         progress.update(bar, description="study")
-    finished = [name for name in TABLES if all(unit in parts for unit in _units([name], grounds))]
+    finished = [name for name in possible if all(unit in parts for unit in _units([name], grounds))]
     rows = {name: [row for ground in grounds for row in TABLES[name].rows(ground, parts.rows)] for name in finished}
     about = {
         "command": command,
@@ -88,6 +89,17 @@ def study(
     result = Study(rows, checks(rows), about)
     report.write(out, parts, result.tables, result.checks, result.about)
     return result
+
+
+def _possible(asked: Sequence[str], grounds: Sequence[Ground], settings: Settings) -> list[str]:
+    """The tables that can be made: without seeds, those of networks given whole."""
+    if settings.seeds:
+        return list(TABLES)
+    trained = [name for name in asked if TABLES[name].trains]
+    trained += [f"{ground.name}'s weights" for ground in grounds if not ground.complete]
+    if trained:
+        raise ValueError(f"study: expected seeds of at least 1 for {', '.join(trained)}, got 0; something is to train")
+    return [name for name in TABLES if not TABLES[name].trains]
 
 
 def _units(names: Sequence[str], grounds: Sequence[Ground]) -> list[Unit]:

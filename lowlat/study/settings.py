@@ -16,7 +16,8 @@ class Settings:
     """Counts and sizes of a study; lengths in frames, steps of training, pixels.
 
     Attributes:
-        seeds: networks and methods are trained so many times, with seeds 0, 1, ...
+        seeds: networks and methods are trained so many times, with seeds 0, 1, ...; 0 to train nothing and to measure
+            the network given.
         steps: of each training of a method or selector; None takes each recipe's own.
         base_steps: of the per-frame network, where the study trains it; None as above.
         pairs: of frames to train a method on.
@@ -52,8 +53,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("seeds", "steps", "base_steps", "pairs"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"study: expected {name} of at least 1, got {value!r}; raise it")
+            least = 0 if name == "seeds" else 1
+            if value is not None and value < least:
+                raise ValueError(f"study: expected {name} of at least {least}, got {value!r}; raise it")
 
 
 QUICK = Settings(

@@ -111,6 +111,18 @@ def test_what_is_not_there_is_said_at_once(made, tmp_path, change, words):
         study(**{**made[0], "out": tmp_path, **change})
 
 
-def test_a_study_of_no_seeds_is_refused():
-    with pytest.raises(ValueError, match="seeds of at least 1, got 0"):
-        replace(room.QUICK, seeds=0)
+def test_without_seeds_nothing_is_trained(made, tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("lowlat.study.grounds.Training", lambda *_: pytest.fail("something is to be trained"))
+    options = {**made[0], "out": tmp_path, "settings": replace(SMALL, seeds=0)}
+    found = study(**options)
+    assert set(TABLES) - set(found.tables) == {"table2", "sources"}
+    assert {row["network"] for row in found.tables["figure5"]} == {"given"}
+    with pytest.raises(ValueError, match="seeds of at least 1 for sources, got 0"):
+        study(["figure3", "sources"], **options)
+    with pytest.raises(ValueError, match="at least 1 for street's weights, got 0"):
+        study(["figure3"], **{**options, "weights": []})
+
+
+def test_a_study_of_less_than_no_seeds_is_refused():
+    with pytest.raises(ValueError, match="seeds of at least 0, got -1"):
+        replace(room.QUICK, seeds=-1)
