@@ -237,6 +237,15 @@ def test_the_figures_of_lite_are_those_of_the_committed_evaluation(page):
         assert table in (ROOT / page).read_text()
 
 
+def test_the_readmes_tables_of_the_study_are_those_of_its_page():
+    study = (ROOT / "docs" / "study" / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for heading in ("What must hold", "Table1"):
+        section = study.split(f"## {heading}")[1].split("\n## ")[0]
+        (table,) = re.findall(r"(?:^\|.*\n)+", section, flags=re.M)
+        assert table in readme, heading
+
+
 def test_the_table_of_backends_is_the_programs():
     text = (ROOT / "docs" / "backends.md").read_text()
     table = text[: text.index("\n\n`print")]
