@@ -59,7 +59,7 @@ class LatencyReport:
     p50_over_baseline: float
     max_over_baseline: float
     control_p99_over_p50: float | None
-    """Of a fixed computation of 10 ms between the frames of the run, on a CPU: what the machine itself adds."""
+    """Of a fixed computation of 10 ms on one thread between the frames of the run, on a CPU."""
     memory_growth_mb: float
     """Most in use in the second half of the measured frames less that in the first; of the device where there is one,
     else of the process."""

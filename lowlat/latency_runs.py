@@ -80,25 +80,29 @@ class Recorded:
 
 
 class Control:
-    """A fixed computation on one core, in its caches: what changes its time changes the frames' and is not ours."""
+    """A fixed computation on one thread, in its core's caches: how steady the core is while the run goes on.
+
+    S_h may run beside it on other cores; what that does to them is in its time too.
+    """
 
     milliseconds = 10.0
 
     def __init__(self) -> None:
-        self._left, self._right, self._out = torch.ones(3, 96, 96)
-        self._products = 100
+        # Small enough that PyTorch takes one thread, whatever number it has.
+        self._values, self._out = torch.linspace(-1, 1, 8192), torch.empty(8192)
+        self._rounds = 100
 
     def calibrate(self) -> None:
-        """Make it as long as `milliseconds`, on the threads that the caller has."""
+        """Make it as long as `milliseconds`."""
         times = [self() for _ in range(10)]
-        self._products = max(1, round(self._products * self.milliseconds / median(times)))
+        self._rounds = max(1, round(self._rounds * self.milliseconds / median(times)))
 
     @torch.inference_mode()
     def __call__(self) -> float:
         """Compute; the milliseconds it took."""
         start = time.perf_counter()
-        for _ in range(self._products):
-            torch.mm(self._left, self._right, out=self._out)
+        for _ in range(self._rounds):
+            torch.exp(self._values, out=self._out)
         return (time.perf_counter() - start) * 1e3
 
 

@@ -28,8 +28,8 @@ class ConvBN(nn.Module):
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution by oneDNN on any number of threads; float32, on a CPU.
 
-    On one thread, which is what S_h has on two cores, `nn.Conv2d` takes a slower kernel that copies channels-last
-    features to the other layout and back: a quarter of S_h's time in `lite`.
+    On one thread, which is what S_h has where two cores are split, `nn.Conv2d` takes a slower kernel that copies
+    channels-last features to the other layout and back: a quarter of S_h's time in `lite`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
