@@ -7,6 +7,7 @@ matrices, so that several videos add up to one figure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -71,8 +72,8 @@ class MethodStages:
 
     @torch.inference_mode()
     def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
-        if self._key is None or key.low is not self._key.low or key.high is not self._key.high:
-            self._key, self._state = key, self._method.begin(self._video.view(key.low), key.high.features)
+        if self._key is None or key.origin is not self._key.origin or key.high is not self._key.high:
+            self._key, self._state = key, self._method.begin(self._video.view(key.origin), key.high.features)
         scores, high = self._method.carry(self._state, self._video.view(low))
         return full_size_labels(scores, low.size)[0].numpy(), High(high, low.size)
 
@@ -107,12 +108,13 @@ def timing_at(video: RecordedVideo, policy: str, interval: float, delay: int = P
 
     Args:
         policy: ``"every"``, ``"threshold"`` or ``"adaptive"``.
-        interval: frames; beyond half the usual bound on ages there is no bound, which would set the rate by itself.
+        interval: frames; the bound on ages is twice as many where the usual one is less, which would set the rate by
+            itself.
 
     Raises:
         ValueError: an unknown policy.
     """
-    age_bound = DEFAULT_AGE_BOUND if 2 * interval <= DEFAULT_AGE_BOUND else None
+    age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
     if policy == "every":
         return Timing(Every(interval), delay, age_bound)
     if policy not in ("threshold", "adaptive"):

@@ -38,6 +38,9 @@ class Programs(Protocol):
     def hold(self, low: Any, kept: Any) -> None:
         """F_l and the key frame's half of the fast track."""
 
+    def rebase(self, low: Any, kept: Any) -> None:
+        """Of `hold` only what propagation needs: the decision's part stays the key frame's."""
+
     def keep(self, propagated: Any, high: Any) -> None:
         """The F_h of a temporary key frame."""
 

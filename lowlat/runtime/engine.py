@@ -29,6 +29,7 @@ from lowlat.schedule import (
     Phase,
     Promote,
     Propagate,
+    Rebase,
     ReplaceHigh,
     RunHigher,
     RunLower,
@@ -276,6 +277,8 @@ class Engine:
             case Promote(index):
                 result.key = True
                 self._hold(KeyFrame(index, self._key.source, self._low, self._high))
+            case Rebase():
+                self._hold(replace(self._key, high=self._high, base=self._low))
             case Launch(index, launch):
                 try:
                     self._worker.submit(Job(launch, index, self._low))

@@ -91,7 +91,7 @@ class NetworkStages(PreparedNetwork):
                 "frames to one size, or restart the engine for the new one"
             )
         network = self.network
-        anchor = key.low.anchor(network, self.options.cache_key)
+        anchor = key.origin.anchor(network, self.options.cache_key)
         propagated = network.propagate(anchor, key.high.features, low.reduced)
         labels = self._labels(network.fuse(propagated, low.reduced), low.size)
         return labels, High(propagated, low.size)

@@ -64,6 +64,9 @@ class Pieces:
     def hold(self, slot: Slot) -> Piece:
         return Piece(self._fast, "hold", self._programs.hold, (slot.low,), (self._caches.kept,))
 
+    def rebase(self, slot: Slot) -> Piece:
+        return Piece(self._fast, "rebase", self._programs.rebase, (slot.low,), (self._caches.kept,))
+
     def keep(self, side: Side) -> Piece:
         return Piece(self._fast, "keep", self._programs.keep, (self._caches.propagated,), (side.high,))
 
@@ -87,6 +90,7 @@ class Pieces:
             yield self.lower(slot)
             if fast_track:
                 yield self.hold(slot)
+                yield self.rebase(slot)
             if self._select is not None:
                 yield self.select(slot)
         for side in sides:

@@ -131,6 +131,10 @@ class NetworkPrograms(PreparedNetwork):
     def hold(self, low: LowMemory, kept: KeptMemory) -> None:
         kept.features.copy_(low.features)
         kept.select.copy_(low.select)
+        self.rebase(low, kept)
+
+    @torch.inference_mode()
+    def rebase(self, low: LowMemory, kept: KeptMemory) -> None:
         kept.predict.copy_(self.network.predictor.from_key(low.predict) if self.options.cache_key else low.predict)
 
     @torch.inference_mode()

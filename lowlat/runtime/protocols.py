@@ -18,13 +18,20 @@ class KeyFrame:
     """The cached key frame: the pair (F_l^k, pre-fusion F_h^k).
 
     `index` is the frame of F_l^k; `source` the frame whose true S_h features F_h^k comes from. They differ
-    while the key frame is temporary, with a propagated F_h.
+    while the key frame is temporary, with a propagated F_h. `base` is F_l of the frame that F_h has been carried to
+    since, where there is one: frames are propagated from that one, and decisions measured against the key frame.
     """
 
     index: int
     source: int
     low: Any
     high: Any
+    base: Any = None
+
+    @property
+    def origin(self) -> Any:
+        """F_l of the frame that `high` belongs to."""
+        return self.low if self.base is None else self.base
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Pipelined(Stages, Protocol):
 
     def hold(self, key: KeyFrame) -> None:
         """`key` is the key frame from here on: what it refers to must outlive its frame. Also called when the F_h of
-        the same key frame has been replaced."""
+        the same key frame has been replaced, or carried to a later frame, its `base`."""
 
     def wait(self, labels: Any) -> Any:
         """The labels on the host: the one place of a frame where the host waits for the device."""

@@ -177,15 +177,16 @@ class StreamStages:
 
     def hold(self, key: KeyFrame) -> None:
         """Keeps F_l of the key frame, and its F_h if that is a propagated one; with the F_l that is kept already, only
-        takes the F_h that has landed."""
-        if key.low is self._kept:
+        takes the F_h that has landed, or what propagation needs of a later frame with its F_h."""
+        rebased = key.low is self._kept
+        if rebased and key.base is None:
             self._active = key.high.side
             return
-        slot, caches = self._slot(key.low), self._caches
+        slot, caches = self._slot(key.origin), self._caches
         # S_h has read what is kept: it is idle, unless it failed half-way or its outcome is no longer wanted.
         self._fast.wait(caches.landed)
         if self._fast_track:
-            self._launcher.launch(self._pieces.hold(slot))
+            self._launcher.launch(self._pieces.rebase(slot) if rebased else self._pieces.hold(slot))
         if key.high.side is None:
             self._launcher.launch(self._pieces.keep(self._active))
             self._fast.record(self._active.read)

@@ -110,6 +110,14 @@ class Promote:
 
 
 @dataclass(frozen=True)
+class Rebase:
+    """Propagate later frames from frame `index`, by its F_l and the F_h carried to it. The key frame stays what
+    decisions are measured against."""
+
+    index: int
+
+
+@dataclass(frozen=True)
 class Launch:
     """Start S_h on F_l of frame `index` in the background."""
 
@@ -156,6 +164,7 @@ Action = (
     | Classify
     | Emit
     | Promote
+    | Rebase
     | Launch
     | ReplaceHigh
     | Discard

@@ -22,6 +22,7 @@ from lowlat.schedule.events import (
     Measured,
     Promote,
     Propagate,
+    Rebase,
     ReplaceHigh,
     RunHigher,
     RunLower,
@@ -30,6 +31,8 @@ from lowlat.schedule.events import (
 from lowlat.schedule.policies import Policy
 from lowlat.schedule.state import Flight, Phase, Plan, StreamState
 
+DEFAULT_REBASE = 3
+"""Frames: kernels reach as far as a street moves in three or four."""
 DEFAULT_AGE_BOUND = 10
 """Frames: propagation is trained on distances of 2 to 10."""
 LONGEST_BACKOFF = 8
@@ -92,12 +95,18 @@ class Schedule:
     old cache stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame
     starts up again.
 
+    Rebasing. Kernels reach so many positions and no further, so features are carried over a long distance in
+    steps: a frame that is `rebase` frames or more away from the one it was propagated from is what later frames
+    are propagated from, at no cost to itself. Not while S_h is under way for the key frame, whose features will
+    need the key frame's F_l.
+
     Args:
         policy: when a frame is a key frame.
         mode: how a key frame is served.
         decision: where the policy's value is measured; nothing is measured for a policy without a signal.
         age_bound: frames; None for no bound.
         on_cut: what to do behind a scene cut; only policies with a cut find any.
+        rebase: frames; None to propagate from key frames alone, as published.
 
     Raises:
         ValueError: an unknown word, or options that contradict each other.
@@ -108,6 +117,7 @@ class Schedule:
     decision: Decision = Decision.CRITICAL
     age_bound: int | None = DEFAULT_AGE_BOUND
     on_cut: OnCut = OnCut.DEGRADE
+    rebase: int | None = DEFAULT_REBASE
 
     def __post_init__(self) -> None:
         for name, kind in (("mode", Mode), ("decision", Decision), ("on_cut", OnCut)):
@@ -125,6 +135,11 @@ class Schedule:
         if self.age_bound is not None and not self.age_bound >= 1:
             raise ValueError(
                 f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; use None for no bound"
+            )
+        if self.rebase is not None and not self.rebase >= 1:
+            raise ValueError(
+                f"Schedule: expected rebase of at least 1 frame, got {self.rebase!r}; use None to propagate from key "
+                "frames alone"
             )
         interval = getattr(self.policy, "interval", None)
         if interval is not None and self.age_bound is not None and interval > self.age_bound:
@@ -191,7 +206,7 @@ class Schedule:
         state = replace(state, source=flight.index, flight=None, failures_in_a_row=0)
         if not waited_for:
             return state, (ReplaceHigh(flight.index, launch),)
-        state = replace(state, phase=Phase.EMITTING, key=flight.index, owed=False, pending=False)
+        state = replace(state, phase=Phase.EMITTING, key=flight.index, base=flight.index, owed=False, pending=False)
         emit = Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
         return state, (StoreKey(flight.index), Classify(flight.index), emit)
 
@@ -251,12 +266,17 @@ class Schedule:
     def _finish(self, state: StreamState, *before: Action) -> Step:
         """Ends the frame: what is left to do once its labels are out."""
         state = replace(state, phase=Phase.BETWEEN)
+        if state.plan is Plan.PROPAGATED and self._rebases(state):
+            return replace(state, base=state.index), (*before, Rebase(state.index))
         if state.plan is not Plan.PROMOTED:
             return state, before
         flight = Flight(state.counts.launches, state.index)
-        state = replace(state, key=state.index, flight=flight, owed=False, pending=False)
+        state = replace(state, key=state.index, base=state.index, flight=flight, owed=False, pending=False)
         state = _count(state, launches=1, keys=1)
         return state, (*before, Promote(flight.index), Launch(flight.index, flight.launch))
+
+    def _rebases(self, state: StreamState) -> bool:
+        return self.rebase is not None and state.flight is None and state.index - state.base >= self.rebase
 
     def _degraded(self, state: StreamState) -> bool:
         behind_cut = state.cut is not None and state.source < state.cut

@@ -65,6 +65,8 @@ class StreamState:
     """The current frame, or the last one."""
     key: int | None = None
     """The cached key frame; None before the first one."""
+    base: int | None = None
+    """The frame that later ones are propagated from: the key frame, or one since."""
     source: int | None = None
     """The frame whose true S_h features the cached F_h comes from."""
     flight: Flight | None = None

@@ -107,6 +107,15 @@ def test_a_promoted_frame_begins_with_what_was_carried_to_it(tiny_network, drift
     ]  # fmt: skip
 
 
+def test_a_method_begins_anew_at_a_frame_far_from_its_base(tiny_network, drifting):
+    spy = Spy(tiny_network)
+    run_method(spy, LabelledVideo(tiny_network, drifting, range(6)), Timing(Every(8), delay=2))
+    assert spy.calls == [
+        ("begin", 0), ("carry", 1), ("carry", 2), ("carry", 3),
+        ("begin", 3), ("carry", 4), ("carry", 5),
+    ]  # fmt: skip
+
+
 def test_a_temporary_key_frame_has_the_features_carried_to_it(tiny_network, video):
     stages = MethodStages(Spy(tiny_network), video)
     _, once = stages.propagate(KeyFrame(0, 0, video.lows[0], video.highs[0]), video.lows[1])
@@ -123,6 +132,6 @@ def test_policies_are_compared_at_the_same_rate(video, monkeypatch, delay):
         timing = timing_at(video, policy, 3, delay)
         run = run_method(build("reuse", video.network), video, timing)
         assert [result.index for result in run.results if result.key] == [0, 3, 6, 9, 12]
-    assert timing_at(video, "every", 12, delay).age_bound is None
+    assert timing_at(video, "every", 12, delay).age_bound == 24
     with pytest.raises(ValueError, match="'every', 'threshold' or 'adaptive', got 'sometimes'"):
         timing_at(video, "sometimes", 3)

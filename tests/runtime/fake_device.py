@@ -265,6 +265,7 @@ class FakePrograms:
     def __init__(self, values=None):
         self.values = values or {}
         self.room = 10**9
+        self.decided = []
 
     def size_of(self, frame):
         if not isinstance(frame, int):
@@ -288,7 +289,10 @@ class FakePrograms:
         low.value = ("low", image.value)
 
     def hold(self, low, kept):
-        kept.value = low.value
+        kept.value = low.value and (*low.value, low.value[1])
+
+    def rebase(self, low, kept):
+        kept.value = kept.value and low.value and (*kept.value[:2], low.value[1])
 
     def keep(self, propagated, high):
         high.value = propagated.value
@@ -308,7 +312,7 @@ class FakePrograms:
     def propagate(self, kept, high, low, propagated, labels):
         propagated.value = high.value
         if None not in (kept.value, high.value, low.value):
-            labels.value = ("propagated", low.value[1], kept.value[1], high.value[1])
+            labels.value = ("propagated", low.value[1], kept.value[2], high.value[1])
 
     def classify(self, high, labels):
         if high.value is not None:
@@ -326,4 +330,5 @@ class FakePrograms:
 
     def number(self, cell):
         key, index = cell.value
+        self.decided.append((key, index))
         return self.values.get(index, 0.0) if key < index else 0.0

@@ -54,7 +54,7 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
     again; from those of `failing` on, the next work on S_h's stream is refused memory. `engine.lost` are the frames on
     which that happened to a start.
     """
-    device, results, key = engine.device, [], None
+    device, results = engine.device, []
     waiting = engine.stages.wait
     doomed = {*abandoned}
 
@@ -84,8 +84,6 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
             engine.lost.add(engine.state.index)
             answers = engine.run(source)
             continue
-        if results and results[-1].key:
-            key = results[-1].index
         index = result.index
         assert result.labels is not None
         if isinstance(result.error, RuleError):
@@ -93,7 +91,7 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
         if result.labels[0] == "classified":
             assert result.labels == ("classified", index) and result.key and result.age == 0
         else:
-            assert result.labels == ("propagated", index, key, index - result.age)
+            assert result.labels == ("propagated", index, engine.state.base, index - result.age)
         result.waits = device.waits[waits:]
         results.append(result)
         # Everything that a stream needs is there once its first labels are out.
@@ -102,6 +100,5 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
             device.refusals["S_h"] = MemoryError("S_h: no room for F_h")
         if index in restarts:
             engine.restart()
-            key = None
     engine.close()
     return results

@@ -63,6 +63,22 @@ def test_the_host_waits_once_a_frame_for_its_labels(graphs, lookahead):
     assert engine.state.counts.landings > 10
 
 
+@pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
+def test_frames_far_from_the_key_frame_are_propagated_from_one_between(graphs):
+    engine = build(deferred(), values={4: KEY}, graphs=graphs)
+    engine.device.progress = engine.device.finish
+    labels = [engine.step(index).labels for index in range(12)]
+    # (frame, propagated from, S_h's): S_h of frame 4 has landed by frame 5, which is next to its key frame.
+    assert [label[1:] for label in labels[1:]] == [
+        (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 3, 0), (5, 4, 4), (6, 4, 4), (7, 4, 4), (8, 7, 4), (9, 7, 4), (10, 7, 4),
+        (11, 10, 4),
+    ]  # fmt: skip
+    assert {(key, index) for key, index in engine.stages._programs.decided} == {
+        *((0, index) for index in range(1, 5)),
+        *((4, index) for index in range(5, 12)),
+    }
+
+
 def test_the_next_frame_is_begun_before_the_labels_of_this_one_are_waited_for():
     engine = build(deferred(Every(10)))
     with FrameBuffer("wait", capacity=6, clock=engine.device) as buffer:

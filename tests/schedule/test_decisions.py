@@ -20,6 +20,7 @@ from lowlat.schedule import (
     PerFrame,
     Promote,
     Propagate,
+    Rebase,
     ReplaceHigh,
     RunHigher,
     RunLower,
@@ -72,6 +73,39 @@ def test_key_frame_in_blocking_mode_waits_for_its_own_features(stream):
     actions = s.frame(1, value=KEY)
     assert kinds(actions) == [RunLower, Decide, RunHigher, StoreKey, Classify, Emit]
     assert emit(actions) == Emit(1, key=True, age=0, degraded=False, startup=False)
+
+
+def test_a_frame_far_from_its_base_is_the_base_of_later_ones(stream):
+    s = stream(ADAPTIVE)
+    rebased = [actions[-1].index for actions in s.frames(range(8)) if kinds(actions)[-1] is Rebase]
+    assert rebased == [3, 6]
+    assert (s.state.key, s.state.base, s.state.source) == (0, 6, 0)
+    s.frame(8, value=KEY)
+    assert (s.state.key, s.state.base) == (8, 8)
+
+
+def test_nothing_is_rebased_while_s_h_is_under_way(stream):
+    s = stream(ADAPTIVE)
+    s.frame(0)
+    s.frame(1, value=KEY)
+    assert not any(Rebase in kinds(actions) for actions in s.frames(range(2, 7)))
+    s.land()
+    assert s.state.base == 1
+    assert kinds(s.frame(7)) == [RunLower, Decide, Propagate, Emit, Rebase]
+
+
+def test_a_deferred_decision_comes_before_the_rebase(stream):
+    s = stream(ADAPTIVE, decision="deferred", rebase=2)
+    s.frames(range(2))
+    assert kinds(s.frame(2)) == [RunLower, Propagate, Emit, Decide, Rebase]
+    assert kinds(s.frame(4, value=KEY)) == [RunLower, Propagate, Emit, Decide, Promote, Launch]
+
+
+def test_without_rebasing_frames_are_propagated_from_key_frames_alone(stream):
+    s = stream(ADAPTIVE, rebase=None, age_bound=None)
+    assert not any(Rebase in kinds(actions) for actions in s.frames(range(30)))
+    with pytest.raises(ValueError, match="rebase of at least 1 frame, got 0; use None"):
+        stream(ADAPTIVE, rebase=0)
 
 
 def test_a_policy_without_a_signal_measures_nothing(stream):
@@ -264,7 +298,7 @@ def test_failure_in_blocking_mode_falls_back_to_propagation_and_retries_on_the_n
     s = stream(Every(3), mode="blocking")
     s.frames(range(3))
     actions = s.frame(3, fails=True)
-    assert kinds(actions) == [RunLower, RunHigher, Propagate, Emit]
+    assert kinds(actions) == [RunLower, RunHigher, Propagate, Emit, Rebase]
     assert emit(actions) == Emit(3, key=False, age=3, degraded=True, startup=False)
     assert emit(s.frame(4)) == Emit(4, key=True, age=0, degraded=False, startup=False)
 

@@ -18,6 +18,7 @@ from lowlat.schedule import (
     PerFrame,
     Promote,
     Propagate,
+    Rebase,
     ReplaceHigh,
     RunHigher,
     Schedule,
@@ -41,6 +42,7 @@ schedules = st.one_of(
         st.sampled_from(POLICIES),
         mode=st.sampled_from(["blocking", "low-latency"]),
         age_bound=st.sampled_from([4, 10, None]),
+        rebase=st.sampled_from([1, 3, None]),
         on_cut=st.sampled_from(["degrade", "block"]),
     ),
     st.builds(
@@ -48,6 +50,7 @@ schedules = st.one_of(
         st.sampled_from(POLICIES),
         decision=st.just("deferred"),
         age_bound=st.sampled_from([4, 10, None]),
+        rebase=st.sampled_from([1, 3, None]),
     ),
 )
 
@@ -75,7 +78,7 @@ class Caches:
     def __init__(self, schedule):
         self.schedule = schedule
         self.state = StreamState()
-        self.key = self.high = None
+        self.key = self.base = self.high = None
         self.flight = None
         self.emitted = self.given_up = 0
 
@@ -93,15 +96,19 @@ class Caches:
                 self.flight = (launch, index)
             case ReplaceHigh(index, launch):
                 assert self.flight == (launch, index) and index == self.key, "F_h replaced by another frame's landing"
+                assert self.base == self.key, "F_h of one frame beside F_l of another"
                 self.high, self.flight = index, None
             case StoreKey(index):
                 assert self.flight[1] == index == self.state.index
-                self.key, self.high, self.flight = index, index, None
+                self.key, self.base, self.high, self.flight = index, index, index, None
             case Promote(index):
                 assert index == self.state.index
-                self.key = index
+                self.key = self.base = index
+            case Rebase(index):
+                assert index == self.state.index and self.flight is None
+                self.base = index
             case Propagate(index):
-                assert self.key < index, "propagated from a frame that is not past"
+                assert self.key <= self.base < index, "propagated from a frame that is not past"
 
     def background(self, event):
         if event == "stray landing":
@@ -160,7 +167,7 @@ def test_no_interleaving_breaks_the_schedule(schedule, frames):
             late = schedule.age_bound is not None and emit.age >= schedule.age_bound
             waiting = index < caches.state.retry_from
             assert not late or caches.flight is not None or waiting, "an old frame with no S_h on its way"
-        assert (caches.state.key, caches.state.source) == (caches.key, caches.high)
+        assert (caches.state.key, caches.state.base, caches.state.source) == (caches.key, caches.base, caches.high)
     assert caches.emitted + caches.given_up == len(frames)
     assert caches.state.counts.frames == caches.emitted
 
