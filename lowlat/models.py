@@ -35,6 +35,8 @@ def lite(classes: int = len(CLASSES), *, output_stride: int = 8) -> VideoNetwork
         head_dilation=16 // output_stride,
         fineness=2,
         refine=True,
+        match=True,
+        correct=True,
     )
 
 
@@ -102,7 +104,13 @@ def load(source: str | Path = "lite") -> VideoNetwork:
         state = load_file(path)
     except Exception as error:
         raise ValueError(f"load: expected a safetensors file at {path}, got one that can't be read: {error}") from error
-    network = build(metadata.get("network", "lite"), classes=int(metadata.get("classes", len(CLASSES))))
-    network.load_state_dict(state, strict=True)
+    name = metadata.get("network", "lite")
+    network = build(name, classes=int(metadata.get("classes", len(CLASSES))))
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"load: expected weights of {name} as it is built now at {path}, got others: {error}; train it again"
+        ) from error
     network.threshold = float(metadata.get("threshold", network.threshold))
     return network.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlat.networks.layers import ConvBN
@@ -27,14 +28,85 @@ class KernelPredictor(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start at the centre tap: else the first kernels are nearly uniform, a K x K box blur."""
-        bias = self.to_logits.bias
-        bias.zero_()
-        bias[len(bias) // 2] = 5.0
+        """Start at the centre tap."""
+        start_at_the_centre(self.to_logits)
 
     def forward(self, key_half: Tensor, current: Tensor) -> Tensor:
         """``from_key(key)`` and the reduced F_l^t, both ``(N, channels, h, w)`` -> logits ``(N, K*K, h, w)``."""
         return self.to_logits(torch.relu(key_half + self.from_current(current)))
+
+
+class Descriptor(nn.Module):
+    """What a position is recognised by: a 1x1 convolution, then unit length over the channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.conv(x), dim=1)
+
+
+class MatchingPredictor(nn.Module):
+    """Predicts kernels from how like the current frame's F_l is to the key frame's at every tap.
+
+    Two 3x3 convolutions see two positions away and can't tell where a place was that has moved by four. Here every tap
+    is compared (Dosovitskiy et al., "FlowNet", ICCV 2015, Section 3): the likeness itself is a logit, corrected by
+    what a 3x3 convolution over all taps and the current F_l makes of it.
+    """
+
+    def __init__(self, channels: int, kernel_size: int):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.from_key = Descriptor(channels)
+        self.describe = Descriptor(channels)
+        self.from_current = nn.Conv2d(channels, channels, 3, padding=1)
+        self.from_match = nn.Conv2d(kernel_size**2, channels, 3, padding=1, bias=False)
+        self.to_logits = nn.Conv2d(channels, kernel_size**2, 1)
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start at the centre tap, and with the same descriptor for both frames."""
+        start_at_the_centre(self.to_logits)
+        self.describe.load_state_dict(self.from_key.state_dict())
+        self.log_scale.fill_(math.log(10.0))
+
+    def forward(self, key: Tensor, current: Tensor) -> Tensor:
+        """``from_key(key)`` and the reduced F_l^t, both ``(N, channels, h, w)`` -> logits ``(N, K*K, h, w)``."""
+        match = correlation(self.describe(current), key, self.kernel_size)
+        hidden = torch.relu(self.from_current(current) + self.from_match(match))
+        return self.to_logits(hidden) + self.log_scale.exp() * match
+
+
+def start_at_the_centre(to_logits: nn.Conv2d) -> None:
+    """Else the first kernels are nearly uniform, a K x K box blur."""
+    to_logits.bias.zero_()
+    to_logits.bias[len(to_logits.bias) // 2] = 5.0
+
+
+def correlation(current: Tensor, key: Tensor, kernel_size: int) -> Tensor:
+    """Products of every position with the key frame's at every tap, in the order of `svconv2d`'s taps.
+
+    Args:
+        current, key: ``(N, C, h, w)``; the key frame is zero outside.
+
+    Returns:
+        ``(N, K*K, h, w)``: ``sum over c of current[c, y, x] * key[c, y + r - i, x + r - j]`` for tap ``K*i + j``, with
+        ``r = K // 2``.
+    """
+    n, c, height, width = current.shape
+    size, reach = kernel_size, kernel_size // 2
+    wide = width + 2 * reach
+    # A matrix product for each row: its positions by all positions of the K rows around it, of which each needs K.
+    rows = F.pad(key, (reach,) * 4).permute(0, 2, 3, 1).unfold(1, size, 1)
+    rows = rows.permute(0, 1, 3, 4, 2).reshape(n, height, c, size * wide)
+    products = (current.permute(0, 2, 3, 1) @ rows).contiguous()
+    row = size * wide
+    taps = products.as_strided((n, height, width, size, size), (height * width * row, width * row, row + 1, wide, 1))
+    # The operator reads backwards from a position.
+    return taps.flip(3, 4).reshape(n, height, width, size * size).permute(0, 3, 1, 2)
 
 
 class AdaptNet(nn.Module):
@@ -49,12 +121,24 @@ class AdaptNet(nn.Module):
 
 
 class Fusion(nn.Module):
-    """3x3 convolution over concat(propagated F_h, adapted F_l), then a classifier of its own."""
+    """3x3 convolution over concat(propagated F_h, adapted F_l), then a classifier of its own.
 
-    def __init__(self, propagated: int, adapted: int, channels: int, scores: int):
+    Args:
+        silent: start with scores of zero: what is a correction starts without any.
+    """
+
+    def __init__(self, propagated: int, adapted: int, channels: int, scores: int, *, silent: bool = False):
         super().__init__()
+        self.silent = silent
         self.mix = ConvBN(propagated + adapted, channels, 3)
         self.classifier = nn.Conv2d(channels, scores, 1)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        if self.silent:
+            self.classifier.weight.zero_()
+            self.classifier.bias.zero_()
 
     def forward(self, propagated: Tensor, adapted: Tensor) -> Tensor:
         return self.classifier(self.mix(torch.cat((propagated, adapted), 1)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lowlat.networks.backbone import Backbone, Link, run_chain
 from lowlat.networks.layers import ConvBN
-from lowlat.networks.propagation import AdaptNet, Fusion, KernelPredictor, KeyFrameSelector
+from lowlat.networks.propagation import AdaptNet, Fusion, KernelPredictor, KeyFrameSelector, MatchingPredictor
 from lowlat.networks.pyramid import PyramidPooling
 from svconv import svconv2d
 
@@ -53,10 +53,14 @@ class VideoNetwork(nn.Module):
         padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
         fineness: scores a side that a position of F_h stands for: 1, or 2 for scores of twice the size.
         refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
+        match: whether kernels are predicted from the likeness of both frames' F_l at every tap
+            (:class:`~lowlat.networks.propagation.MatchingPredictor`), rather than from both side by side.
+        correct: whether fusion gives a correction to the key frames' classifier of the propagated F_h, rather than the
+            scores themselves.
 
     Attributes:
         threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
-            with the weights. On street videos `lite` reaches 0.2 after two or three frames.
+            with the weights. On street videos `lite` reaches 0.2 after about three frames.
     """
 
     threshold = 0.2
@@ -73,6 +77,8 @@ class VideoNetwork(nn.Module):
         padding_mode: str = "renormalize",
         fineness: int = 1,
         refine: bool = False,
+        match: bool = False,
+        correct: bool = False,
     ):
         super().__init__()
         channels_low = backbone.low_channels
@@ -86,9 +92,10 @@ class VideoNetwork(nn.Module):
         self.refine = ConvBN(widths.higher + channels_low, widths.higher, 3) if refine else None
         self.classifier = nn.Conv2d(widths.higher, scores, 1)
         self.reduction = ConvBN(channels_low, 3 * widths.reduced, 3, relu=False)
-        self.predictor = KernelPredictor(widths.reduced, widths.kernel_size)
+        self.correct = correct
+        self.predictor = (MatchingPredictor if match else KernelPredictor)(widths.reduced, widths.kernel_size)
         self.adapt = AdaptNet(widths.reduced)
-        self.fusion = Fusion(widths.higher, widths.reduced, widths.fused, scores)
+        self.fusion = Fusion(widths.higher, widths.reduced, widths.fused, scores, silent=correct)
         self.selector = KeyFrameSelector(widths.reduced)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -136,7 +143,8 @@ class VideoNetwork(nn.Module):
 
     def fuse(self, propagated: Tensor, current: Reduced) -> Tensor:
         """AdaptNet and fusion (Section 3.3) -> scores ``(N, classes, fineness * h, fineness * w)``."""
-        return F.pixel_shuffle(self.fusion(propagated, self.adapt(current.adapt)), self.fineness)
+        scores = F.pixel_shuffle(self.fusion(propagated, self.adapt(current.adapt)), self.fineness)
+        return scores + self.classify(propagated) if self.correct else scores
 
     def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:
         """Predicted share of pixels whose label changed since the key frame, ``(N,)`` in [0, 1] (Section 3.4)."""

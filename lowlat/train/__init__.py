@@ -21,6 +21,7 @@ __all__ = ["STAGES", "Recipe", "distill", "train"]
 
 STAGES = ("base", "propagation", "selector")
 VIEWS = 2  # key frames drawn from each labelled image
+PAIRS = 2000  # of frames, that propagation is trained on
 
 
 def train(
@@ -109,9 +110,8 @@ class _Stages:
         arguments = (self.out, self.recipes[name], self.device)
         if name == "propagation":
             unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
-            bank = methods.draw_bank(
-                network, {"simulated": simulated, "clips": unlabelled}, generator, device=self.device
-            )
+            sources = {"simulated": simulated, "clips": unlabelled}
+            bank = methods.draw_bank(network, sources, generator, pairs=PAIRS, device=self.device)
             own = build("adaptive-fusion", network)
             propagation.train_propagation(name, own, bank, *arguments, fresh=init is None, **self.options)
         else:

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from lowlat import models
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
 from lowlat.networks.layers import fold_batch_norms
-from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector
+from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector, MatchingPredictor, correlation
 from lowlat.networks.resnet import ResNet101
 from lowlat.train.base import remove_class_weights
+from svconv import svconv2d
 
 
 def randomise_norms(network):
@@ -221,6 +222,53 @@ def test_the_predictors_halves_are_one_convolution_over_the_pair():
     torch.testing.assert_close(predictor(predictor.from_key(key), current), expected)
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3, 9])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_correlation_is_that_of_every_tap_and_position(kernel_size, layout):
+    torch.manual_seed(0)
+    current, key = (torch.randn(2, 5, 7, 11, dtype=torch.float64).to(memory_format=layout) for _ in range(2))
+    got = correlation(current, key, kernel_size)
+    # Tap i, j reads i - r rows and j - r columns back.
+    reach = kernel_size // 2
+    for tap in range(kernel_size**2):
+        down, right = tap // kernel_size - reach, tap % kernel_size - reach
+        moved = torch.zeros_like(key)
+        for y in range(max(0, down), min(7, 7 + down)):
+            for x in range(max(0, right), min(11, 11 + right)):
+                moved[:, :, y, x] = key[:, :, y - down, x - right]
+        torch.testing.assert_close(got[:, tap], (current * moved).sum(1))
+
+
+def test_correlations_gradients():
+    torch.manual_seed(0)
+    current, key = (torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda a, b: correlation(a, b, 3), (current, key))
+
+
+def test_a_matching_predictor_brings_features_that_have_moved():
+    torch.manual_seed(0)
+    predictor = MatchingPredictor(16, 9)
+    predictor.reset_parameters()
+    torch.nn.init.zeros_(predictor.to_logits.bias)
+    torch.nn.init.zeros_(predictor.to_logits.weight)
+    predictor.log_scale.data.fill_(6.0)
+    key, high = torch.randn(1, 16, 20, 24), torch.randn(1, 6, 20, 24)
+    with torch.no_grad():
+        logits = predictor(predictor.from_key(key), key.roll((3, -4), (2, 3)))
+    brought = svconv2d(high, logits, kernel_size=9, padding_mode="renormalize")
+    inside = (..., slice(4, -4), slice(4, -4))
+    torch.testing.assert_close(brought[inside], high.roll((3, -4), (2, 3))[inside], atol=1e-2, rtol=0)
+
+
+def test_an_untrained_fusion_that_corrects_is_the_key_frames_classifier():
+    torch.manual_seed(2)
+    network = models.build("lite").eval()
+    assert network.correct
+    low, high = torch.randn(1, 72, 12, 20), torch.randn(1, 128, 12, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(network.fuse(high, network.reduce(low)), network.classify(high))
+
+
 def test_an_untrained_predictor_leaves_features_where_they_are():
     torch.manual_seed(2)
     network = models.build("lite").eval()
@@ -266,5 +314,10 @@ def test_loading_says_what_is_wrong(tmp_path):
     broken.write_bytes(b"not weights")
     with pytest.raises(ValueError, match="can't be read"):
         models.load(broken)
+    older = models.build("lite")
+    del older.predictor.describe
+    models.save(older, tmp_path / "older.safetensors", "lite")
+    with pytest.raises(ValueError, match="(?s)of lite as it is built now.*predictor.describe.*train it again"):
+        models.load(tmp_path / "older.safetensors")
     with pytest.raises(ValueError, match="among lite, resnet101.*got 'vgg'"):
         models.build("vgg")
