@@ -116,6 +116,7 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
         monkeypatch.setattr(module, "RECIPE", Recipe(steps=2, batch=2, learning_rate=1e-4))
     monkeypatch.setattr(selector, "SIMULATED", 4)
     monkeypatch.setattr("lowlat.train.VIEWS", 1)
+    monkeypatch.setattr("lowlat.train.PAIRS", 4)
     monkeypatch.setattr("lowlat.train.methods.PAIRS", 4)
     with pytest.raises(ValueError, match=r"stage before 'selector'.*propagation\.safetensors"):
         train("selector", data=camvid, out=tmp_path / "other")
