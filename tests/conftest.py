@@ -69,9 +69,21 @@ class TinyBackbone(Backbone):
 @pytest.fixture(scope="session")
 def tiny_network():
     """A `VideoNetwork` with random weights and batch norms that do something."""
+    return tiny()
+
+
+@pytest.fixture
+def tiny_matching_network():
+    """The same with the fast track of `lite`: kernels by matching, and a correction that is not zero."""
+    network = tiny(match=True, correct=True)
+    torch.nn.init.normal_(network.fusion.classifier.weight, std=0.5)
+    return network
+
+
+def tiny(**options):
     torch.manual_seed(0)
     widths = Widths(higher=16, reduced=8, fused=8)
-    network = VideoNetwork(TinyBackbone(), 11, widths, mean=(0.5,) * 3, std=(0.25,) * 3)
+    network = VideoNetwork(TinyBackbone(), 11, widths, mean=(0.5,) * 3, std=(0.25,) * 3, **options)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.2, 0.2)

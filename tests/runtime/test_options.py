@@ -122,6 +122,44 @@ def test_programs_compute_what_the_network_defines(tiny_network, frames, change)
     assert_labels(labels["current"], expected["scores"], chosen.dtype, "current frame")
 
 
+@pytest.mark.parametrize("change", ["key half kept", "all of them", "bfloat16", "float16"])
+def test_programs_match_and_correct_as_the_network_defines(tiny_matching_network, frames, change):
+    chosen = options(change)
+    expected = defined(tiny_matching_network, frames)
+    found, labels = computed(NetworkPrograms(tiny_matching_network, chosen), frames)
+    for name, value in found.items():
+        assert_close(value, expected[name], chosen.dtype, name)
+    assert_labels(labels["current"], expected["scores"], chosen.dtype, "current frame")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_rebased_frame_is_propagated_from_and_not_decided_by(tiny_network, frames, cached):
+    chosen = Options(cache_key=cached, graphs=False)
+    stages = NetworkStages(tiny_network, options=chosen)
+    first, second, third = map(stages.lower, [*frames, frames[1][::-1].copy()])
+    key = KeyFrame(0, 0, first, stages.higher(first))
+    _, carried = stages.propagate(key, second)
+    rebased, temporary = KeyFrame(0, 0, first, carried, second), KeyFrame(1, 0, second, carried)
+    (labels, high), (expected, expected_high) = (stages.propagate(state, third) for state in (rebased, temporary))
+    assert np.array_equal(labels, expected) and torch.equal(high.features, expected_high.features)
+    assert not torch.equal(high.features, stages.propagate(KeyFrame(0, 0, first, carried), third)[1].features)
+    for signal in Signal:
+        assert stages.measure(rebased, third, signal) == stages.measure(key, third, signal)
+
+    programs = NetworkPrograms(tiny_network, chosen)
+    makers = programs.makers(SIZE)
+    lows = [makers["low"](), makers["low"]()]
+    for frame, low in zip(frames, lows, strict=True):
+        programs.lower(torch.from_numpy(frame), low)
+    kept, before, after = makers["kept"](), makers["kept"](), makers["kept"]()
+    programs.hold(lows[0], before)
+    programs.hold(lows[1], after)
+    programs.hold(lows[0], kept)
+    programs.rebase(lows[1], kept)
+    assert torch.equal(kept.predict, after.predict) and not torch.equal(before.predict, after.predict)
+    assert torch.equal(kept.select, before.select) and torch.equal(kept.features, before.features)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_stages_compute_what_the_network_defines(tiny_network, frames, change):
     chosen = options(change)
