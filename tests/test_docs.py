@@ -240,7 +240,7 @@ def test_the_figures_of_lite_are_those_of_the_committed_evaluation(page):
 def test_the_readmes_tables_of_the_study_are_those_of_its_page():
     study = (ROOT / "docs" / "study" / "README.md").read_text()
     readme = (ROOT / "README.md").read_text()
-    for heading in ("What must hold", "Table1"):
+    for heading in ("What must hold", "Table1", "Table2"):
         section = study.split(f"## {heading}")[1].split("\n## ")[0]
         (table,) = re.findall(r"(?:^\|.*\n)+", section, flags=re.M)
         assert table in readme, heading
