@@ -1,6 +1,7 @@
 """Spatially variant convolution: every pixel has its own kernel, predicted by a network, shared over channels.
 
-`svconv2d` is the operator, `SVConv2d` the module, `svconv.reference` the definition in plain PyTorch,
+`svconv2d` is the operator, `SVConv2d` the module, `correlation2d` what kernels can be predicted from,
+`svconv.reference` the definitions in plain PyTorch,
 `svconv.numpy` the operator on NumPy arrays; `backends` and `explain` say what runs, `warmup` gets it ready,
 `build_info` says what was built.
 
@@ -16,15 +17,16 @@ from svconv.info import build_info
 if TYPE_CHECKING:
     from svconv import checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
     from svconv.dispatch import backends
-    from svconv.functional import explain, svconv2d, warmup
+    from svconv.functional import correlation2d, explain, svconv2d, warmup
     from svconv.module import SVConv2d
 
 __version__ = build_info()["version"]
-__all__ = ["SVConv2d", "backends", "build_info", "explain", "ops", "reference", "svconv2d", "warmup"]
+__all__ = ["SVConv2d", "backends", "build_info", "correlation2d", "explain", "ops", "reference", "svconv2d", "warmup"]
 
 _NAMES = {
     "SVConv2d": "svconv.module",
     "backends": "svconv.dispatch",
+    "correlation2d": "svconv.functional",
     "explain": "svconv.functional",
     "svconv2d": "svconv.functional",
     "warmup": "svconv.functional",

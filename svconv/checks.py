@@ -50,24 +50,41 @@ def check_array(function: str, name: str, array, kind: type, known_dtype: bool, 
         )
 
 
-def refuse_two_dtypes(function: str, input, logits, convert: str) -> None:
+def refuse_two_dtypes(function: str, convert: str, **arrays) -> None:
+    """Raises TypeError about two arrays, given by name; `convert` is how the second gets the other's dtype."""
+    (first, a), (second, b) = arrays.items()
     raise TypeError(
-        f"{function}: expected input and logits of one dtype, got {input.dtype=} and {logits.dtype=}; "
-        f"convert one, for example logits.{convert}"
+        f"{function}: expected {first} and {second} of one dtype, got {first}.dtype={a.dtype!r} and "
+        f"{second}.dtype={b.dtype!r}; convert one, for example {second}.{convert}"
     )
 
 
 def check_shapes(function: str, input, logits, kernel_size: int, groups: int) -> None:
     """Raises ValueError unless two arrays of 4 dimensions fit each other and the options."""
     n, c, h, w = input.shape
-    if c % groups != 0:
-        raise ValueError(
-            f"{function}: expected the channels of input to be divisible by groups, got {c} channels and {groups=}"
-        )
+    check_groups(function, "input", c, groups)
     expected = (n, groups * kernel_size * kernel_size, h, w)
     if tuple(logits.shape) != expected:
         raise ValueError(
             f"{function}: expected logits of shape (N, groups * kernel_size**2, H, W) = {expected} for input of shape "
             f"{tuple(input.shape)}, got {tuple(logits.shape)}; "
             f"predict {expected[1]} channels at the height and width of input"
+        )
+
+
+def check_same_shape(function: str, query, key, groups: int) -> None:
+    """Raises ValueError unless two arrays of 4 dimensions have one shape, and channels for the groups."""
+    if tuple(query.shape) != tuple(key.shape):
+        raise ValueError(
+            f"{function}: expected query and key of one shape (N, C, H, W), got {tuple(query.shape)} and "
+            f"{tuple(key.shape)}; resize one"
+        )
+    check_groups(function, "query", query.shape[1], groups)
+
+
+def check_groups(function: str, name: str, channels: int, groups: int) -> None:
+    if channels % groups != 0:
+        raise ValueError(
+            f"{function}: expected the channels of {name} to be divisible by groups, got {channels} channels and "
+            f"{groups=}"
         )

@@ -1,4 +1,4 @@
-"""The backends in one table. A backend's predicate both selects it and explains why it can't run."""
+"""The backends in one table, each with both operators. One predicate both selects a backend and explains why not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ _CUDA_BUILD = _C.build_info()["cuda"]
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the operator.
+    """One way to compute the operators.
 
-    `obstacle(device_type=..., dtype=..., **options)`, with svconv2d's options, is why it can't run such a call on this
-    machine, or None if it can; a predicate names the arguments it looks at. `run(input, logits, **options)` computes
-    the operator on checked arguments; one that `writes_out` does so into the tensor `out` if given that too.
+    `obstacle(device_type=..., dtype=..., **options)`, with the operator's options, is why it can't run such a call on
+    this machine, or None if it can; a predicate names the arguments it looks at. `run(input, logits, **options)`
+    computes svconv2d on checked arguments; one that `writes_out` does so into the tensor `out` if given that too.
+    `correlate(query, key, **options)` computes correlation2d.
     """
 
     name: str
     description: str
     obstacle: Callable[..., str | None]
     run: Callable[..., Tensor]
+    correlate: Callable[..., Tensor]
     writes_out: bool = False
 
     def __call__(self, input: Tensor, logits: Tensor, out: Tensor | None, options: dict[str, object]) -> Tensor:
@@ -60,30 +62,36 @@ def _no_obstacle(**_) -> None:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d),
-        Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled, writes_out=True),
-        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled, writes_out=True),
-        Backend("triton", "Triton kernels, for NVIDIA and AMD GPUs", triton.obstacle, triton.run),
-        Backend("reference", "unfold and einsum in plain PyTorch", _no_obstacle, reference.svconv2d),
+        Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d, slices.correlation2d),
+        Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled, ops.correlation, True),
+        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled, ops.correlation, True),
+        Backend("triton", "Triton kernels, for NVIDIA and AMD GPUs", triton.obstacle, triton.run, triton.correlation),
+        Backend(
+            "reference",
+            "unfold and einsum in plain PyTorch",
+            _no_obstacle,
+            reference.svconv2d,
+            reference.correlation2d,
+        ),
     )
 }
 
 
-def select(name: str | None, input: Tensor, options: dict[str, object]) -> Backend:
+def select(name: str | None, input: Tensor, options: dict[str, object], function: str = "svconv2d") -> Backend:
     """The backend called `name`, or for None the first that can run a call with this input and these options.
 
     Raises:
-        ValueError: no such backend, or the one asked for can't run; the message says why.
+        ValueError: no such backend, or the one asked for can't run; the message begins with `function` and says why.
     """
     facts = {"device_type": input.device.type, "dtype": input.dtype, **options}
     if name is None:
         return next(backend for backend in BACKENDS.values() if backend.obstacle(**facts) is None)
     if name not in BACKENDS:
-        raise ValueError(f"svconv2d: expected backend to be None or one of {list(BACKENDS)}, got {name!r}")
+        raise ValueError(f"{function}: expected backend to be None or one of {list(BACKENDS)}, got {name!r}")
     backend = BACKENDS[name]
     obstacle = backend.obstacle(**facts)
     if obstacle is not None:
-        raise ValueError(f"svconv2d: backend {name!r} can't run: {obstacle}; use backend=None to choose one that can")
+        raise ValueError(f"{function}: backend {name!r} can't run: {obstacle}; use backend=None to choose one that can")
     return backend
 
 

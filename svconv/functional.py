@@ -1,4 +1,4 @@
-"""`svconv2d`: argument checks, choice of backend, the call; `explain`, the choice without the call."""
+"""`svconv2d` and `correlation2d`: argument checks, choice of backend, the call; `explain`, the choice without it."""
 
 import torch
 from torch import Tensor
@@ -60,6 +60,51 @@ def svconv2d(
         _check_out(out, input, logits)
     options = _options(kernel_size, dilation, groups, normalize, padding_mode)
     return dispatch.select(backend, input, options)(input, logits, out, options)
+
+
+def correlation2d(
+    query: Tensor,
+    key: Tensor,
+    *,
+    kernel_size: int = 9,
+    dilation: int = 1,
+    groups: int = 1,
+    backend: str | None = None,
+) -> Tensor:
+    """How like every pixel of `query` is to each of the pixels of `key` that `svconv2d` would read there.
+
+        out[n,(g,u,v),i,j] = sum over c of group g of  query[n,c,i,j] * key[n,c,i-d*u,j-d*v]
+
+    with u, v in [-r,r], r = kernel_size // 2, d = dilation; `key` is zero outside the frame. The result is what
+    `svconv2d` takes for logits, tap by tap, which makes the pair attention over a neighbourhood. By itself it is the
+    correlation layer, or cost volume, of optical flow (Dosovitskiy et al., "FlowNet", ICCV 2015, Section 3), and the
+    derivative of `svconv2d(key, weights, normalize=False)` by the weights, for which it shares the kernels.
+
+    Args:
+        query, key: (N, C, H, W), of one shape, dtype and device; float32, float64, float16 or bfloat16, any strides;
+            NCHW and channels-last are read as they are, without a copy.
+        kernel_size: K, odd; a window of K x K pixels.
+        dilation: distance between taps, in pixels.
+        groups: channels divide evenly among as many correlations.
+        backend: None for the best that can run, or the name of one of `svconv.backends()`.
+
+    Returns:
+        (N, groups * kernel_size**2, H, W), taps as in `svconv2d`; dtype and memory format of `query`. Sums are computed
+        in float32 (float64 for float64); the result is the same bit for bit whatever the number of threads.
+
+    Under autocast the operator runs in the autocast dtype. Differentiable any number of times, in `query` and `key`.
+
+    Raises:
+        TypeError: an argument of the wrong type, or `query` and `key` of different dtypes.
+        ValueError: a wrong shape, value or device, or a backend that can't run.
+    """
+    checks.check_options("correlation2d", INTEGERS, kernel_size, dilation, groups, "zeros")
+    _check_devices_and_types("correlation2d", query=query, key=key)
+    checks.check_same_shape("correlation2d", query, key, groups)
+    if _under_autocast(query.device.type) and query.dtype != torch.float64:
+        query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
+    options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups}
+    return dispatch.select(backend, query, options, "correlation2d").correlate(query, key, **options)
 
 
 def explain(
@@ -137,24 +182,30 @@ def _check_options(kernel_size: int, dilation: int, groups: int, padding_mode: s
 
 
 def _check_tensors(input: Tensor, logits: Tensor, kernel_size: int, groups: int) -> None:
-    for name, value in (("input", input), ("logits", logits)):
-        known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
-        checks.check_array("svconv2d", name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
-    if input.device != logits.device:
-        raise ValueError(
-            f"svconv2d: expected input and logits on one device, got {input.device=} and {logits.device=}; "
-            "move one with .to(...)"
-        )
-    if input.dtype != logits.dtype and not _under_autocast(input.device.type):
-        checks.refuse_two_dtypes("svconv2d", input, logits, "to(input.dtype)")
+    _check_devices_and_types("svconv2d", input=input, logits=logits)
     checks.check_shapes("svconv2d", input, logits, kernel_size, groups)
+
+
+def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
+    """Raises unless two tensors of 4 dimensions, given by name, share a device and, but for autocast, a dtype."""
+    for name, value in tensors.items():
+        known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
+        checks.check_array(function, name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
+    (first, a), (second, b) = tensors.items()
+    if a.device != b.device:
+        raise ValueError(
+            f"{function}: expected {first} and {second} on one device, got {first}.device={a.device!r} and "
+            f"{second}.device={b.device!r}; move one with .to(...)"
+        )
+    if a.dtype != b.dtype and not _under_autocast(a.device.type):
+        checks.refuse_two_dtypes(function, f"to({first}.dtype)", **tensors)
 
 
 def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
     if not isinstance(out, Tensor):
         raise TypeError(f"svconv2d: expected out to be a torch.Tensor, got {type(out).__name__}")
     if input.dtype != logits.dtype:
-        checks.refuse_two_dtypes("svconv2d", input, logits, "to(input.dtype)")
+        checks.refuse_two_dtypes("svconv2d", "to(input.dtype)", input=input, logits=logits)
     expected, got = ((tuple(t.shape), t.dtype, t.device) for t in (input, out))
     if got != expected:
         raise ValueError(

@@ -43,7 +43,7 @@ def svconv2d(
         known_dtype = isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.name in checks.DTYPES
         checks.check_array(FUNCTION, name, array, np.ndarray, known_dtype, f"{name}[None]", 'astype("float32")')
     if input.dtype != logits.dtype:
-        checks.refuse_two_dtypes(FUNCTION, input, logits, "astype(input.dtype)")
+        checks.refuse_two_dtypes(FUNCTION, "astype(input.dtype)", input=input, logits=logits)
     checks.check_shapes(FUNCTION, input, logits, kernel_size, groups)
     if threads is None:
         threads = _cores_at_hand()

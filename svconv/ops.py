@@ -61,6 +61,20 @@ def forward(
     return out
 
 
+def correlation(
+    query: Tensor, key: Tensor, *, kernel_size: int, dilation: int, groups: int, products: Products = COMPILED
+) -> Tensor:
+    """`svconv.correlation2d` without argument checks: the weights' gradient, where the weights play no part."""
+    n, _, h, w = query.shape
+    channels_last = query.stride(1) == 1 and query.shape[1] > 1
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    # For its shape and layout alone; its numbers are never read.
+    shape = n, groups * kernel_size**2, h, w
+    result_like = torch.empty(shape, dtype=query.dtype, device=query.device, memory_format=memory_format)
+    none = query.new_empty(0, dtype=accumulation_type(query.dtype))
+    return products.grad_weight(query, key, result_like, none, kernel_size, dilation, groups, False, False)
+
+
 # Fake kernels: shapes, types and strides of the results.
 
 

@@ -1,4 +1,4 @@
-"""The definition of spatially variant convolution in plain PyTorch, by unfolding.
+"""The definitions of spatially variant convolution and of correlation in plain PyTorch, by unfolding.
 
 For reading and for tests: it builds the K*K-fold unfolded input that the kernels avoid. Differentiable by autograd, any
 floating type, any device.
@@ -36,6 +36,17 @@ def svconv2d(
         weights = weights.softmax(dim=2)
     patches = _unfold(input, kernel_size, dilation).reshape(n, groups, c // groups, taps, h, w)
     return torch.einsum("ngcthw,ngthw->ngchw", patches, weights).reshape(n, c, h, w)
+
+
+def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation: int = 1, groups: int = 1) -> Tensor:
+    """Same contract as `svconv.correlation2d`, without its checks.
+
+    out[n,g,(u,v),i,j] = sum over c of group g of  query[n,c,i,j] * key[n,c,i-d*u,j-d*v]
+    """
+    n, c, h, w = query.shape
+    patches = _unfold(key, kernel_size, dilation).reshape(n, groups, c // groups, kernel_size * kernel_size, h, w)
+    query = query.reshape(n, groups, c // groups, h, w)
+    return torch.einsum("ngchw,ngcthw->ngthw", query, patches).flip(2).flatten(1, 2)
 
 
 def _unfold(input: Tensor, kernel_size: int, dilation: int) -> Tensor:

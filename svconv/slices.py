@@ -1,8 +1,11 @@
-"""The operator in PyTorch's own operators, one shifted slice of the input a tap: what ONNX can express.
+"""The operators in PyTorch's own operators, one shifted slice of the input a tap: what ONNX can express.
 
 Unlike `svconv.reference` it never unfolds the input, so an exported model runs in a few times the memory of its input.
 """
 
+from collections.abc import Iterator
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,13 +28,26 @@ def svconv2d(
         weights = softmax(logits, kernel_size, dilation, groups, padding_mode == "renormalize")
     else:
         weights = by_tap(logits, groups)
-    margin = dilation * (kernel_size // 2)
-    padded = F.pad(input.to(accumulation_type(input.dtype)), (margin,) * 4).unflatten(1, (groups, c // groups))
     out = 0
+    for tap, read in enumerate(_reads(input, kernel_size, dilation)):
+        out = out + weights[:, :, tap, None] * read.unflatten(1, (groups, c // groups))
+    return out.flatten(1, 2).to(input.dtype)
+
+
+def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation: int = 1, groups: int = 1) -> Tensor:
+    """Same contract as `svconv.correlation2d`, without its checks. Any device, differentiable any number of times."""
+    split = groups, query.shape[1] // groups
+    wide = query.to(accumulation_type(query.dtype))
+    products = [(wide * read).unflatten(1, split).sum(2) for read in _reads(key, kernel_size, dilation)]
+    return torch.stack(products, 2).flatten(1, 2).to(query.dtype)
+
+
+def _reads(input: Tensor, kernel_size: int, dilation: int) -> Iterator[Tensor]:
+    """What each tap reads, in the accumulation type and the shape of `input`: zero outside the frame."""
+    margin = dilation * (kernel_size // 2)
+    padded = F.pad(input.to(accumulation_type(input.dtype)), (margin,) * 4)
     for tap in range(kernel_size * kernel_size):
         # At (i - d*u, j - d*v) in the frame: a convolution counts its offsets backwards. Padding by less than nothing
         # crops, and unlike slicing leaves no arithmetic on sizes in an exported graph.
         top, left = (2 * margin - dilation * offset for offset in divmod(tap, kernel_size))
-        read = F.pad(padded, (-left, left - 2 * margin, -top, top - 2 * margin))
-        out = out + weights[:, :, tap, None] * read
-    return out.flatten(1, 2).to(input.dtype)
+        yield F.pad(padded, (-left, left - 2 * margin, -top, top - 2 * margin))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlat.networks.layers import ConvBN
+from svconv import correlation2d
 
 
 class KernelPredictor(nn.Module):
@@ -75,7 +76,7 @@ class MatchingPredictor(nn.Module):
 
     def forward(self, key: Tensor, current: Tensor) -> Tensor:
         """``from_key(key)`` and the reduced F_l^t, both ``(N, channels, h, w)`` -> logits ``(N, K*K, h, w)``."""
-        match = correlation(self.describe(current), key, self.kernel_size)
+        match = correlation2d(self.describe(current), key, kernel_size=self.kernel_size)
         hidden = torch.relu(self.from_current(current) + self.from_match(match))
         return self.to_logits(hidden) + self.log_scale.exp() * match
 
@@ -84,29 +85,6 @@ def start_at_the_centre(to_logits: nn.Conv2d) -> None:
     """Else the first kernels are nearly uniform, a K x K box blur."""
     to_logits.bias.zero_()
     to_logits.bias[len(to_logits.bias) // 2] = 5.0
-
-
-def correlation(current: Tensor, key: Tensor, kernel_size: int) -> Tensor:
-    """Products of every position with the key frame's at every tap, in the order of `svconv2d`'s taps.
-
-    Args:
-        current, key: ``(N, C, h, w)``; the key frame is zero outside.
-
-    Returns:
-        ``(N, K*K, h, w)``: ``sum over c of current[c, y, x] * key[c, y + r - i, x + r - j]`` for tap ``K*i + j``, with
-        ``r = K // 2``.
-    """
-    n, c, height, width = current.shape
-    size, reach = kernel_size, kernel_size // 2
-    wide = width + 2 * reach
-    # A matrix product for each row: its positions by all positions of the K rows around it, of which each needs K.
-    rows = F.pad(key, (reach,) * 4).permute(0, 2, 3, 1).unfold(1, size, 1)
-    rows = rows.permute(0, 1, 3, 4, 2).reshape(n, height, c, size * wide)
-    products = (current.permute(0, 2, 3, 1) @ rows).contiguous()
-    row = size * wide
-    taps = products.as_strided((n, height, width, size, size), (height * width * row, width * row, row + 1, wide, 1))
-    # The operator reads backwards from a position.
-    return taps.flip(3, 4).reshape(n, height, width, size * size).permute(0, 3, 1, 2)
 
 
 class AdaptNet(nn.Module):

@@ -1,4 +1,4 @@
-"""The operator in Triton, for GPUs that the compiled kernels don't run on; docs/triton.md. Triton is imported when a
+"""The operators in Triton, for GPUs that the compiled kernels don't run on; docs/triton.md. Triton is imported when a
 call first asks for it.
 
 A saved program that calls `torch.ops.svconv.triton_forward` wants it registered before it is loaded:
@@ -25,6 +25,14 @@ def run(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tenso
     from svconv.triton import ops
 
     return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize")[0]
+
+
+def correlation(query: Tensor, key: Tensor, **options) -> Tensor:
+    """`svconv.correlation2d` on checked arguments."""
+    from svconv import ops as explained
+    from svconv.triton import ops
+
+    return explained.correlation(query, key, **options, products=ops.PRODUCTS)
 
 
 def _raw(kernel_size: int, dilation: int, groups: int, normalize: bool) -> tuple:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lowlat import models
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
 from lowlat.networks.layers import fold_batch_norms
-from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector, MatchingPredictor, correlation
+from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector, MatchingPredictor
 from lowlat.networks.resnet import ResNet101
 from lowlat.train.base import remove_class_weights
 from svconv import svconv2d
@@ -220,29 +220,6 @@ def test_the_predictors_halves_are_one_convolution_over_the_pair():
     joint = F.conv2d(torch.cat((key, current), 1), weight, predictor.from_current.bias, padding=1)
     expected = predictor.to_logits(torch.relu(joint))
     torch.testing.assert_close(predictor(predictor.from_key(key), current), expected)
-
-
-@pytest.mark.parametrize("kernel_size", [1, 3, 9])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-def test_correlation_is_that_of_every_tap_and_position(kernel_size, layout):
-    torch.manual_seed(0)
-    current, key = (torch.randn(2, 5, 7, 11, dtype=torch.float64).to(memory_format=layout) for _ in range(2))
-    got = correlation(current, key, kernel_size)
-    # Tap i, j reads i - r rows and j - r columns back.
-    reach = kernel_size // 2
-    for tap in range(kernel_size**2):
-        down, right = tap // kernel_size - reach, tap % kernel_size - reach
-        moved = torch.zeros_like(key)
-        for y in range(max(0, down), min(7, 7 + down)):
-            for x in range(max(0, right), min(11, 11 + right)):
-                moved[:, :, y, x] = key[:, :, y - down, x - right]
-        torch.testing.assert_close(got[:, tap], (current * moved).sum(1))
-
-
-def test_correlations_gradients():
-    torch.manual_seed(0)
-    current, key = (torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(lambda a, b: correlation(a, b, 3), (current, key))
 
 
 def test_a_matching_predictor_brings_features_that_have_moved():

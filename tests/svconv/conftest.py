@@ -56,6 +56,8 @@ SAMPLE = {
     "test_memory_is_filled_with_nan_in_these_tests": 1,
     "test_vmap_over_any_dimension_is_a_loop": 9,
     "test_flops_of_each_product": 1,
+    "test_correlation_of_every_type_layout_and_option": 13,
+    "test_gradients_of_every_type_and_layout": 3,
     "test_exported_program_holds_one_operator_and_runs_at_any_size": 2,
     "test_sizes_marked_dynamic_compile_once": 1,
     "test_compiled_package_runs_in_a_fresh_process": 1,
