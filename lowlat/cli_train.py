@@ -10,7 +10,7 @@ import typer
 
 
 def train(
-    stage: Annotated[str, typer.Argument(help="base, propagation, selector, all, or distill.")] = "all",
+    stage: Annotated[str, typer.Argument(help="base, finetune, propagation, selector, all, or distill.")] = "all",
     data: Annotated[
         str | None, typer.Option(help="A labelled set: a folder, or as in camvid:FOLDER; not for distill.")
     ] = None,

@@ -76,7 +76,7 @@ def tiny_network():
 def tiny_matching_network():
     """The same with the fast track of `lite`: kernels by matching, and a correction that is not zero."""
     network = tiny(match=True, correct=True)
-    torch.nn.init.normal_(network.fusion.classifier.weight, std=0.5)
+    torch.nn.init.normal_(network.fusion.to_high.weight, std=0.5)
     return network
 
 

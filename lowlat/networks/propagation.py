@@ -99,27 +99,33 @@ class AdaptNet(nn.Module):
 
 
 class Fusion(nn.Module):
-    """3x3 convolution over concat(propagated F_h, adapted F_l), then a classifier of its own.
+    """3x3 convolution over concat(propagated F_h, adapted F_l), then a classifier of its own -> scores."""
 
-    Args:
-        silent: start with scores of zero: what is a correction starts without any.
-    """
-
-    def __init__(self, propagated: int, adapted: int, channels: int, scores: int, *, silent: bool = False):
+    def __init__(self, propagated: int, adapted: int, channels: int, scores: int):
         super().__init__()
-        self.silent = silent
         self.mix = ConvBN(propagated + adapted, channels, 3)
         self.classifier = nn.Conv2d(channels, scores, 1)
+
+    def forward(self, propagated: Tensor, adapted: Tensor) -> Tensor:
+        return self.classifier(self.mix(torch.cat((propagated, adapted), 1)))
+
+
+class Correction(nn.Module):
+    """Fusion as a correction to the propagated F_h, none at start -> F_h, for the key frames' classifier to read."""
+
+    def __init__(self, propagated: int, adapted: int, channels: int):
+        super().__init__()
+        self.mix = ConvBN(propagated + adapted, channels, 3)
+        self.to_high = nn.Conv2d(channels, propagated, 1)
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        if self.silent:
-            self.classifier.weight.zero_()
-            self.classifier.bias.zero_()
+        self.to_high.weight.zero_()
+        self.to_high.bias.zero_()
 
     def forward(self, propagated: Tensor, adapted: Tensor) -> Tensor:
-        return self.classifier(self.mix(torch.cat((propagated, adapted), 1)))
+        return propagated + self.to_high(self.mix(torch.cat((propagated, adapted), 1)))
 
 
 class KeyFrameSelector(nn.Module):

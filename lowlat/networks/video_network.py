@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from lowlat.networks.backbone import Backbone, Link, run_chain
 from lowlat.networks.layers import ConvBN
-from lowlat.networks.propagation import AdaptNet, Fusion, KernelPredictor, KeyFrameSelector, MatchingPredictor
+from lowlat.networks.propagation import (
+    AdaptNet,
+    Correction,
+    Fusion,
+    KernelPredictor,
+    KeyFrameSelector,
+    MatchingPredictor,
+)
 from lowlat.networks.pyramid import PyramidPooling
 from svconv import svconv2d
 
@@ -29,6 +36,15 @@ class Anchor(NamedTuple):
 
     predict: Tensor
     select: Tensor
+
+
+class Fused(NamedTuple):
+    """The fast track's results for a frame."""
+
+    scores: Tensor
+    """``(N, classes, fineness * h, fineness * w)``."""
+    high: Tensor
+    """``(N, C_h, h, w)``: what a later frame is propagated from, should this one become a temporary key frame."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,9 @@ class VideoNetwork(nn.Module):
         refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
         match: whether kernels are predicted from the likeness of both frames' F_l at every tap
             (:class:`~lowlat.networks.propagation.MatchingPredictor`), rather than from both side by side.
-        correct: whether fusion gives a correction to the key frames' classifier of the propagated F_h, rather than the
-            scores themselves.
+        correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
+            frames are propagated from (:class:`~lowlat.networks.propagation.Correction`), rather than gives scores
+            and leaves F_h as it is.
 
     Attributes:
         threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
@@ -95,7 +112,8 @@ class VideoNetwork(nn.Module):
         self.correct = correct
         self.predictor = (MatchingPredictor if match else KernelPredictor)(widths.reduced, widths.kernel_size)
         self.adapt = AdaptNet(widths.reduced)
-        self.fusion = Fusion(widths.higher, widths.reduced, widths.fused, scores, silent=correct)
+        inputs = widths.higher, widths.reduced, widths.fused
+        self.fusion = Correction(*inputs) if correct else Fusion(*inputs, scores)
         self.selector = KeyFrameSelector(widths.reduced)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -137,14 +155,16 @@ class VideoNetwork(nn.Module):
         return Anchor(self.predictor.from_key(key.predict), key.select)
 
     def propagate(self, anchor: Anchor, key_high: Tensor, current: Reduced) -> Tensor:
-        """Eq. 1: carry F_h of the key frame (before fusion) to the current frame; same shape as ``key_high``."""
+        """Eq. 1: carry F_h of the key frame to the current frame; same shape as ``key_high``."""
         logits = self.predictor(anchor.predict, current.predict)
         return svconv2d(key_high, logits, kernel_size=self.predictor.kernel_size, padding_mode=self.padding_mode)
 
-    def fuse(self, propagated: Tensor, current: Reduced) -> Tensor:
-        """AdaptNet and fusion (Section 3.3) -> scores ``(N, classes, fineness * h, fineness * w)``."""
-        scores = F.pixel_shuffle(self.fusion(propagated, self.adapt(current.adapt)), self.fineness)
-        return scores + self.classify(propagated) if self.correct else scores
+    def fuse(self, propagated: Tensor, current: Reduced) -> Fused:
+        """AdaptNet and fusion (Section 3.3)."""
+        fused = self.fusion(propagated, self.adapt(current.adapt))
+        if self.correct:
+            return Fused(self.classify(fused), fused)
+        return Fused(F.pixel_shuffle(fused, self.fineness), propagated)
 
     def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:
         """Predicted share of pixels whose label changed since the key frame, ``(N,)`` in [0, 1] (Section 3.4)."""

@@ -28,8 +28,8 @@ class Propagation(nn.Module):
         scores, high = method.carry(state, view)   # at every later frame
         state = method.begin(view, high)           # a temporary key frame, after a promotion
 
-    Methods hold no state of a stream. F_h is always that before fusion; scores ``(N, classes, h', w')`` are of any
-    size, and come from the key frames' classifier where a method says nothing else.
+    Methods hold no state of a stream. F_h is what later frames are propagated from; scores ``(N, classes, h', w')`` are
+    of any size, and come from the key frames' classifier where a method says nothing else.
 
     Args:
         network: a `VideoNetwork`, trained per frame; its S_l, S_h and key frames' classifier are used and left alone.

@@ -179,5 +179,4 @@ class AdaptiveFusion(Propagation):
 
     def carry(self, state: Predicted, current: View) -> tuple[Tensor, Tensor]:
         reduced = self.network.reduce(current.low)
-        high = self.network.propagate(state.anchor, state.high, reduced)
-        return self.network.fuse(high, reduced), high
+        return self.network.fuse(self.network.propagate(state.anchor, state.high, reduced), reduced)

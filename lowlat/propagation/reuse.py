@@ -45,4 +45,4 @@ class Clockwork(Propagation):
         return high
 
     def carry(self, state: Tensor, current: View) -> tuple[Tensor, Tensor]:
-        return self.network.fuse(state, self.network.reduce(current.low)), state
+        return self.network.fuse(state, self.network.reduce(current.low))

@@ -16,7 +16,7 @@ Size = tuple[int, int]
 class Programs(Protocol):
     """A network's stages on given memory: each reads its first arguments and writes its last. No state of a stream.
 
-    F_l with its reductions is `low`; what is kept of a key frame's F_l is `kept`; F_h before fusion is `high`.
+    F_l with its reductions is `low`; what is kept of a key frame's F_l is `kept`; F_h is `high`.
     """
 
     def size_of(self, frame: Any) -> Size:

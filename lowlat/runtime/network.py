@@ -39,7 +39,7 @@ class Low:
 
 
 class High(NamedTuple):
-    """F_h before fusion, and the size of the frame it came from."""
+    """F_h, and the size of the frame it came from."""
 
     features: Tensor
     size: tuple[int, int]
@@ -83,7 +83,7 @@ class NetworkStages(PreparedNetwork):
 
     @torch.inference_mode()
     def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
-        """Labels of any other frame, uint8 ``(H, W)``, and its propagated F_h."""
+        """Labels of any other frame, uint8 ``(H, W)``, and its F_h."""
         if low.size != key.high.size:
             (height, width), (h, w) = key.high.size, low.size
             raise ValueError(
@@ -93,8 +93,8 @@ class NetworkStages(PreparedNetwork):
         network = self.network
         anchor = key.origin.anchor(network, self.options.cache_key)
         propagated = network.propagate(anchor, key.high.features, low.reduced)
-        labels = self._labels(network.fuse(propagated, low.reduced), low.size)
-        return labels, High(propagated, low.size)
+        fused = network.fuse(propagated, low.reduced)
+        return self._labels(fused.scores, low.size), High(fused.high, low.size)
 
     @torch.inference_mode()
     def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:

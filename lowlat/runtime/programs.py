@@ -49,8 +49,8 @@ class NetworkPrograms(PreparedNetwork):
         return self._ready(self._compute_low)
 
     @cached_property
-    def _labels(self) -> Callable[..., Any]:
-        return self._ready(self._compute_labels)
+    def _fused(self) -> Callable[..., Any]:
+        return self._ready(self._compute_fused)
 
     def without_fast_track(self) -> NetworkPrograms:
         programs = super().without_fast_track()
@@ -153,7 +153,9 @@ class NetworkPrograms(PreparedNetwork):
             padding_mode=network.padding_mode,
             out=propagated,
         )
-        labels.copy_(self._labels(propagated, low, labels.shape))
+        found, high = self._fused(propagated, low, labels.shape)
+        labels.copy_(found)
+        propagated.copy_(high)
 
     @torch.inference_mode()
     def classify(self, high: Tensor, labels: Tensor) -> None:
@@ -194,9 +196,10 @@ class NetworkPrograms(PreparedNetwork):
         features = self.network.lower(self.network.normalise(frames))
         return (features, *self.network.reduce(features)) if self.fast_track else (features,)
 
-    def _compute_labels(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> Tensor:
-        reduced = Reduced(low.predict, low.adapt, low.select)
-        return full_size_labels(self.network.fuse(propagated, reduced), size)[0]
+    def _compute_fused(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> tuple[Tensor, Tensor]:
+        """-> labels and F_h."""
+        scores, high = self.network.fuse(propagated, Reduced(low.predict, low.adapt, low.select))
+        return full_size_labels(scores, size)[0], high
 
 
 def _meta(network: VideoNetwork) -> VideoNetwork:

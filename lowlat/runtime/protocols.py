@@ -15,10 +15,10 @@ from lowlat.schedule import Signal
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """The cached key frame: the pair (F_l^k, pre-fusion F_h^k).
+    """The cached key frame: the pair (F_l^k, F_h^k).
 
     `index` is the frame of F_l^k; `source` the frame whose true S_h features F_h^k comes from. They differ
-    while the key frame is temporary, with a propagated F_h. `base` is F_l of the frame that F_h has been carried to
+    while the key frame is temporary, with a carried F_h. `base` is F_l of the frame that F_h has been carried to
     since, where there is one: frames are propagated from that one, and decisions measured against the key frame.
     """
 
@@ -66,13 +66,13 @@ class Stages(Protocol):
         """S_l: frame -> low (F_l)."""
 
     def higher(self, low: Any) -> Any:
-        """S_h: low -> high (F_h before fusion)."""
+        """S_h: low -> high (F_h)."""
 
     def classify(self, high: Any) -> Any:
         """F_h of a key frame -> labels on the host."""
 
     def propagate(self, key: KeyFrame, low: Any) -> tuple[Any, Any]:
-        """Eq. 1, AdaptNet, fusion: -> (labels on the host, propagated F_h before fusion)."""
+        """Eq. 1, AdaptNet, fusion: -> (labels on the host, the F_h that is carried on)."""
 
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         """The key frame decision's value: difference of features or predicted deviation."""

@@ -104,7 +104,7 @@ class Emit:
 
 @dataclass(frozen=True)
 class Promote:
-    """Cache (F_l, propagated F_h) of frame `index` as the temporary key frame."""
+    """Cache (F_l, carried F_h) of frame `index` as the temporary key frame."""
 
     index: int
 

@@ -22,6 +22,7 @@ from lowlat.propagation import weights
 from lowlat.study.settings import Settings
 from lowlat.train import propagation, selector, train
 from lowlat.train.bank import Bank, PairSource
+from lowlat.train.base import FINETUNE
 from lowlat.train.loop import Recipe
 from lowlat.train.methods import SHARES, draw_bank, train_methods
 
@@ -69,7 +70,9 @@ class Training:
         """Weights of the per-frame network."""
         steps, batch = self.settings.base_steps, self.settings.batch
         folder = self._folder("base", steps=steps, batch=batch)
-        return train("base", data=self.spec, out=folder, steps=steps, batch=batch)
+        train("base", data=self.spec, out=folder, steps=steps, batch=batch)
+        fewer = None if steps is None else min(steps, FINETUNE.steps)
+        return train("finetune", data=self.spec, out=folder, steps=fewer, batch=batch)
 
     def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
         """Weights of a method, trained on pairs of one source, or of those of the data in `SHARES`."""

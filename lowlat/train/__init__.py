@@ -1,4 +1,4 @@
-"""Training of ``lite``: the base network, then propagation, then the selector. `lowlat train` is a shell over this."""
+"""Training of ``lite``: per-frame network, propagation, selector. `lowlat train` is a shell over this."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lowlat.train.recipe import Recipe, change
 
 __all__ = ["STAGES", "Recipe", "distill", "train"]
 
-STAGES = ("base", "propagation", "selector")
+STAGES = ("base", "finetune", "propagation", "selector")
 VIEWS = 2  # key frames drawn from each labelled image
 PAIRS = 2000  # of frames, that propagation is trained on
 
@@ -44,7 +44,7 @@ def train(
     processes share the work; the first one writes.
 
     Args:
-        stage: ``"base"``, ``"propagation"``, ``"selector"`` or ``"all"``; each needs the one before it.
+        stage: ``"base"``, ``"finetune"``, ``"propagation"``, ``"selector"`` or ``"all"``; each needs the one before.
         data: a labelled set as :func:`lowlat.data.dataset.open_dataset` takes it; its list ``train``.
         clips: unlabelled videos; the trained base network labels them for the second stage.
         init: weights that the first stage trained starts from: a shipped network's name or a file.
@@ -93,13 +93,16 @@ class _Stages:
     def __init__(self, labelled: LabelledImages, out: Path, device: str, tensorboard: bool, changes: dict):
         self.labelled, self.out, self.device = labelled, out, device
         self.options = {"tensorboard": tensorboard}
-        modules = {"base": base, "propagation": propagation, "selector": selector}
-        self.recipes = {name: change(module.RECIPE, **changes) for name, module in modules.items()}
+        recipes = base.RECIPE, base.FINETUNE, propagation.RECIPE, selector.RECIPE
+        self.recipes = {name: change(recipe, **changes) for name, recipe in zip(STAGES, recipes, strict=True)}
 
     def run(self, name: str, clips, init: str | Path | None, held_out: LabelledImages | None) -> None:
         torch.manual_seed(self.recipes[name].seed)
         if name == "base":
-            self.base(init, held_out)
+            self.base(name, 16, init, held_out)
+            return
+        if name == "finetune":
+            self.base(name, 8, init or self.before(name), held_out)
             return
         network = self.start(name, init)
         features = propagation.frozen_features(network, self.device)
@@ -119,29 +122,35 @@ class _Stages:
             selector.train_selector(network, pairs, *arguments, **self.options)
         self.finish(network, name)
 
-    def start(self, name: str, init: str | Path | None) -> VideoNetwork:
-        """The network that a later stage goes on with."""
-        before = self.out / f"{STAGES[STAGES.index(name) - 1]}.safetensors"
-        if init is None and not before.is_file():
+    def before(self, name: str) -> Path:
+        """What the stage before a later one has left."""
+        path = self.out / f"{STAGES[STAGES.index(name) - 1]}.safetensors"
+        if not path.is_file():
             raise ValueError(
-                f"train: expected the stage before {name!r} in {self.out}, found no {before.name}; "
+                f"train: expected the stage before {name!r} in {self.out}, found no {path.name}; "
                 "train it first, or give its weights by init"
             )
-        network, wanted = models.load(init or before), len(self.labelled.classes)
+        return path
+
+    def start(self, name: str, init: str | Path | None) -> VideoNetwork:
+        """The network that propagation and selector go on with."""
+        path = init or self.before(name)
+        network, wanted = models.load(path), len(self.labelled.classes)
         if network.classes != wanted:
             raise ValueError(
-                f"train: expected a network of the data's {wanted} classes in {init or before}, "
+                f"train: expected a network of the data's {wanted} classes in {path}, "
                 f"got one of {network.classes}; train the stage base first"
             )
         return network.to(self.device, memory_format=torch.channels_last)
 
-    def base(self, init: str | Path | None, held_out: LabelledImages | None) -> None:
-        arguments = (self.labelled, self.out, self.recipes["base"], self.device)
-        network, best = base.train_base(*arguments, start=init, held_out=held_out, **self.options)
+    def base(self, name: str, stride: int, init: str | Path | None, held_out: LabelledImages | None) -> None:
+        arguments = (self.labelled, self.out, self.recipes[name], self.device)
+        options = {"name": name, "output_stride": stride, "start": init, "held_out": held_out}
+        network, best = base.train_base(*arguments, **options, **self.options)
         told = {}
         if best:
             told["validation"] = f"mIoU {best.figure:.2f} on {_name(held_out)} after {best.steps} steps"
-        self.finish(network, "base", **told)
+        self.finish(network, name, **told)
 
     def finish(self, network: VideoNetwork, name: str, **told: str) -> None:
         if processes.rank() == 0:

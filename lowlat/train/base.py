@@ -1,4 +1,4 @@
-"""First stage: the per-frame network, S_l and S_h with their classifier, on labelled images."""
+"""First two stages: the per-frame network, S_l and S_h with their classifier, on labelled images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from lowlat.train.batch import Share
 from lowlat.train.loop import Best, Mean, Recipe, fit
 
 RECIPE = Recipe(steps=900, batch=8, learning_rate=5e-4, weight_decay=0.02)
+# At the output stride that runs: the same weights see other neighbours there, and lose by it until they have met them.
+FINETUNE = Recipe(steps=160, batch=8, learning_rate=2e-4, weight_decay=0.02)
 COUNTED = 500  # label maps, about, that the classes' weights are taken from
 # The first layers know edges and colours from ImageNet already; leaving them out takes a third off the time.
 FROZEN = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
@@ -111,20 +113,24 @@ def train_base(
     recipe: Recipe = RECIPE,
     device: str = "cpu",
     *,
+    name: str = "base",
+    output_stride: int = 16,
     start: str | Path | None = None,
     held_out: LabelledImages | None = None,
     tensorboard: bool = False,
 ) -> tuple[VideoNetwork, Best | None]:
-    """Train the per-frame ``lite`` network on labelled images, at output stride 16.
+    """Train the per-frame ``lite`` network on labelled images.
 
     Args:
+        name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
+        output_stride: 16, which trains three times as fast, or 8, which is what runs.
         start: weights to go on from; by default the backbone's from ImageNet.
         held_out: labelled images whose mIoU decides which weights are kept.
 
     Returns:
         the network, whose modules of propagation and selection are still untrained, and its best validation.
     """
-    network = build("lite", classes=len(data.classes), output_stride=16)
+    network = build("lite", classes=len(data.classes), output_stride=output_stride)
     load_imagenet_lite0(network) if start is None else load_start(network, start)
     network.to(device, memory_format=torch.channels_last)
     train_mode(network)
@@ -157,7 +163,7 @@ def train_base(
     fresh = [*heads.parameters(), *network.backbone.detail.parameters()]
     groups = [{"params": taught}, {"params": fresh, "scale": 3.0}]
     best = fit(
-        "base",
+        name,
         modules,
         groups,
         draw,

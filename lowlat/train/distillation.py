@@ -165,9 +165,10 @@ def fast_track(network: VideoNetwork, batch: Batch, device: str) -> Tensor:
     high = batch.key_high.to(device, memory_format=torch.channels_last)
     if batch.middle_low is not None:
         middle = reduced(batch.middle_low)
-        high, anchor = network.propagate(anchor, high, middle), network.anchor(middle)
+        high = network.fuse(network.propagate(anchor, high, middle), middle).high
+        anchor = network.anchor(middle)
     current = reduced(batch.low)
-    return network.fuse(network.propagate(anchor, high, current), current)
+    return network.fuse(network.propagate(anchor, high, current), current).scores
 
 
 def divergence(scores: Tensor, taught: Tensor, labels: str, temperature: float) -> Tensor:

@@ -98,7 +98,7 @@ def train_for_comparison(
     views: int = 1,
     pairs: int | None = None,
 ) -> dict[str, Path]:
-    """:func:`train_methods` from files: one method, or ``"all"``, around ``<out>/base.safetensors``.
+    """:func:`train_methods` from files: one method, or ``"all"``, around ``<out>/finetune.safetensors``.
 
     Args:
         data: a labelled set, as `open_dataset` takes it; its list ``train``.
@@ -112,7 +112,7 @@ def train_for_comparison(
     """
     names = TRAINED if method == "all" else (method,)
     check_trained(names)
-    before = Path(out) / "base.safetensors"
+    before = Path(out) / "finetune.safetensors"
     if not before.is_file():
         raise ValueError(
             f"train: expected the stage before 'propagation' in {out}, found no {before.name}; train it first"

@@ -1,4 +1,4 @@
-"""Second stage: what each method of propagation learns, on pairs of frames, S_l, S_h and their classifier frozen."""
+"""Third stage: what each method of propagation learns, on pairs of frames, S_l, S_h and their classifier frozen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lowlat.train.batch import Share
 from lowlat.train.loop import Mean, Recipe, fit
 
 RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-3)
-HOP_SHARE = 0.4  # of the steps: by way of a temporary key frame, as after a promotion
+HOP_SHARE = 0.75  # of the steps: by way of a temporary key frame, as after a promotion
 
 
 def frozen_features(network: VideoNetwork, device: str) -> Features:
@@ -74,7 +74,7 @@ def train_propagation(
     learned = method.learned
     method.eval().requires_grad_(False)
     learned.train().requires_grad_(True)
-    fusion = learned["fusion"] if "fusion" in learned else None
+    fusion = learned["fusion"] if "fusion" in learned and not method.network.correct else None
     weights = None if fusion is None else class_weights(bank.labels, method.network.classes).to(device)
 
     def draw(share: Share) -> tuple[bool, Batch]:

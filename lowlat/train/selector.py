@@ -1,4 +1,4 @@
-"""Third stage: the key frame selector, on the share of pixels whose predicted label changes between two frames."""
+"""Fourth stage: the key frame selector, on the share of pixels whose predicted label changes between two frames."""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ def test_resnet101_has_the_papers_shapes(height, width, low):
     assert network.predictor(anchor.predict, reduced.predict).shape == (1, 81, *low)
     propagated = network.propagate(anchor, f_h, reduced)
     assert propagated.shape == f_h.shape
-    assert network.fuse(propagated, reduced).shape == (1, 19, *low)
+    scores, carried = network.fuse(propagated, reduced)
+    assert scores.shape == (1, 19, *low)
+    assert carried is propagated, "as published: F_h goes on as it was before fusion"
     assert network.deviation(anchor, reduced).shape == (1,)
 
 
@@ -99,9 +101,10 @@ def test_lite_keeps_one_feature_size_at_any_frame_size(lite, height, width):
     with torch.no_grad():
         low = lite.lower(torch.randn(1, 3, height, width))
         high = lite.higher(low)
-        scores = lite.classify(high), lite.fuse(high, lite.reduce(low))
+        fused = lite.fuse(high, lite.reduce(low))
+        scores = lite.classify(high), fused.scores
     h, w = -(-height // 8), -(-width // 8)
-    assert low.shape == (1, 72, h, w) and high.shape == (1, 128, h, w)
+    assert low.shape == (1, 72, h, w) and high.shape == fused.high.shape == (1, 128, h, w)
     assert [tuple(each.shape) for each in scores] == [(1, 11, 2 * h, 2 * w)] * 2
 
 
@@ -207,7 +210,7 @@ def test_folding_batch_norms_keeps_every_output(name):
         for net in (network, folded):
             low = net.lower(x)
             high, reduced = net.higher(low), net.reduce(low)
-            net.seen = (low, high, *reduced, net.classify(high), net.fuse(high, reduced))
+            net.seen = (low, high, *reduced, net.classify(high), *net.fuse(high, reduced))
     for before, after in zip(network.seen, folded.seen, strict=True):
         scale = before.abs().max()
         torch.testing.assert_close(after / scale, before / scale, rtol=1e-3, atol=1e-4)
@@ -243,7 +246,18 @@ def test_an_untrained_fusion_that_corrects_is_the_key_frames_classifier():
     assert network.correct
     low, high = torch.randn(1, 72, 12, 20), torch.randn(1, 128, 12, 20)
     with torch.no_grad():
-        torch.testing.assert_close(network.fuse(high, network.reduce(low)), network.classify(high))
+        scores, carried = network.fuse(high, network.reduce(low))
+        torch.testing.assert_close(scores, network.classify(high))
+        torch.testing.assert_close(carried, high)
+
+
+def test_a_correction_is_carried_on(tiny_matching_network):
+    network = tiny_matching_network
+    low, high = torch.randn(1, 12, 9, 13), torch.randn(1, 16, 9, 13)
+    with torch.no_grad():
+        scores, carried = network.fuse(high, network.reduce(low))
+        assert not torch.allclose(carried, high)
+        torch.testing.assert_close(scores, network.classify(carried))
 
 
 def test_an_untrained_predictor_leaves_features_where_they_are():

@@ -148,5 +148,5 @@ def test_only_methods_with_parameters_are_trained(tiny_network, bank, tmp_path):
         train("propagation", data=tmp_path, out=tmp_path, method="reuse")
     with pytest.raises(ValueError, match="stage 'propagation' with method 'unified', got 'all'"):
         train(data=tmp_path, out=tmp_path, method="unified")
-    with pytest.raises(ValueError, match=r"found no base\.safetensors; train it first"):
+    with pytest.raises(ValueError, match=r"found no finetune\.safetensors; train it first"):
         train("propagation", data=tmp_path, out=tmp_path, method="unified")

@@ -61,7 +61,7 @@ def test_reuse_and_clockwork_leave_high_in_place(tiny_network, views):
     assert torch.equal(reuse.carry(reuse.begin(key, high), current)[0], tiny_network.classify(high))
     scores, carried = clockwork.carry(clockwork.begin(key, high), current)
     assert carried is high
-    assert torch.equal(scores, tiny_network.fuse(high, tiny_network.reduce(current.low)))
+    assert torch.equal(scores, tiny_network.fuse(high, tiny_network.reduce(current.low)).scores)
 
 
 def test_adaptive_methods_are_the_networks_own_stages(tiny_network, views):
@@ -70,7 +70,7 @@ def test_adaptive_methods_are_the_networks_own_stages(tiny_network, views):
     propagated = tiny_network.propagate(tiny_network.anchor(tiny_network.reduce(key.low)), high, reduced)
     for name, scores in (
         ("adaptive", tiny_network.classify(propagated)),
-        ("adaptive-fusion", tiny_network.fuse(propagated, reduced)),
+        ("adaptive-fusion", tiny_network.fuse(propagated, reduced).scores),
     ):
         method = build(name, tiny_network)
         got = method.carry(method.begin(key, high), current)

@@ -54,19 +54,19 @@ def options(change):
 
 @torch.inference_mode()
 def defined(network, frames):
-    """What the paper's network computes, written without any of the runtime: F_l, F_h, propagated F_h, scores of both
-    frames, deviation."""
+    """What the network computes, written without any of the runtime: F_l, F_h, the F_h that is carried on, scores of
+    both frames, deviation."""
     network = copy.deepcopy(network).eval()
     lows = [network.lower(network.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None])) for frame in frames]
     key, current = (network.reduce(low) for low in lows)
     high = network.higher(lows[0])
     anchor = network.anchor(key)
-    propagated = network.propagate(anchor, high, current)
+    scores, carried = network.fuse(network.propagate(anchor, high, current), current)
     return {
         "low": lows[1],
         "high": high,
-        "propagated": propagated,
-        "scores": network.fuse(propagated, current),
+        "propagated": carried,
+        "scores": scores,
         "key scores": network.classify(high),
         "deviation": network.deviation(anchor, current),
     }

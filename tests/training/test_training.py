@@ -112,8 +112,8 @@ def test_a_folder_without_lists_is_refused(tmp_path):
 
 
 def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, one_thread):
-    for module in (base, propagation, selector):
-        monkeypatch.setattr(module, "RECIPE", Recipe(steps=2, batch=2, learning_rate=1e-4))
+    for module, name in ((base, "RECIPE"), (base, "FINETUNE"), (propagation, "RECIPE"), (selector, "RECIPE")):
+        monkeypatch.setattr(module, name, Recipe(steps=2, batch=2, learning_rate=1e-4))
     monkeypatch.setattr(selector, "SIMULATED", 4)
     monkeypatch.setattr("lowlat.train.VIEWS", 1)
     monkeypatch.setattr("lowlat.train.PAIRS", 4)
@@ -128,6 +128,8 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
     fresh, trained = models.build("lite").state_dict(), load_file(tmp_path / "base.safetensors")
     for name in ("backbone.detail.project.conv", "head.bottleneck.conv", "refine.conv"):
         assert not torch.equal(trained[f"{name}.weight"], fresh[f"{name}.weight"].half()), name
+    finer = load_file(tmp_path / "finetune.safetensors")
+    assert not torch.equal(finer["head.bottleneck.conv.weight"], trained["head.bottleneck.conv.weight"])
     done = final.stat().st_mtime_ns
     assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
     # A stage in a run of its own takes the same steps as in one with the others.
