@@ -77,7 +77,7 @@ class VideoNetwork(nn.Module):
 
     Attributes:
         threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
-            with the weights. On street videos `lite` reaches 0.2 after about three frames.
+            with the weights. On street videos `lite` reaches 0.2 after three or four frames.
     """
 
     threshold = 0.2
