@@ -63,8 +63,22 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d, slices.correlation2d),
-        Backend("cuda", "native kernels for NVIDIA GPUs", _cuda_obstacle, _run_compiled, ops.correlation, True),
-        Backend("cpu", "native kernels for the CPU", _cpu_obstacle, _run_compiled, ops.correlation, True),
+        Backend(
+            "cuda",
+            "native kernels for NVIDIA GPUs",
+            _cuda_obstacle,
+            _run_compiled,
+            ops.correlation,
+            writes_out=True,
+        ),
+        Backend(
+            "cpu",
+            "native kernels for the CPU",
+            _cpu_obstacle,
+            _run_compiled,
+            ops.correlation,
+            writes_out=True,
+        ),
         Backend("triton", "Triton kernels, for NVIDIA and AMD GPUs", triton.obstacle, triton.run, triton.correlation),
         Backend(
             "reference",

@@ -101,8 +101,11 @@ def correlation2d(
     checks.check_options("correlation2d", INTEGERS, kernel_size, dilation, groups, "zeros")
     _check_devices_and_types("correlation2d", query=query, key=key)
     checks.check_same_shape("correlation2d", query, key, groups)
-    if _under_autocast(query.device.type) and query.dtype != torch.float64:
+    # As for svconv2d, autocast leaves float64 as it is.
+    if _under_autocast(query.device.type) and torch.float64 not in (query.dtype, key.dtype):
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
+    elif query.dtype != key.dtype:
+        checks.refuse_two_dtypes("correlation2d", "to(query.dtype)", query=query, key=key)
     options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups}
     return dispatch.select(backend, query, options, "correlation2d").correlate(query, key, **options)
 

@@ -44,7 +44,7 @@ class Fused(NamedTuple):
     scores: Tensor
     """``(N, classes, fineness * h, fineness * w)``."""
     high: Tensor
-    """``(N, C_h, h, w)``: what a later frame is propagated from, should this one become a temporary key frame."""
+    """``(N, C_h, h, w)``: what a later frame is propagated from, should this one take the key frame's place."""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ class NetworkPrograms(PreparedNetwork):
         )
         found, high = self._fused(propagated, low, labels.shape)
         labels.copy_(found)
+        # In the published form this is the very memory.
         propagated.copy_(high)
 
     @torch.inference_mode()

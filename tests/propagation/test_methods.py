@@ -77,6 +77,20 @@ def test_adaptive_methods_are_the_networks_own_stages(tiny_network, views):
         assert torch.equal(got[0], scores) and torch.equal(got[1], propagated)
 
 
+@pytest.mark.parametrize("name", ["adaptive-fusion", "clockwork"])
+def test_a_fusion_that_corrects_is_carried_on(name, tiny_matching_network, views):
+    network, (key, current, high) = tiny_matching_network, views
+    reduced = network.reduce(current.low)
+    if name == "adaptive-fusion":
+        moved = network.propagate(network.anchor(network.reduce(key.low)), high, reduced)
+    else:
+        moved = high
+    method = build(name, network)
+    scores, carried = method.carry(method.begin(key, high), current)
+    assert torch.equal(carried, network.fuse(moved, reduced).high) and not torch.equal(carried, moved)
+    assert torch.equal(scores, network.classify(carried))
+
+
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.trained])
 def test_training_a_method_changes_the_network_only_where_it_is_the_networks_own(name, tiny_network):
     method = build(name, tiny_network)

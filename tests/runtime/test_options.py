@@ -176,6 +176,15 @@ def test_stages_compute_what_the_network_defines(tiny_network, frames, change):
     assert (first._anchor is not None) == chosen.cache_key
 
 
+def test_stages_carry_a_correction_on(tiny_matching_network, frames):
+    expected = defined(tiny_matching_network, frames)
+    stages = NetworkStages(tiny_matching_network, options=PLAIN)
+    first, second = map(stages.lower, frames)
+    labels, carried = stages.propagate(KeyFrame(0, 0, first, stages.higher(first)), second)
+    assert_close(carried.features, expected["propagated"], "float32", "carried")
+    assert_labels(labels, expected["scores"], "float32", "current frame")
+
+
 @pytest.mark.parametrize("segments", [2, 3, 24])
 def test_s_h_in_parts_is_s_h(tiny_network, frames, segments):
     whole, _ = computed(NetworkPrograms(tiny_network), frames)

@@ -120,7 +120,12 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
     monkeypatch.setattr("lowlat.train.methods.PAIRS", 4)
     with pytest.raises(ValueError, match=r"stage before 'selector'.*propagation\.safetensors"):
         train("selector", data=camvid, out=tmp_path / "other")
+    strides, build = [], base.build
+    monkeypatch.setattr(
+        base, "build", lambda *a, **options: strides.append(options["output_stride"]) or build(*a, **options)
+    )
     final = train("all", data=camvid, out=tmp_path, clips=[])
+    assert strides == [16, 8]
     assert final == tmp_path / "selector.safetensors"
     names = {path.name for path in tmp_path.iterdir()}
     assert {f"{stage}.{end}" for stage in STAGES for end in ("pt", "jsonl", "safetensors")} <= names
