@@ -37,8 +37,7 @@ def svconv2d(
 def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation: int = 1, groups: int = 1) -> Tensor:
     """Same contract as `svconv.correlation2d`, without its checks. Any device, differentiable any number of times."""
     split = groups, query.shape[1] // groups
-    wide = query.to(accumulation_type(query.dtype))
-    products = [(wide * read).unflatten(1, split).sum(2) for read in _reads(key, kernel_size, dilation)]
+    products = [(query * read).unflatten(1, split).sum(2) for read in _reads(key, kernel_size, dilation)]
     return torch.stack(products, 2).flatten(1, 2).to(query.dtype)
 
 

@@ -12,6 +12,7 @@ from lowlat import models
 from lowlat.data import recording
 from lowlat.data.recording import Recording, scenes
 from lowlat.demo import sample_clip
+from lowlat.propagation import View, build
 from lowlat.train import distill, distillation
 from lowlat.train.distillation import divergence
 
@@ -89,6 +90,19 @@ def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypa
     for name in ("reduction.conv.weight", "reduction.bn.weight", "reduction.bn.bias"):
         select = len(before[name]) // 3 * 2
         assert torch.equal(before[name][select:], after[name][select:]), name
+
+
+def test_a_frame_half_way_is_carried_on_from_as_the_method_does(tiny_matching_network):
+    network = tiny_matching_network
+    lows = torch.randn(3, 1, 12, 9, 13, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        high = network.higher(lows[0])
+        batch = recording.Batch(lows[0], high, lows[1], lows[2], torch.empty(0))
+        method = build("adaptive-fusion", network)
+        key, middle, current = (View(None, low) for low in lows)
+        _, carried = method.carry(method.begin(key, high), middle)
+        expected, _ = method.carry(method.begin(middle, carried), current)
+        torch.testing.assert_close(distillation.fast_track(network, batch, "cpu"), expected)
 
 
 def test_steps_that_do_harm_are_not_kept(tmp_path, monkeypatch, one_thread):
