@@ -63,7 +63,11 @@ def split_cores(cores: int | None = None) -> CoreSplit:
 
 
 def share_cores(cores: int | None = None) -> CoreSplit:
-    """Every core for each side, S_h on what the fast track leaves: for frames with time between them, as a camera's.
+    """Half the cores each and one more to the fast track, S_h on what that leaves: for frames with time between them,
+    as a camera's.
+
+    With a thread more, libgomp would manage more threads than there are cores, and hardly spin any longer before it
+    puts a thread to sleep: each of a frame's many parallel loops would have to wake one, whether S_h runs or not.
 
     A fast track without a pause would hold S_h up: `split_cores` is for files. It is the answer, too, where the system
     has no idle class (others than Linux).
@@ -76,7 +80,11 @@ def share_cores(cores: int | None = None) -> CoreSplit:
     """
     cores = cores_at_hand() if cores is None else cores
     split = split_cores(cores)
-    return CoreSplit(cores, cores, idle=True) if hasattr(os, "SCHED_IDLE") else split
+    if not hasattr(os, "SCHED_IDLE"):
+        return split
+    # What libgomp counts is fast + slow - 1: the thread that starts a team is in none of the counts but the first.
+    fast = cores // 2 + 1
+    return CoreSplit(fast, cores + 1 - fast, idle=True)
 
 
 class ThreadWorker:

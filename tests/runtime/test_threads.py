@@ -178,9 +178,17 @@ def test_the_split_defaults_to_the_cores_at_hand():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's idle class")
+@pytest.mark.parametrize(
+    ("cores", "shares"), [(1, (1, 1)), (2, (2, 1)), (3, (2, 2)), (4, (3, 2)), (7, (4, 4)), (16, (9, 8))]
+)
+def test_both_sides_together_leave_libgomp_no_more_threads_than_cores(cores, shares):
+    assert share_cores(cores) == CoreSplit(*shares, idle=True)
+    assert sum(shares) - 1 <= cores
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's idle class")
 def test_s_h_runs_on_what_the_fast_track_leaves():
-    assert share_cores(3) == CoreSplit(3, 3, idle=True)
-    assert share_cores() == CoreSplit(cores_at_hand(), cores_at_hand(), idle=True)
+    assert share_cores() == share_cores(cores_at_hand())
     seen = {}
 
     def higher(name):
@@ -191,7 +199,7 @@ def test_s_h_runs_on_what_the_fast_track_leaves():
         assert torch.get_num_threads() == cores.fast
         worker.submit(Job(1, 0, name))
         worker.close()
-    assert seen == {"shared": (os.SCHED_IDLE, 3), "split": (os.SCHED_OTHER, 1)}
+    assert seen == {"shared": (os.SCHED_IDLE, 2), "split": (os.SCHED_OTHER, 1)}
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
