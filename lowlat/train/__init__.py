@@ -20,6 +20,10 @@ from lowlat.train.recipe import Recipe, change
 __all__ = ["STAGES", "Recipe", "distill", "train"]
 
 STAGES = ("base", "finetune", "propagation", "selector")
+BASE_OPTIONS = {
+    "base": {"output_stride": 16, "balanced": True},
+    "finetune": {"output_stride": 8, "balanced": False},
+}
 VIEWS = 2  # key frames drawn from each labelled image
 PAIRS = 2000  # of frames, that propagation is trained on
 
@@ -98,11 +102,9 @@ class _Stages:
 
     def run(self, name: str, clips, init: str | Path | None, held_out: LabelledImages | None) -> None:
         torch.manual_seed(self.recipes[name].seed)
-        if name == "base":
-            self.base(name, 16, init, held_out)
-            return
-        if name == "finetune":
-            self.base(name, 8, init or self.before(name), held_out)
+        if name in BASE_OPTIONS:
+            start = init if name == "base" else init or self.before(name)
+            self.base(name, start, held_out)
             return
         network = self.start(name, init)
         features = propagation.frozen_features(network, self.device)
@@ -143,9 +145,9 @@ class _Stages:
             )
         return network.to(self.device, memory_format=torch.channels_last)
 
-    def base(self, name: str, stride: int, init: str | Path | None, held_out: LabelledImages | None) -> None:
+    def base(self, name: str, start: str | Path | None, held_out: LabelledImages | None) -> None:
         arguments = (self.labelled, self.out, self.recipes[name], self.device)
-        options = {"name": name, "output_stride": stride, "start": init, "held_out": held_out}
+        options = {"name": name, "start": start, "held_out": held_out, **BASE_OPTIONS[name]}
         network, best = base.train_base(*arguments, **options, **self.options)
         told = {}
         if best:

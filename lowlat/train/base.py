@@ -115,6 +115,7 @@ def train_base(
     *,
     name: str = "base",
     output_stride: int = 16,
+    balanced: bool = True,
     start: str | Path | None = None,
     held_out: LabelledImages | None = None,
     tensorboard: bool = False,
@@ -124,6 +125,7 @@ def train_base(
     Args:
         name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
         output_stride: 16, which trains three times as fast, or 8, which is what runs.
+        balanced: learn under class weights, taken out at the end; without, every pixel counts the same.
         start: weights to go on from; by default the backbone's from ImageNet.
         held_out: labelled images whose mIoU decides which weights are kept.
 
@@ -134,7 +136,8 @@ def train_base(
     load_imagenet_lite0(network) if start is None else load_start(network, start)
     network.to(device, memory_format=torch.channels_last)
     train_mode(network)
-    weights = class_weights(label_sample(data), network.classes).to(device)
+    weights = class_weights(label_sample(data), network.classes) if balanced else torch.ones(network.classes)
+    weights = weights.to(device)
     labelled = [index for index in range(len(data)) if data.labelled(index)]
 
     def draw(share: Share) -> tuple[Tensor, Tensor]:

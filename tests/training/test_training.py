@@ -135,6 +135,9 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
         assert not torch.equal(trained[f"{name}.weight"], fresh[f"{name}.weight"].half()), name
     finer = load_file(tmp_path / "finetune.safetensors")
     assert not torch.equal(finer["head.bottleneck.conv.weight"], trained["head.bottleneck.conv.weight"])
+    # Class weights, taken out by the bias, are the first stage's alone.
+    assert trained["classifier.bias"].abs().max() > 0.1
+    assert (finer["classifier.bias"] - trained["classifier.bias"]).abs().max() < 0.01
     done = final.stat().st_mtime_ns
     assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
     # A stage in a run of its own takes the same steps as in one with the others.
