@@ -51,15 +51,16 @@ def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Mean:
-    """Cross-entropy, the mean over pixels that are not void, at half the labels' size.
+    """Cross-entropy, the mean over every second pixel of every second row, void ones left out.
 
     Args:
         scores: ``(N, classes, h, w)``.
         labels: int64 ``(N, H, W)``; void is ``classes`` or more.
         weights: of the classes, ``(classes,)``; a pixel counts as much as its class.
     """
+    # The scores at those very pixels: at half the labels' size they would lie half a pixel off.
+    scores = F.interpolate(scores.float(), labels.shape[-2:], mode="bilinear", align_corners=False)[..., 1::2, 1::2]
     labels = labels[:, 1::2, 1::2].clamp(max=scores.shape[1])
-    scores = F.interpolate(scores.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
     weights = scores.new_ones(scores.shape[1]) if weights is None else weights
     total = F.cross_entropy(scores, labels, weight=weights, ignore_index=scores.shape[1], reduction="sum")
     # Of an image rather than of its pixels: a size at which half precision neither overflows nor vanishes.

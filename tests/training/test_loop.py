@@ -41,11 +41,26 @@ def test_the_loss_is_one_mean_over_all_shares():
     labels[0, 3:] = 255
     weights = torch.tensor([1.0, 0.5, 2.0, 0.7])
     known = labels.masked_fill(labels >= 4, 4)[:, 1::2, 1::2]
-    resized = torch.nn.functional.interpolate(scores, known.shape[-2:], mode="bilinear", align_corners=False)
-    expected = torch.nn.functional.cross_entropy(resized, known, weight=weights, ignore_index=4)
+    expected = torch.nn.functional.cross_entropy(scores[..., 1::2, 1::2], known, weight=weights, ignore_index=4)
     parts = [segmentation_loss(scores[i : i + 1], labels[i : i + 1], weights) for i in range(3)]
     assert all(isinstance(part, Mean) for part in parts)
     torch.testing.assert_close(sum(part.total for part in parts) / sum(part.weight for part in parts), expected)
+
+
+def test_the_loss_compares_scores_and_labels_at_the_same_pixels():
+    """Scores of a quarter's size that change over at an edge are best right there, and as bad to either side of it."""
+
+    def loss(shift):
+        total = 0.0
+        for edge in (32, 33):
+            labels = (torch.arange(64) >= edge).long().expand(1, 32, 64)
+            place = torch.arange(16) * 4 + 2.0  # Middles of the quarter's pixels, in the labels' own.
+            right = (place - edge + shift).expand(1, 1, 8, 16)
+            found = segmentation_loss(torch.cat((-right, right), 1), labels, None)
+            total += (found.total / found.weight).item()
+        return total
+
+    assert loss(0.0) < loss(0.5) == pytest.approx(loss(-0.5), rel=1e-3)
 
 
 def test_a_batch_is_the_same_however_it_is_drawn():
