@@ -29,7 +29,7 @@ from lowlat.train.recipe import change
 from lowlat.train.records import write_whole
 
 # Without weight decay what has no gradient, the selector's third of the reduction, stays as it is to the bit.
-RECIPE = Recipe(steps=300, batch=8, learning_rate=3e-4, weight_decay=0.0, warmup=20, validate_every=50)
+RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-4, weight_decay=0.0, warmup=20, validate_every=50)
 LABELS = ("soft", "hard")
 MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
 MEASURED_PAIRS = 40  # about, of each video at each distance
