@@ -82,7 +82,7 @@ def share_cores(cores: int | None = None) -> CoreSplit:
     split = split_cores(cores)
     if not hasattr(os, "SCHED_IDLE"):
         return split
-    # What libgomp counts is fast + slow - 1: the thread that starts a team is in none of the counts but the first.
+    # libgomp counts one thread for the process and what each team adds to its first: fast + slow - 1.
     fast = cores // 2 + 1
     return CoreSplit(fast, cores + 1 - fast, idle=True)
 

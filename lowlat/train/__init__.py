@@ -20,6 +20,7 @@ from lowlat.train.recipe import Recipe, change
 __all__ = ["STAGES", "Recipe", "distill", "train"]
 
 STAGES = ("base", "finetune", "propagation", "selector")
+# What the two stages of the per-frame network are apart in.
 BASE_OPTIONS = {
     "base": {"output_stride": 16, "balanced": True},
     "finetune": {"output_stride": 8, "balanced": False},
