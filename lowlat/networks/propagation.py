@@ -138,9 +138,13 @@ class KeyFrameSelector(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.fc = nn.Linear(channels, 1)
-        # Every frame starts at a deviation of 0.1: away from it, the sigmoid saturates and stops learning.
-        nn.init.zeros_(self.fc.weight)
-        nn.init.constant_(self.fc.bias, math.log(0.1 / 0.9))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Every frame starts at a deviation of 0.1: away from it, the sigmoid saturates and stops learning."""
+        self.fc.weight.zero_()
+        self.fc.bias.fill_(math.log(0.1 / 0.9))
 
     def forward(self, key: Tensor, current: Tensor) -> Tensor:
         """Two ``(N, channels, h, w)`` -> deviation ``(N,)`` in [0, 1]."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 
 
@@ -58,10 +59,7 @@ class Propagation(nn.Module):
 
     def reset(self) -> None:
         """Give what is learned fresh parameters, from torch's global generator."""
-        # Inner modules first: an outer one may have its own word on their parameters.
-        for module in reversed(list(self.learned.modules())):
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+        reset_parameters(self.learned)
 
     def begin(self, key: View, high: Tensor) -> Any:
         """What ``carry`` needs of a key frame and its F_h ``(N, C_h, h, w)``, computed once a key frame."""

@@ -82,7 +82,7 @@ def study(
         "machine": machine(),
         "versions": versions(),
         "data": {ground.name: ground.spec for ground in grounds},
-        "weights": {ground.name: ground.inputs()["weights"] for ground in grounds},
+        "weights": {ground.name: ground.weights for ground in grounds},
         "seconds": {name: round(sum(map(parts.seconds, _units([name], grounds))), 1) for name in finished},
         "seconds of this run": round(time.perf_counter() - began, 1),
     }

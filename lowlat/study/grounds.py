@@ -134,11 +134,16 @@ class Ground:
         base = self._given or self.training.base()
         return method_weights.load(self.training.method(base, name, seed, source), network)
 
+    @cached_property
+    def weights(self) -> Any:
+        """What says which per-frame network this is."""
+        if self._given is None:
+            return {"base_steps": self.settings.base_steps}
+        return method_weights.fingerprint(models.load(self._given))
+
     def inputs(self, **more: Any) -> dict[str, Any]:
         """What every unit of this ground depends on, and more."""
-        trained = {"base_steps": self.settings.base_steps}
-        weights = trained if self._given is None else hashlib.sha256(self._given.read_bytes()).hexdigest()[:16]
-        return {"data": self.name, "spec": self.spec, "frames": self.settings.frames, "weights": weights, **more}
+        return {"data": self.name, "spec": self.spec, "frames": self.settings.frames, "weights": self.weights, **more}
 
     def training_inputs(self, seed: int) -> dict[str, Any]:
         """What a training depends on."""
@@ -146,8 +151,11 @@ class Ground:
         return {"seed": seed, "clips": list(self.clips), **{name: getattr(self.settings, name) for name in names}}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
-        """What a network depends on."""
-        return {"network": which.name, **({} if which.seed is None else self.training_inputs(which.seed))}
+        """What a network depends on beyond its per-frame part."""
+        if which.seed is not None:
+            return {"network": which.name, **self.training_inputs(which.seed)}
+        whole = None if self._given is None else hashlib.sha256(self._given.read_bytes()).hexdigest()[:16]
+        return {"network": which.name, "file": whole}
 
 
 def file_of(weights: str) -> Path:

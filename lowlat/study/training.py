@@ -17,6 +17,7 @@ from lowlat import models
 from lowlat.data.dataset import LabelledImages, open_dataset
 from lowlat.data.pairs import SIZE, ClipPairs, Features, SimulatedPairs, VideoPairs, read_clip
 from lowlat.data.street import Street
+from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import weights
 from lowlat.study.settings import Settings
@@ -92,6 +93,7 @@ class Training:
             network = models.load(base)
             weights.load(self.method(base, OURS, seed, None), network)
             torch.manual_seed(seed)
+            reset_parameters(network.selector)
             features = propagation.frozen_features(network, "cpu")
             generator = Generator().manual_seed(seed)
             simulated = self._simulated(features, generator)
@@ -134,10 +136,11 @@ class Training:
         return SimulatedPairs(images, labels, features, views=1, **options)
 
     def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
+        """A fast track that lies in ``base`` too has no say in what is trained around the per-frame network."""
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
-        digest = hashlib.sha256(base.read_bytes()).hexdigest()
-        return self._folder(f"{source or 'pairs'}-seed{seed}", base=digest, clips=list(self.clips), **settings)
+        base = weights.fingerprint(models.load(base))
+        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=list(self.clips), **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
         """A folder of its own for all that its contents depend on."""

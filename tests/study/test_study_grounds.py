@@ -1,0 +1,75 @@
+"""What measurements and trainings depend on: of weights given, the per-frame network; the fast track where it runs."""
+
+import pytest
+import torch
+from small_study import SMALL, STREET
+
+from lowlat import models
+from lowlat.networks.layers import reset_parameters
+from lowlat.study.grounds import Ground, Which
+from lowlat.study.measure import OURS, frames_unit, method_unit, schedule_unit
+from lowlat.study.parts import Parts
+
+
+@pytest.fixture
+def altered(tiny_weights, tmp_path):
+    """Makes a file of the same network after ``change(network)``."""
+
+    def save(change):
+        network = models.load(tiny_weights)
+        with torch.no_grad():
+            change(network)
+        models.save(network, tmp_path / "altered.safetensors", "tiny", stage="selector")
+        return tmp_path / "altered.safetensors"
+
+    return save
+
+
+def ground(weights, out):
+    return Ground(STREET, str(weights), Parts(out), SMALL)
+
+
+def another_fast_track(network):
+    for name in ("reduction", "predictor", "selector"):
+        reset_parameters(getattr(network, name))
+    network.predictor.to_logits.bias += 1
+
+
+def another_classifier(network):
+    network.classifier.bias += 1
+
+
+def digests(ground):
+    return {
+        "frames": frames_unit(ground).digest,
+        "method": method_unit(ground, "unified", 0).digest,
+        "trained": schedule_unit(ground, Which(0), "every", 2, 0).digest,
+        "given": schedule_unit(ground, ground.base, "every", 2, 0).digest,
+    }
+
+
+def changed(tiny_weights, altered, tmp_path):
+    before, after = (digests(ground(weights, tmp_path)) for weights in (tiny_weights, altered))
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_another_fast_track_is_measured_where_it_runs_alone(tiny_weights, altered, tmp_path):
+    assert changed(tiny_weights, altered(another_fast_track), tmp_path) == {"given"}
+
+
+def test_another_per_frame_network_is_measured_anew(tiny_weights, altered, tmp_path):
+    assert changed(tiny_weights, altered(another_classifier), tmp_path) == {"frames", "method", "trained", "given"}
+
+
+def test_what_is_trained_knows_nothing_of_the_fast_track_given(tiny_weights, altered, tmp_path):
+    files = {"a": tiny_weights, "b": altered(another_fast_track)}
+    a, b = (ground(file, tmp_path / name).network(Which(0)).state_dict() for name, file in files.items())
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_fast_track_given_makes_no_second_training(tiny_weights, altered, tmp_path, monkeypatch):
+    first = ground(tiny_weights, tmp_path)
+    path = first.training.method(tiny_weights, OURS, 0, None)
+    monkeypatch.setattr("lowlat.study.training.train_methods", lambda *_, **__: pytest.fail("trained again"))
+    second = altered(another_fast_track)
+    assert ground(second, tmp_path).training.method(second, OURS, 0, None) == path
