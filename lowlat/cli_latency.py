@@ -20,9 +20,13 @@ def latency(
     device: Annotated[str, typer.Option(help="cpu, or a GPU as PyTorch names it.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; of the baseline too.")] = "float32",
     policy: Annotated[
-        str, typer.Option(help="What keeps S_h out of the way on a GPU: priority, partition or segment.")
-    ] = "priority",
-    segments: Annotated[int, typer.Option(help="Parts of S_h under the policy segment.")] = 24,
+        str | None,
+        typer.Option(
+            help="What keeps S_h out of the way: priority, partition (on a GPU) or segment. By default priority on a "
+            "GPU, segment on a CPU."
+        ),
+    ] = None,
+    segments: Annotated[int, typer.Option(help="Parts of S_h under the policy segment, on a GPU.")] = 25,
     sms: Annotated[int, typer.Option(help="Multiprocessors for S_h under the policy partition.")] = 32,
     graphs: Annotated[bool, typer.Option(help="CUDA graphs, on a GPU.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Stages by torch.compile.")] = False,

@@ -12,17 +12,16 @@ from safetensors import safe_open
 
 import svconv
 from lowlat import models
-from lowlat.runtime.threads import cores_at_hand, share_cores
+from lowlat.runtime.threads import cores_at_hand
 
 
 def info() -> dict[str, object]:
-    """Versions, the operator's build, cores and how they are shared, shipped weights with their metadata."""
+    """Versions, the operator's build, cores at hand, shipped weights with their metadata."""
     weights: dict[str, object] = {}
     for path in sorted(models.WEIGHTS.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         weights[path.stem] = {"megabytes": round(path.stat().st_size / 1e6, 2), **metadata}
-    split = share_cores()
     return {
         "lowlat": importlib.metadata.version("svconv"),
         "python": platform.python_version(),
@@ -30,7 +29,7 @@ def info() -> dict[str, object]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "pyav": av.__version__,
-        "cores": {"at hand": cores_at_hand(), "fast track": split.fast, "S_h": split.slow},
+        "cores": cores_at_hand(),
         "svconv": {**svconv.build_info(), "backends": [backend.name for backend in svconv.backends()]},
         "weights": weights or "none",
     }

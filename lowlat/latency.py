@@ -82,7 +82,7 @@ def measure(
     interval: int = 5,
     device: str = "cpu",
     options: Options = DEFAULT,
-    policy: str = "priority",
+    policy: str | None = None,
     segments: int = SEGMENTS,
     sms: int = DEFAULT_SMS,
     deadline_ms: float | None = None,
@@ -104,10 +104,11 @@ def measure(
         frames: measured frames, start-up apart.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
-        device: "cpu" (threads) or "cuda" (streams).
+        device: "cpu" or "cuda".
         options: precision and what else is done to the network.
-        policy: what keeps S_h out of the way on a GPU: "priority", "partition" or "segment".
-        segments, sms: of those policies.
+        policy: what keeps S_h out of the way: "priority", "segment" or, on a GPU, "partition"; by default "priority" on
+            a GPU and "segment" on a CPU.
+        segments, sms: of those policies on a GPU.
         deadline_ms: by default 1.2 x p99.
         baseline_frames: frames of the baseline, as fast as they go.
         table_frames: frames of each further schedule of the paper's Table 1; 0 leaves them out.
@@ -153,7 +154,7 @@ def measure(
         network=network,
         device="cpu" if bench.on_cpu else torch.cuda.get_device_name(bench.device),
         dtype=options.dtype,
-        policy="threads" if bench.on_cpu else engine.interference.value,
+        policy=bench.policy.value if bench.on_cpu else engine.interference.value,
         notice="" if bench.on_cpu else engine.notice,
         source="synthetic" if source is None else str(source),
         width=width,

@@ -16,13 +16,14 @@ import torch
 from lowlat.live import Tally, label_frames
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, Overload, Span
+from lowlat.runtime.cpu import cpu_engine
 from lowlat.runtime.host_memory import resident_mb
 from lowlat.runtime.live_network import DEFAULT_SMS, stream_engine
 from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.options import DEFAULT, Options
-from lowlat.runtime.policies import SEGMENTS, interference
+from lowlat.runtime.policies import SEGMENTS, Interference, interference
 from lowlat.runtime.programs import NetworkPrograms
-from lowlat.runtime.threads import thread_engine
+from lowlat.runtime.threads import split_cores
 from lowlat.schedule import PerFrame, Schedule, Signal
 from lowlat.video.pace import paced
 from lowlat.video.synthetic import synthetic_frames
@@ -80,16 +81,15 @@ class Recorded:
 
 
 class Control:
-    """A fixed computation on one thread, in its core's caches: how steady the core is while the run goes on.
-
-    S_h may run beside it on other cores; what that does to them is in its time too.
-    """
+    """A fixed computation on one thread, in its core's caches, while nothing else of the run computes: how steady the
+    core itself is."""
 
     milliseconds = 10.0
 
     def __init__(self) -> None:
-        # Small enough that PyTorch takes one thread, whatever number it has.
-        self._values, self._out = torch.linspace(-1, 1, 8192), torch.empty(8192)
+        # NumPy's: PyTorch would start OpenMP threads beside those that the run has.
+        self._values = np.linspace(-1, 1, 8192, dtype=np.float32)
+        self._out = np.empty_like(self._values)
         self._rounds = 100
 
     def calibrate(self) -> None:
@@ -97,12 +97,11 @@ class Control:
         times = [self() for _ in range(10)]
         self._rounds = max(1, round(self._rounds * self.milliseconds / median(times)))
 
-    @torch.inference_mode()
     def __call__(self) -> float:
         """Compute; the milliseconds it took."""
         start = time.perf_counter()
         for _ in range(self._rounds):
-            torch.exp(self._values, out=self._out)
+            np.exp(self._values, out=self._out)
         return (time.perf_counter() - start) * 1e3
 
 
@@ -112,7 +111,12 @@ class Bench:
     Args:
         network: a network.
         device: "cpu", or a GPU as PyTorch names it.
-        options, policy, segments, sms: as in `stream_engine`; the last three mean nothing on a CPU.
+        options, segments, sms: as in `stream_engine`; the last two mean nothing on a CPU.
+        policy: what keeps S_h out of the fast track's way. On a GPU as in `stream_engine`, by default "priority"; on a
+            CPU "segment" (in parts, between frames), the default, or "priority" (beside the fast track, nicer).
+
+    Raises:
+        ValueError: no such policy there.
     """
 
     def __init__(
@@ -121,13 +125,16 @@ class Bench:
         device: str = "cpu",
         *,
         options: Options = DEFAULT,
-        policy: str = "priority",
+        policy: str | None = None,
         segments: int = SEGMENTS,
         sms: int = DEFAULT_SMS,
     ) -> None:
-        self.policy = interference(policy).value
         self.device = torch.device(device)
         self.on_cpu = self.device.type == "cpu"
+        default = Interference.SEGMENT if self.on_cpu else Interference.PRIORITY
+        self.policy = default if policy is None else interference(policy)
+        if self.on_cpu and self.policy is Interference.PARTITION:
+            raise ValueError("latency: expected policy segment or priority on a CPU, got 'partition', which is a GPU's")
         self._live = {"segments": segments, "sms": sms}
         kind = NetworkStages if self.on_cpu else NetworkPrograms
         self._network = kind(network, options=options, device=device)
@@ -140,8 +147,8 @@ class Bench:
         per_frame = isinstance(schedule.policy, PerFrame)
         network = self._whole if per_frame else self._network
         if self.on_cpu:
-            return thread_engine(schedule, network)
-        return stream_engine(schedule, network, policy=self.policy, **self._live)
+            return cpu_engine(schedule, network, cores=None if self.policy is Interference.SEGMENT else split_cores())
+        return stream_engine(schedule, network, policy=self.policy.value, **self._live)
 
     def memory_mb(self) -> float:
         """Memory in use: of the device, or of the process."""
@@ -190,7 +197,8 @@ def record_run(
         recorded.memory_mb.append(memory_mb())
         advance()
         # The next frame is two periods after this one: the newest one's labels are out already.
-        if control is not None and engine.clock.now() - result.available_ms < room_ms:
+        alone = engine.state.flight is None
+        if control is not None and alone and engine.clock.now() - result.available_ms < room_ms:
             recorded.control_ms.append(control())
 
     label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())

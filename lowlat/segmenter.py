@@ -10,8 +10,9 @@ import numpy as np
 from lowlat import models
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Clock, FrameResult
+from lowlat.runtime.cpu import cpu_engine
 from lowlat.runtime.network import NetworkStages
-from lowlat.runtime.threads import CoreSplit, thread_engine
+from lowlat.runtime.threads import CoreSplit
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
 DEFAULT_PIXELS = 480 * 360
@@ -37,7 +38,9 @@ class VideoSegmenter:
         age_bound: frames after which S_h is launched whatever the policy says.
         on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
         pixels: frames are resized to about this many pixels for the network; labels come at the frame's own size.
-        cores: threads for the fast track and for S_h; by default `share_cores()`, for frames with time between them.
+        cores: how many threads take turns, by default one for each core at hand: S_h runs in parts between frames, for
+            which there must be time between them, as a camera leaves it. A `CoreSplit`, as `split_cores()` gives one,
+            has S_h run beside the fast track instead: for frames that come without a pause.
 
     Attributes:
         classes: how many classes the labels tell apart.
@@ -56,7 +59,7 @@ class VideoSegmenter:
         age_bound: int | None = DEFAULT_AGE_BOUND,
         on_cut: str = "degrade",
         pixels: int | None = DEFAULT_PIXELS,
-        cores: CoreSplit | None = None,
+        cores: CoreSplit | int | None = None,
     ) -> None:
         stages = network if isinstance(network, NetworkStages) else None
         if stages is not None:
@@ -73,7 +76,7 @@ class VideoSegmenter:
             # A run in which every frame waits for S_h never reads the reductions of F_l.
             fast_track = not (schedule.mode is Mode.BLOCKING and policy.signal is None and policy.is_key(1, None))
             stages = NetworkStages(network, pixels=pixels, fast_track=fast_track)
-        self._engine = thread_engine(schedule, stages, cores=cores)
+        self._engine = cpu_engine(schedule, stages, cores=cores)
 
     def step(self, frame: np.ndarray) -> FrameResult:
         """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``."""
@@ -102,7 +105,7 @@ class VideoSegmenter:
         self._engine.restart()
 
     def close(self) -> None:
-        """End the background thread; may be called again."""
+        """End the threads; may be called again."""
         self._engine.close()
 
     def __enter__(self) -> VideoSegmenter:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-Step = Callable[[Tensor], Tensor]
-Link = Callable[[Tensor, Tensor], Tensor]
-"""A step of a chain: what the step before it gave, and what the whole chain was given -> what the next one takes."""
+Step = Callable[[Any], Any]
+Link = Callable[[Any, Tensor], Any]
+"""A step of a chain: what the step before it gave, and what the whole chain was given -> what the next one takes. The
+last one gives a tensor."""
 
 
 class Backbone(nn.Module):

@@ -53,8 +53,21 @@ class InvertedResidual(nn.Module):
         self._bn2 = nn.BatchNorm2d(channels_out, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
-        y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
+        return self.project(self.filter(self.expand(x)))
+
+    def parts(self) -> tuple[Step, Step, Step]:
+        """Its three convolutions as steps of a chain; the block's input goes along with what is made of it."""
+        return self.expand, self.filter, self.project
+
+    def expand(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
+
+    def filter(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, y = pair
+        return x, F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
+
+    def project(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = pair
         y = self._bn2(self._project_conv(y))
         return x + y if self.skips else y
 
@@ -149,7 +162,7 @@ class EfficientNetLite0(Backbone):
             yield f"blocks.{index}", block
 
     def chain(self, names: Sequence[str]) -> list[Link]:
-        """The steps called ``names``, in order, deinterlaced where their dilation asks for it."""
+        """The steps called ``names``, in order, a block in three; deinterlaced where their dilation asks for it."""
         steps, dilation, ratios = dict(self.steps()), 1, []
         links = []
         for name in names:
@@ -159,7 +172,9 @@ class EfficientNetLite0(Backbone):
                 before = [partial(deinterlace, ratio=ratio)]
                 ratios.append(ratio)
                 dilation = self.dilations[name]
-            links.append(link(*before, steps[name]))
+            step = steps[name]
+            first, *others = step.parts() if isinstance(step, InvertedResidual) else (step,)
+            links += [link(*before, first), *map(link, others)]
         if ratios:
             links[0] = join(pad_to_phases, links[0])
             links[-1] = join(links[-1], partial(restore, ratios=tuple(reversed(ratios))))

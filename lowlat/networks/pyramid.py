@@ -24,8 +24,12 @@ class PyramidPooling(nn.Module):
         self.bottleneck = ConvBN(channels_in + branch * len(self.bins), channels_out, 3, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.bottleneck(self.gather(x))
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The map and its pools side by side: what the 3x3 convolution sees."""
         maps = [x]
         for bins, branch in zip(self.bins, self.branches, strict=True):
             pooled = branch(F.adaptive_avg_pool2d(x, bins))
             maps.append(F.interpolate(pooled, x.shape[-2:], mode="bilinear", align_corners=False))
-        return self.bottleneck(torch.cat(maps, 1))
+        return torch.cat(maps, 1)

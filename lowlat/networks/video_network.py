@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlat.networks.backbone import Backbone, Link, run_chain
+from lowlat.networks.backbone import Backbone, Link, link, run_chain
 from lowlat.networks.layers import ConvBN
 from lowlat.networks.propagation import (
     AdaptNet,
@@ -131,15 +131,19 @@ class VideoNetwork(nn.Module):
         return run_chain(self.higher_chain(), low)
 
     def higher_chain(self) -> list[Link]:
-        """S_h as a chain that starts from F_l, one residual block or layer a link; the last one is the head."""
-        return [*self.backbone.higher_chain(), self._finish]
+        """S_h as a chain that starts from F_l; the last links are the head, and the refinement where there is one."""
+        head = [link(self.head.gather), self._mix]
+        return [*self.backbone.higher_chain(), *head, *([self._refine] if self.refine else [])]
 
-    def _finish(self, x: Tensor, low: Tensor) -> Tensor:
-        """The head, resized to F_l's size where the output stride differs, and refined."""
-        high = self.head(x)
-        if high.shape[-2:] != low.shape[-2:]:
-            high = F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
-        return high if self.refine is None else self.refine(torch.cat((high, low), 1))
+    def _mix(self, maps: Tensor, low: Tensor) -> Tensor:
+        """The head's convolution, resized to F_l's size where the output stride differs."""
+        high = self.head.bottleneck(maps)
+        if high.shape[-2:] == low.shape[-2:]:
+            return high
+        return F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _refine(self, high: Tensor, low: Tensor) -> Tensor:
+        return self.refine(torch.cat((high, low), 1))
 
     def classify(self, high: Tensor) -> Tensor:
         """The key frames' classifier: F_h -> scores ``(N, classes, fineness * h, fineness * w)``."""

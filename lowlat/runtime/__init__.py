@@ -1,6 +1,6 @@
 """Running a schedule: one engine, three parts to swap (stages, worker, clock), one triple per runtime.
 
-Free of torch; the CPU-thread worker, which isn't, is imported from `lowlat.runtime.threads`.
+Free of torch; what isn't is imported from its own module: `lowlat.runtime.cpu` for the engine of a video on the CPU.
 """
 
 from lowlat.runtime.buffer import Captured, FrameBuffer, Overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -75,6 +76,17 @@ class NetworkStages(PreparedNetwork):
         if self.fast_track and self.options.cache_key:
             low.anchor(self.network)
         return High(self.network.higher(low.features), low.size)
+
+    @torch.inference_mode()
+    def higher_parts(self, low: Low) -> Generator[None, None, High]:
+        """:meth:`higher` in parts, a link of S_h's chain each: pauses behind each one, returns F_h."""
+        if self.fast_track and self.options.cache_key:
+            low.anchor(self.network)
+        features = low.features
+        for run in self.network.higher_chain():
+            yield
+            features = run(features, low.features)
+        return High(features, low.size)
 
     @torch.inference_mode()
     def classify(self, high: High) -> np.ndarray:

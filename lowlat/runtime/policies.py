@@ -16,8 +16,8 @@ from enum import Enum
 
 from lowlat.runtime.device import Device, Event, Stream
 
-SEGMENTS = 24
-"""Parts of S_h: of `resnet101` each is one residual block, or the head."""
+SEGMENTS = 25
+"""Parts of S_h: of `resnet101` each is one residual block, or half of the head."""
 
 
 class Interference(str, Enum):

@@ -1,8 +1,9 @@
-"""The CPU runtime: S_h on a background thread, which gives way to the fast track."""
+"""A CPU runtime: S_h on a thread of its own beside the fast track, for frames without time between them."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import queue
 import sys
@@ -15,14 +16,20 @@ from typing import Any
 
 import torch
 
-from lowlat.runtime.clock import WallClock
-from lowlat.runtime.engine import Engine
-from lowlat.runtime.protocols import Clock, Job, Outcome, Stages
+from lowlat.runtime.protocols import Clock, Job, Outcome
 from lowlat.runtime.replay import run_job
-from lowlat.schedule import Mode, Schedule
 
 NICENESS = 5
 """Added to the niceness of the S_h thread: who wants a core takes it from S_h, not from the fast track."""
+_OMP_PAUSE_SOFT = 1  # of omp.h
+
+
+def let_go_of_threads() -> None:
+    """Ends the OpenMP threads that wait for the calling thread's next parallel loop, where the library can."""
+    if sys.platform == "linux":
+        pause = getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
+        if pause is not None:
+            pause(_OMP_PAUSE_SOFT)
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,6 @@ class CoreSplit:
 
     fast: int
     slow: int
-    idle: bool = False
-    """S_h in the system's idle class: on a core only while nothing else wants it."""
 
 
 def cores_at_hand() -> int:
@@ -62,31 +67,6 @@ def split_cores(cores: int | None = None) -> CoreSplit:
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
 
 
-def share_cores(cores: int | None = None) -> CoreSplit:
-    """Half the cores each and one more to the fast track, S_h on what that leaves: for frames with time between them,
-    as a camera's.
-
-    With a thread more, libgomp would manage more threads than there are cores, and hardly spin any longer before it
-    puts a thread to sleep: each of a frame's many parallel loops would have to wake one, whether S_h runs or not.
-
-    A fast track without a pause would hold S_h up: `split_cores` is for files. It is the answer, too, where the system
-    has no idle class (others than Linux).
-
-    Args:
-        cores: by default those at hand.
-
-    Raises:
-        ValueError: `cores` is below 1.
-    """
-    cores = cores_at_hand() if cores is None else cores
-    split = split_cores(cores)
-    if not hasattr(os, "SCHED_IDLE"):
-        return split
-    # libgomp counts one thread for the process and what each team adds to its first: fast + slow - 1.
-    fast = cores // 2 + 1
-    return CoreSplit(fast, cores + 1 - fast, idle=True)
-
-
 class ThreadWorker:
     """Runs S_h on one background thread; `submit` and `poll` never wait for it.
 
@@ -97,13 +77,13 @@ class ThreadWorker:
     Args:
         higher: S_h, called on the background thread. Gradient modes are per thread: it has to set its own.
         clock: the engine's clock.
-        cores: threads for both sides, by default `share_cores()`.
+        cores: threads for both sides, by default `split_cores()`.
     """
 
     def __init__(self, higher: Callable[[Any], Any], clock: Clock, *, cores: CoreSplit | None = None) -> None:
         self._higher = higher
         self._clock = clock
-        self.cores = cores if cores is not None else share_cores()
+        self.cores = cores if cores is not None else split_cores()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._in_flight = False
@@ -150,7 +130,7 @@ class ThreadWorker:
             )
 
     def _work(self, started: threading.Event) -> None:
-        _give_way(self.cores.idle)
+        _give_way()
         # The first question sets the thread up with the process's count: asked later it would undo ours.
         torch.get_num_threads()
         torch.set_num_threads(self.cores.slow)
@@ -161,22 +141,9 @@ class ThreadWorker:
             del job
 
 
-def thread_engine(schedule: Schedule, stages: Stages, *, cores: CoreSplit | None = None) -> Engine:
-    """An engine on CPU threads for one stream, to be made, used and closed on one thread.
-
-    In blocking mode S_h never runs beside the fast track: no worker, and every core for each stage.
-    """
-    clock = WallClock()
-    worker = ThreadWorker(stages.higher, clock, cores=cores) if schedule.mode is Mode.LOW_LATENCY else None
-    return Engine(schedule, stages, worker, clock)
-
-
-def _give_way(idle: bool) -> None:
-    """Puts this thread, and those it will start, behind others, where the system has a class and a niceness for each
-    thread (Linux)."""
+def _give_way() -> None:
+    """Puts this thread, and those it will start, behind others, where each thread has a niceness (Linux)."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
-            if idle:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))

@@ -241,10 +241,10 @@ def test_a_partition_gives_s_h_a_stream_of_its_own_multiprocessors(tiny_network,
     engine.close()
 
 
-@pytest.mark.parametrize(("policy", "pacer", "parts"), [("priority", AtOnce, 1), ("segment", InTurns, 3)])
+@pytest.mark.parametrize(("policy", "pacer", "parts"), [("priority", AtOnce, 1), ("segment", InTurns, 4)])
 def test_each_policy_has_its_pacer_and_s_h_its_parts(tiny_network, gpu, policy, pacer, parts):
     programs = NetworkPrograms(tiny_network, Options(graphs=False))
-    with live_network.stream_engine(deferred(Every(5)), programs, policy=policy, segments=24) as engine:
+    with live_network.stream_engine(deferred(Every(5)), programs, policy=policy, segments=25) as engine:
         stages = engine._stages
         assert isinstance(stages, StreamStages) and isinstance(stages.pacer, pacer)
-        assert len(stages._higher) == parts, "the tiny network's S_h has three steps"
+        assert len(stages._higher) == parts, "the tiny network's S_h has four steps"

@@ -139,7 +139,7 @@ def test_segmenters_share_the_weights_of_one_network(tiny_network, frames, one_t
     with VideoSegmenter(tiny_network, policy=Every(3), pixels=None) as alone:
         expected = [alone.step(frame).labels for frame in frames[:3]]
     with VideoSegmenter(stages, policy=Every(3)) as one, VideoSegmenter(stages, policy=Every(3)) as two:
-        assert one._engine._stages.network is two._engine._stages.network
+        assert one._engine._stages.network is two._engine._stages.network is stages
         for frame, labels in zip(frames, expected, strict=False):
             assert np.array_equal(one.step(frame).labels, labels)
             two.step(frame[::-1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lowlat.runtime import Engine, Job, VirtualClock
-from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, share_cores, split_cores, thread_engine
+from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, split_cores
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
@@ -177,42 +177,13 @@ def test_the_split_defaults_to_the_cores_at_hand():
         split_cores(0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux's idle class")
-@pytest.mark.parametrize(
-    ("cores", "shares"), [(1, (1, 1)), (2, (2, 1)), (3, (2, 2)), (4, (3, 2)), (7, (4, 4)), (16, (9, 8))]
-)
-def test_both_sides_together_leave_libgomp_no_more_threads_than_cores(cores, shares):
-    assert share_cores(cores) == CoreSplit(*shares, idle=True)
-    assert sum(shares) - 1 <= cores
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux's idle class")
-def test_s_h_runs_on_what_the_fast_track_leaves():
-    assert share_cores() == share_cores(cores_at_hand())
-    seen = {}
-
-    def higher(name):
-        seen[name] = os.sched_getscheduler(0), torch.get_num_threads()
-
-    for name, cores in (("shared", share_cores(3)), ("split", split_cores(3))):
-        worker = ThreadWorker(higher, VirtualClock(), cores=cores)
-        assert torch.get_num_threads() == cores.fast
-        worker.submit(Job(1, 0, name))
-        worker.close()
-    assert seen == {"shared": (os.SCHED_IDLE, 2), "split": (os.SCHED_OTHER, 1)}
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
-
-
-def test_a_system_without_an_idle_class_splits_its_cores(monkeypatch):
-    monkeypatch.delattr(os, "SCHED_IDLE", raising=False)
-    assert share_cores(4) == split_cores(4)
-
-
-def test_a_blocking_engine_starts_no_thread_and_leaves_the_thread_count_alone():
-    before, threads = torch.get_num_threads(), threading.active_count()
-    with thread_engine(Schedule(Every(5), mode="blocking"), HeldStages()) as engine:
-        assert engine.step(0).startup
-        assert (torch.get_num_threads(), threading.active_count()) == (before, threads)
+@pytest.mark.skipif(sys.platform != "linux", reason="a niceness for each thread")
+def test_s_h_gives_way_and_leaves_the_fast_track_alone():
+    before, seen = os.getpriority(os.PRIO_PROCESS, 0), []
+    worker = ThreadWorker(lambda low: seen.append(os.getpriority(os.PRIO_PROCESS, 0)), VirtualClock())
+    worker.submit(Job(1, 0, None))
+    worker.close()
+    assert seen == [before + 5] and os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def test_a_real_network_runs_on_both_sides():

@@ -1,0 +1,308 @@
+"""A CPU runtime: S_h in parts, in turns with the fast track on the same threads, so that neither disturbs the other."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome
+from lowlat.runtime.threads import cores_at_hand, let_go_of_threads
+from lowlat.schedule import DEFAULT_AGE_BOUND, Signal
+
+LANDS_WITHIN = 2 * DEFAULT_AGE_BOUND
+"""Frames answered after which S_h has landed, at any load."""
+GRACE_MS = 1.0
+"""After a frame's labels, for the decision that follows them."""
+PERIODS = 5
+"""Periods between frames that are remembered; the shortest says when the next frame is due."""
+
+Parts = Generator[None, None, Any]
+"""S_h in parts: it pauses behind each and returns F_h."""
+
+
+class Pace:
+    """When the next part of S_h may begin, as far as past frames and passes tell. Times in ms, handed in.
+
+    Never while a frame is under way. Else if it will be done before the next frame is due, or when that one is late by
+    half a period: the source has slowed down or stalled. Whatever the time, and before a frame that waits, if the pass
+    would not land within `LANDS_WITHIN` frames otherwise: under full load a frame waits for that share of S_h.
+    """
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._periods: deque[float] = deque(maxlen=PERIODS)
+        self._ended = 0.0
+        self._under_way = False
+        self._frames = 0
+        self._costs: list[float] = []
+
+    def frame_begun(self, now: float) -> None:
+        """A frame is there."""
+        if self._begun is not None:
+            self._periods.append(now - self._begun)
+        self._begun, self._under_way = now, True
+
+    def frame_ended(self, now: float) -> None:
+        """Its labels are out, or it has failed."""
+        self._frames += self._under_way
+        self._ended, self._under_way = now, False
+
+    def pass_begun(self) -> None:
+        """A pass of S_h is there."""
+        self._frames = 0
+
+    def part_ran(self, part: int, cost: float) -> None:
+        """Part number ``part`` of a pass took ``cost``."""
+        if part == len(self._costs):
+            self._costs.append(cost)
+        # A dearer one is believed at once, a cheaper one by half.
+        self._costs[part] = max(cost, (cost + self._costs[part]) / 2)
+
+    def overdue(self, part: int) -> bool:
+        """Whether part number ``part`` goes before a frame that waits."""
+        share = self._frames / LANDS_WITHIN
+        return not self._under_way and sum(self._costs[:part]) < share * sum(self._costs)
+
+    def wait(self, part: int, now: float) -> float:
+        """How long from ``now`` part number ``part`` has to wait; infinite until the frame under way has ended."""
+        if self._under_way:
+            return math.inf
+        if self.overdue(part) or not self._periods:
+            return 0.0
+        if now < self._ended + GRACE_MS:
+            return self._ended + GRACE_MS - now
+        period = min(self._periods)
+        due = self._begun + period
+        cost = self._costs[part] if part < len(self._costs) else 0.0
+        return 0.0 if now + cost <= due else max(0.0, due + period / 2 - now)
+
+
+@dataclass
+class _Call:
+    function: Callable[..., Any]
+    arguments: tuple
+    asked_ms: float
+    begins: bool
+    ends: bool
+    result: Future = field(default_factory=Future)
+
+
+@dataclass
+class _Pass:
+    job: Job
+    parts: Parts
+    start_ms: float
+    part: int = 0
+
+
+class Team:
+    """A thread with torch's threads for all its cores, which does one thing at a time: what a frame asks for first,
+    parts of S_h when their `Pace` lets them.
+
+    One team, no more OpenMP threads than cores: with more of them, libgomp hardly spins before it puts a thread to
+    sleep, and each of a frame's many parallel loops has to wake one. Those of the thread that makes the team are let go
+    for that; its next parallel loop would start new ones.
+
+    Args:
+        clock: the engine's.
+        cores: by default those at hand.
+
+    Raises:
+        ValueError: fewer than one core.
+    """
+
+    def __init__(self, clock: Clock, cores: int | None = None) -> None:
+        self.cores = cores_at_hand() if cores is None else cores
+        if self.cores < 1:
+            raise ValueError(f"Team: expected at least 1 core, got {cores!r}; leave it out to use those at hand")
+        self.pace = Pace()
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._calls: deque[_Call] = deque()
+        self._pass: _Pass | None = None
+        self._landed: Outcome | None = None
+        self._closed = False
+        let_go_of_threads()
+        self._thread = threading.Thread(target=self._work, name="stages", daemon=True)
+        self._thread.start()
+
+    def run(self, function: Callable[..., Any], *arguments: Any, begins: bool = False, ends: bool = False) -> Any:
+        """Call ``function`` on the team's thread; its result, or what it raises.
+
+        Args:
+            begins, ends: whether a frame begins with this call, or ends with it. One that raises ends its frame.
+        """
+        call = _Call(function, arguments, self._clock.now(), begins, ends)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("Team.run: expected an open team, got a closed one; make another engine")
+            self._calls.append(call)
+            self._changed.notify_all()
+        return call.result.result()
+
+    def run_parts(self, parts: Parts) -> Any:
+        """The parts of a pass at one go, waited for: F_h. From here on the pace knows what each costs."""
+        return self.run(self._whole, parts)
+
+    def submit(self, job: Job, parts: Parts) -> None:
+        """Have the parts of a pass run between frames. RuntimeError while there is one in flight."""
+        with self._changed:
+            if self._closed or self._pass is not None or self._landed is not None:
+                state = "a closed one" if self._closed else "one with a job in flight"
+                raise RuntimeError(f"Team.submit: expected an idle team, got {state}; poll until the job lands")
+            self._pass = _Pass(job, parts, self._clock.now())
+            self.pace.pass_begun()
+            self._changed.notify_all()
+
+    def poll(self) -> Outcome | None:
+        """The pass that has landed, once."""
+        with self._changed:
+            landed, self._landed = self._landed, None
+            return landed
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Ends the thread after what it is at; a pass in flight is lost.
+
+        Work that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
+        """
+        with self._changed:
+            self._closed, self._pass, self._landed = True, None, None
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            warnings.warn(
+                f"Team.close: a stage is still running after {timeout_s} s; its thread ends with it or the process",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _work(self) -> None:
+        # The first question sets the thread up with the process's count: asked later it would undo ours.
+        torch.get_num_threads()
+        torch.set_num_threads(self.cores)
+        while (work := self._next()) is not None:
+            work()
+            # Held any longer, F_l of a past frame would outlive its use.
+            del work
+
+    def _next(self) -> Callable[[], None] | None:
+        """What to do now, as soon as there is something; None once the team is closed."""
+        with self._changed:
+            while True:
+                running = self._pass
+                if self._calls and not (running and self.pace.overdue(running.part)):
+                    call = self._calls.popleft()
+                    if call.begins:
+                        self.pace.frame_begun(call.asked_ms)
+                    return lambda: self._answer(call)
+                if self._closed:
+                    return None
+                wait = self.pace.wait(running.part, self._clock.now()) if running else math.inf
+                if wait <= 0:
+                    return lambda: self._turn(running)
+                self._changed.wait(None if wait == math.inf else wait / 1e3)
+
+    def _answer(self, call: _Call) -> None:
+        result, error = None, None
+        try:
+            result = call.function(*call.arguments)
+        except BaseException as raised:
+            error = raised
+        if call.ends or error is not None:
+            # Before the caller knows, who may have the next frame at hand.
+            with self._changed:
+                self.pace.frame_ended(self._clock.now())
+        if error is None:
+            call.result.set_result(result)
+        else:
+            call.result.set_exception(error)
+
+    def _turn(self, running: _Pass) -> None:
+        """The next part of a pass."""
+        high, error, done = None, None, False
+        try:
+            done, high = self._timed(running.part, running.parts)
+        except BaseException as raised:
+            error, done = raised, True
+        with self._changed:
+            running.part += 1
+            if done and self._pass is running:
+                self._pass = None
+                self._landed = Outcome(running.job, high, error, running.start_ms, self._clock.now())
+
+    def _whole(self, parts: Parts) -> Any:
+        """A pass at one go."""
+        part, done, high = 0, False, None
+        while not done:
+            done, high = self._timed(part, parts)
+            part += 1
+        return high
+
+    def _timed(self, part: int, parts: Parts) -> tuple[bool, Any]:
+        """Run part number ``part`` and keep its cost; whether it was the last one, and F_h then."""
+        start, done, high = self._clock.now(), False, None
+        try:
+            next(parts)
+        except StopIteration as last:
+            done, high = True, last.value
+        with self._changed:
+            self.pace.part_ran(part, self._clock.now() - start)
+        return done, high
+
+
+class TeamStages:
+    """The stages of a network on a team: a frame begins with its S_l and ends with its labels.
+
+    Args:
+        network: may be shared by several teams.
+    """
+
+    def __init__(self, network: NetworkStages, team: Team) -> None:
+        self.network = network
+        self._team = team
+
+    def lower(self, frame: Any) -> Any:
+        return self._team.run(self.network.lower, frame, begins=True)
+
+    def higher(self, low: Any) -> Any:
+        return self._team.run_parts(self.network.higher_parts(low))
+
+    def classify(self, high: Any) -> Any:
+        return self._team.run(self.network.classify, high, ends=True)
+
+    def propagate(self, key: KeyFrame, low: Any) -> tuple[Any, Any]:
+        return self._team.run(self.network.propagate, key, low, ends=True)
+
+    def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
+        return self._team.run(self.network.measure, key, low, signal)
+
+
+class TeamWorker:
+    """S_h in parts between the frames of a team; `submit` and `poll` never wait for it.
+
+    Args:
+        parts: S_h: F_l -> its parts, a generator that pauses behind each and returns F_h.
+        team: closed with the worker.
+    """
+
+    def __init__(self, parts: Callable[[Any], Parts], team: Team) -> None:
+        self._parts = parts
+        self._team = team
+
+    def submit(self, job: Job) -> None:
+        self._team.submit(job, self._parts(job.low))
+
+    def poll(self, index: int) -> Outcome | None:
+        return self._team.poll()
+
+    def close(self) -> None:
+        self._team.close()

@@ -1,0 +1,266 @@
+"""S_h in parts between frames: when a part may begin, and that labels are the same whoever's turn it was."""
+
+import math
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowlat.runtime import Job, WallClock
+from lowlat.runtime.cpu import cpu_engine
+from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.threads import CoreSplit, cores_at_hand
+from lowlat.runtime.turns import GRACE_MS, LANDS_WITHIN, Pace, Team
+from lowlat.schedule import Every, Schedule
+
+PATIENCE_S = 30
+"""Only ever waited for when a test fails."""
+
+
+def regular(pace, period=100.0, busy=40.0, frames=6):
+    """Frames every ``period`` ms, each under way for ``busy``; the time at which the last one ended."""
+    for index in range(frames):
+        pace.frame_begun(index * period)
+        pace.frame_ended(index * period + busy)
+    return (frames - 1) * period + busy
+
+
+def learn(pace, costs):
+    """One whole pass."""
+    pace.pass_begun()
+    for part, cost in enumerate(costs):
+        pace.part_ran(part, cost)
+    pace.pass_begun()
+
+
+def test_no_part_begins_while_a_frame_is_under_way():
+    pace = Pace()
+    regular(pace)
+    pace.frame_begun(600)
+    assert pace.wait(0, 605) == math.inf and not pace.overdue(0)
+    pace.frame_ended(640)
+    assert pace.wait(0, 640.2) == pytest.approx(0.8), "the decision comes first"
+    assert pace.wait(0, 641) == 0
+
+
+def test_a_part_begins_if_it_will_be_done_before_the_next_frame():
+    pace = Pace()
+    now = regular(pace)  # the next frame is due at 600
+    learn(pace, [30.0, 30.0])
+    assert pace.wait(0, now + GRACE_MS) == 0 and pace.wait(0, 570) == 0
+    assert pace.wait(0, 571) == 650 - 571, "half a period after the frame was due"
+    assert pace.wait(0, 650) == 0, "the source is late"
+
+
+def test_the_shortest_period_counts():
+    pace = Pace()
+    for begun in (0, 100, 160, 260, 360):
+        pace.frame_begun(begun)
+        pace.frame_ended(begun + 10)
+    learn(pace, [30.0])
+    assert pace.wait(0, 390) == 0 and pace.wait(0, 391) > 0, "due at 360 + 60"
+
+
+def test_a_cost_that_rose_is_believed_at_once_and_one_that_fell_by_half():
+    pace = Pace()
+    regular(pace)
+    for cost, fits in ((20, 580), (50, 550), (20, 565), (20, 572.5)):
+        learn(pace, [float(cost)])
+        assert pace.wait(0, fits) == 0 and pace.wait(0, fits + 1) > 0
+
+
+@given(st.lists(st.floats(0.1, 50), min_size=1, max_size=40))
+def test_under_full_load_a_pass_lands_in_time_and_a_frame_waits_for_its_share(costs):
+    """Frames without a pause: parts run only as they are overdue."""
+    pace, now = Pace(), 0.0
+    learn(pace, costs)
+    part, frames = 0, 0
+    while part < len(costs):
+        pace.frame_begun(now)
+        assert not pace.overdue(part)
+        now += 40
+        pace.frame_ended(now)
+        frames += 1
+        waited = []
+        while part < len(costs) and pace.overdue(part):
+            pace.part_ran(part, costs[part])
+            waited.append(costs[part])
+            now += costs[part]
+            part += 1
+        # The last of them goes beyond the share.
+        assert sum(waited[:-1]) <= sum(costs) / LANDS_WITHIN + 1e-6
+    assert frames <= LANDS_WITHIN
+
+
+@pytest.fixture
+def team():
+    with_threads = Team(WallClock(), 1)
+    yield with_threads
+    with_threads.close()
+
+
+def held_parts(count, started, go):
+    """Parts that say when they run and wait to be let go."""
+    for _ in range(count):
+        started.release()
+        assert go.acquire(timeout=PATIENCE_S)
+        yield
+    return "F_h"
+
+
+def landed(team):
+    """The pass, as soon as it has landed."""
+    waited = threading.Event()
+    for _ in range(PATIENCE_S * 100):
+        if (outcome := team.poll()) is not None:
+            return outcome
+        waited.wait(0.01)
+    pytest.fail("the pass never landed")
+
+
+def test_a_frame_waits_for_the_part_that_runs_and_goes_before_the_next_one(team):
+    started, go, order = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def parts():
+        for part in range(3):
+            started.release()
+            assert go.acquire(timeout=PATIENCE_S)
+            order.append(part)
+            yield
+        return "F_h"
+
+    job = Job(1, 0, None)
+    team.submit(job, parts())
+    assert started.acquire(timeout=PATIENCE_S)
+    frame = threading.Thread(target=lambda: team.run(order.append, "S_l", begins=True))
+    frame.start()
+    while not team._calls:
+        pass
+    go.release()
+    frame.join(PATIENCE_S)
+    assert order == [0, "S_l"], "and no part while the frame is under way"
+    go.release(2)
+    team.run(order.append, "labels", ends=True)
+    outcome = landed(team)
+    assert order == [0, "S_l", "labels", 1, 2]
+    assert (outcome.job, outcome.high, outcome.error) == (job, "F_h", None)
+    assert team.poll() is None
+
+
+def test_a_part_that_raises_is_the_outcome_and_the_team_goes_on(team):
+    def parts():
+        yield
+        raise MemoryError("no memory for F_h")
+
+    team.submit(Job(1, 0, None), parts())
+    assert isinstance(landed(team).error, MemoryError)
+    assert team.run(lambda: 1) == 1
+
+
+def test_a_frame_that_raises_has_ended(team):
+    def broken():
+        raise ArithmeticError("S_l broke")
+
+    with pytest.raises(ArithmeticError, match="S_l broke"):
+        team.run(broken, begins=True)
+    team.submit(Job(1, 0, None), iter_of("F_h"))
+    assert landed(team).high == "F_h"
+
+
+def iter_of(value):
+    yield
+    return value
+
+
+def test_a_busy_team_refuses_a_pass_and_a_closed_one_everything(team):
+    started, go = threading.Semaphore(0), threading.Semaphore(0)
+    team.submit(Job(1, 0, None), held_parts(1, started, go))
+    with pytest.raises(RuntimeError, match="one with a job in flight"):
+        team.submit(Job(2, 1, None), iter_of("F_h"))
+    assert started.acquire(timeout=PATIENCE_S)
+    go.release()
+    team.close()
+    team.close()
+    assert not team._thread.is_alive() and team.poll() is None, "what was in flight is lost"
+    with pytest.raises(RuntimeError, match="a closed one"):
+        team.submit(Job(2, 1, None), iter_of("F_h"))
+    with pytest.raises(RuntimeError, match="an open team, got a closed one"):
+        team.run(lambda: 1)
+
+
+def test_closing_does_not_wait_for_a_part_that_hangs():
+    team, started, go = Team(WallClock(), 1), threading.Semaphore(0), threading.Semaphore(0)
+    team.submit(Job(1, 0, None), held_parts(1, started, go))
+    assert started.acquire(timeout=PATIENCE_S)
+    with pytest.warns(RuntimeWarning, match="still running after 0 s"):
+        team.close(timeout_s=0)
+    go.release()
+
+
+def test_the_team_has_the_threads_and_the_caller_keeps_its_count():
+    before = torch.get_num_threads()
+    for cores in (1, 3, None):
+        team = Team(WallClock(), cores)
+        assert team.run(torch.get_num_threads) == (cores or cores_at_hand())
+        team.close()
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="at least 1 core, got 0"):
+        Team(WallClock(), 0)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (24, 32, 3), np.uint8) for _ in range(12)]
+
+
+def test_s_h_in_parts_is_s_h(tiny_network, frames):
+    stages = NetworkStages(tiny_network)
+    low = stages.lower(frames[0])
+    parts, count = stages.higher_parts(low), 0
+    while True:
+        try:
+            next(parts)
+            count += 1
+        except StopIteration as last:
+            high = last.value
+            break
+    assert count == len(stages.network.higher_chain()) and not high.features.requires_grad
+    assert torch.equal(high.features, stages.higher(low).features) and high.size == (24, 32)
+
+
+@pytest.mark.parametrize("cores", [None, 1, CoreSplit(1, 1)])
+def test_features_that_land_are_those_of_the_frame_they_are_said_to_be_of(tiny_network, frames, cores):
+    stages = NetworkStages(tiny_network)
+    expected = [stages.higher(stages.lower(frame)).features for frame in frames]
+    landed = []
+    with cpu_engine(Schedule(Every(3)), stages, cores=cores) as engine:
+        for index in range(1000):
+            # Frames without a pause.
+            result = engine.step(frames[index % len(frames)])
+            if result.landed is not None:
+                landed.append(result.landed)
+            key = engine.key
+            if key.base is None and key.index == key.source:
+                torch.testing.assert_close(key.high.features, expected[key.index % len(frames)])
+            if len(landed) == 4:
+                break
+    assert len(landed) == 4 and engine.state.counts.failures == 0
+
+
+def test_start_up_tells_what_the_parts_cost(tiny_network, frames):
+    stages = NetworkStages(tiny_network)
+    with cpu_engine(Schedule(Every(5)), stages) as engine:
+        engine.step(frames[0])
+        costs = engine._worker._team.pace._costs
+        assert len(costs) == len(stages.network.higher_chain()) + 1 and min(costs) > 0
+
+
+def test_a_blocking_engine_starts_no_thread_and_leaves_the_thread_count_alone(tiny_network, frames):
+    before, threads = torch.get_num_threads(), threading.active_count()
+    with cpu_engine(Schedule(Every(5), mode="blocking"), NetworkStages(tiny_network)) as engine:
+        assert engine.step(frames[0]).startup
+        assert (torch.get_num_threads(), threading.active_count()) == (before, threads)
