@@ -192,7 +192,7 @@ def test_s_h_in_parts_is_s_h(tiny_network, frames, segments):
     assert torch.equal(parts["high"], whole["high"])
 
 
-@pytest.mark.parametrize("segments", [1, 3])
+@pytest.mark.parametrize("segments", [1, 3, 36])
 def test_programs_run_lites_dilated_blocks_as_the_network_does(frames, segments):
     from lowlat import models
 
