@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lowlat.runtime import Engine, Job, VirtualClock
-from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, split_cores
+from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, let_go_of_threads, split_cores
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
@@ -184,6 +184,27 @@ def test_s_h_gives_way_and_leaves_the_fast_track_alone():
     worker.submit(Job(1, 0, None))
     worker.close()
     assert seen == [before + 5] and os.getpriority(os.PRIO_PROCESS, 0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
+def test_the_callers_openmp_threads_are_let_go_and_come_again_when_they_are_needed():
+    values, counts = torch.rand(1 << 20), []
+
+    def parallel_loops():
+        torch.get_num_threads()
+        torch.set_num_threads(3)
+        for let_go in (False, True, False):
+            before = len(os.listdir("/proc/self/task"))
+            if let_go:
+                let_go_of_threads()
+            else:
+                assert torch.equal(values + values, 2 * values)
+            counts.append(len(os.listdir("/proc/self/task")) - before)
+
+    caller = threading.Thread(target=parallel_loops)
+    caller.start()
+    caller.join(PATIENCE_S)
+    assert counts == [2, -2, 2]
 
 
 def test_a_real_network_runs_on_both_sides():
