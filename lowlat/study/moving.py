@@ -33,14 +33,15 @@ def deviation_unit(ground: Ground, which: Which) -> Unit:
     """
     longest = 10
 
-    @torch.inference_mode()
     def compute() -> list[Row]:
         video = ground.video(which)
         network, lows = video.network, video.lows
         predicted, true, series = [], [], []
         for key in range(len(video)):
             for index in range(key + 1, min(key + longest, len(video) - 1) + 1):
-                value = network.deviation(lows[key].anchor(network), lows[index].reduced).item()
+                # Not around the whole: what the ground has to train first takes gradients.
+                with torch.inference_mode():
+                    value = network.deviation(lows[key].anchor(network), lows[index].reduced).item()
                 share = float((video.per_frame[key] != video.per_frame[index]).mean())
                 predicted.append(value)
                 true.append(share)

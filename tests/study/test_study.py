@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from small_study import SMALL, STREET
 
+from lowlat import models
 from lowlat import study as room
 from lowlat.study import TABLES, study
 from lowlat.study.parts import Parts
@@ -126,3 +127,13 @@ def test_without_seeds_nothing_is_trained(made, tiny_weights, tmp_path, monkeypa
 def test_a_study_of_less_than_no_seeds_is_refused():
     with pytest.raises(ValueError, match="seeds of at least 0, got -1"):
         replace(room.QUICK, seeds=-1)
+
+
+@pytest.mark.parametrize("table", [name for name in TABLES if name not in ("table1", "table3", "figure1", "streaming")])
+def test_each_table_can_be_the_first_to_need_training(tiny_weights, tmp_path, table):
+    """Those left out need a live run, and train as table1's schedules do."""
+    settings = replace(SMALL, seeds=1, frames=8, intervals=(2,), distances=(1,))
+    bare = tmp_path / "bare.safetensors"
+    models.save(models.load(tiny_weights), bare, "tiny", stage="finetune")
+    found = study([table], data=[STREET], weights=[str(bare)], out=tmp_path / "study", settings=settings)
+    assert found.tables[table]
