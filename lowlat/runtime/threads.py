@@ -32,6 +32,24 @@ def let_go_of_threads() -> None:
             pause(_OMP_PAUSE_SOFT)
 
 
+def set_own_threads(count: int) -> None:
+    """The number of torch's threads for the calling thread alone, once, before it computes."""
+    # The first question sets the thread up with the process's count: asked later it would undo ours.
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
+def join_or_warn(thread: threading.Thread, timeout_s: float, what: str) -> None:
+    """Waits for a daemon thread to end; a RuntimeWarning of the caller's caller says if ``what`` outlasts the wait."""
+    thread.join(timeout_s)
+    if thread.is_alive():
+        warnings.warn(
+            f"{what} is still running after {timeout_s} s; its thread ends with it or the process",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 @dataclass(frozen=True)
 class CoreSplit:
     """Threads for the fast track and for S_h."""
@@ -121,19 +139,11 @@ class ThreadWorker:
             self._jobs.put(None)
             if threading.get_ident() == self._owner:
                 torch.set_num_threads(self._threads_before)
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            warnings.warn(
-                f"ThreadWorker.close: S_h is still running after {timeout_s} s; its thread ends with it or the process",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        join_or_warn(self._thread, timeout_s, "ThreadWorker.close: S_h")
 
     def _work(self, started: threading.Event) -> None:
         _give_way()
-        # The first question sets the thread up with the process's count: asked later it would undo ours.
-        torch.get_num_threads()
-        torch.set_num_threads(self.cores.slow)
+        set_own_threads(self.cores.slow)
         started.set()
         while (job := self._jobs.get()) is not None:
             self._outcomes.put(run_job(self._higher, job, self._clock))

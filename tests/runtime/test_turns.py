@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from lowlat.runtime import Job, WallClock
 from lowlat.runtime.cpu import cpu_engine
 from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.pace import GRACE_MS, LANDS_WITHIN, Pace
 from lowlat.runtime.threads import CoreSplit, cores_at_hand
-from lowlat.runtime.turns import GRACE_MS, LANDS_WITHIN, Pace, Team
+from lowlat.runtime.turns import Team
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
