@@ -47,6 +47,15 @@ def test_no_part_begins_while_a_frame_is_under_way():
     assert pace.wait(0, 641) == 0
 
 
+def test_not_even_an_overdue_part_interrupts_a_frame():
+    pace = Pace()
+    learn(pace, [10.0, 10.0])
+    now = regular(pace)
+    assert pace.overdue(0)
+    pace.frame_begun(now)
+    assert not pace.overdue(0)
+
+
 def test_a_part_begins_if_it_will_be_done_before_the_next_frame():
     pace = Pace()
     now = regular(pace)  # the next frame is due at 600
@@ -149,6 +158,34 @@ def test_a_frame_waits_for_the_part_that_runs_and_goes_before_the_next_one(team)
     assert order == [0, "S_l", "labels", 1, 2]
     assert (outcome.job, outcome.high, outcome.error) == (job, "F_h", None)
     assert team.poll() is None
+
+
+def test_an_overdue_part_goes_before_a_frame_that_waits(team):
+    held, go, order = threading.Semaphore(0), threading.Semaphore(0), []
+
+    def parts():
+        for part in range(2):
+            order.append(part)
+            yield
+
+    def hold():
+        held.release()
+        assert go.acquire(timeout=PATIENCE_S)
+
+    team.run_parts(parts())
+    order.clear()
+    frame = threading.Thread(target=lambda: team.run(hold, begins=True, ends=True))
+    frame.start()
+    assert held.acquire(timeout=PATIENCE_S)
+    team.submit(Job(1, 0, None), parts())
+    following = threading.Thread(target=lambda: team.run(order.append, "next frame", begins=True))
+    following.start()
+    while not team._calls:
+        pass
+    go.release()
+    frame.join(PATIENCE_S)
+    following.join(PATIENCE_S)
+    assert order[0] == 0 and "next frame" in order
 
 
 def test_a_part_that_raises_is_the_outcome_and_the_team_goes_on(team):
