@@ -12,7 +12,7 @@ from rich.progress import Progress
 from typer.core import TyperGroup
 
 import svconv
-from benchmarks import report, results
+from benchmarks import report, results, rows
 from benchmarks.contenders import CONTENDERS
 from benchmarks.figures import figures
 from benchmarks.measure import MOST, measure
@@ -89,9 +89,9 @@ def run(
             )
             for measured in found:
                 roof = roofs[measured.task.problem.dtype, measured.task.threads]
-                kept.rows += results.rows_of(measured, roof, directions)
+                kept.rows += rows.rows_of(measured, roof, directions)
             kept.roofs += roofs.values()
-            results.fill_ratios(kept.rows)
+            rows.fill_ratios(kept.rows)
             kept.figures = figures(kept.rows, device)
             # A run that is stopped keeps what it has measured.
             results.save(kept, out)

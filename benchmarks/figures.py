@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from benchmarks.problems import BASELINE, INTO, LIVE, OURS, PAPER, WIDE, Problem, in_other_forms
-
-if TYPE_CHECKING:
-    from benchmarks.results import Row
+from benchmarks.rows import Row
 
 
 @dataclass

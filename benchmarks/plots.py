@@ -6,7 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.results import Results, Row
+from benchmarks.results import Results
+from benchmarks.rows import Row
 
 # What varies, and what has to stay the same beside it.
 _AXES: dict[str, tuple[str, Callable[[Row], int], Callable[[Row], tuple]]] = {

@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Figure
-from benchmarks.results import Change, Results, Row
+from benchmarks.results import Change, Results
 from benchmarks.roofs import Roof
+from benchmarks.rows import Row
 
 _COLUMNS = (
     "contender",

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages, open_dataset
+from lowlat.data.dataset import LabelledImages
+from lowlat.data.open import open_dataset
 from lowlat.metrics import Confusion
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.progress import track

@@ -22,6 +22,7 @@ from benchmarks.figures import figures
 from benchmarks.measure import Measured, measure
 from benchmarks.problems import LIVE, OPERATIONS, PAPER, PRESETS, PROBLEMS, Problem, Task, in_other_forms
 from benchmarks.roofs import Roof
+from benchmarks.rows import fill_ratios, rows_of
 
 TINY = Problem("tiny", (1, 32, 10, 12), kernel_size=3)
 ROOF = Roof("cpu", "float32", 2, copy=1e10, matrix=1e11)
@@ -46,7 +47,7 @@ def planted() -> dict[str, Measured]:
 def test_what_cannot_be_timed_is_listed_with_its_reason(planted, name, status):
     assert planted[name].status == status
     assert planted[name].samples == {}
-    (row,) = results.rows_of(planted[name], ROOF, OPERATIONS)
+    (row,) = rows_of(planted[name], ROOF, OPERATIONS)
     assert (row.status, row.ms) == (status, None)
 
 
@@ -139,7 +140,7 @@ def timed(problem, operation, contender, ms, spread=0.0, threads=2, memory=1):
     task = Task(problem, contender, operation != "forward", threads)
     samples = {operation: [ms - spread, ms, ms + spread]}
     measured = Measured(task, contender, memory={operation: memory}, samples=samples)
-    (row,) = results.rows_of(measured, ROOF, (operation,))
+    (row,) = rows_of(measured, ROOF, (operation,))
     return row
 
 
@@ -164,7 +165,7 @@ def planted_run() -> results.Results:
         timed(live, "forward", "unfold", 30),
         timed(live, "forward", "loop, compiled", 2),
     ]
-    results.fill_ratios(rows)
+    fill_ratios(rows)
     banner = {"device": "a (device)", "cores": 2, "preset": "table"}
     return results.Results(banner, [ROOF], rows, figures(rows))
 

@@ -14,8 +14,8 @@ from benchmarks.__main__ import app
 from benchmarks.figures import figures
 from benchmarks.measure import Measured
 from benchmarks.problems import PAPER, WIDE, Task
-from benchmarks.results import rows_of
 from benchmarks.roofs import Roof
+from benchmarks.rows import rows_of
 from benchmarks.tune import Launch, Timed
 
 NHWC = replace(PAPER, dtype=torch.bfloat16, channels_last=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages, open_dataset, recognise
+from lowlat.data.dataset import LabelledImages
+from lowlat.data.open import open_dataset, recognise
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, Propagation, build
 from lowlat.propagation import weights as method_weights

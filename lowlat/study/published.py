@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lowlat.paper_tables import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
+from lowlat.latency.paper import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
 
 __all__ = ["PUBLISHED_DROP", "PUBLISHED_SCHEDULES", "PUBLISHED_STAGES", "SYSTEMS", "System"]
 

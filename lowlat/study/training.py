@@ -14,7 +14,8 @@ from safetensors import safe_open
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages, open_dataset
+from lowlat.data.dataset import LabelledImages
+from lowlat.data.open import open_dataset
 from lowlat.data.pairs import SIZE, ClipPairs, Features, SimulatedPairs, VideoPairs, read_clip
 from lowlat.data.street import Street
 from lowlat.networks.layers import reset_parameters

@@ -9,7 +9,8 @@ import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages, open_dataset
+from lowlat.data.dataset import LabelledImages
+from lowlat.data.open import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import build

@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.dataset import open_dataset
+from lowlat.data.open import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, build, weights

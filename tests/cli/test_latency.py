@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import lowlat.latency as job
-import lowlat.latency_runs as runs
-from lowlat.latency_figures import figures
+import lowlat.latency.runs as runs
+from lowlat.latency.figures import summarise
+from lowlat.latency.paper import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.paper_tables import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
 from lowlat.runtime import FrameResult, Span
 from lowlat.simulate import simulate
 from lowlat.video.synthetic import synthetic_frames
@@ -30,12 +30,12 @@ def result(index, latency, **more):
 
 
 def made(results, *spans):
-    return figures(results, [*spans, *(span for result in results for span in result.spans)])
+    return summarise(results, [*spans, *(span for result in results for span in result.spans)])
 
 
 def test_percentiles_ratios_and_misses():
     results = [result(index, 10.0, age=index % 5) for index in range(99)] + [result(99, 40.0, age=7)]
-    told = figures(results, [], deadline_ms=20)
+    told = summarise(results, [], deadline_ms=20)
     assert (told.frames, told.p50_ms, told.max_ms, told.deadline_misses) == (100, 10, 40, 1)
     assert told.jitter_ms == pytest.approx(30 / 99, abs=1e-4)
     assert told.p99_over_p50 == round(told.p99_ms / 10, 4)
@@ -43,7 +43,7 @@ def test_percentiles_ratios_and_misses():
 
 
 def test_the_deadline_is_1_2_times_p99_unless_given():
-    told = figures([result(index, 10.0) for index in range(50)], [])
+    told = summarise([result(index, 10.0) for index in range(50)], [])
     assert (told.deadline_ms, told.deadline_misses) == (12, 0)
 
 
@@ -86,7 +86,7 @@ def test_the_machine_is_as_steady_as_its_control():
 
 def test_no_result_is_refused():
     with pytest.raises(ValueError, match="expected at least 1 result after start-up"):
-        figures([], [])
+        summarise([], [])
 
 
 def test_published_schedules_follow_from_published_stages():
@@ -231,5 +231,5 @@ def test_the_papers_network_is_measured_too(lowlat, tmp_path, monkeypatch):
 
 
 def test_a_synthetic_run_takes_no_video_decoder():
-    script = "import sys; sys.modules['av'] = None; import lowlat.cli, lowlat.latency, lowlat.latency_table"
+    script = "import sys; sys.modules['av'] = None; import lowlat.cli, lowlat.latency, lowlat.latency.table"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lowlat.data.dataset import open_dataset
+from lowlat.data.open import open_dataset
 from lowlat.data.street import Street
 from lowlat.video.source import open_source
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lowlat.data.camvid import CLASSES, PALETTE
-from lowlat.data.dataset import open_dataset
+from lowlat.data.open import open_dataset
 
 
 def test_camvid_by_kind_or_by_what_lies_there(camvid):

@@ -8,8 +8,8 @@ from PIL import Image
 from lowlat.data import camvid, cityscapes
 from lowlat.data.camvid_full import COLOURS, CamVidFull
 from lowlat.data.cityscapes import Cityscapes
-from lowlat.data.dataset import open_dataset
 from lowlat.data.folder import Folder
+from lowlat.data.open import open_dataset
 
 HEIGHT, WIDTH = 4, 6
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lowlat.data.camvid import CLASSES
-from lowlat.data.dataset import open_dataset
+from lowlat.data.open import open_dataset
 from lowlat.data.street import Street
 from lowlat.data.street.atlas import atlas
 

@@ -26,7 +26,7 @@ SECONDS = 560  # of all stages
 SANITIZERS = {"memcheck": ["--report-api-errors", "no"], "racecheck": [], "initcheck": [], "synccheck": []}
 PYTHON = sys.executable
 BENCHMARKS = (PYTHON, "-m", "benchmarks")
-LATENCY = (PYTHON, "-m", "lowlat.cli", "latency")
+LATENCY = (PYTHON, "-m", "lowlat", "latency")
 PROGRAMS = ("nvcc", "cmake", "ninja", "compute-sanitizer")
 
 

@@ -12,7 +12,7 @@ from fake_device import FakeDevice
 from typer.testing import CliRunner
 
 import lowlat.latency as latency
-import lowlat.latency_runs as latency_runs
+import lowlat.latency.runs as latency_runs
 import lowlat.runtime.live_network as live_network
 from lowlat.cli import app
 from lowlat.runtime import Engine, FrameBuffer

@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 
 from lowlat import models
-from lowlat.latency_figures import Figures, figures, stage_medians
-from lowlat.latency_runs import WARM_UP, Bench, Metronome, Recorded, record_run, source_frames
+from lowlat.latency.figures import Figures, stage_medians, summarise
+from lowlat.latency.paper import PaperTables
+from lowlat.latency.runs import WARM_UP, Bench, Metronome, Recorded, record_run, source_frames
 from lowlat.live import Advance
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.paper_tables import PaperTables
 from lowlat.progress import progress_bar
 from lowlat.runtime import Engine
 from lowlat.runtime.live_network import DEFAULT_SMS
@@ -148,7 +148,7 @@ def measure(
             f"{max(len(whole.results), len(live.results)) + WARM_UP + 1} or fewer; name a longer one"
         )
     baseline = [result.latency_ms for result in whole.results]
-    run = figures(live.results, live.spans, deadline_ms)
+    run = summarise(live.results, live.spans, deadline_ms)
     middle = median(baseline)
     report = LatencyReport(
         network=network,

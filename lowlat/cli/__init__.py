@@ -13,10 +13,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from lowlat.cli_latency import latency, size_of
-from lowlat.cli_street import street
-from lowlat.cli_study import study
-from lowlat.cli_train import train
+from lowlat.cli import latency, street, study, train
+from lowlat.cli.latency import size_of
 from lowlat.runtime.host_memory import keep_freed_memory
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
@@ -249,10 +247,10 @@ def info(as_json: AsJson = False) -> None:
         _print_figures(report)
 
 
-app.command()(latency)
-app.command()(study)
-app.command()(train)
-app.command()(street)
+app.command()(latency.latency)
+app.command()(study.study)
+app.command()(train.train)
+app.command()(street.street)
 
 
 def _print_json(report: dict[str, Any]) -> None:
@@ -273,7 +271,3 @@ def _print_figures(report: dict[str, Any], indent: str = "") -> None:
         else:
             words = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
             print(f"{indent}{name:<{width}}  {words}")
-
-
-if __name__ == "__main__":
-    app()

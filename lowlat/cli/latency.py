@@ -43,7 +43,7 @@ def latency(
 ) -> None:
     """Measure the latency of every frame at a locked rate, beside the per-frame baseline of the same network."""
     from lowlat import latency as job
-    from lowlat.latency_table import tables
+    from lowlat.latency.table import tables
     from lowlat.runtime.options import Options
 
     report = job.measure(

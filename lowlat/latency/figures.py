@@ -49,7 +49,7 @@ class Figures:
     host_gap_max_ms: float
 
 
-def figures(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms: float | None = None) -> Figures:
+def summarise(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms: float | None = None) -> Figures:
     """The figures of settled results in order, none of them start-up.
 
     Args:
@@ -61,7 +61,7 @@ def figures(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms: 
         ValueError: no results.
     """
     if not results:
-        raise ValueError("figures: expected at least 1 result after start-up, got none; run more frames")
+        raise ValueError("summarise: expected at least 1 result after start-up, got none; run more frames")
     latencies = np.array([result.latency_ms for result in results])
     p50, p95, p99, longest = np.percentile(latencies, (50, 95, 99, 100))
     deadline = 1.2 * float(p99) if deadline_ms is None else deadline_ms

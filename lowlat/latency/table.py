@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from lowlat.latency import LatencyReport
-from lowlat.paper_tables import rich_tables
+from lowlat.latency.paper import rich_tables
 
 
 def tables(report: LatencyReport) -> list[Table]:
