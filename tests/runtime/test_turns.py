@@ -238,6 +238,23 @@ def test_closing_does_not_wait_for_a_part_that_hangs():
     go.release()
 
 
+def test_closing_loses_the_pass_and_nobody_who_waits_behind_an_overdue_part(monkeypatch):
+    team, started, go = Team(WallClock(), 1), threading.Semaphore(0), threading.Semaphore(0)
+    monkeypatch.setattr(team.pace, "overdue", lambda part: True)
+    team.submit(Job(1, 0, None), held_parts(2, started, go))
+    assert started.acquire(timeout=PATIENCE_S)
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(team.run(lambda: "labels")), daemon=True)
+    waiting.start()
+    while not team._calls:
+        waiting.join(0.001)
+    with pytest.warns(RuntimeWarning, match="still running after 0 s"):
+        team.close(timeout_s=0)
+    go.release()
+    waiting.join(PATIENCE_S)
+    assert answers == ["labels"] and not started.acquire(blocking=False)
+
+
 def test_the_team_has_the_threads_and_the_caller_keeps_its_count():
     before = torch.get_num_threads()
     for cores in (1, 3, None):
