@@ -12,6 +12,7 @@ from lowlat.runtime.simulated import Costs, SimulatedStages, SimulatedWorker, Sy
 from lowlat.schedule import (
     DEFAULT_AGE_BOUND,
     POLICY_NAMES,
+    Accumulated,
     Adaptive,
     Every,
     PerFrame,
@@ -22,6 +23,7 @@ from lowlat.schedule import (
 
 DEFAULT_INTERVAL = 5
 _LEVEL = 0.1
+_MEASURED = {"threshold": Threshold, "adaptive": Adaptive, "accumulated": Accumulated}
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def simulate(
 
     Args:
         lower, higher, select, propagate: cost of S_l, S_h, the key frame decision and propagation, in ms.
-        policy: "per-frame", "every", "threshold" or "adaptive". The latter two see a synthetic signal that
-            makes a key frame every `interval` frames in the mean.
+        policy: "per-frame", "every", "threshold", "adaptive" or "accumulated". The latter three see a synthetic
+            signal that makes a key frame every `interval` frames in the mean.
         interval: frames; 5 by default. "every" takes whole numbers; without meaning for "per-frame".
         threshold: of the policies that have one. The synthetic signal scales with it: no figure changes.
         mode: "blocking" or "low-latency"; by default blocking, unless the decision is deferred.
@@ -181,9 +183,9 @@ def _rule(
     if policy not in POLICY_NAMES:
         raise ValueError(f"simulate: expected policy to be one of {', '.join(POLICY_NAMES)}, got {policy!r}")
     # The synthetic signal knows no scenes: no cuts to be found in it.
-    kind = Adaptive if policy == "adaptive" else Threshold
     level = _LEVEL if threshold is None else threshold
-    return kind(level, cut=None), SyntheticSignal(interval, level, seed)
+    signal = SyntheticSignal(interval, level, seed, by_distance=policy == "accumulated")
+    return _MEASURED[policy](level, cut=None), signal
 
 
 def _ms(value: float) -> float:

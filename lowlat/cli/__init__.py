@@ -73,10 +73,10 @@ Weights = Annotated[str, typer.Option(help="A shipped network's name, or a file 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
 MaxFrames = Annotated[int | None, typer.Option(help="Stop after so many frames.")]
 Interval = Annotated[float | None, typer.Option(help="Frames between key frames, for the policy every.")]
-Threshold = Annotated[float | None, typer.Option(help="For the policies threshold and adaptive.")]
+Threshold = Annotated[float | None, typer.Option(help="For the policies threshold, adaptive and accumulated.")]
 PolicyName = Annotated[
     str | None,
-    typer.Option(help="per-frame, every, threshold or adaptive; by default adaptive, as the weights say."),
+    typer.Option(help="per-frame, every, threshold, adaptive or accumulated; by default adaptive, as the weights say."),
 ]
 
 
@@ -169,7 +169,7 @@ def simulate(
     higher: Annotated[float, typer.Option(help="Cost of S_h in ms.")] = 299,
     select: Annotated[float, typer.Option(help="Cost of the key frame decision in ms.")] = 20,
     propagate: Annotated[float, typer.Option(help="Cost of propagation in ms.")] = 38,
-    policy: Annotated[str, typer.Option(help="per-frame, every, threshold or adaptive.")] = "every",
+    policy: Annotated[str, typer.Option(help="per-frame, every, threshold, adaptive or accumulated.")] = "every",
     interval: Annotated[
         float | None, typer.Option(help="Frames between key frames, or their mean; 5 by default.")
     ] = None,

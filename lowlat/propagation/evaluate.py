@@ -23,7 +23,7 @@ from lowlat.propagation.base import Propagation, View
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.network import High, Low
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
-from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Every, Policy, Schedule, Threshold
+from lowlat.schedule import DEFAULT_AGE_BOUND, Accumulated, Adaptive, Every, Policy, Schedule, Threshold
 
 
 class LabelledVideo(RecordedVideo):
@@ -107,7 +107,7 @@ def timing_at(video: RecordedVideo, policy: str, interval: float, delay: int = P
     """A policy set so that its key frames come every ``interval`` frames of this video, on average.
 
     Args:
-        policy: ``"every"``, ``"threshold"`` or ``"adaptive"``.
+        policy: ``"every"``, ``"threshold"``, ``"adaptive"`` or ``"accumulated"``.
         interval: frames; the bound on ages is twice as many where the usual one is less, which would set the rate by
             itself.
 
@@ -117,9 +117,15 @@ def timing_at(video: RecordedVideo, policy: str, interval: float, delay: int = P
     age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
     if policy == "every":
         return Timing(Every(interval), delay, age_bound)
-    if policy not in ("threshold", "adaptive"):
-        raise ValueError(f"timing_at: expected policy 'every', 'threshold' or 'adaptive', got {policy!r}")
-    make: Callable[[float], Policy] = Threshold if policy == "threshold" else lambda value: Adaptive(value, cut=None)
+    makers: dict[str, Callable[[float], Policy]] = {
+        "threshold": Threshold,
+        "adaptive": lambda value: Adaptive(value, cut=None),
+        # A deviation of 1 at the bound on ages is the most there is.
+        "accumulated": lambda value: Accumulated(value * age_bound, cut=None),
+    }
+    if policy not in makers:
+        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(makers)}, got {policy!r}")
+    make = makers[policy]
     stages = DecisionsOnly(video)
     tried: dict[float, float] = {}
     low, high = 0.0, 1.0

@@ -39,14 +39,14 @@ class SyntheticSignal:
 
     It rises with the distance to the key frame and crosses `level` after a gap of whole frames: without a
     seed the gaps are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5); with one
-    they are spread evenly between 1 and about twice the interval, with the same mean. Calls must come from
-    one stream, in order.
+    they are spread evenly between 1 and about twice the interval, with the same mean. With `by_distance` it
+    does so times the distance, for policies that look at that. Calls must come from one stream, in order.
 
     Raises:
         ValueError: `interval` is below 1, or `level` isn't above 0.
     """
 
-    def __init__(self, interval: float, level: float, seed: int | None = None) -> None:
+    def __init__(self, interval: float, level: float, seed: int | None = None, by_distance: bool = False) -> None:
         if not 1 <= interval < math.inf:
             raise ValueError(
                 f"SyntheticSignal: expected an interval of at least 1 frame, got {interval!r}; use 1 or more"
@@ -55,6 +55,7 @@ class SyntheticSignal:
             raise ValueError(f"SyntheticSignal: expected a level above 0, got {level!r}; raise the policy's threshold")
         self._interval = interval
         self._level = level
+        self._by_distance = by_distance
         self._spread = math.floor(interval) - 1
         self._random = random.Random(seed) if seed is not None else None
         self._gaps = 0
@@ -70,7 +71,8 @@ class SyntheticSignal:
         if key != self._key:
             self._key, self._gap = key, self._next_gap()
         # Half a frame more than the distance: no comparison hangs on the last bit of a float.
-        return self._level * (index - key + 0.5) / self._gap
+        value = self._level * (index - key + 0.5) / self._gap
+        return value / (index - key) if self._by_distance else value
 
     def _next_gap(self) -> int:
         gap = math.floor((self._gaps + 1) * self._interval) - math.floor(self._gaps * self._interval)

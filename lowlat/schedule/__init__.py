@@ -26,6 +26,7 @@ from lowlat.schedule.events import (
 from lowlat.schedule.machine import DEFAULT_AGE_BOUND, LONGEST_BACKOFF, Decision, Mode, OnCut, Schedule
 from lowlat.schedule.policies import (
     POLICY_NAMES,
+    Accumulated,
     Adaptive,
     Every,
     PerFrame,
@@ -37,6 +38,7 @@ from lowlat.schedule.policies import (
 from lowlat.schedule.state import Counts, Flight, Phase, Plan, StreamState
 
 __all__ = [
+    "Accumulated",
     "Action",
     "Adaptive",
     "Classify",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-POLICY_NAMES = ("per-frame", "every", "threshold", "adaptive")
+POLICY_NAMES = ("per-frame", "every", "threshold", "adaptive", "accumulated")
 
 
 class Signal(str, Enum):
@@ -129,6 +129,37 @@ class Adaptive:
         return self.cut is not None and value is not None and value > self.cut
 
 
+@dataclass(frozen=True)
+class Accumulated:
+    """A key frame where the predicted deviation times the frames since the key frame exceeds `threshold`.
+
+    Where the deviation grows by r a frame that is twice its sum over the frames since the key frame, and a key frame
+    comes every sqrt(threshold / r) frames. No other spacing shows less deviation for as many key frames. A bound on
+    the deviation itself has one every threshold / r: too many where much moves, too few elsewhere.
+
+    `cut` is a deviation, as in `Adaptive`.
+
+    Raises:
+        ValueError: `threshold` is negative or not finite, or `cut` is outside [0, 1].
+    """
+
+    threshold: float
+    cut: float | None = 0.5
+
+    signal = Signal.DEVIATION
+
+    def __post_init__(self) -> None:
+        _check_threshold("Accumulated", self.threshold, math.inf)
+        if self.cut is not None and not 0 <= self.cut <= 1:
+            raise ValueError(f"Accumulated: expected cut in [0, 1], got {self.cut!r}; choose one, or None for no cuts")
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return _exceeds(None if value is None else value * distance, self.threshold)
+
+    def is_cut(self, value: float | None) -> bool:
+        return self.cut is not None and value is not None and value > self.cut
+
+
 def make_policy(
     name: str, *, interval: float | None = None, threshold: float | None = None, cut: float | None = None
 ) -> Policy:
@@ -137,7 +168,7 @@ def make_policy(
     Args:
         name: one of `POLICY_NAMES`.
         interval: frames between key frames; needed by "every", refused by the others.
-        threshold: needed by "threshold" and "adaptive", refused by the others.
+        threshold: needed by "threshold", "adaptive" and "accumulated", refused by the others.
         cut: value above which the scene must have changed; None keeps the policy's own.
 
     Raises:
@@ -151,6 +182,7 @@ def make_policy(
         "every": ("interval",),
         "threshold": ("threshold",),
         "adaptive": ("threshold",),
+        "accumulated": ("threshold",),
     }[name]
     allowed = (*needed, "cut") if "threshold" in needed else needed
     for option in needed:
@@ -160,7 +192,13 @@ def make_policy(
         if value is not None and option not in allowed:
             raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
     options = {option: given[option] for option in allowed if given[option] is not None}
-    kinds = {"per-frame": PerFrame, "every": Every, "threshold": Threshold, "adaptive": Adaptive}
+    kinds = {
+        "per-frame": PerFrame,
+        "every": Every,
+        "threshold": Threshold,
+        "adaptive": Adaptive,
+        "accumulated": Accumulated,
+    }
     return kinds[name](**options)
 
 

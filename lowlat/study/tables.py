@@ -48,7 +48,7 @@ def _figure5_units(ground: Ground) -> list[Unit]:
     return [
         measure.schedule_unit(ground, which, policy, interval, 0)
         for which in ground.whiches()
-        for policy in ("every", "threshold", "adaptive")
+        for policy in ("every", "threshold", "adaptive", "accumulated")
         for interval in ground.settings.intervals
     ]
 

@@ -128,10 +128,10 @@ def test_a_temporary_key_frame_has_the_features_carried_to_it(tiny_network, vide
 def test_policies_are_compared_at_the_same_rate(video, monkeypatch, delay):
     assert timing_at(video, "every", 3, delay) == Timing(Every(3), delay)
     monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.02 * (video._index[id(low)] - key.index))
-    for policy in ("threshold", "adaptive"):
+    for policy in ("threshold", "adaptive", "accumulated"):
         timing = timing_at(video, policy, 3, delay)
         run = run_method(build("reuse", video.network), video, timing)
         assert [result.index for result in run.results if result.key] == [0, 3, 6, 9, 12]
     assert timing_at(video, "every", 12, delay).age_bound == 24
-    with pytest.raises(ValueError, match="'every', 'threshold' or 'adaptive', got 'sometimes'"):
+    with pytest.raises(ValueError, match="'every' or one of threshold, adaptive, accumulated, got 'sometimes'"):
         timing_at(video, "sometimes", 3)

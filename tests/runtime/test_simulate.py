@@ -69,8 +69,9 @@ def test_a_landing_at_the_very_start_of_a_frame_is_used_by_it():
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
 @pytest.mark.parametrize("interval", [1, 2.5, 5, 12.3])
-def test_the_synthetic_signal_keeps_its_mean_interval(interval, seed):
-    report = table_3(policy="adaptive", interval=interval, seed=seed, frames=2000, mode="blocking")
+@pytest.mark.parametrize("policy", ["threshold", "adaptive", "accumulated"])
+def test_the_synthetic_signal_keeps_its_mean_interval(policy, interval, seed):
+    report = table_3(policy=policy, interval=interval, seed=seed, frames=2000, mode="blocking")
     assert report.key_frames == pytest.approx(2000 / interval, rel=0.08 if seed is not None else 0, abs=1)
     assert report.forced == 0
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowlat.schedule import (
+    Accumulated,
     Adaptive,
     Decide,
     Emit,
@@ -33,6 +34,7 @@ POLICIES = [
     Every(4),
     Adaptive(0.1, cut=0.6),
     Adaptive(0.4, cut=None),
+    Accumulated(0.5, cut=0.6),
     Threshold(0.3, cut=0.9),
 ]
 

@@ -1,10 +1,21 @@
 """Policies: when they ask for a key frame, and what they refuse."""
 
 import math
+from statistics import fmean
 
 import pytest
 
-from lowlat.schedule import POLICY_NAMES, Adaptive, Every, PerFrame, Schedule, Signal, Threshold, make_policy
+from lowlat.schedule import (
+    POLICY_NAMES,
+    Accumulated,
+    Adaptive,
+    Every,
+    PerFrame,
+    Schedule,
+    Signal,
+    Threshold,
+    make_policy,
+)
 
 
 def test_per_frame_makes_every_frame_a_key_frame():
@@ -25,7 +36,32 @@ def test_measured_policies_ask_only_above_their_threshold(policy):
     assert policy.is_key(1, math.nextafter(0.25, 1))
 
 
-@pytest.mark.parametrize("policy", [Threshold(0.25), Adaptive(0.25)])
+@pytest.mark.parametrize(("rate", "expected"), [(0.01, 8), (0.04, 4), (0.16, 2)])
+def test_accumulated_deviation_spaces_key_frames_by_the_root_of_its_rate(rate, expected):
+    policy = Accumulated(0.63)
+    assert next(distance for distance in range(1, 99) if policy.is_key(distance, rate * distance)) == expected
+
+
+def spend(policy, rates):
+    """Key frames and mean deviation over frames whose deviation grows by ``rates``."""
+    keys, deviations, since, value = 0, [], 0, 0.0
+    for rate in rates:
+        since, value = since + 1, value + rate
+        if policy.is_key(since, value):
+            keys, since, value = keys + 1, 0, 0.0
+        deviations.append(value)
+    return keys, fmean(deviations)
+
+
+def test_accumulated_deviation_shows_less_of_it_for_fewer_key_frames():
+    rates = [0.0025] * 1200 + [0.04] * 1200
+    keys, shown = spend(Accumulated(0.5), rates)
+    for other in (Adaptive(0.1), Every(6)):
+        other_keys, other_shown = spend(other, rates)
+        assert keys < other_keys and shown < other_shown
+
+
+@pytest.mark.parametrize("policy", [Threshold(0.25), Adaptive(0.25), Accumulated(0.25)])
 def test_a_value_that_is_no_number_asks_for_a_key_frame_but_is_no_cut(policy):
     assert policy.is_key(1, math.nan)
     assert not policy.is_cut(math.nan)
@@ -34,16 +70,19 @@ def test_a_value_that_is_no_number_asks_for_a_key_frame_but_is_no_cut(policy):
 def test_a_measured_policy_refuses_to_decide_without_a_value():
     with pytest.raises(ValueError, match="Measured"):
         Adaptive(0.1).is_key(3, None)
+    with pytest.raises(ValueError, match="Measured"):
+        Accumulated(0.1).is_key(3, None)
 
 
 def test_the_signal_says_what_is_to_be_measured():
-    signals = [policy.signal for policy in (PerFrame(), Every(5), Threshold(1.0), Adaptive(0.1))]
-    assert signals == [None, None, Signal.DIFFERENCE, Signal.DEVIATION]
+    signals = [policy.signal for policy in (PerFrame(), Every(5), Threshold(1.0), Adaptive(0.1), Accumulated(1.0))]
+    assert signals == [None, None, Signal.DIFFERENCE, Signal.DEVIATION, Signal.DEVIATION]
 
 
 def test_cuts_lie_above_the_cut_value_only():
     assert Adaptive(0.1).is_cut(0.51) and not Adaptive(0.1).is_cut(0.5)
     assert not Adaptive(0.1, cut=None).is_cut(1.0)
+    assert Accumulated(2.0).is_cut(0.51) and not Accumulated(2.0, cut=None).is_cut(1.0)
     assert not Threshold(1.0).is_cut(1e9) and Threshold(1.0, cut=2.0).is_cut(2.1)
 
 
@@ -52,12 +91,13 @@ def test_words_make_the_policies():
     assert make_policy("every", interval=5.0) == Every(5)
     assert make_policy("threshold", threshold=3.5) == Threshold(3.5)
     assert make_policy("adaptive", threshold=0.1, cut=0.7) == Adaptive(0.1, cut=0.7)
+    assert make_policy("accumulated", threshold=1.5, cut=0.7) == Accumulated(1.5, cut=0.7)
 
 
 @pytest.mark.parametrize(
     ("make", "mend"),
     [
-        (lambda: make_policy("sometimes"), "per-frame, every, threshold, adaptive"),
+        (lambda: make_policy("sometimes"), "per-frame, every, threshold, adaptive, accumulated"),
         (lambda: make_policy("every"), "give --interval"),
         (lambda: make_policy("adaptive"), "give --threshold"),
         (lambda: make_policy("per-frame", interval=5), "leave out --interval"),
@@ -70,6 +110,8 @@ def test_words_make_the_policies():
         (lambda: Adaptive(math.nan), r"\[0, 1\]"),
         (lambda: Threshold(-1.0), "from 0 up"),
         (lambda: Adaptive(0.6), "raise cut"),
+        (lambda: Accumulated(math.inf), "from 0 up"),
+        (lambda: Accumulated(1.0, cut=1.5), r"cut in \[0, 1\]"),
         (lambda: Schedule(Every(5), mode="fast"), "'blocking' or 'low-latency'"),
         (lambda: Schedule(Adaptive(0.1), mode="blocking", decision="deferred"), "use mode='low-latency'"),
         (lambda: Schedule(Adaptive(0.1), decision="deferred", on_cut="block"), "use decision='critical'"),
@@ -83,5 +125,6 @@ def test_what_cannot_be_meant_is_refused_with_the_mend(make, mend):
 
 
 def test_every_name_is_a_policy():
-    options = {"every": {"interval": 3}, "threshold": {"threshold": 1}, "adaptive": {"threshold": 0.1}}
-    assert len({type(make_policy(name, **options.get(name, {}))) for name in POLICY_NAMES}) == 4
+    measured = {name: {"threshold": 0.1} for name in ("threshold", "adaptive", "accumulated")}
+    options = {"every": {"interval": 3}, **measured}
+    assert len({type(make_policy(name, **options.get(name, {}))) for name in POLICY_NAMES}) == 5

@@ -71,16 +71,18 @@ def curve(policy, *points, network="given"):
 
 def test_schedules_are_compared_at_the_rate_they_really_had():
     fixed = curve("every", (4, 60.0), (6, 58.0))
-    assert equal_rate_gains(fixed + curve("adaptive", (5, 59.5)), "every") == []
-    assert equal_rate_gains(fixed + curve("adaptive", (4.4, 60.0)), "every") == [pytest.approx(0.4)]
+    assert equal_rate_gains(fixed + curve("adaptive", (5, 59.5)), "adaptive", "every") == []
+    assert equal_rate_gains(fixed + curve("adaptive", (4.4, 60.0)), "adaptive", "every") == [pytest.approx(0.4)]
     # Beyond the curve's ends its last point counts.
-    assert equal_rate_gains(fixed + curve("adaptive", (6.5, 57.5)), "every") == [pytest.approx(-0.5)]
+    assert equal_rate_gains(fixed + curve("adaptive", (6.5, 57.5)), "adaptive", "every") == [pytest.approx(-0.5)]
 
 
 def test_a_schedule_that_never_came_to_the_rate_is_no_proof():
     rows = curve("adaptive", (5, 60)) + curve("every", (5, 59)) + curve("threshold", (9, 50))
-    assert held({"figure5": rows}, "over every") == (True, 1)
-    assert held({"figure5": rows}, "over threshold") == (False, None)
+    assert held({"figure5": rows}, "adaptive over every") == (True, 1)
+    assert held({"figure5": rows}, "adaptive over threshold") == (False, None)
+    assert held({"figure5": rows}, "accumulated over every") == (False, None)
+    assert held({"figure5": rows + curve("accumulated", (5, 58.5))}, "accumulated over every") == (False, -0.5)
 
 
 def test_correlation_is_the_mean_over_networks_and_claims_without_tables_are_left_out():
