@@ -22,7 +22,7 @@ from lowlat.progress import track
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.network import High, Low, NetworkStages
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
-from lowlat.schedule import Adaptive, Every, Schedule, Signal
+from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule, Signal
 
 DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
 
@@ -121,22 +121,30 @@ def mean_interval(results: list[FrameResult]) -> float:
     return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))
 
 
-def find_threshold(video: RecordedVideo, interval: float, delay: int) -> float:
-    """The adaptive threshold at which the mean key frame interval comes nearest to ``interval``, within [0, 1]."""
-    stages = DecisionsOnly(video)
+def find_threshold(
+    policy: str, run: Callable[[Policy], list[FrameResult]], interval: float, age_bound: int = DEFAULT_AGE_BOUND
+) -> Policy:
+    """A policy whose threshold is set so that key frames come nearest to every ``interval`` frames, in the mean.
+
+    Args:
+        policy: one of `MEASURED`; it looks for no cuts.
+        run: a video under a policy.
+        age_bound: of that run, in frames.
+    """
     tried = {}
-    low, high = 0.0, 1.0
-    for _ in range(12):
+    # A deviation of 1 at the bound on ages is the most that accumulates.
+    low, high = 0.0, float(age_bound) if policy == "accumulated" else 1.0
+    for _ in range(14):
         threshold = (low + high) / 2
-        results = replay(stages, len(video.lows), adaptive(threshold), delay)
-        tried[threshold] = abs(mean_interval(results) - interval)
-        low, high = (threshold, high) if mean_interval(results) < interval else (low, threshold)
-    return min(tried, key=tried.get)
+        found = mean_interval(run(MEASURED[policy](threshold, cut=None)))
+        tried[threshold] = abs(found - interval)
+        low, high = (threshold, high) if found < interval else (low, threshold)
+    return MEASURED[policy](min(tried, key=tried.get), cut=None)
 
 
-def adaptive(threshold: float) -> Schedule:
-    """The schedule the figures are quoted for: adaptive, low-latency, decision after the labels."""
-    return Schedule(Adaptive(threshold, cut=None), decision="deferred")
+def _deferred(rule: Policy) -> Schedule:
+    """The schedule that figures are quoted for: low-latency, the decision after the labels."""
+    return Schedule(rule, decision="deferred")
 
 
 def evaluate_images(network: VideoNetwork, data: LabelledImages) -> Scores:
@@ -168,19 +176,21 @@ def evaluate_video(
 
     Args:
         data: a set whose frames are one stream; it may have cuts.
-        policy: ``"adaptive"`` or ``"every"``.
-        interval: frames between key frames; the adaptive threshold is set so that their mean comes near it.
-        threshold: the adaptive threshold, instead of ``interval``.
+        policy: ``"every"`` or one of `MEASURED`.
+        interval: frames between key frames; a threshold is set so that their mean comes near it.
+        threshold: of the policies that have one, instead of ``interval``.
         delay: frames from the launch of S_h to the first frame that uses its features.
     """
+    stages = DecisionsOnly(video)
     if policy == "every":
-        schedule = Schedule(Every(interval), decision="deferred")
-    elif policy == "adaptive":
-        threshold = find_threshold(video, interval, delay) if threshold is None else threshold
-        schedule = adaptive(threshold)
+        rule = Every(interval)
+    elif policy not in MEASURED:
+        raise ValueError(f"evaluate_video: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
+    elif threshold is not None:
+        rule = MEASURED[policy](threshold, cut=None)
     else:
-        raise ValueError(f"evaluate_video: expected policy 'adaptive' or 'every', got {policy!r}")
-    results = replay(video, len(data), schedule, delay)
+        rule = find_threshold(policy, lambda rule: replay(stages, len(data), _deferred(rule), delay), interval)
+    results = replay(video, len(data), _deferred(rule), delay)
     truth = [data.label(i) for i in range(len(data))]
 
     def score(labels: Callable[[FrameResult], np.ndarray]) -> Scores:
@@ -193,7 +203,7 @@ def evaluate_video(
     return VideoReport(
         policy=policy,
         delay=delay,
-        threshold=threshold,
+        threshold=getattr(rule, "threshold", None),
         mean_interval=mean_interval(results),
         mean_age=sum(result.age for result in results[1:]) / (len(results) - 1),
         per_frame=score(lambda result: video.per_frame[result.index]),

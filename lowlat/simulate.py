@@ -11,19 +11,16 @@ from lowlat.runtime import Engine, FrameResult, VirtualClock
 from lowlat.runtime.simulated import Costs, SimulatedStages, SimulatedWorker, SyntheticSignal
 from lowlat.schedule import (
     DEFAULT_AGE_BOUND,
+    MEASURED,
     POLICY_NAMES,
-    Accumulated,
-    Adaptive,
     Every,
     PerFrame,
     Policy,
     Schedule,
-    Threshold,
 )
 
 DEFAULT_INTERVAL = 5
 _LEVEL = 0.1
-_MEASURED = {"threshold": Threshold, "adaptive": Adaptive, "accumulated": Accumulated}
 
 
 @dataclass(frozen=True)
@@ -185,7 +182,7 @@ def _rule(
     # The synthetic signal knows no scenes: no cuts to be found in it.
     level = _LEVEL if threshold is None else threshold
     signal = SyntheticSignal(interval, level, seed, by_distance=policy == "accumulated")
-    return _MEASURED[policy](level, cut=None), signal
+    return MEASURED[policy](level, cut=None), signal
 
 
 def _ms(value: float) -> float:

@@ -209,7 +209,7 @@ def evaluate(
     images: Annotated[bool, typer.Option(help="Per frame on the test list.")] = True,
     video: Annotated[bool, typer.Option(help="The labelled video under a schedule, in replay.")] = True,
     distances: Annotated[bool, typer.Option(help="By exact distance from the key frame.")] = False,
-    policy: Annotated[str, typer.Option(help="adaptive or every.")] = "adaptive",
+    policy: Annotated[str, typer.Option(help="every, threshold, adaptive or accumulated.")] = "adaptive",
     interval: Annotated[float, typer.Option(help="Frames between key frames, or their mean.")] = 5,
     threshold: Threshold = None,
     delay: Annotated[int, typer.Option(help="Frames until S_h lands.")] = 3,

@@ -8,14 +8,14 @@ matrices, so that several videos add up to one figure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from lowlat.data.dataset import LabelledImages
-from lowlat.evaluate import DISTANCES, DecisionsOnly, RecordedVideo, mean_interval
+from lowlat.evaluate import DISTANCES, DecisionsOnly, RecordedVideo, find_threshold, mean_interval
 from lowlat.metrics import Confusion
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
@@ -23,7 +23,7 @@ from lowlat.propagation.base import Propagation, View
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.network import High, Low
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
-from lowlat.schedule import DEFAULT_AGE_BOUND, Accumulated, Adaptive, Every, Policy, Schedule, Threshold
+from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
 
 
 class LabelledVideo(RecordedVideo):
@@ -107,7 +107,7 @@ def timing_at(video: RecordedVideo, policy: str, interval: float, delay: int = P
     """A policy set so that its key frames come every ``interval`` frames of this video, on average.
 
     Args:
-        policy: ``"every"``, ``"threshold"``, ``"adaptive"`` or ``"accumulated"``.
+        policy: ``"every"`` or one of `MEASURED`.
         interval: frames; the bound on ages is twice as many where the usual one is less, which would set the rate by
             itself.
 
@@ -117,24 +117,14 @@ def timing_at(video: RecordedVideo, policy: str, interval: float, delay: int = P
     age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
     if policy == "every":
         return Timing(Every(interval), delay, age_bound)
-    makers: dict[str, Callable[[float], Policy]] = {
-        "threshold": Threshold,
-        "adaptive": lambda value: Adaptive(value, cut=None),
-        # A deviation of 1 at the bound on ages is the most there is.
-        "accumulated": lambda value: Accumulated(value * age_bound, cut=None),
-    }
-    if policy not in makers:
-        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(makers)}, got {policy!r}")
-    make = makers[policy]
+    if policy not in MEASURED:
+        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
     stages = DecisionsOnly(video)
-    tried: dict[float, float] = {}
-    low, high = 0.0, 1.0
-    for _ in range(14):
-        value = (low + high) / 2
-        found = mean_interval(Timing(make(value), delay, age_bound).run(stages, len(video.lows)))
-        tried[value] = abs(found - interval)
-        low, high = (value, high) if found < interval else (low, value)
-    return Timing(make(min(tried, key=tried.get)), delay, age_bound)
+
+    def run(rule: Policy) -> list[FrameResult]:
+        return Timing(rule, delay, age_bound).run(stages, len(video.lows))
+
+    return Timing(find_threshold(policy, run, interval, age_bound), delay, age_bound)
 
 
 @dataclass(frozen=True)

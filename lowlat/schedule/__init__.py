@@ -25,6 +25,7 @@ from lowlat.schedule.events import (
 )
 from lowlat.schedule.machine import DEFAULT_AGE_BOUND, LONGEST_BACKOFF, Decision, Mode, OnCut, Schedule
 from lowlat.schedule.policies import (
+    MEASURED,
     POLICY_NAMES,
     Accumulated,
     Adaptive,
@@ -59,6 +60,7 @@ __all__ = [
     "LONGEST_BACKOFF",
     "Landed",
     "Launch",
+    "MEASURED",
     "Measured",
     "Mode",
     "OnCut",

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-POLICY_NAMES = ("per-frame", "every", "threshold", "adaptive", "accumulated")
-
 
 class Signal(str, Enum):
     """What a policy wants measured between the key frame and the current one."""
@@ -160,6 +158,11 @@ class Accumulated:
         return self.cut is not None and value is not None and value > self.cut
 
 
+MEASURED = {"threshold": Threshold, "adaptive": Adaptive, "accumulated": Accumulated}
+"""The policies that compare a measured value with a threshold, by name."""
+POLICY_NAMES = ("per-frame", "every", *MEASURED)
+
+
 def make_policy(
     name: str, *, interval: float | None = None, threshold: float | None = None, cut: float | None = None
 ) -> Policy:
@@ -168,7 +171,7 @@ def make_policy(
     Args:
         name: one of `POLICY_NAMES`.
         interval: frames between key frames; needed by "every", refused by the others.
-        threshold: needed by "threshold", "adaptive" and "accumulated", refused by the others.
+        threshold: needed by those of `MEASURED`, refused by the others.
         cut: value above which the scene must have changed; None keeps the policy's own.
 
     Raises:
@@ -177,14 +180,8 @@ def make_policy(
     if name not in POLICY_NAMES:
         raise ValueError(f"make_policy: expected one of {', '.join(POLICY_NAMES)}, got {name!r}")
     given = {"interval": interval, "threshold": threshold, "cut": cut}
-    needed = {
-        "per-frame": (),
-        "every": ("interval",),
-        "threshold": ("threshold",),
-        "adaptive": ("threshold",),
-        "accumulated": ("threshold",),
-    }[name]
-    allowed = (*needed, "cut") if "threshold" in needed else needed
+    needed = ("threshold",) if name in MEASURED else ("interval",) if name == "every" else ()
+    allowed = (*needed, "cut") if name in MEASURED else needed
     for option in needed:
         if given[option] is None:
             raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
@@ -192,13 +189,7 @@ def make_policy(
         if value is not None and option not in allowed:
             raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
     options = {option: given[option] for option in allowed if given[option] is not None}
-    kinds = {
-        "per-frame": PerFrame,
-        "every": Every,
-        "threshold": Threshold,
-        "adaptive": Adaptive,
-        "accumulated": Accumulated,
-    }
+    kinds = {"per-frame": PerFrame, "every": Every, **MEASURED}
     return kinds[name](**options)
 
 

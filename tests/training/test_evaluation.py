@@ -7,7 +7,7 @@ from PIL import Image
 
 from lowlat import models
 from lowlat.data.camvid import CLASSES, CamVid
-from lowlat.evaluate import evaluate, evaluate_distances, evaluate_video, find_threshold, mean_interval, record, replay
+from lowlat.evaluate import evaluate, evaluate_distances, evaluate_video, mean_interval, record, replay
 from lowlat.metrics import Confusion
 from lowlat.schedule import Every, Schedule
 
@@ -47,13 +47,13 @@ def test_scores_compare_each_frame_with_its_own_truth(video, labelled):
     assert report.mean_age == pytest.approx(46 / 11)
 
 
-def test_the_threshold_found_gives_the_interval_asked_for(video, labelled, monkeypatch):
+@pytest.mark.parametrize(("policy", "least", "most"), [("adaptive", 0.04, 0.06), ("accumulated", 0.08, 0.18)])
+def test_the_threshold_found_gives_the_interval_asked_for(video, labelled, monkeypatch, policy, least, most):
     index = {id(low): number for number, low in enumerate(video.lows)}
     monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.02 * (index[id(low)] - key.index))
-    threshold = find_threshold(video, 4, delay=2)
-    assert 0.04 <= threshold < 0.06
-    report = evaluate_video(video, labelled, threshold=threshold, delay=2)
-    assert report.threshold == threshold
+    report = evaluate_video(video, labelled, policy=policy, interval=4, delay=2)
+    assert least <= report.threshold < most
+    assert evaluate_video(video, labelled, policy=policy, threshold=report.threshold, delay=2) == report
     assert report.mean_interval == 11 / 3  # key frames 3, 6 and 9 of frames 1 to 11: nearer to 4 than 11 / 2
 
 
@@ -75,7 +75,7 @@ def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
 
 
 def test_an_unknown_policy_is_refused(video, labelled):
-    with pytest.raises(ValueError, match="'adaptive' or 'every', got 'sometimes'"):
+    with pytest.raises(ValueError, match="'every' or one of threshold, adaptive, accumulated, got 'sometimes'"):
         evaluate_video(video, labelled, policy="sometimes")
 
 
