@@ -75,7 +75,7 @@ def study(
             parts.rows(unit)
             progress.advance(bar)
         progress.update(bar, description="study")
-    finished = [name for name in possible if all(unit in parts for unit in _units([name], grounds))]
+    finished = [name for name in possible if parts.complete(_units([name], grounds))]
     rows = {name: [row for ground in grounds for row in TABLES[name].rows(ground, parts.rows)] for name in finished}
     about = {
         "command": command,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,10 @@ class Parts:
             with whole_file(self.path(unit)) as path:
                 path.write_text(json.dumps(part, indent=1) + "\n")
         return self._read(unit)["rows"]
+
+    def complete(self, units: Sequence[Unit]) -> bool:
+        """Whether all of them are kept, and there are any: a ground without motion has none for `consistency`."""
+        return bool(units) and all(unit in self for unit in units)
 
     def seconds(self, unit: Unit) -> float:
         """How long a kept unit took, with what it had to train or to look at first."""

@@ -36,6 +36,12 @@ def test_other_inputs_are_another_unit(tmp_path, change):
     assert calls and parts.path(unit) != parts.path(other)
 
 
+def test_a_table_is_complete_with_all_its_units_and_none_without_any(tmp_path):
+    parts, units = Parts(tmp_path), [counted(seed=seed)[0] for seed in (0, 1)]
+    parts.rows(units[0])
+    assert parts.complete(units[:1]) and not parts.complete(units) and not parts.complete([])
+
+
 def test_the_order_of_inputs_does_not_matter(tmp_path):
     assert Unit("method", {"a": 1, "b": 2}, list).digest == Unit("method", {"b": 2, "a": 1}, list).digest
 
