@@ -47,10 +47,10 @@ def test_scores_compare_each_frame_with_its_own_truth(video, labelled):
     assert report.mean_age == pytest.approx(46 / 11)
 
 
-@pytest.mark.parametrize(("policy", "least", "most"), [("adaptive", 0.04, 0.06), ("accumulated", 0.08, 0.18)])
+@pytest.mark.parametrize(("policy", "least", "most"), [("adaptive", 0.6, 0.9), ("accumulated", 1.2, 2.7)])
 def test_the_threshold_found_gives_the_interval_asked_for(video, labelled, monkeypatch, policy, least, most):
     index = {id(low): number for number, low in enumerate(video.lows)}
-    monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.02 * (index[id(low)] - key.index))
+    monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.3 * (index[id(low)] - key.index))
     report = evaluate_video(video, labelled, policy=policy, interval=4, delay=2)
     assert least <= report.threshold < most
     assert evaluate_video(video, labelled, policy=policy, threshold=report.threshold, delay=2) == report
