@@ -1,4 +1,4 @@
-"""Open a data set by its name, or by what lies in a folder."""
+"""Open a data set by its name, or by what lies in a folder: for every job that takes ``--data``."""
 
 from __future__ import annotations
 
