@@ -9,6 +9,7 @@
 import contextlib
 import io
 import json
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -179,11 +180,32 @@ def test_commands_run_or_name_what_exists(words):
     actions[0](words)
 
 
+def anchors(page):
+    """The names under which a page's headings are linked to."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text())
-    for link in links:
-        assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / page).read_text()):
+        if not link.startswith("https://"):
+            target = (ROOT / page).parent / link if link else ROOT / page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
+
+
+@pytest.mark.parametrize("folder", ["lowlat", "svconv", "docs"])
+def test_dotted_names_in_texts_are_those_of_something(folder):
+    """Of modules, and of what they hold, as pages and docstrings write them in backticks."""
+    texts = [path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")]
+    names = {name for text in texts for name in re.findall(r"`((?:lowlat|svconv)(?:\.\w+)+)`", text)}
+    assert names
+    for name in names:
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError) as error:
+            pytest.fail(f"{name}: {error}")
 
 
 def test_the_readmes_table_is_what_simulate_prints():

@@ -51,7 +51,7 @@ def train(
 
     Args:
         stage: ``"base"``, ``"finetune"``, ``"propagation"``, ``"selector"`` or ``"all"``; each needs the one before.
-        data: a labelled set as :func:`lowlat.data.dataset.open_dataset` takes it; its list ``train``.
+        data: a labelled set as :func:`lowlat.data.open.open_dataset` takes it; its list ``train``.
         clips: unlabelled videos; the trained base network labels them for the second stage.
         init: weights that the first stage trained starts from: a shipped network's name or a file.
         validate: a labelled set whose list ``val`` decides which weights of the base network are kept.
