@@ -79,7 +79,12 @@ class VideoSegmenter:
         self._engine = cpu_engine(schedule, stages, cores=cores)
 
     def step(self, frame: np.ndarray) -> FrameResult:
-        """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``."""
+        """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``.
+
+        Raises:
+            ValueError: not such a frame, or one of another size than its key frame's.
+            RuntimeError: S_h failed on the first frame, or the segmenter is closed.
+        """
         return self._engine.step(frame)
 
     def run(self, frames: Iterable) -> Iterator[FrameResult]:
@@ -87,6 +92,9 @@ class VideoSegmenter:
 
         Args:
             frames: frames, or a `FrameBuffer`, whose frames carry the time at which they were captured.
+
+        Raises:
+            ValueError, RuntimeError: as :meth:`step`, and what ``frames`` itself raises.
         """
         return self._engine.run(frames)
 

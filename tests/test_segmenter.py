@@ -76,6 +76,7 @@ def test_frames_of_a_buffer_keep_their_capture_time(clip):
     [
         (np.zeros((8, 8, 3), np.float32), r"float32 \(8, 8, 3\)"),
         (np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"uint8 \(0, 8, 3\)"),
         ([[1]], "list"),
     ],
 )
@@ -84,6 +85,12 @@ def test_a_frame_of_the_wrong_kind_is_refused_and_the_stream_goes_on(clip, frame
         with pytest.raises(ValueError, match=rf"expected an RGB frame, uint8 \(H, W, 3\), got {got}"):
             segmenter.step(frame)
         assert segmenter.step(clip[0]).startup
+
+
+@pytest.mark.parametrize("pixels", [0, -5])
+def test_frames_of_no_pixels_are_refused(pixels):
+    with pytest.raises(ValueError, match=f"expected pixels of at least 1, got {pixels}; None keeps"):
+        VideoSegmenter(pixels=pixels)
 
 
 def test_strided_and_read_only_frames_are_taken(clip):

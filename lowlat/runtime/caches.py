@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,8 +32,12 @@ class Programs(Protocol):
         """S_l and the reductions."""
 
     def higher(self, segments: int) -> list[Work]:
-        """S_h in so many parts or fewer, in order: each `work(x, y)` reads x, writes y. The first reads `kept` or
-        `low`, the last writes `high`, between them is the scratch."""
+        """S_h in so many parts or fewer, in order, each `work(source, *before, after)`. All read `kept` or `low`, all
+        but the first what the part before has left in the scratch; the last writes `high`."""
+
+    def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
+        """What makes the memory between those parts, in order. Where the keys are equal it may be the same memory,
+        never so for neighbours."""
 
     def hold(self, low: Any, kept: Any) -> None:
         """F_l and the key frame's half of the fast track."""
@@ -103,12 +107,13 @@ class Caches:
         device: makes them.
         programs: the network.
         size: of the frames.
+        segments: parts of S_h.
 
     Raises:
         RuntimeError: they don't fit into the device's memory.
     """
 
-    def __init__(self, device: Device, programs: Programs, size: Size) -> None:
+    def __init__(self, device: Device, programs: Programs, size: Size, segments: int) -> None:
         self.size = size
         makers = programs.makers(size)
 
@@ -125,11 +130,19 @@ class Caches:
             self.sides = [Side(n, buffer("high", n), device.event(f"read{n}")) for n in range(2)]
             self.kept = buffer("kept")
             self.propagated = buffer("propagated")
-            self.scratch = buffer("scratch")
+            self.scratch = self._scratch(device, programs.scratch(size, segments))
         except MemoryError as error:
             raise out_of_memory("Caches", size, error) from error
         self.held = device.event("held")
         self.landed = device.event("landed")
+
+    @staticmethod
+    def _scratch(device: Device, between: Sequence[tuple[Hashable, Callable[[], Any]]]) -> list[Buffer]:
+        made: dict[Hashable, Buffer] = {}
+        for key, make in between:
+            if key not in made:
+                made[key] = device.buffer(f"scratch{len(made)}", make)
+        return [made[key] for key, _ in between]
 
 
 def out_of_memory(who: str, size: Size, error: BaseException) -> RuntimeError:

@@ -189,26 +189,41 @@ class Engine:
         return result
 
     def settle(self) -> None:
-        """Does what the last frame left for after its labels: deferred decision, promotion, launch of S_h."""
-        result = self._result
+        """Does what the last frame left for after its labels: deferred decision, promotion, launch of S_h.
+
+        A promotion or launch that fails is the result's `error`; a decision that fails is raised.
+        """
+        result, before = self._result, self._state
         if result is None or self._closed:
             return
+        lost = False
         try:
             if self._pipelined is not None:
                 # After the labels: reading timers takes time.
                 result.spans.extend(self._pipelined.spans())
             self._carry_out(Emitted(result.index))
             result.settled = True
+        except Exception as error:
+            if self._state.key == before.key:
+                raise
+            # Memory was short in the middle of a promotion: the caches may hold half of that key frame.
+            result.error, lost = error, True
         finally:
             # A decision that raised costs the decision, not the stream.
             self._state = replace(self._state, phase=Phase.BETWEEN)
             self._drop_frame()
+        if lost:
+            self.restart()
 
     def restart(self) -> None:
-        """Forgets the key frame: the next frame starts up again. For a source that begins anew, a pass in flight is
-        thrown away when it lands."""
+        """Forgets the key frame, and a pass in flight, which counts as discarded: the next frame starts up again. For a
+        source that begins anew."""
         self.settle()
-        self._state = replace(StreamState(), index=self._state.index, counts=self._state.counts)
+        counts = self._state.counts
+        if self._state.flight is not None:
+            self._worker.forget()
+            counts = replace(counts, discarded=counts.discarded + 1)
+        self._state = replace(StreamState(), index=self._state.index, counts=counts)
         self._key = None
 
     def close(self) -> None:

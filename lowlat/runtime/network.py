@@ -96,12 +96,7 @@ class NetworkStages(PreparedNetwork):
     @torch.inference_mode()
     def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
         """Labels of any other frame, uint8 ``(H, W)``, and its F_h."""
-        if low.size != key.high.size:
-            (height, width), (h, w) = key.high.size, low.size
-            raise ValueError(
-                f"NetworkStages.propagate: expected a frame of {width}x{height} like the key frame, got {w}x{h}; scale "
-                "frames to one size, or restart the engine for the new one"
-            )
+        _check_size("propagate", key, low)
         network = self.network
         anchor = key.origin.anchor(network, self.options.cache_key)
         propagated = network.propagate(anchor, key.high.features, low.reduced)
@@ -112,19 +107,31 @@ class NetworkStages(PreparedNetwork):
     def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
         """Predicted deviation from the key frame, or the relative difference of F_l: ``|b - a| / (|a| +
         |b|)``."""
+        _check_size("measure", key, low)
         if signal is Signal.DEVIATION:
             return self.network.deviation(key.low.anchor(self.network, self.options.cache_key), low.reduced).item()
-        before, after = key.low.features, low.features
+        before, after = key.low.features.float(), low.features.float()
         return ((after - before).abs().sum() / (after.abs().sum() + before.abs().sum())).item()
 
     def _labels(self, scores: Tensor, size: tuple[int, int]) -> np.ndarray:
         return full_size_labels(scores, size)[0].cpu().numpy()
 
 
+def _check_size(stage: str, key: KeyFrame, low: Low) -> None:
+    """``ValueError`` for a frame of another size than the key frame's."""
+    if low.size != key.origin.size:
+        (height, width), (h, w) = key.origin.size, low.size
+        raise ValueError(
+            f"NetworkStages.{stage}: expected a frame of {width}x{height} like the key frame, got {w}x{h}; scale "
+            "frames to one size, or restart the engine for the new one"
+        )
+
+
 def checked_frame(who: str, frame: np.ndarray) -> tuple[int, int]:
-    """The size ``(H, W)`` of a frame; ValueError if it is not uint8 ``(H, W, 3)``."""
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+    """The size ``(H, W)`` of a frame; ValueError if it is not uint8 ``(H, W, 3)``, or empty."""
+    array = isinstance(frame, np.ndarray)
+    if not array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        got = f"{frame.dtype} {frame.shape}" if array else type(frame).__name__
         raise ValueError(f"{who}: expected an RGB frame, uint8 (H, W, 3), got {got}; convert it first")
     return frame.shape[:2]
 

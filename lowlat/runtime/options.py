@@ -61,6 +61,9 @@ class PreparedNetwork:
             8); labels come at the frame's own size. None leaves frames as they are.
         device: where to run.
         fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
+
+    Raises:
+        ValueError: ``pixels`` below 1.
     """
 
     def __init__(
@@ -72,6 +75,10 @@ class PreparedNetwork:
         device: str | torch.device = "cpu",
         fast_track: bool = True,
     ) -> None:
+        if pixels is not None and pixels < 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected pixels of at least 1, got {pixels}; None keeps each frame's own size"
+            )
         self.network = prepared(network, options, device)
         self.options = options
         self.device = torch.device(device)

@@ -72,19 +72,24 @@ class Pieces:
 
     def higher(self, source: Buffer, side: Side) -> list[Piece]:
         """S_h from `source` to a side, through the scratch."""
-        places = [source, *[self._caches.scratch] * (len(self._parts) - 1), side.high]
+        between = self._caches.scratch
+        reads = [(source,), *((source, before) for before in between)]
         return [
-            Piece(self._slow, ("higher", part), work, (places[part],), (places[part + 1],))
-            for part, work in enumerate(self._parts)
+            Piece(self._slow, ("higher", part), work, reads[part], (after,))
+            for part, (work, after) in enumerate(zip(self._parts, (*between, side.high), strict=True))
         ]
 
-    def all(self, *, fast_track: bool, blocking: bool) -> Iterator[Piece]:
-        """Those that can occur once the first frame is out, with every combination of buffers.
+    def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
+        """Those that can occur once the first frame is out, with every combination of buffers, each once.
 
         Args:
             fast_track: whether frames are ever propagated.
-            blocking: S_h runs on the critical path alone.
+            background: whether S_h ever runs in the background.
+            waited: whether a frame after the first ever waits for it.
         """
+        return iter(dict.fromkeys(self._occurring(fast_track, background, waited)))
+
+    def _occurring(self, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
         slots, sides = self._caches.slots, self._caches.sides
         for slot in slots:
             yield self.lower(slot)
@@ -94,12 +99,12 @@ class Pieces:
             if self._select is not None:
                 yield self.select(slot)
         for side in sides:
-            for source in [slot.low for slot in slots] if blocking else [self._caches.kept]:
+            for source in (*([self._caches.kept] if background else []), *(slot.low for slot in slots if waited)):
                 yield from self.higher(source, side)
             for slot in slots:
                 if fast_track:
                     yield self.propagate(slot, side)
-                if blocking:
+                if waited:
                     yield self.classify(slot, side)
             if fast_track:
                 yield self.keep(side)
@@ -121,20 +126,18 @@ class Launcher:
         self.timer = StageTimer(device, "fast", 32 if timed else 0)
 
     def warm_up(self, pieces: Iterable[Piece]) -> None:
-        """Runs each piece, then captures each if graphs are wanted; the device is idle afterwards.
+        """Runs each piece, and captures it if graphs are wanted; the device is idle afterwards.
 
         Raises:
             MemoryError: one doesn't fit into the device.
         """
-        pieces = list(pieces)
-        for piece in pieces:
-            piece.stream.run(piece.work, piece.reads, piece.writes)
-            self._device.synchronize()
         try:
-            # After all runs: a part of S_h that is captured has to find what the part before it was captured with.
-            for piece in pieces if self._graphs_wanted else ():
+            for piece in pieces:
                 stream = piece.stream
-                self._graphs[piece] = stream.capture(stream.name, piece.work, piece.reads, piece.writes)
+                stream.run(piece.work, piece.reads, piece.writes)
+                self._device.synchronize()
+                if self._graphs_wanted:
+                    self._graphs[piece] = stream.capture(stream.name, piece.work, piece.reads, piece.writes)
         except MemoryError:
             self._graphs.clear()
             raise

@@ -41,8 +41,6 @@ class Pacer:
     """Launches the parts of S_h. `submit` never waits; frames are told by their serial numbers, in rising order."""
 
     segments = 1
-    cancelled = False
-    """Whether the pass that was submitted last has been given up before its last part."""
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
         """Has the parts launched in order on `stream`, then `landed` recorded."""
@@ -112,7 +110,6 @@ class InTurns(Pacer):
         with self._changed:
             self._parts.extend(parts)
             self._stream, self._landed = stream, landed
-            self.cancelled = False
             self._changed.notify_all()
 
     def frame_begun(self, serial: int) -> None:
@@ -137,7 +134,6 @@ class InTurns(Pacer):
         with self._changed:
             # A part that is being launched is on the stream before whatever comes after this.
             self._changed.wait_for(lambda: not self._launching)
-            self.cancelled = bool(self._parts)
             self._drop()
 
     def close(self) -> None:

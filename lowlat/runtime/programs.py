@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,17 +62,12 @@ class NetworkPrograms(PreparedNetwork):
         return checked_frame("NetworkPrograms", frame)
 
     def makers(self, size: Size) -> Mapping[str, Callable[[], Any]]:
-        network, working = self.network, working_size(*size, self.pixels)
-        with torch.inference_mode(), torch.device("meta"):
-            shapes = _meta(network)
-            low = shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype))
+        shapes = _meta(self.network)
+        with torch.inference_mode():
+            low = self._meta_low(shapes, size)
             reduced = shapes.reduce(low).predict.shape
             high = shapes.higher(low).shape
-
-        def features(shape: torch.Size) -> Tensor:
-            layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
-            dtype = DTYPES[self.options.dtype]
-            return torch.zeros(shape, dtype=dtype, device=self.device).contiguous(memory_format=layout)
+        features = self._features
 
         def plain(*shape: int, dtype: torch.dtype, host: bool = False) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device="cpu" if host else self.device)
@@ -88,8 +83,6 @@ class NetworkPrograms(PreparedNetwork):
             "labels_out": lambda: plain(*size, dtype=torch.uint8, host=True),
             "value": lambda: plain(1, dtype=torch.float32),
             "value_out": lambda: plain(1, dtype=torch.float32, host=True),
-            # Holds F_l and the tensor that goes from one part of S_h to the next.
-            "scratch": lambda: [],
         }
 
     def load(self, frame: np.ndarray) -> Work:
@@ -102,30 +95,44 @@ class NetworkPrograms(PreparedNetwork):
             memory.copy_(part)
 
     def higher(self, segments: int) -> list[Work]:
-        steps = self.network.higher_chain()
-        segments = min(segments, len(steps))
-        # As even as whole numbers allow.
-        cuts = [round(len(steps) * part / segments) for part in range(segments + 1)]
-        return [self._segment(steps[a:b], a == 0, b == len(steps)) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [self._segment(links) for links in _parts(self.network.higher_chain(), segments)]
 
-    def _segment(self, links: list[Link], first: bool, last: bool) -> Work:
-        @self._ready
-        def chain(x: Tensor, low: Tensor) -> Tensor:
-            for run in links:
-                x = run(x, low)
-            return x
+    def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
+        shapes, between = _meta(self.network), []
+        with torch.inference_mode():
+            x = low = self._meta_low(shapes, size)
+            for part, links in enumerate(_parts(shapes.higher_chain(), segments)[:-1]):
+                x = _chained(links, x, low)
+                given = tuple(tensor.shape for tensor in _tensors(x))
+                between.append(((part % 2, given), partial(self._between, given)))
+        return between
+
+    def _segment(self, links: list[Link]) -> Work:
+        chain = self._ready(partial(_chained, links))
 
         @torch.inference_mode()
-        def work(source: Any, target: Any) -> None:
-            x, low = (source.features, source.features) if first else source
-            result = chain(x, low)
-            if last:
-                target.copy_(result)
-            else:
-                # F_l stays in its memory until S_h has landed.
-                target[:] = [result, low]
+        def work(source: LowMemory | KeptMemory, *memory: Any) -> None:
+            *before, after = memory
+            result = chain(before[0] if before else source.features, source.features)
+            for target, tensor in zip(_tensors(after), _tensors(result), strict=True):
+                target.copy_(tensor)
 
         return work
+
+    def _between(self, shapes: tuple[torch.Size, ...]) -> Any:
+        """What goes from one part of S_h to the next: a tensor or several."""
+        made = tuple(map(self._features, shapes))
+        return made if len(made) > 1 else made[0]
+
+    def _features(self, shape: torch.Size) -> Tensor:
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        dtype = DTYPES[self.options.dtype]
+        return torch.zeros(shape, dtype=dtype, device=self.device).contiguous(memory_format=layout)
+
+    def _meta_low(self, shapes: VideoNetwork, size: Size) -> Tensor:
+        """F_l of a frame of that size, without its numbers."""
+        working = working_size(*size, self.pixels)
+        return shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype, device="meta"))
 
     @torch.inference_mode()
     def hold(self, low: LowMemory, kept: KeptMemory) -> None:
@@ -179,8 +186,7 @@ class NetworkPrograms(PreparedNetwork):
         return pinned.numpy().copy()
 
     def number(self, pinned: Tensor) -> float:
-        value = pinned.item()
-        return value if math.isfinite(value) else 0.0
+        return pinned.item()
 
     def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, compiled where that is wanted; with static shapes, since a stream's frames have one size."""
@@ -201,6 +207,23 @@ class NetworkPrograms(PreparedNetwork):
         """-> labels and F_h."""
         scores, high = self.network.fuse(propagated, Reduced(low.predict, low.adapt, low.select))
         return full_size_labels(scores, size)[0], high
+
+
+def _parts(links: list[Link], segments: int) -> list[list[Link]]:
+    """A chain in so many parts or fewer, as even as whole numbers allow."""
+    segments = min(segments, len(links))
+    cuts = [round(len(links) * part / segments) for part in range(segments + 1)]
+    return [links[a:b] for a, b in pairwise(cuts)]
+
+
+def _chained(links: list[Link], x: Any, low: Tensor) -> Any:
+    for run in links:
+        x = run(x, low)
+    return x
+
+
+def _tensors(value: Any) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else tuple(value)
 
 
 def _meta(network: VideoNetwork) -> VideoNetwork:

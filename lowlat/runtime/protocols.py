@@ -111,6 +111,10 @@ class Worker(Protocol):
     def poll(self, index: int) -> Outcome | None:
         """The finished job, once, or None. Asked at the start of frame `index`."""
 
+    def forget(self) -> None:
+        """Gives up the job in flight, if there is one: it never lands, and another may be submitted at once. Does not
+        wait for S_h. May be called again, and after `close`."""
+
     def close(self) -> None:
         """Ends the worker within a bounded time; a job in flight is lost. May be called again."""
 

@@ -37,6 +37,9 @@ class ReplayWorker:
         if self._outcome is not None:
             raise RuntimeError("ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands")
         self._outcome = run_job(self._higher, job, self._clock)
+        if not isinstance(self._outcome.error, Exception | None):
+            # Ctrl-C, on the caller's own thread. Who goes on after it sees the job fail in its turn.
+            raise self._outcome.error
 
     def poll(self, index: int) -> Outcome | None:
         if self._outcome is None or index < self._outcome.job.index + self._delay:
@@ -44,8 +47,11 @@ class ReplayWorker:
         outcome, self._outcome = self._outcome, None
         return outcome
 
-    def close(self) -> None:
+    def forget(self) -> None:
         self._outcome = None
+
+    def close(self) -> None:
+        self.forget()
 
 
 def run_job(higher: Callable[[Any], Any], job: Job, clock: Clock) -> Outcome:

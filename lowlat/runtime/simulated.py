@@ -132,5 +132,8 @@ class SimulatedWorker:
         job, self._job = self._job, None
         return Outcome(job, job.low, None, self._start_ms, end_ms)
 
-    def close(self) -> None:
+    def forget(self) -> None:
         self._job = None
+
+    def close(self) -> None:
+        self.forget()

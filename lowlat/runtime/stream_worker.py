@@ -32,10 +32,6 @@ class StreamWorker:
     def poll(self, index: int) -> Outcome | None:
         if self._job is None:
             return None
-        if self._stages.pacer.cancelled:
-            # Only after a restart: the schedule has forgotten this pass.
-            self._job = None
-            return None
         error = self._stages.pacer.error()
         if error is None and not self._stages.pacer.done(self._stages.caches.landed):
             return None
@@ -45,6 +41,13 @@ class StreamWorker:
             return Outcome(job, None, error, now, now)
         start_ms = self._start.ms()
         return Outcome(job, High(side), None, start_ms, start_ms + self._end.ms_since(self._start))
+
+    def forget(self) -> None:
+        """What is enqueued runs to its end; the next S_h comes after it on the same stream."""
+        self._job = None
+        self._stages.pacer.cancel()
+        # The next job is not to blame for what this one has raised.
+        self._stages.pacer.error()
 
     def close(self) -> None:
         """Waits for what is enqueued: its memory may go afterwards."""

@@ -25,7 +25,7 @@ from lowlat.runtime.pieces import Launcher, Pieces
 from lowlat.runtime.policies import AtOnce, Pacer
 from lowlat.runtime.protocols import Job, KeyFrame
 from lowlat.runtime.result import Span
-from lowlat.schedule import Decision, Mode, Schedule, Signal
+from lowlat.schedule import Decision, Mode, OnCut, Schedule, Signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,7 @@ class StreamStages:
         self._programs = programs
         self._critical = schedule.decision is Decision.CRITICAL
         self._blocking = schedule.mode is Mode.BLOCKING
+        self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
         # A run in which every frame waits for S_h keeps nothing for frames after it.
         self._fast_track = not (self._blocking and policy.signal is None and policy.is_key(1, None))
         self.pacer = pacer if pacer is not None else AtOnce()
@@ -245,12 +246,13 @@ class StreamStages:
     def _prepare(self, size: tuple[int, int]) -> None:
         """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
         try:
-            caches = Caches(self._device, self._programs, size)
+            caches = Caches(self._device, self._programs, size, self.pacer.segments)
             # Fresh memory is filled by a stream that none of ours waits for.
             self._device.synchronize()
             streams = {"lower": self._lower, "fast": self._fast, "slow": self.slow}
             pieces = Pieces(self._programs, caches, self._higher, self._select, **streams)
-            self._launcher.warm_up(pieces.all(fast_track=self._fast_track, blocking=self._blocking))
+            occurring = {"fast_track": self._fast_track, "background": not self._blocking, "waited": self._waited}
+            self._launcher.warm_up(pieces.all(**occurring))
         except MemoryError as error:
             raise out_of_memory("StreamStages", size, error) from error
         self._caches, self._pieces = caches, pieces

@@ -10,7 +10,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,25 @@ def set_own_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def start_thread(name: str, set_up: Callable[[], None], work: Callable[[], None]) -> threading.Thread:
+    """A daemon thread at ``work``, once ``set_up`` is done on it; what that raises is raised here."""
+    ready: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            set_up()
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        work()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    ready.result()
+    return thread
+
+
 def join_or_warn(thread: threading.Thread, timeout_s: float, what: str) -> None:
     """Waits for a daemon thread to end; a RuntimeWarning of the caller's caller says if ``what`` outlasts the wait."""
     thread.join(timeout_s)
@@ -50,12 +71,26 @@ def join_or_warn(thread: threading.Thread, timeout_s: float, what: str) -> None:
         )
 
 
+def check_cores(what: str, cores: int, mend: str) -> None:
+    """ValueError of ``what``, with ``mend``, for anything but a whole number of at least 1."""
+    if not isinstance(cores, Integral) or cores < 1:
+        raise ValueError(f"{what}: expected a whole number of at least 1 core, got {cores!r}; {mend}")
+
+
 @dataclass(frozen=True)
 class CoreSplit:
-    """Threads for the fast track and for S_h."""
+    """Threads for the fast track and for S_h.
+
+    Raises:
+        ValueError: a number is not whole, or below 1.
+    """
 
     fast: int
     slow: int
+
+    def __post_init__(self) -> None:
+        for side in ("fast", "slow"):
+            check_cores(f"CoreSplit.{side}", getattr(self, side), "split_cores() gives a split of those at hand")
 
 
 def cores_at_hand() -> int:
@@ -77,20 +112,30 @@ def split_cores(cores: int | None = None) -> CoreSplit:
         cores: by default those at hand.
 
     Raises:
-        ValueError: `cores` is below 1.
+        ValueError: `cores` is not whole, or below 1.
     """
     cores = cores_at_hand() if cores is None else cores
-    if cores < 1:
-        raise ValueError(f"split_cores: expected at least 1 core, got {cores!r}; leave it out to use those at hand")
+    check_cores("split_cores", cores, "leave it out to use those at hand")
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
+
+
+class _OfThread(threading.local):
+    """What is the calling thread's own: the workers that it has made and that are open, the oldest first."""
+
+    def __init__(self) -> None:
+        self.workers: list[ThreadWorker] = []
+
+
+_of_thread = _OfThread()
 
 
 class ThreadWorker:
     """Runs S_h on one background thread; `submit` and `poll` never wait for it.
 
     Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread
-    count to `cores.fast`, and closing it puts the old count back. With torch's OpenMP backend the count
-    belongs to the calling thread, so the background thread has its own, `cores.slow`.
+    count to `cores.fast`. Closing it leaves that of the newest worker still open there; with the last one
+    the thread's own count comes back. With torch's OpenMP backend the count belongs to the calling thread, so
+    the background thread has its own, `cores.slow`.
 
     Args:
         higher: S_h, called on the background thread. Gradient modes are per thread: it has to set its own.
@@ -104,49 +149,56 @@ class ThreadWorker:
         self.cores = cores if cores is not None else split_cores()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._in_flight = False
+        self._job: Job | None = None
         self._closed = False
         self._owner = threading.get_ident()
-        self._threads_before = torch.get_num_threads()
-        started = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(started,), name="S_h", daemon=True)
-        self._thread.start()
-        started.wait()
+        self._thread = start_thread("S_h", self._set_up, self._work)
+        self._open = _of_thread.workers
+        self._threads_before = self._open[0]._threads_before if self._open else torch.get_num_threads()
+        self._open.append(self)
         torch.set_num_threads(self.cores.fast)
 
     def submit(self, job: Job) -> None:
-        if self._in_flight or self._closed:
+        if self._job is not None or self._closed:
             state = "a closed one" if self._closed else "one with a job in flight"
             raise RuntimeError(f"ThreadWorker.submit: expected an idle worker, got {state}; poll until the job lands")
-        self._in_flight = True
+        self._job = job
         self._jobs.put(job)
 
     def poll(self, index: int) -> Outcome | None:
-        try:
-            outcome = self._outcomes.get_nowait()
-        except queue.Empty:
-            return None
-        self._in_flight = False
-        return outcome
+        with contextlib.suppress(queue.Empty):
+            while outcome := self._outcomes.get_nowait():
+                # Else one that was forgotten while it ran.
+                if outcome.job is self._job:
+                    self._job = None
+                    return outcome
+        return None
+
+    def forget(self) -> None:
+        self._job = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread, after the job in flight, within `timeout_s` seconds; restores the thread count.
+        """Ends the thread, after the job in flight, within `timeout_s` seconds; puts the thread count back.
 
         A job that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
         """
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
+            self._open.remove(self)
             if threading.get_ident() == self._owner:
-                torch.set_num_threads(self._threads_before)
+                torch.set_num_threads(self._open[-1].cores.fast if self._open else self._threads_before)
         join_or_warn(self._thread, timeout_s, "ThreadWorker.close: S_h")
 
-    def _work(self, started: threading.Event) -> None:
+    def _set_up(self) -> None:
         _give_way()
         set_own_threads(self.cores.slow)
-        started.set()
+
+    def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._outcomes.put(run_job(self._higher, job, self._clock))
+            # One that was forgotten before its turn never runs.
+            if job is self._job:
+                self._outcomes.put(run_job(self._higher, job, self._clock))
             # Held any longer, F_l of a past frame would outlive its use.
             del job
 

@@ -13,7 +13,14 @@ from typing import Any
 from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.pace import Pace
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome
-from lowlat.runtime.threads import cores_at_hand, join_or_warn, let_go_of_threads, set_own_threads
+from lowlat.runtime.threads import (
+    check_cores,
+    cores_at_hand,
+    join_or_warn,
+    let_go_of_threads,
+    set_own_threads,
+    start_thread,
+)
 from lowlat.schedule import Signal
 
 Parts = Generator[None, None, Any]
@@ -51,13 +58,12 @@ class Team:
         cores: by default those at hand.
 
     Raises:
-        ValueError: fewer than one core.
+        ValueError: `cores` is not whole, or below 1.
     """
 
     def __init__(self, clock: Clock, cores: int | None = None) -> None:
         self.cores = cores_at_hand() if cores is None else cores
-        if self.cores < 1:
-            raise ValueError(f"Team: expected at least 1 core, got {cores!r}; leave it out to use those at hand")
+        check_cores("Team", self.cores, "leave it out to use those at hand")
         self.pace = Pace()
         self._clock = clock
         self._changed = threading.Condition()
@@ -66,8 +72,7 @@ class Team:
         self._landed: Outcome | None = None
         self._closed = False
         let_go_of_threads()
-        self._thread = threading.Thread(target=self._work, name="stages", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("stages", lambda: set_own_threads(self.cores), self._work)
 
     def run(self, function: Callable[..., Any], *arguments: Any, begins: bool = False, ends: bool = False) -> Any:
         """Call ``function`` on the team's thread; its result, or what it raises.
@@ -103,6 +108,11 @@ class Team:
             landed, self._landed = self._landed, None
             return landed
 
+    def forget(self) -> None:
+        """The pass in flight ends behind the part that runs, and never lands; nor does one that is done."""
+        with self._changed:
+            self._pass = self._landed = None
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Ends the thread after what it is at; a pass in flight is lost.
 
@@ -114,11 +124,18 @@ class Team:
         join_or_warn(self._thread, timeout_s, "Team.close: a stage")
 
     def _work(self) -> None:
-        set_own_threads(self.cores)
-        while (work := self._next()) is not None:
-            work()
-            # Held any longer, F_l of a past frame would outlive its use.
-            del work
+        try:
+            while (work := self._next()) is not None:
+                work()
+                # Held any longer, F_l of a past frame would outlive its use.
+                del work
+        finally:
+            with self._changed:
+                self._closed = True
+            # None is left but where this thread breaks down.
+            why = "Team.run: expected a team at work, got one whose thread broke down; make another engine"
+            for call in self._calls:
+                call.result.set_exception(RuntimeError(why))
 
     def _next(self) -> Callable[[], None] | None:
         """What to do now, as soon as there is something; None once the team is closed."""
@@ -126,9 +143,9 @@ class Team:
             while True:
                 running = self._pass
                 if self._calls and not (running and self.pace.overdue(running.part)):
+                    if self._calls[0].begins:
+                        self.pace.frame_begun(self._calls[0].asked_ms)
                     call = self._calls.popleft()
-                    if call.begins:
-                        self.pace.frame_begun(call.asked_ms)
                     return lambda: self._answer(call)
                 if self._closed:
                     return None
@@ -229,6 +246,9 @@ class TeamWorker:
 
     def poll(self, index: int) -> Outcome | None:
         return self._team.poll()
+
+    def forget(self) -> None:
+        self._team.forget()
 
     def close(self) -> None:
         self._team.close()

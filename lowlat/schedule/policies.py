@@ -12,7 +12,7 @@ class Signal(str, Enum):
     """What a policy wants measured between the key frame and the current one."""
 
     DIFFERENCE = "difference"
-    """Distance between the two frames' F_l, in the units of the features."""
+    """Difference of the two frames' F_l over the sum of their sizes, in [0, 1]."""
     DEVIATION = "deviation"
     """Predicted share of pixels whose label changes, in [0, 1] (paper, section 4.3)."""
 
@@ -78,7 +78,7 @@ class Threshold:
     """A key frame where the difference of F_l to the key frame exceeds `threshold`.
 
     `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts,
-    since the scale of the features is the network's own.
+    since how far features differ behind one is the network's own.
 
     Raises:
         ValueError: `threshold` is negative or not finite, or `cut` is below it.

@@ -65,6 +65,9 @@ class FakeWorker:
         high = None if error else ("high", job.low[1])
         return Outcome(job, high, error, self.start_ms, self.clock.now())
 
+    def forget(self):
+        self.job = None
+
     def close(self):
         self.closed += 1
 

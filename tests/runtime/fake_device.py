@@ -97,7 +97,6 @@ class FakeStream:
             raise RuleError(f"pool {pool!r} of {owner[0].name!r} is captured into on {self.name!r}")
         if any(stream.queue for stream in self.device.streams):
             raise RuleError(f"{self.name!r} captures while the device is at work")
-        self.device.note_places(self.name, work, reads, writes)
         return FakeGraph(self, owner[1], work, reads, writes)
 
     def tick(self):
@@ -142,7 +141,6 @@ class FakeDevice:
         self.made, self.replays, self.time_ms, self.left_out = Counter(), 0, 0, 0
         # Raised by the next `run` on a stream, as an allocation would.
         self.refusals = {}
-        self.captured = []
         # What happens on the host meanwhile, on another thread.
         self.beside = None
 
@@ -157,7 +155,10 @@ class FakeDevice:
 
     def buffer(self, name, make, *, host=False):
         self.make("a buffer")
-        return Buffer(name, make(), host)
+        value = make()
+        if isinstance(value, list):
+            raise RuleError(f"{name!r} can be given other memory, which no graph captured before would find")
+        return Buffer(name, value, host)
 
     def host(self, work, reads=(), writes=()):
         self.tick_host()
@@ -197,17 +198,6 @@ class FakeDevice:
 
     def tick_host(self):
         self.host_clock["host"] += 1
-
-    def note_places(self, stream, work, reads, writes):
-        """A buffer that holds tensors of a graph's own memory (a list): a replay reads the very tensor that was in it
-        at capture, so another graph must have put it there."""
-        if not any(isinstance(buffer.value, list) for buffer in (*reads, *writes)):
-            return
-        for buffer in reads:
-            if isinstance(buffer.value, list) and not any(buffer.value[0] is one for one in self.captured):
-                raise RuleError(f"a graph on {stream!r} reads from {buffer.name!r} what no graph has written")
-        work(*(buffer.value for buffer in (*reads, *writes)))
-        self.captured.extend(buffer.value[0] for buffer in writes if isinstance(buffer.value, list))
 
     def access(self, label, place, clock, reads, writes):
         """Checks reads and writes at `clock` against those before, and notes them; what has a number of its own place
@@ -279,8 +269,12 @@ class FakePrograms:
                 raise MemoryError("2 GiB wanted, 1 GiB free")
             return Cell()
 
-        names = "frame image low labels labels_out value value_out high kept propagated scratch"
+        self.make = make
+        names = "frame image low labels labels_out value value_out high kept propagated"
         return dict.fromkeys(names.split(), make)
+
+    def scratch(self, size, segments):
+        return [(part % 2, self.make) for part in range(segments - 1)]
 
     def load(self, frame):
         return lambda cell: setattr(cell, "value", frame)
@@ -299,13 +293,14 @@ class FakePrograms:
 
     def higher(self, segments):
         def part(number):
-            def work(x, y):
-                value = x.value if number else ("0 of S_h", x.value[1])
-                assert number == 0 or value is None or value[0] == f"{number} of S_h", f"{value} in part {number}"
-                done = "high" if number == segments - 1 else f"{number + 1} of S_h"
-                y.value = value and (done, value[1])
+            def work(source, *memory):
+                *before, after = memory
+                value = before[0].value if before else source.value and ("0 of S_h", source.value[1])
+                if value is not None:
+                    assert value == (f"{number} of S_h", source.value[1]), f"{value} in part {number}"
+                after.value = value and ("high" if number == segments - 1 else f"{number + 1} of S_h", value[1])
 
-            return lambda x, y: work(x, y) if x.value is not None else None
+            return work
 
         return [part(number) for number in range(segments)]
 

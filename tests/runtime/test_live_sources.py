@@ -11,7 +11,7 @@ from stream_runs import build, deferred
 from lowlat.live import Tally, label_frames
 from lowlat.runtime import FrameBuffer
 from lowlat.runtime.network import NetworkStages
-from lowlat.schedule import Every, Schedule
+from lowlat.schedule import Adaptive, Every, Schedule, Threshold
 from lowlat.segmenter import VideoSegmenter
 
 PATIENCE_S = 30
@@ -145,8 +145,16 @@ def test_segmenters_share_the_weights_of_one_network(tiny_network, frames, one_t
             two.step(frame[::-1])
 
 
-def test_on_the_cpu_another_size_is_refused_until_the_engine_is_restarted(tiny_network, frames, one_thread):
-    with VideoSegmenter(tiny_network, policy=Every(3), pixels=None) as segmenter:
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"policy": Every(3)},
+        {"policy": Threshold(1.0), "decision": "critical"},
+        {"policy": Adaptive(1.0, cut=None), "mode": "blocking"},
+    ],
+)
+def test_on_the_cpu_another_size_is_refused_until_the_engine_is_restarted(tiny_network, frames, one_thread, schedule):
+    with VideoSegmenter(tiny_network, pixels=None, **schedule) as segmenter:
         segmenter.step(frames[0])
         segmenter.step(frames[1])
         larger = np.zeros((40, 48, 3), np.uint8)

@@ -83,11 +83,13 @@ def computed(programs, frames, segments=1):
         memory["image"].copy_(memory["frame"])
         programs.lower(memory["image"], low)
     programs.hold(lows[0], memory["kept"])
-    source, parts = memory["kept"], programs.higher(segments)
-    for part in parts:
-        target = memory["high"] if part is parts[-1] else memory["scratch"]
-        part(source, target)
-        source = target
+    between = programs.scratch(SIZE, segments)
+    made = {key: make() for key, make in between}
+    before = []
+    targets = [*(made[key] for key, _ in between), memory["high"]]
+    for part, after in zip(programs.higher(segments), targets, strict=True):
+        part(memory["kept"], *before, after)
+        before = [after]
     programs.classify(memory["high"], memory["labels"])
     labels["key"] = programs.labels(memory["labels"])
     kept, high, low = memory["kept"], memory["high"], lows[1]
@@ -96,6 +98,24 @@ def computed(programs, frames, segments=1):
     programs.select(Signal.DEVIATION)(kept, low, memory["value"])
     found = {"low": low.features, "high": high, "propagated": memory["propagated"], "deviation": memory["value"]}
     return found, labels
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_difference_of_large_features_is_a_number_in_half_precision(tiny_network, frames, dtype):
+    def difference(dtype):
+        stages = NetworkStages(tiny_network, Options(dtype=dtype, fold=False))
+        with torch.inference_mode():
+            # Sums beyond float16's largest number.
+            stages.network.backbone.layers[1][0].bn.weight *= 1000
+        before, after = (stages.lower(frame) for frame in frames)
+        return stages.measure(KeyFrame(0, 0, before, None), after, Signal.DIFFERENCE)
+
+    assert difference(dtype) == pytest.approx(difference("float32"), rel=0.05)
+
+
+def test_a_decision_that_is_no_number_counts_as_exceeding_on_a_stream_too():
+    value = NetworkPrograms.number(None, torch.tensor([float("nan")]))
+    assert Adaptive(0.2).is_key(1, value)
 
 
 def assert_close(found, expected, dtype, name):

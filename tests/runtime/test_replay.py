@@ -40,6 +40,35 @@ def test_a_failure_lands_with_the_delay_too(build):
     assert [result.index for result in results if result.launched] == [5, 8]
 
 
+def test_ctrl_c_during_s_h_goes_through_and_costs_that_pass(build):
+    engine = replay(build, 3)
+    higher = engine._worker._higher
+
+    def interrupted(low):
+        engine._worker._higher = higher
+        raise KeyboardInterrupt
+
+    for index in range(5):
+        engine.step(index)
+    engine._worker._higher = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        engine.step(5)
+    results = [engine.step(index) for index in range(6, 12)]
+    assert [result.index for result in results if result.error] == [8]
+    assert [result.landed for result in results if result.landed is not None] == [8]
+
+
+def test_a_restart_frees_the_worker_and_the_pass_it_met_never_lands(build):
+    engine = replay(build, 10)
+    for index in range(6):
+        engine.step(index)
+    engine.restart()
+    results = [engine.step(index) for index in range(6, 30)]
+    assert not any(result.error or result.degraded for result in results)
+    assert [result.landed for result in results if result.landed is not None] == [11]
+    assert engine.state.counts.discarded == 1
+
+
 def test_no_delay_is_refused():
     with pytest.raises(ValueError, match="mode='blocking'"):
         ReplayWorker(lambda low: low, 0)

@@ -134,8 +134,12 @@ def test_a_frame_is_enqueued_in_exactly_this_order():
     ]
 
 
-def test_with_graphs_everything_after_the_first_frame_is_a_replay():
-    engine = build(deferred(), values=dict.fromkeys(range(0, 60, 4), KEY), graphs=True)
+@pytest.mark.parametrize("segments", [None, 4])
+@pytest.mark.parametrize("on_cut", ["degrade", "block"])
+def test_with_graphs_everything_after_the_first_frame_is_a_replay(on_cut, segments):
+    schedule = Schedule(Adaptive(0.1), decision="critical" if on_cut == "block" else "deferred", on_cut=on_cut)
+    values = dict.fromkeys(range(0, 60, 4), KEY) | dict.fromkeys(range(10, 60, 10), CUT)
+    engine = build(schedule, values=values, graphs=True, segments=segments)
     ran = []
     for stream in engine.device.streams:
         stream.run = lambda work, reads, writes, run=stream.run: (ran.append(writes[0].name), run(work, reads, writes))
@@ -156,6 +160,19 @@ def test_a_decision_that_is_not_there_yet_counts_for_the_next_frame_and_only_aga
     assert [result.index for result in results if result.value == KEY][:1] == [2]
     keys = [result.index for result in results[1:] if result.key]
     assert keys and 1 not in {after - before for before, after in zip(keys, keys[1:], strict=False)}
+
+
+def test_a_promotion_without_memory_starts_the_stream_up_again():
+    engine = build(deferred(Every(3)))
+    for index in range(6):
+        engine.step(index)
+    result = engine.answer(6)
+    engine.device.refusals["propagation"] = MemoryError("2 GiB wanted")
+    engine.settle()
+    assert isinstance(result.error, MemoryError) and not result.settled
+    after = [engine.step(index) for index in range(7, 20)]
+    assert after[0].startup and [each.labels for each in after[:2]] == [("classified", 7), ("propagated", 8, 7, 7)]
+    assert any(each.landed for each in after) and not any(each.degraded or each.error for each in after)
 
 
 def test_a_frame_of_another_size_is_refused_and_the_stream_goes_on():
@@ -271,6 +288,5 @@ def test_the_fake_device_refuses_what_a_device_would_not_notice():
     with pytest.raises(RuleError, match="is the device's"):
         device.host(lambda x: x, reads=(buffer,))
     device.synchronize()
-    holder = device.buffer("scratch", lambda: [1.5])
-    with pytest.raises(RuleError, match="reads from 'scratch' what no graph has written"):
-        a.capture("a", lambda x: None, (holder,), ())
+    with pytest.raises(RuleError, match="'y' can be given other memory"):
+        device.buffer("y", lambda: [1.5])

@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+import lowlat.runtime.threads
 from lowlat.runtime import Engine, Job, VirtualClock
 from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, let_go_of_threads, split_cores
 from lowlat.schedule import Every, Schedule
@@ -134,6 +135,35 @@ def test_each_side_has_its_own_thread_count_and_the_old_one_comes_back():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize("closed_first", [0, 1])
+def test_with_several_workers_the_thread_keeps_the_count_of_those_open_until_the_last_is_closed(closed_first):
+    before = torch.get_num_threads()
+    splits = [CoreSplit(before + 2, 1), CoreSplit(before + 1, 1)]
+    workers = [ThreadWorker(lambda low: low, VirtualClock(), cores=cores) for cores in splits]
+    workers[closed_first].close()
+    assert torch.get_num_threads() == splits[1 - closed_first].fast
+    workers[1 - closed_first].close()
+    assert torch.get_num_threads() == before
+
+
+def test_what_setting_up_the_thread_raises_is_raised_where_the_worker_is_made(monkeypatch):
+    before, made = torch.get_num_threads(), []
+
+    def refuse(count):
+        raise MemoryError("no threads to be had")
+
+    def make():
+        with pytest.raises(MemoryError, match="no threads to be had"):
+            ThreadWorker(lambda low: low, VirtualClock(), cores=CoreSplit(1, 1))
+        made.append(torch.get_num_threads())
+
+    monkeypatch.setattr(lowlat.runtime.threads, "set_own_threads", refuse)
+    maker = threading.Thread(target=make, daemon=True)
+    maker.start()
+    maker.join(PATIENCE_S)
+    assert made == [before]
+
+
 def test_closing_waits_for_the_job_in_flight_and_may_be_repeated(held):
     engine, stages, _ = held
     for index in range(3):
@@ -152,6 +182,42 @@ def test_closing_does_not_wait_for_a_job_that_hangs(held):
     assert stages.started.acquire(timeout=PATIENCE_S)
     with pytest.warns(RuntimeWarning, match="still running after 0 s"):
         engine._worker.close(timeout_s=0)
+
+
+def test_a_restart_frees_the_worker_and_the_pass_it_met_never_lands(held):
+    engine, stages, land = held
+    for index in range(3):
+        engine.step(index)
+    assert stages.started.acquire(timeout=PATIENCE_S)
+    engine.restart()
+    assert engine.step(3).startup
+    results = [engine.step(4), engine.step(5)]
+    assert results[1].launched and not any(result.error or result.degraded for result in results)
+    land()
+    assert engine.step(6).landed is None, "the pass on frame 2"
+    land()
+    result = engine.step(7)
+    assert (result.landed, result.labels) == (5, (7, 5))
+    assert (engine.state.counts.failures, engine.state.counts.discarded) == (0, 1)
+
+
+def test_a_job_forgotten_before_its_turn_never_runs():
+    started, go, ran = threading.Event(), threading.Event(), []
+
+    def higher(low):
+        ran.append(low)
+        started.set()
+        assert go.wait(PATIENCE_S)
+
+    worker = ThreadWorker(higher, VirtualClock(), cores=CoreSplit(1, 1))
+    for launch in (1, 2, 3):
+        worker.submit(Job(launch, 0, launch))
+        assert started.wait(PATIENCE_S)
+        if launch < 3:
+            worker.forget()
+    go.set()
+    worker.close()
+    assert ran == [1, 3] and worker.poll(0).job.launch == 3 and worker.poll(0) is None
 
 
 def test_a_busy_or_closed_worker_refuses_a_job():
@@ -175,6 +241,15 @@ def test_the_split_defaults_to_the_cores_at_hand():
     assert split_cores() == split_cores(cores_at_hand())
     with pytest.raises(ValueError, match="leave it out"):
         split_cores(0)
+
+
+@pytest.mark.parametrize(
+    ("cores", "side", "got"), [((1, 0), "slow", 0), ((-1, 1), "fast", -1), ((2.0, 1), "fast", 2.0)]
+)
+def test_a_split_that_is_none_is_refused(cores, side, got):
+    words = rf"CoreSplit\.{side}: expected a whole number of at least 1 core, got {got}; split_cores"
+    with pytest.raises(ValueError, match=words):
+        CoreSplit(*cores)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a niceness for each thread")

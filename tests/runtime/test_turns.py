@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowlat.runtime import Job, WallClock
+from lowlat.runtime import Engine, Job, VirtualClock, WallClock
 from lowlat.runtime.cpu import cpu_engine
 from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.pace import GRACE_MS, LANDS_WITHIN, Pace
 from lowlat.runtime.threads import CoreSplit, cores_at_hand
-from lowlat.runtime.turns import Team
+from lowlat.runtime.turns import Team, TeamStages, TeamWorker
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
@@ -229,6 +229,84 @@ def test_a_busy_team_refuses_a_pass_and_a_closed_one_everything(team):
         team.run(lambda: 1)
 
 
+def test_a_pass_forgotten_while_a_part_runs_ends_behind_it_and_the_next_one_lands(team):
+    started, go = threading.Semaphore(0), threading.Semaphore(0)
+    team.submit(Job(1, 0, None), held_parts(2, started, go))
+    assert started.acquire(timeout=PATIENCE_S)
+    team.forget()
+    team.submit(Job(2, 1, None), iter_of("F_h"))
+    go.release(2)
+    assert landed(team).job.launch == 2
+    assert team.poll() is None and not started.acquire(blocking=False)
+
+
+def test_a_pass_that_has_landed_is_forgotten_too(team):
+    done = threading.Event()
+
+    def parts():
+        yield
+        done.set()
+        return "F_h"
+
+    team.submit(Job(1, 0, None), parts())
+    assert done.wait(PATIENCE_S)
+    team.run(lambda: None)
+    team.forget()
+    assert team.poll() is None
+
+
+def test_a_restart_frees_the_team_and_the_pass_it_met_never_lands():
+    """The clock stands still: no part begins but where the test says so."""
+
+    class Network:
+        def lower(self, frame):
+            return frame
+
+        def higher_parts(self, low):
+            yield
+            return low
+
+        def classify(self, high):
+            return high
+
+        def propagate(self, key, low):
+            return (low, key.high), key.high
+
+    network, clock = Network(), VirtualClock()
+    team = Team(clock, 1)
+    worker = TeamWorker(network.higher_parts, team)
+    with Engine(Schedule(Every(2), age_bound=None), TeamStages(network, team), worker, clock) as engine:
+        assert [engine.step(index).launched for index in range(3)] == [False, False, True]
+        engine.restart()
+        results = [engine.step(index) for index in range(3, 6)]
+        assert [result.startup for result in results] == [True, False, False]
+        assert results[2].launched and not any(result.error or result.degraded for result in results)
+        clock.advance(1000)
+        outcome = landed(team)
+        assert (outcome.job.index, outcome.high, team.poll()) == (5, 5, None)
+        assert (engine.state.counts.failures, engine.state.counts.discarded) == (0, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_team_whose_thread_breaks_down_leaves_nobody_waiting(team, monkeypatch):
+    def broken(now):
+        raise ArithmeticError("the pace broke")
+
+    def ask():
+        with pytest.raises(RuntimeError, match="broke down; make another engine") as raised:
+            team.run(lambda: "labels", begins=True)
+        told.append(raised.value)
+
+    told = []
+    monkeypatch.setattr(team.pace, "frame_begun", broken)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    assert told
+    with pytest.raises(RuntimeError, match="make another engine"):
+        team.run(lambda: 1)
+
+
 def test_closing_does_not_wait_for_a_part_that_hangs():
     team, started, go = Team(WallClock(), 1), threading.Semaphore(0), threading.Semaphore(0)
     team.submit(Job(1, 0, None), held_parts(1, started, go))
@@ -262,8 +340,9 @@ def test_the_team_has_the_threads_and_the_caller_keeps_its_count():
         assert team.run(torch.get_num_threads) == (cores or cores_at_hand())
         team.close()
     assert torch.get_num_threads() == before
-    with pytest.raises(ValueError, match="at least 1 core, got 0"):
-        Team(WallClock(), 0)
+    for cores in (0, 2.0, "2"):
+        with pytest.raises(ValueError, match=f"Team: expected a whole number of at least 1 core, got {cores!r}; leave"):
+            Team(WallClock(), cores)
 
 
 @pytest.fixture(scope="module")
