@@ -25,11 +25,11 @@ from lowlat.runtime import FrameResult
 from lowlat.runtime.threads import cores_at_hand
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter
-from lowlat.video.files import part_of, whole_file
+from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.overlay import Overlay
 from lowlat.video.pace import paced
 from lowlat.video.plot import write_latency_plot
-from lowlat.video.sink import SinkError, VideoSink
+from lowlat.video.sink import VideoSink
 from lowlat.video.source import SourceError, open_source
 from lowlat.video.trace import write_trace
 
@@ -125,7 +125,7 @@ def demo(
         if source.live:
             raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
-    _prepare(out)
+    prepare_folder("demo", out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
         with VideoSegmenter(weights, policy=PerFrame(), mode="blocking") as segmenter:
             check_legend(segmenter)
@@ -185,19 +185,6 @@ def table(report: DemoReport) -> Table:
     return rows
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder and try it, before minutes of work."""
-    part = part_of(out / "report.json")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise SinkError(
-            f"demo: expected a folder to write to, got {str(out)!r}: {error.strerror}; choose another with --out"
-        ) from error
-
-
 def _record(
     segmenter: VideoSegmenter,
     clip: Path,
@@ -240,13 +227,17 @@ def _draw(
     advance = Advance(progress, "drawing", len(fast.results))
     same = 0
     with open_source(clip) as source, VideoSink(path, overlay.size, fps) as sink:
-        for frame, result, ours, theirs in zip(source, fast.results, fast.labels, whole.labels, strict=False):
-            labels = _unpack(ours, size)
-            same += np.count_nonzero(labels == _unpack(theirs, size))
-            result.labels = labels
-            sink.write(overlay.draw(frame, result))
-            result.labels = None
-            advance()
+        try:
+            for frame, result, ours, theirs in zip(source, fast.results, fast.labels, whole.labels, strict=False):
+                labels = _unpack(ours, size)
+                same += np.count_nonzero(labels == _unpack(theirs, size))
+                result.labels = labels
+                sink.write(overlay.draw(frame, result))
+                result.labels = None
+                advance()
+        except BaseException:
+            sink.abandon()
+            raise
     advance.draw()
     return 100 * same / (len(fast.results) * size[0] * size[1])
 

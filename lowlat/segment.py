@@ -107,6 +107,11 @@ def segment(
         )
     tally = Tally()
     with open_source(source, resize=resize) as opened:
+        if fps is not None and opened.live:
+            raise ValueError(
+                f"segment: expected --fps with a file, got it with {str(source)!r}, which is live and comes at its own "
+                "pace; leave it out"
+            )
         frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
         if fps is not None:
             frames = paced(frames, fps)

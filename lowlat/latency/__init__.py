@@ -24,6 +24,7 @@ from lowlat.runtime.live_network import DEFAULT_SMS
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.runtime.policies import SEGMENTS
 from lowlat.schedule import Every, PerFrame, Schedule
+from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_figure
 from lowlat.video.trace import write_trace
 
@@ -117,7 +118,7 @@ def measure(
 
     Raises:
         ValueError: unknown words or impossible numbers.
-        SourceError: bad input.
+        SourceError, SinkError: bad input, or no such output folder.
         RuntimeError: no such device, or too little memory on it.
     """
     _check(network, frames, baseline_frames, table_frames, interval, fps, deadline_ms)
@@ -126,7 +127,7 @@ def measure(
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder("latency", folder)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
 
         def record(schedule: Schedule, count: int, name: str, **live: object) -> tuple[Recorded, Engine]:
@@ -243,4 +244,5 @@ def _write(folder: Path, report: LatencyReport, live: Recorded, baseline: list[f
     write_figure(folder / "timeline.png", timeline)
     first = live.results[-1].index - TRACE_FRAMES
     write_trace(folder / "trace.json", [span for span in live.spans if span.index > first], title)
-    (folder / "report.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    with whole_file(folder / "report.json") as part:
+        part.write_text(json.dumps(report.as_dict(), indent=1) + "\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -74,7 +75,9 @@ def summarise(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms
         if result.index in busy and "higher" not in result.stages_ms:
             (beside if _overlaps(result, slow) else alone).append(busy[result.index])
     without, with_s_h = (median(times) if times else None for times in (alone, beside))
-    gaps = [result.latency_ms - result.wait_ms - busy.get(result.index, 0.0) for result in results]
+    # While a frame that was begun early waits for its turn, S_l may compute: that time is its waiting.
+    in_turn = _busy(spans, {result.index: result.available_ms + result.wait_ms for result in results})
+    gaps = [result.latency_ms - result.wait_ms - in_turn.get(result.index, 0.0) for result in results]
     delays = [result.index - result.landed for result in results if result.landed is not None]
     ages = [result.age for result in results]
     return Figures(
@@ -112,13 +115,16 @@ def stage_medians(spans: Iterable[Span]) -> dict[str, float]:
     return {name: _ms(median(values)) for name, values in sorted(times.items())}
 
 
-def _busy(spans: Iterable[Span]) -> dict[int, float]:
-    """Computing time on the critical path by frame: the decision after the labels is no part of it."""
+def _busy(spans: Iterable[Span], since: Mapping[int, float] | None = None) -> dict[int, float]:
+    """Computing time on the critical path by frame, of some frames only since a time: the decision after the labels is
+    no part of it."""
     busy: dict[int, float] = {}
+    since = since or {}
     for span in spans:
         waited_for = span.track == "S_h" and span.stage == "classify"
         if (span.track in FAST and span.stage != "select") or waited_for:
-            busy[span.index] = busy.get(span.index, 0.0) + span.end_ms - span.start_ms
+            start = max(span.start_ms, since.get(span.index, -math.inf))
+            busy[span.index] = busy.get(span.index, 0.0) + max(0.0, span.end_ms - start)
     return busy
 
 

@@ -20,7 +20,7 @@ def natural_key(path: Path) -> list[tuple[int, int | str]]:
 
 
 class ImageFolder(Source):
-    """The images of one folder in natural order, subfolders left out; any readable kind of image, as RGB."""
+    """The images of one folder in natural order, subfolders left out; images of 8 or 16 bits a channel, as RGB."""
 
     def __init__(self, folder: str | Path, resize: tuple[int, int] | None = None):
         self.name, self._resize = str(folder), resize
@@ -54,10 +54,29 @@ class ImageFolder(Source):
     def _read(self, path: Path) -> np.ndarray:
         try:
             with Image.open(path) as image:
-                image = ImageOps.exif_transpose(image).convert("RGB")
+                deep = _has_16_bits(image)
+                image = ImageOps.exif_transpose(image)
+                if deep:
+                    # The high byte, as Pillow reads colours of 16 bits.
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = image.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SourceError(
                 f"ImageFolder: expected an image, got {str(path)!r}, which can't be read: "
                 f"{' '.join(str(error).split())}; remove or replace it"
             ) from error
         return np.array(image.resize(self._resize, Image.Resampling.BILINEAR) if self._resize else image)
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether an image's greys have 16 bits, which ``convert`` would clip to 8.
+
+    Raises:
+        ValueError: they have 32.
+    """
+    # Pillow reads greys of 16 bits into 32 where the format has no more.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
+        return True
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its greys have 32 bits (mode {image.mode}), of which white is unknown: save it with 8 or 16")
+    return False

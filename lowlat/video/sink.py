@@ -12,14 +12,10 @@ import av
 import numpy as np
 from PIL import Image
 
-from lowlat.video.files import part_of, whole_file
+from lowlat.video.files import SinkError, part_of, whole_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 QUALITY = {"preset": "veryfast", "crf": "20"}
-
-
-class SinkError(ValueError):
-    """An output that can't be written: what was expected, what came, the mend, in one line."""
 
 
 def is_video_path(path: str | Path) -> bool:
@@ -43,7 +39,7 @@ class VideoSink:
     """H.264 video under a temporary name beside ``path``; ``close`` makes it whole and gives it its name.
 
     Close it also after an exception (or use it as a context manager): what was written until then plays. If
-    nothing was, no file remains, and one that was there before stays.
+    nothing was, no file remains, and one that was there before stays; likewise after ``abandon``.
 
     Args:
         path: the video; its suffix, one of ``CONTAINERS``, says the container.
@@ -79,7 +75,7 @@ class VideoSink:
             self._stream.codec_context.thread_count = 1
             self._container.start_encoding()
         except BaseException as error:
-            self._discard()
+            self.abandon()
             if isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
                 raise self._unwritable(error) from error
             raise
@@ -122,7 +118,7 @@ class VideoSink:
         if self._closed:
             return
         if self._last < 0:
-            self._discard()
+            self.abandon()
             return
         try:
             self._container.mux(self._stream.encode(None))
@@ -132,21 +128,22 @@ class VideoSink:
         except (av.error.FFmpegError, OSError) as error:
             raise self._unwritable(error) from error
         finally:
-            self._discard()
+            self.abandon()
 
-    def __enter__(self) -> VideoSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _discard(self) -> None:
+    def abandon(self) -> None:
+        """Leave nothing of what was written, and close. May be called again."""
         if not self._closed:
             self._closed = True
             with suppress(av.error.FFmpegError, OSError):
                 self._container.close()
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _unwritable(self, error: BaseException) -> SinkError:
         reason = getattr(error, "strerror", None) or error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 
 import av
 import numpy as np
@@ -20,7 +21,8 @@ _NOT_VIDEO = frozenset({"tty"})
 class VideoStream(Source):
     """Whatever PyAV opens, decoded on one thread: the cores are the network's.
 
-    Damaged packets are passed over; a file says at its end that it had some, or that it ended early.
+    Damaged packets are passed over; a file says at its end that it had some, or that it ended early. Once it is
+    closed, whoever reads on, on whatever thread, gets a :class:`SourceError`.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class VideoStream(Source):
         timeout: tuple[float, float] | None = None,
     ):
         self.name, self._kind, self._resize = name, kind, resize
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         self._count = self._damaged = 0
         self._end = Fraction(0)
         try:
@@ -49,14 +51,15 @@ class VideoStream(Source):
             self._stream = self._container.streams.video[0]
             self._stream.codec_context.thread_count = 1
             self._decoded = self._decode()
-            self._first = self._next()
-            if self._first is None:
+            first = self._next()
+            if first is None:
                 raise self._unreadable("no frame in it can be decoded")
+            self._decoded = chain((first,), self._decoded)
         except BaseException:
             self._container.close()
             raise
         self.fps = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_FPS
-        self.size = (self._first.shape[1], self._first.shape[0])
+        self.size = (first.shape[1], first.shape[0])
         self.live = live or (timeout is not None and self._container.duration is None)
         seconds = self._seconds()
         self.frames = self._stream.frames or (round(seconds * self.fps) if seconds else None)
@@ -64,12 +67,11 @@ class VideoStream(Source):
             self.frames = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        frame, self._first = self._first, None
-        while frame is not None:
+        while (frame := self._next()) is not None:
             yield frame
-            frame = self._next()
 
     def close(self) -> None:
+        self._closed = True
         # A device that hangs in a read keeps its container: closing it under the reader would crash.
         if self._lock.acquire(timeout=2.0):
             self._container.close()
@@ -77,6 +79,12 @@ class VideoStream(Source):
 
     def _next(self) -> np.ndarray | None:
         with self._lock:
+            if self._closed:
+                # Reading a closed container would crash.
+                raise SourceError(
+                    f"VideoStream: expected an open source to read, got {self.name!r} closed; close it after its last "
+                    "frame, or open it again"
+                )
             return next(self._decoded, None)
 
     def _decode(self) -> Iterator[np.ndarray]:

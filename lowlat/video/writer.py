@@ -25,8 +25,9 @@ class BackgroundWriter:
         self._write = write
         self._items: queue.Queue[tuple | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
-        self._thread.start()
+        # In place of a join, which takes the thread for ended once Ctrl-C has come between (CPython 3.11).
+        self._ended = threading.Event()
+        threading.Thread(target=self._work, name="writer", daemon=True).start()
 
     def put(self, *item: Any) -> None:
         """Leave an item to be written; waits while the queue is full."""
@@ -34,10 +35,19 @@ class BackgroundWriter:
         self._items.put(item)
 
     def close(self) -> None:
-        """Write what is waiting, then end the thread. May be called again."""
-        if self._thread.is_alive():
-            self._items.put(None)
-            self._thread.join()
+        """Write what is waiting, then end the thread. May be called again.
+
+        Ctrl-C on the way is raised at the end: nothing is written any more when this returns.
+        """
+        interrupt = None
+        while not self._ended.is_set():
+            try:
+                self._items.put(None)
+                self._ended.wait()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
         self._raise()
 
     def _raise(self) -> None:
@@ -59,3 +69,4 @@ class BackgroundWriter:
                 self._write(*item)
             except BaseException as error:
                 self._error, failed = error, True
+        self._ended.set()

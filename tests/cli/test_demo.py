@@ -4,6 +4,7 @@ import json
 import pytest
 
 from lowlat.demo import demo, sample_clip
+from lowlat.video.overlay import Overlay
 from lowlat.video.source import SourceError, open_source
 
 FILES = ["latency.png", "overlay.mp4", "report.json", "trace.json"]
@@ -43,6 +44,28 @@ def test_an_interrupted_demo_leaves_no_partial_file(lowlat, segmenter, clip, tmp
     segmenter.broken[11] = KeyboardInterrupt()
     assert lowlat("demo", clip, "-o", tmp_path / "out")[0] == 130
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (RuntimeError("no type to draw with"), 1)])
+def test_a_demo_that_ends_while_it_draws_leaves_the_video_from_before(
+    lowlat, segmenter, clip, tmp_path, monkeypatch, error, code
+):
+    draw, drawn = Overlay.draw, []
+
+    def drawing(self, frame, result):
+        drawn.append(result.index)
+        if len(drawn) == 8:
+            raise error
+        return draw(self, frame, result)
+
+    monkeypatch.setattr(Overlay, "draw", drawing)
+    out = tmp_path / "out"
+    assert lowlat("demo", clip, "-o", out, "--fps", 500)[0] == code
+    assert list(out.iterdir()) == []
+    (out / "overlay.mp4").write_bytes(b"from before")
+    drawn.clear()
+    assert lowlat("demo", clip, "-o", out, "--fps", 500)[0] == code
+    assert [path.read_bytes() for path in out.iterdir()] == [b"from before"]
 
 
 def test_the_sample_clip_is_located_and_its_absence_told(monkeypatch):

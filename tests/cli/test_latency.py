@@ -4,6 +4,7 @@ command with the shipped one."""
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lowlat.latency.paper import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import FrameResult, Span
 from lowlat.simulate import simulate
+from lowlat.video.files import SinkError
 from lowlat.video.synthetic import synthetic_frames
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,6 +67,15 @@ def test_the_decision_after_the_labels_is_no_part_of_the_fast_track():
     late = result(0, 10.0)
     late.spans.append(Span("propagation", "select", 0, 10.0, 14.0))
     assert made([late]).host_gap_p50_ms == 1
+
+
+def test_s_l_of_a_frame_begun_early_is_waiting_before_its_turn_and_computing_in_it():
+    early = FrameResult(12, None, age=0, available_ms=100.0, emitted_ms=130.0, wait_ms=20.0)
+    labels = Span("propagation", "propagate", 12, 122.0, 129.0)
+    told = summarise([early], [Span("S_l", "lower", 12, 105.0, 117.0), labels])
+    assert (told.host_gap_p50_ms, told.fast_track_ms) == (3, 19)
+    told = summarise([early], [Span("S_l", "lower", 12, 110.0, 122.0), labels])
+    assert (told.host_gap_p50_ms, told.fast_track_ms) == (1, 19)
 
 
 def test_memory_grows_if_its_most_does():
@@ -134,6 +145,31 @@ def test_a_run_reports_every_figure_and_leaves_its_pictures(small, tmp_path):
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert {event["name"] for event in trace["traceEvents"]} >= {"lower", "propagate", "select", "higher"}
     assert json.loads((tmp_path / "report.json").read_text()) == told
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_measured(small, tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(job, "record_run", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(SinkError, match="latency: expected a folder to write to, .*: Permission denied; .* --out"):
+        small(out=tmp_path)
+
+
+def test_a_report_that_cannot_be_written_to_its_end_leaves_the_one_from_before(small, tmp_path, monkeypatch):
+    write = Path.write_text
+
+    def half(self, text):
+        write(self, text[: len(text) // 2])
+        if "report" in self.name:
+            raise OSError(28, "No space left on device")
+
+    (tmp_path / "report.json").write_text("from before")
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space left"):
+        small(out=tmp_path, table_frames=0)
+    assert (tmp_path / "report.json").read_text() == "from before"
 
 
 def test_the_control_runs_where_the_rate_leaves_it_room(small):

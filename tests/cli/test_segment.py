@@ -35,6 +35,19 @@ def test_a_paced_file_waits_and_drops_nothing(lowlat, segmenter, clip, tmp_path)
     assert (code, report["frames"], report["dropped"]) == (0, 20, 0)
 
 
+def test_a_rate_for_a_live_source_is_refused(refused, segmenter, clip, tmp_path, monkeypatch):
+    import lowlat.segment as job
+
+    def live(spec, resize=None):
+        source = open_source(spec, resize=resize)
+        source.live = True
+        return source
+
+    monkeypatch.setattr(job, "open_source", live)
+    assert "--fps with a file" in refused("segment", clip, "-o", tmp_path / "out.mp4", "--fps", 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 def test_every_frame_of_a_dropping_run_is_answered_or_counted(lowlat, segmenter, clip, tmp_path):
     code, printed, _ = lowlat("segment", clip, "-o", tmp_path / "out", "--overload", "drop-newest", "--json")
     report = json.loads(printed)

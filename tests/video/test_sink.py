@@ -53,6 +53,16 @@ def test_nothing_written_leaves_nothing_and_keeps_what_was_there(tmp_path):
     assert left(tmp_path) == ["out.mp4"]
 
 
+def test_what_is_abandoned_leaves_nothing_and_keeps_what_was_there(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"from before")
+    with VideoSink(path, (64, 48), 25) as sink:
+        sink.write(picture(0, (64, 48)))
+        sink.abandon()
+    assert path.read_bytes() == b"from before"
+    assert left(tmp_path) == ["out.mp4"]
+
+
 def test_places_left_out_keep_the_rhythm(tmp_path):
     path = tmp_path / "out.mp4"
     with VideoSink(path, (64, 48), 10) as sink:

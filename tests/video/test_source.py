@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lowlat.runtime import FrameBuffer
 from lowlat.video.source import Source, SourceError, open_source
 
 
@@ -109,6 +110,31 @@ def test_grey_and_transparent_images_come_as_rgb(tmp_path):
         assert [frame.shape for frame in source] == [(6, 8, 3)] * 2
 
 
+@pytest.mark.parametrize("name", ["1.png", "1.tif", "1.pgm"])
+def test_greys_of_16_bits_become_8_and_not_white(tmp_path, name):
+    greys = np.array([[0, 255, 256, 32768], [40000, 51200, 65279, 65535]], np.uint16)
+    Image.fromarray(greys).save(tmp_path / name)
+    with open_source(tmp_path) as source:
+        (frame,) = source
+    assert np.array_equal(frame, np.repeat(greys[..., None] // 256, 3, axis=2))
+
+
+def test_greys_of_16_bits_are_turned_as_the_camera_was_held(tmp_path):
+    image, exif = Image.fromarray(np.full((6, 8), 51200, np.uint16)), Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "1.png", exif=exif)
+    with open_source(tmp_path) as source:
+        assert source.size == (6, 8) and {*next(iter(source)).flat} == {200}
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_greys_of_32_bits_are_refused(tmp_path, kind):
+    Image.fromarray(np.ones((6, 8), kind)).save(tmp_path / "1.tif")
+    with pytest.raises(SourceError) as error:
+        open_source(tmp_path)
+    check_one_line(error, "1.tif", "32 bits", "save it with 8 or 16")
+
+
 def test_a_folder_without_images_says_so(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(SourceError) as error:
@@ -203,3 +229,27 @@ def test_a_closed_source_may_be_closed_again(make_clip):
     assert isinstance(source, Source)
     source.close()
     source.close()
+
+
+@pytest.mark.parametrize("read", [0, 3, 20])
+def test_reading_on_after_a_source_is_closed_says_so(make_clip, read):
+    source = open_source(make_clip())
+    frames = iter(source)
+    for _ in range(read):
+        next(frames)
+    source.close()
+    for reader in (frames, iter(source)):
+        with pytest.raises(SourceError) as error:
+            next(reader)
+        check_one_line(error, "clip.mp4", "closed", "open it again")
+
+
+def test_a_source_closed_under_its_capture_thread_ends_it(make_clip):
+    with FrameBuffer("wait") as buffer:
+        with open_source(make_clip()) as source:
+            buffer.capture(source)
+            buffer.get()
+        with pytest.raises(SourceError, match="closed"):
+            for _ in buffer:
+                pass
+        assert buffer.close()
