@@ -22,6 +22,9 @@ SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 
 .PHONY: demo test bench gpu aarch64 wheel clean
 
+# The programs that .venv came with, cmake and ninja among them, before those of the machine.
+demo test bench wheel $(READY): export PATH := $(abspath $(BIN)):$(PATH)
+
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
 

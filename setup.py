@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,13 @@ def torch_include() -> Path:
     return Path(spec.submodule_search_locations[0]) / "include"
 
 
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"setup.py: no {name} on the PATH; pip install {name}, and put what it installs on the PATH")
+    return found
+
+
 class CMakeBuild(build_ext):
     """Builds and installs all libraries into the package; the Extension below only marks the wheel as binary."""
 
@@ -31,7 +39,10 @@ class CMakeBuild(build_ext):
         architectures = os.environ.get("SVCONV_CUDA_ARCHS")
         # A folder for each choice of architectures, so that none is left over from another.
         build = ROOT / "build" / "-".join(["cmake", sys.implementation.cache_tag, *(architectures or "").split()])
+        cmake = program("cmake")
         settings = {
+            # CMake would remember the first build's, which pip may have put in a folder of that build alone.
+            "CMAKE_MAKE_PROGRAM": program("ninja"),
             "SVCONV_VERSION": self.distribution.get_version(),
             "SVCONV_TORCH_INCLUDE": torch_include(),
             "SVCONV_CUDA": os.environ.get("SVCONV_CUDA", "AUTO"),
@@ -41,10 +52,10 @@ class CMakeBuild(build_ext):
         if architectures:
             settings["SVCONV_CUDA_ARCHS"] = architectures
         definitions = [f"-D{name}={value}" for name, value in settings.items()]
-        subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], check=True)
-        subprocess.run(["cmake", "--build", build], check=True)
+        subprocess.run([cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], check=True)
+        subprocess.run([cmake, "--build", build], check=True)
         for target in targets:
-            subprocess.run(["cmake", "--install", build, "--prefix", target, "--strip"], check=True)
+            subprocess.run([cmake, "--install", build, "--prefix", target, "--strip"], check=True)
 
 
 setup(ext_modules=[Extension("svconv._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

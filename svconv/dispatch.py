@@ -1,12 +1,13 @@
 """The backends in one table, each with both operators. One predicate both selects a backend and explains why not."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from svconv import _C, ops, reference, slices, triton
+from svconv import _C, info, ops, reference, slices, triton
 
 _CUDA_BUILD = _C.build_info()["cuda"]
 
@@ -15,10 +16,10 @@ _CUDA_BUILD = _C.build_info()["cuda"]
 class Backend:
     """One way to compute the operators.
 
-    `obstacle(device_type=..., dtype=..., **options)`, with the operator's options, is why it can't run such a call on
-    this machine, or None if it can; a predicate names the arguments it looks at. `run(input, logits, **options)`
-    computes svconv2d on checked arguments; one that `writes_out` does so into the tensor `out` if given that too.
-    `correlate(query, key, **options)` computes correlation2d.
+    `obstacle(device_type=..., device_index=..., dtype=..., **options)`, with the operator's options, is why it can't
+    run such a call on this machine, or None if it can; a predicate names the arguments it looks at.
+    `run(input, logits, **options)` computes svconv2d on checked arguments; one that `writes_out` does so into the
+    tensor `out` if given that too. `correlate(query, key, **options)` computes correlation2d.
     """
 
     name: str
@@ -33,17 +34,40 @@ class Backend:
             return self.run(input, logits, **options)
         if self.writes_out:
             return self.run(input, logits, **options, out=out)
-        return out.copy_(self.run(input, logits, **options))
+        with _without_autocast(input.device.type):
+            return out.copy_(self.run(input, logits, **options))
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager:
+    """As torch's own operators do it: given `out`, they run in the type of their arguments."""
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def _cpu_obstacle(*, device_type: str, **_) -> str | None:
     return None if device_type == "cpu" else f"it runs on CPU tensors, got tensors on {device_type!r}"
 
 
-def _cuda_obstacle(*, device_type: str, **_) -> str | None:
+def _cuda_obstacle(*, device_type: str, device_index: int | None = None, **_) -> str | None:
     if device_type != "cuda":
         return f"it runs on CUDA tensors, got tensors on {device_type!r}"
-    return f"this build has no CUDA kernels, {_CUDA_BUILD}" if _CUDA_BUILD.startswith("none") else None
+    return _gpu_obstacle(device_index)
+
+
+# Looks at the machine, which a compiler can take as it is.
+@torch.compiler.assume_constant_result
+def _gpu_obstacle(index: int | None) -> str | None:
+    """Of one GPU, by default the current one; without a GPU there are fake tensors alone, and the build decides."""
+    if _CUDA_BUILD.startswith("none"):
+        return f"this build has no CUDA kernels, {_CUDA_BUILD}"
+    if torch.version.hip is not None:
+        return f"it runs on NVIDIA GPUs, got torch for AMD's, {torch.version.hip=}"
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability(index)
+    if info.built_for(10 * major + minor, _CUDA_BUILD):
+        return None
+    return f"this build is for {_CUDA_BUILD}, got a GPU of sm_{major}{minor}; SVCONV_CUDA_ARCHS sets others, from sm_80"
 
 
 def _run_compiled(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tensor:
@@ -97,7 +121,7 @@ def select(name: str | None, input: Tensor, options: dict[str, object], function
     Raises:
         ValueError: no such backend, or the one asked for can't run; the message begins with `function` and says why.
     """
-    facts = {"device_type": input.device.type, "dtype": input.dtype, **options}
+    facts = _facts(input, options)
     if name is None:
         return next(backend for backend in BACKENDS.values() if backend.obstacle(**facts) is None)
     if name not in BACKENDS:
@@ -107,6 +131,11 @@ def select(name: str | None, input: Tensor, options: dict[str, object], function
     if obstacle is not None:
         raise ValueError(f"{function}: backend {name!r} can't run: {obstacle}; use backend=None to choose one that can")
     return backend
+
+
+def _facts(input: Tensor, options: dict[str, object]) -> dict[str, object]:
+    """What predicates look at."""
+    return {"device_type": input.device.type, "device_index": input.device.index, "dtype": input.dtype, **options}
 
 
 @dataclass(frozen=True)
@@ -135,7 +164,7 @@ class Explanation:
 
 def explain(name: str | None, input: Tensor, options: dict[str, object]) -> Explanation:
     """What `select` chooses on the same arguments, and why. Raises what `select` raises."""
-    facts = {"device_type": input.device.type, "dtype": input.dtype, **options}
+    facts = _facts(input, options)
     verdicts = (Verdict(b.name, b.description, b.obstacle(**facts)) for b in BACKENDS.values())
     return Explanation(select(name, input, options).name, tuple(verdicts))
 

@@ -47,7 +47,8 @@ def svconv2d(
         (N, C, H, W), dtype and memory format of `input`; `out` if it was given. Sums and softmax are computed in
         float32 (float64 for float64); the result is the same bit for bit whatever the number of threads.
 
-    Under autocast the operator runs in the autocast dtype. Differentiable any number of times, in `input` and `logits`.
+    Under autocast the operator runs in the autocast dtype, but for float64 and calls with `out`, which keep their own,
+    as torch's operators do. Differentiable any number of times, in `input` and `logits`.
 
     Raises:
         TypeError: an argument of the wrong type, or `input` and `logits` of different dtypes.
@@ -101,11 +102,8 @@ def correlation2d(
     checks.check_options("correlation2d", INTEGERS, kernel_size, dilation, groups, "zeros")
     _check_devices_and_types("correlation2d", query=query, key=key)
     checks.check_same_shape("correlation2d", query, key, groups)
-    # As for svconv2d, autocast leaves float64 as it is.
-    if _under_autocast(query.device.type) and torch.float64 not in (query.dtype, key.dtype):
+    if _cast_by_autocast(query, key):
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
-    elif query.dtype != key.dtype:
-        checks.refuse_two_dtypes("correlation2d", "to(query.dtype)", query=query, key=key)
     options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups}
     return dispatch.select(backend, query, options, "correlation2d").correlate(query, key, **options)
 
@@ -200,7 +198,7 @@ def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
             f"{function}: expected {first} and {second} on one device, got {first}.device={a.device!r} and "
             f"{second}.device={b.device!r}; move one with .to(...)"
         )
-    if a.dtype != b.dtype and not _under_autocast(a.device.type):
+    if a.dtype != b.dtype and not _cast_by_autocast(a, b):
         checks.refuse_two_dtypes(function, f"to({first}.dtype)", **tensors)
 
 
@@ -220,25 +218,48 @@ def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
             "svconv2d: expected no gradient to be recorded where out is given, got an argument that requires one; "
             "call it under torch.inference_mode(), or without out"
         )
-    if any(size > 1 and stride == 0 for size, stride in zip(out.shape, out.stride(), strict=True)):
+    # While a graph is traced strides may be symbols, and addresses are unknown.
+    if torch.compiler.is_compiling() or out.numel() == 0:
+        return
+    if _overlaps_itself(out):
         raise ValueError(f"svconv2d: expected out with memory for every element, got {out.stride()=}; don't expand it")
     if any(_share_memory(out, t) for t in (input, logits)):
         raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
 
 
+def _overlaps_itself(t: Tensor) -> bool:
+    """Whether a stride doesn't step over all that the smaller ones reach: in views of a dense tensor each does."""
+    reach = 0
+    for stride, size in sorted((stride, size) for size, stride in zip(t.shape, t.stride(), strict=True) if size > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
 def _share_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether the addresses from first to last element meet; no where they are unknown, as while a graph is traced."""
-    if torch.compiler.is_compiling() or type(a) is not Tensor or a.device.type == "meta" or 0 in (a.numel(), b.numel()):
+    """Whether the addresses from first to last element meet; no where there are none."""
+    first, other_first = _address(a), _address(b)
+    if 0 in (first, other_first):
         return False
-    (first, last), (other_first, other_last) = (
-        (t.data_ptr(), t.data_ptr() + t.element_size() * _last_offset(t)) for t in (a, b)
-    )
+    last, other_last = first + a.element_size() * _last_offset(a), other_first + b.element_size() * _last_offset(b)
     return first <= other_last and other_first <= last
+
+
+def _address(t: Tensor) -> int:
+    """Of the first element; 0 for a tensor without memory, as on the meta device, fake, or wrapped by torch.func."""
+    try:
+        return t.data_ptr()
+    except RuntimeError:
+        return 0
 
 
 def _last_offset(t: Tensor) -> int:
     return sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
 
 
-def _under_autocast(device_type: str) -> bool:
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+def _cast_by_autocast(a: Tensor, b: Tensor) -> bool:
+    """Whether autocast brings both to its dtype; it leaves float64 as it is."""
+    device_type = a.device.type
+    enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return enabled and torch.float64 not in (a.dtype, b.dtype)

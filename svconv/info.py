@@ -1,5 +1,8 @@
 """What was built and what runs, for reports and bug reports."""
 
+import re
+from functools import cache
+
 from svconv import _C
 
 
@@ -15,3 +18,15 @@ def build_info() -> dict[str, object]:
         "instruction_sets": _C.instruction_sets(),
         "active_instruction_set": _C.active_instruction_set(),
     }
+
+
+@cache
+def built_for(architecture: int, build: str = _C.build_info()["cuda"]) -> bool:
+    """Whether a build, in the words of `build_info()["cuda"]`, has CUDA kernels for an architecture of GPUs, as 90.
+
+    What was compiled for sm_80 runs on sm_86 too, of one major version; PTX is compiled on any GPU from its own on.
+    """
+    return any(
+        int(number) <= architecture and (kind == "compute" or int(number) // 10 == architecture // 10)
+        for kind, number in re.findall(r"(sm|compute)_(\d+)", build)
+    )

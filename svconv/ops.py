@@ -226,6 +226,11 @@ def _register_autograd(products: Products, op: torch._ops.OpOverload, formulas: 
 
     class Function(_SingleLevelFunction):
         @staticmethod
+        def _compiled_autograd_key(ctx):
+            """Of a node in compiled autograd's cache: `torch.autograd.Function`'s, which this isn't one of."""
+            return (ctx._autograd_function_id,)
+
+        @staticmethod
         def forward(*inputs):
             *inputs, keyset = inputs
             # An outer transform of torch.func still records, though this level's function does not.
@@ -261,6 +266,16 @@ def _register_autograd(products: Products, op: torch._ops.OpOverload, formulas: 
 
     for key in keys:
         _library.impl(op._opname, autograd, key, with_keyset=True)
+
+
+def _forward_into(keyset, input, logits, out, *options):
+    """Tells autograd that `out` changes, which an operation before may have saved."""
+    torch.autograd.graph.increment_version(out)
+    below = keyset & torch._C._after_ADInplaceOrView_keyset
+    torch.ops.svconv.forward_into.default.redispatch(below, input, logits, out, *options)
+
+
+_library.impl("forward_into", _forward_into, "ADInplaceOrView", with_keyset=True)
 
 
 # vmap: the mapped dimension folds into N.

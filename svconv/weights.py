@@ -15,7 +15,9 @@ def accumulation_type(dtype: torch.dtype) -> torch.dtype:
 
 def by_tap(logits: Tensor, groups: int) -> Tensor:
     """(N, groups * K*K, H, W) -> (N, groups, K*K, H, W), in the accumulation type."""
-    return logits.to(accumulation_type(logits.dtype)).unflatten(1, (groups, logits.shape[1] // groups))
+    n, channels, h, w = logits.shape
+    # Not unflatten, nor flatten in the results: torch.autograd.functional has no rule for those in a batch.
+    return logits.to(accumulation_type(logits.dtype)).reshape(n, groups, channels // groups, h, w)
 
 
 def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool) -> Tensor:
@@ -35,7 +37,7 @@ def softmax_jacobian(
 ) -> Tensor:
     """The softmax's first derivative at `logits`, a symmetric matrix, times `vector`."""
     weights = softmax(logits, kernel_size, dilation, groups, renormalize)
-    return _jacobian(weights, by_tap(vector, groups)).flatten(1, 2).to(logits.dtype)
+    return _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype)
 
 
 def softmax_hessian(
@@ -44,7 +46,8 @@ def softmax_hessian(
     """The softmax's second derivative at `logits`, symmetric in its three indices, times `first` and `second`."""
     weights = softmax(logits, kernel_size, dilation, groups, renormalize)
     a, b = by_tap(first, groups), by_tap(second, groups)
-    return _jacobian(weights, a * b - a * _mean(weights, b) - b * _mean(weights, a)).flatten(1, 2).to(logits.dtype)
+    bilinear = _jacobian(weights, a * b - a * _mean(weights, b) - b * _mean(weights, a))
+    return bilinear.reshape(logits.shape).to(logits.dtype)
 
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from benchmarks.__main__ import app
 from benchmarks.checks import gate, run, sampled_error, tolerance
 from benchmarks.contenders import CONTENDERS, _padded, sum_of_taps, unfold
 from benchmarks.figures import figures
-from benchmarks.measure import Measured, measure
+from benchmarks.measure import Clock, Measured, measure
 from benchmarks.problems import LIVE, OPERATIONS, PAPER, PRESETS, PROBLEMS, Problem, Task, in_other_forms
 from benchmarks.roofs import Roof
 from benchmarks.rows import fill_ratios, rows_of
@@ -58,6 +59,60 @@ def test_what_is_right_is_timed(planted):
     assert measured.error <= tolerance(torch.float32)
 
 
+class Gpu:
+    """In place of torch.cuda: a stream that works off what is queued, while the host queues; times in ms."""
+
+    def __init__(self, host: float) -> None:
+        self.host, self.now, self.done, self.cache = host, 0.0, 0.0, "cold"
+
+    def queue(self, ms: float) -> None:
+        self.now += self.host
+        self.done = max(self.done, self.now) + ms
+
+    def _sleep(self, cycles: int) -> None:
+        self.queue(cycles / 2e6)
+
+    def zero_(self) -> None:
+        self.queue(0.1)
+        self.cache = "cold"
+
+    def kernel(self) -> None:
+        self.queue({"cold": 3.0, "warm": 1.0}[self.cache])
+        self.cache = "warm"
+
+    def synchronize(self) -> None:
+        self.now = max(self.now, self.done)
+
+    def Event(self, enable_timing: bool) -> SimpleNamespace:
+        event = SimpleNamespace(elapsed_time=lambda end: end.time - event.time)
+        event.record = lambda: setattr(event, "time", max(self.done, self.now))
+        return event
+
+
+@pytest.mark.parametrize("host", [0.001, 0.2])
+def test_phases_on_a_gpu_start_with_a_cold_cache_and_leave_the_host_out(host, monkeypatch):
+    gpu = Gpu(host)
+    monkeypatch.setattr(torch, "cuda", gpu)
+    clock = Clock("cpu")
+    clock.cuda, clock.flush = True, gpu
+
+    def call(mark):
+        mark()
+        for _ in range(2):
+            gpu.kernel()
+            gpu.kernel()
+            mark()
+
+    for _ in range(2):
+        assert clock.time(call) == pytest.approx([4, 4])
+
+
+def test_the_process_that_others_are_forked_from_leaves_the_gpu_alone():
+    """Once it had asked for one, they couldn't use it."""
+    program = "import torch; torch.cuda.is_available = torch.cuda._lazy_init = None; import benchmarks.measure"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_training_gives_backward_and_both():
     group = [Task(TINY, "svconv (cpu)", True, 1)]
     (measured,), _ = measure(group, CONTENDERS, budget=0.1, most=3)
@@ -65,6 +120,13 @@ def test_training_gives_backward_and_both():
     assert set(measured.samples) == {"backward", "forward+backward"}
     pairs = zip(measured.samples["backward"], measured.samples["forward+backward"], strict=True)
     assert all(backward < both for backward, both in pairs)
+
+
+def test_a_result_that_is_given_is_not_counted_as_memory_of_the_call():
+    problem = Problem("wide", (1, 64, 256, 320), kernel_size=3)
+    group = [Task(problem, name, False, 1) for name in ("svconv (cpu)", "svconv (cpu), out=")]
+    own, given = (measured.memory["forward"] for measured in measure(group, CONTENDERS, budget=0.1, most=2)[0])
+    assert given < problem.feature_bytes / 2 < own
 
 
 _NOT_HERE = {f"svconv ({backend.name})" for backend in svconv.backends() if backend.cpu}

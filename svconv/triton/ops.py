@@ -18,6 +18,7 @@ from svconv.triton import configs
 from svconv.triton.band import band_gradient, band_sum
 from svconv.triton.configs import Config, ProblemClass
 from svconv.triton.taps import taps_gradient, taps_jacobian, taps_sum
+from svconv.weights import accumulation_type
 
 # With TRITON_INTERPRET=1 in the environment when Triton was imported: kernels run in Python, on CPU tensors.
 INTERPRETED = not isinstance(band_sum, triton.JITFunction)
@@ -57,7 +58,7 @@ def grad_input(
     normalize: bool,
     renormalize: bool,
 ) -> Tensor:
-    _check("triton_grad_input", grad_out, logits, kernel_size, groups)
+    _check("triton_grad_input", grad_out, logits, kernel_size, groups, lse=lse if normalize else None)
     result = torch.empty_like(grad_out)
     _sum(grad_out, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize, True)
     return result
@@ -75,7 +76,7 @@ def grad_weight(
     normalize: bool,
     renormalize: bool,
 ) -> Tensor:
-    _check("triton_grad_weight", input, logits, kernel_size, groups)
+    _check("triton_grad_weight", input, logits, kernel_size, groups, grad_out, lse if normalize else None)
     result = torch.empty_like(logits)
     gradient = _band_gradient if _family(input, kernel_size) == "band" else _taps_gradient
     gradient(grad_out, input, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize)
@@ -94,15 +95,32 @@ PRODUCTS = ops.Products(
 ops.explain_to_pytorch(PRODUCTS, ("AutogradCPU", "AutogradCUDA", "AutogradMeta"))
 
 
-def _check(name: str, input: Tensor, logits: Tensor, kernel_size: int, groups: int) -> None:
+def _check(
+    name: str,
+    input: Tensor,
+    logits: Tensor,
+    kernel_size: int,
+    groups: int,
+    grad_out: Tensor | None = None,
+    lse: Tensor | None = None,
+) -> None:
     """The backstop for calls that did not come through svconv2d: wrong shapes must not become wrong addresses."""
     n, c, h, w = input.shape
-    expected = (n, groups * kernel_size**2, h, w)
-    if kernel_size % 2 == 0 or c % groups or tuple(logits.shape) != expected or logits.dtype != input.dtype:
+    if kernel_size % 2 == 0 or c % groups:
         raise RuntimeError(
-            f"svconv::{name}: expected an odd kernel_size, channels divisible by groups and logits of shape {expected} "
-            f"and of {input.dtype=}, got {kernel_size=}, {groups=}, {input.shape=}, {logits.shape=}, {logits.dtype=}"
+            f"svconv::{name}: expected an odd kernel_size and channels divisible by groups, "
+            f"got {kernel_size=}, {groups=}, {input.shape=}"
         )
+    for what, tensor, shape, dtype in (
+        ("logits", logits, (n, groups * kernel_size**2, h, w), input.dtype),
+        ("grad_out", grad_out, (n, c, h, w), input.dtype),
+        ("lse", lse, (n, groups, h, w), accumulation_type(input.dtype)),
+    ):
+        if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
+            raise RuntimeError(
+                f"svconv::{name}: expected {what} of shape {shape} and {dtype}, "
+                f"got {tuple(tensor.shape)} and {tensor.dtype}"
+            )
 
 
 def _family(input: Tensor, kernel_size: int) -> str:

@@ -184,9 +184,8 @@ def run(name: str, stage: Stage, log: Path, seconds: float, settings: dict[str, 
 
 def built_for(architecture: str) -> bool:
     """Whether svconv in this repository has kernels for the architecture."""
-    program = "import svconv; print(svconv.build_info()['cuda'])"
-    answer = subprocess.run([PYTHON, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    return f"sm_{architecture} " in answer.stdout
+    program = f"from svconv.info import built_for; raise SystemExit(not built_for({architecture}))"
+    return subprocess.run([PYTHON, "-c", program], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def main() -> int:

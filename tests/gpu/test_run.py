@@ -12,6 +12,8 @@ import pytest
 import run
 from run import Gpu, Stage
 
+from svconv.info import built_for
+
 H200 = Gpu("NVIDIA H200", "90", 143771)
 ANSWER = "9.0, 143771, NVIDIA H200"
 
@@ -43,6 +45,10 @@ def test_the_gpu_at_hand_gives_architecture_and_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert run.find_gpu() == H200
     assert H200.folder.name == "nvidia-h200"
+
+
+def test_whether_the_build_is_for_a_gpu_is_what_svconv_says():
+    assert [run.built_for(architecture) for architecture in ("90", "75")] == [built_for(90), False]
 
 
 OUTCOMES = {

@@ -3,13 +3,14 @@
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
 import svconv
-from svconv import SVConv2d, backends, explain, svconv2d
+from svconv import SVConv2d, backends, dispatch, explain, info, svconv2d
 from svconv.dispatch import BACKENDS
 
 
@@ -40,6 +41,56 @@ def test_cuda_tensors_are_explained_without_a_gpu():
     without = "triton" if BACKENDS["triton"].obstacle(device_type="cuda") is None else "reference"
     assert explanation.chosen == (without if svconv.build_info()["cuda"].startswith("none") else "cuda")
     assert "it runs on CPU tensors, got tensors on 'cuda'" in str(explanation)
+
+
+BUILDS = {
+    "sm_80 sm_90 sm_100 sm_120 and PTX of compute_120, by nvcc 13.0.88": [80, 86, 87, 89, 90, 100, 103, 120, 121, 130],
+    "sm_90 and PTX of compute_90, by nvcc 12.4.1": [90, 100, 103, 120, 121, 130],
+    "sm_86 sm_87 and PTX of compute_87, by nvcc 12.4.1": [86, 87, 89, 90, 100, 103, 120, 121, 130],
+    "none: no nvcc when it was built": [],
+}
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_kernels_run_on_their_major_architecture_and_ptx_on_all_later_ones(build):
+    gpus = [70, 75, 80, 86, 87, 89, 90, 100, 103, 120, 121, 130]
+    assert [gpu for gpu in gpus if info.built_for(gpu, build)] == BUILDS[build]
+
+
+def plant_gpus(monkeypatch, build, capability, hip=None):
+    """GPUs that svconv.dispatch finds, and nobody else; `capability(index)` is that of one."""
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_capability=capability)
+    monkeypatch.setattr(dispatch, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(hip=hip)))
+    monkeypatch.setattr(dispatch, "_CUDA_BUILD", build)
+
+
+def test_gpus_that_the_build_is_not_for_are_refused(monkeypatch):
+    obstacle = BACKENDS["cuda"].obstacle
+    plant_gpus(monkeypatch, "sm_90 and PTX of compute_90, by nvcc 13.0.88", {0: (9, 0), 1: (8, 6)}.get)
+    assert obstacle(device_type="cuda", device_index=0) is None
+    assert "got a GPU of sm_86; SVCONV_CUDA_ARCHS" in obstacle(device_type="cuda", device_index=1)
+    plant_gpus(monkeypatch, "sm_90 and PTX of compute_90, by nvcc 13.0.88", {0: (9, 0)}.get, hip="7.0")
+    assert "it runs on NVIDIA GPUs" in obstacle(device_type="cuda", device_index=0)
+
+
+def test_a_compiler_takes_what_is_known_of_the_gpu_as_it_is(monkeypatch):
+    def capability(index):
+        torch._dynamo.graph_break()  # an error, were it traced
+        return 8, 6
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def function(x):
+        return x + 1 if BACKENDS["cuda"].obstacle(device_type="cuda", device_index=0) is None else x
+
+    plant_gpus(monkeypatch, "sm_80 and PTX of compute_80, by nvcc 13.0.88", capability)
+    assert function(torch.zeros(1)) == 1
+
+
+def test_the_gpu_that_holds_the_input_is_looked_at(monkeypatch):
+    monkeypatch.setattr(dispatch, "_gpu_obstacle", lambda index: None if index == 0 else "another GPU")
+    with FakeTensorMode():
+        first, second = (explain(*tensors(device=f"cuda:{index}"), kernel_size=3) for index in (0, 1))
+    assert first.chosen == "cuda" != second.chosen and "another GPU" in str(second)
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

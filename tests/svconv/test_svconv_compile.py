@@ -94,6 +94,19 @@ def test_compiled_package_runs_in_a_fresh_process(tmp_path, device):
     subprocess.run([sys.executable, "-c", loader, tmp_path / "model.pt2", tmp_path / "expected.pt"], check=True)
 
 
+def test_compiled_autograd_of_an_eager_forward():
+    """Options are numbers to the compiler: what it made of the first must not serve the others."""
+
+    with torch._dynamo.config.patch(compiled_autograd=True):
+        backward = torch.compile(torch.Tensor.backward, backend="aot_eager")
+    for dilation, kernel_size in ((1, 3), (2, 3), (1, 5)):
+        case = Case((2, 4, 5, 7), kernel_size, dilation)
+        input, logits, grad_out = case.tensors()
+        _, *want = run(svconv2d, input, logits, grad_out, **case.options)
+        backward((svconv2d(input.requires_grad_(), logits.requires_grad_(), **case.options) * grad_out).sum())
+        torch.testing.assert_close([input.grad, logits.grad], want)
+
+
 def to_onnx(model, tensors, **kwargs):
     """The session of the exported model, which must be made of standard operators alone."""
     program = torch.onnx.export(model.eval(), tuple(tensors), dynamo=True, verbose=False, **kwargs)

@@ -55,6 +55,12 @@ def test_bad_arguments(case):
         svconv2d(*tensors, **{"kernel_size": 3, **options})
 
 
+@pytest.mark.parametrize("types", [(torch.float64, torch.float32), (torch.bfloat16, torch.float64)], ids=str)
+def test_autocast_leaves_float64_and_what_does_not_match_it_is_refused(types):
+    with torch.autocast("cpu"), pytest.raises(TypeError, match="^svconv2d: expected input and logits of one dtype"):
+        svconv2d(*(t.to(dtype) for t, dtype in zip(tensors(), types, strict=True)), kernel_size=3)
+
+
 def test_module_checks_its_options_at_construction():
     with pytest.raises(ValueError, match="odd kernel_size, got 4"):
         SVConv2d(kernel_size=4)

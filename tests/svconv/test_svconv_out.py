@@ -75,6 +75,23 @@ def test_compiles_to_one_graph(device):
     assert torch.equal(doubled, 2 * out)
 
 
+def test_a_gradient_that_needs_what_out_overwrote_is_refused(device):
+    input, logits, _ = CASE.tensors(device)
+    out = torch.ones_like(input)
+    loss = (torch.ones_like(input, requires_grad=True) * out).sum()
+    svconv2d(input, logits, **CASE.options, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_out_may_be_an_inference_tensor(device):
+    input, logits, _ = CASE.tensors(device)
+    with torch.inference_mode():
+        out = torch.empty_like(input)
+        svconv2d(input, logits, **CASE.options, out=out)
+    assert torch.equal(out, svconv2d(input, logits, **CASE.options))
+
+
 def test_raw_entry_writes_out(device):
     input, logits, _ = CASE.tensors(device)
     out = torch.empty_like(input)
@@ -94,7 +111,9 @@ BAD = {
     "dtype": (torch.empty(2, 6, 7, 11).double(), ValueError, "torch.float64"),
     "device": (torch.empty(2, 6, 7, 11, device="meta"), ValueError, "device(type='meta')"),
     "one element for many": (torch.empty(2, 1, 7, 11).expand(2, 6, 7, 11), ValueError, "don't expand it"),
+    "rows that overlap": (torch.empty(1000).as_strided((2, 6, 7, 11), (420, 70, 10, 1)), ValueError, "(420, 70, 10"),
     "input itself": (INPUT, ValueError, "memory of its own"),
+    "input as a parameter": (torch.nn.Parameter(INPUT, requires_grad=False), ValueError, "memory of its own"),
     "a part of logits": (LOGITS[:, 44:], ValueError, "memory of its own"),
 }
 
@@ -121,6 +140,15 @@ def test_out_is_for_inference(which):
         svconv2d(**tensors, **CASE.options)
     with torch.no_grad():
         svconv2d(**tensors, **CASE.options)
+
+
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_out_is_left_alone_by_autocast(backend):
+    out, under_autocast = torch.empty_like(INPUT), torch.empty_like(INPUT)
+    svconv2d(INPUT, LOGITS, **CASE.options, out=out, backend=backend)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        svconv2d(INPUT, LOGITS, **CASE.options, out=under_autocast, backend=backend)
+    assert torch.equal(out, under_autocast)
 
 
 def test_logits_of_another_dtype_are_refused_under_autocast():

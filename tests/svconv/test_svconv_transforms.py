@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,21 @@ def test_hessians(normalize, second, device):
     case = Case((1, 2, 2, 3), 3, groups=2, normalize=normalize, padding_mode="renormalize", dtype=torch.float64)
     input, logits, _ = case.tensors(device)
     got, want = (SECOND[second](lambda *t, f=f: f(*t).pow(3).sum(), (0, 1))(input, logits) for f in functions(case))
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("strategy", ["forward-mode", "reverse-mode"])
+@pytest.mark.parametrize("case", OPTIONS, ids=str)
+def test_hessians_of_autograd_in_one_batch(case, strategy):
+    """`vectorize`, `is_grads_batched` and gradgradcheck's `check_batched_grad` share torch's older vmap."""
+    case = replace(case, shape=(1, 2, 2, 3))
+    input, logits, _ = case.tensors()
+    got, want = (
+        torch.autograd.functional.hessian(
+            lambda *t, f=f: f(*t).pow(3).sum(), (input, logits), vectorize=True, outer_jacobian_strategy=strategy
+        )
+        for f in functions(case)
+    )
     torch.testing.assert_close(got, want)
 
 
