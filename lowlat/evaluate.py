@@ -6,8 +6,10 @@ depend on no machine's speed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +31,17 @@ DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
 
 @dataclass(frozen=True)
 class Scores:
-    """Percent: mean IoU, pixel accuracy, mean class accuracy; IoU by class."""
+    """Percent: mean IoU, pixel accuracy, mean class accuracy; IoU by class, None for one that does not occur."""
 
     miou: float
     pixel_accuracy: float
     class_accuracy: float
-    class_iou: dict[str, float]
+    class_iou: dict[str, float | None]
 
     @staticmethod
     def of(confusion: Confusion, classes: Sequence[str]) -> Scores:
-        by_class = {name: round(100 * iou, 2) for name, iou in zip(classes, confusion.class_iou.tolist(), strict=True)}
+        ious = zip(classes, confusion.class_iou.tolist(), strict=True)
+        by_class = {name: None if math.isnan(iou) else round(100 * iou, 2) for name, iou in ious}
         figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)
         return Scores(*(round(figure, 2) for figure in figures), by_class)
 
@@ -142,16 +145,44 @@ def find_threshold(
     return MEASURED[policy](min(tried, key=tried.get), cut=None)
 
 
-def _deferred(rule: Policy) -> Schedule:
-    """The schedule that figures are quoted for: low-latency, the decision after the labels."""
-    return Schedule(rule, decision="deferred")
+def age_bound_at(interval: float) -> int:
+    """A bound on ages that leaves key frames every ``interval`` frames to the policy: the usual one, or twice that."""
+    return max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
+
+
+def check_classes(who: str, network: VideoNetwork, data: LabelledImages) -> None:
+    """``ValueError`` where labels and network don't tell as many classes apart."""
+    if len(data.classes) != network.classes:
+        raise ValueError(
+            f"{who}: expected data of the network's {network.classes} classes, got {len(data.classes)}; "
+            "give weights trained on this data"
+        )
+
+
+def check_video(who: str, data: LabelledImages) -> None:
+    """``ValueError`` where a list holds no labelled video."""
+    if not data.videos or len(data) < 2 or not any(map(data.labelled, range(len(data)))):
+        raise ValueError(
+            f"{who}: expected a labelled video of two frames or more in the list {data.split!r}, got {len(data)} "
+            f"images, {sum(map(data.labelled, range(len(data))))} of them labelled, {len(data.videos)} videos; "
+            "use other data"
+        )
 
 
 def evaluate_images(network: VideoNetwork, data: LabelledImages) -> Scores:
-    """Frame by frame, on every labelled image of a list."""
+    """Frame by frame, on every labelled image of a list.
+
+    Raises:
+        ValueError: nothing is labelled.
+    """
     stages = NetworkStages(network, fast_track=False)
     confusion = Confusion(network.classes)
-    for index in track([i for i in range(len(data)) if data.labelled(i)], f"{data.split} images"):
+    labelled = [index for index in range(len(data)) if data.labelled(index)]
+    if not labelled:
+        raise ValueError(
+            f"evaluate: expected labelled images in the list {data.split!r}, got none of {len(data)}; leave images out"
+        )
+    for index in track(labelled, f"{data.split} images"):
         frame = data.image(index).permute(1, 2, 0).numpy()
         labels = stages.classify(stages.higher(stages.lower(frame)))
         confusion.add(torch.from_numpy(labels), data.label(index))
@@ -180,17 +211,28 @@ def evaluate_video(
         interval: frames between key frames; a threshold is set so that their mean comes near it.
         threshold: of the policies that have one, instead of ``interval``.
         delay: frames from the launch of S_h to the first frame that uses its features.
+
+    Raises:
+        ValueError: an unknown policy, or a threshold for one that has none.
     """
     stages = DecisionsOnly(video)
+    age_bound = age_bound_at(interval) if threshold is None else DEFAULT_AGE_BOUND
+
+    def scheduled(rule: Policy) -> Schedule:
+        return Schedule(rule, decision="deferred", age_bound=age_bound)
+
     if policy == "every":
+        if threshold is not None:
+            raise ValueError(f"evaluate_video: expected no threshold with policy 'every', got {threshold}")
         rule = Every(interval)
     elif policy not in MEASURED:
         raise ValueError(f"evaluate_video: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
     elif threshold is not None:
         rule = MEASURED[policy](threshold, cut=None)
     else:
-        rule = find_threshold(policy, lambda rule: replay(stages, len(data), _deferred(rule), delay), interval)
-    results = replay(video, len(data), _deferred(rule), delay)
+        decide = partial(replay, stages, len(data), delay=delay)
+        rule = find_threshold(policy, lambda rule: decide(scheduled(rule)), interval, age_bound)
+    results = replay(video, len(data), scheduled(rule), delay)
     truth = [data.label(i) for i in range(len(data))]
 
     def score(labels: Callable[[FrameResult], np.ndarray]) -> Scores:
@@ -252,7 +294,8 @@ def evaluate(
         distances: also by exact distance from the key frame.
 
     Raises:
-        ValueError: no such set, or its classes are not as many as the network's.
+        ValueError: no such set, no labels or no video in it, or classes not as many as the network's; options that
+            contradict each other.
     """
     network = models.load(weights)
     report: dict[str, object] = {"weights": str(weights)}
@@ -260,6 +303,7 @@ def evaluate(
         report["test_per_frame"] = asdict(evaluate_images(network, _open(data, "test", network)))
     if video or distances:
         labelled = _open(data, "val", network)
+        check_video("evaluate", labelled)
         recorded = record(network, labelled)
         if video:
             options = {"policy": policy, "interval": interval, "threshold": threshold, "delay": delay}
@@ -271,9 +315,5 @@ def evaluate(
 
 def _open(spec: str | Path, split: str, network: VideoNetwork) -> LabelledImages:
     data = open_dataset(spec, split)
-    if len(data.classes) != network.classes:
-        raise ValueError(
-            f"evaluate: expected data of the network's {network.classes} classes, got {len(data.classes)}; "
-            "give weights trained on this data"
-        )
+    check_classes("evaluate", network, data)
     return data

@@ -88,16 +88,22 @@ def save(network: VideoNetwork, path: str | Path, name: str, **metadata: str) ->
     part.replace(path)
 
 
+def find(source: str | Path) -> Path:
+    """The file of weights: shipped under a name, or ``source`` itself; ``ValueError`` where there is none."""
+    path = WEIGHTS / f"{source}.safetensors" if str(source) in MODELS else Path(source)
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise ValueError(f"load: expected a shipped network ({shipped}) or a .safetensors file, got {str(source)!r}")
+    return path
+
+
 def load(source: str | Path = "lite") -> VideoNetwork:
     """A trained network in eval mode: a name whose weights are shipped, or a file written by :func:`save`.
 
     Raises:
         ValueError: no such name or file, or the file is not such a one.
     """
-    path = WEIGHTS / f"{source}.safetensors" if str(source) in MODELS else Path(source)
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
-        raise ValueError(f"load: expected a shipped network ({shipped}) or a .safetensors file, got {str(source)!r}")
+    path = find(source)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

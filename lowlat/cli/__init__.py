@@ -254,7 +254,7 @@ app.command()(street.street)
 
 
 def _print_json(report: dict[str, Any]) -> None:
-    print(json.dumps(report, indent=1))
+    print(json.dumps(report, indent=1, allow_nan=False))
 
 
 def _print_figures(report: dict[str, Any], indent: str = "") -> None:

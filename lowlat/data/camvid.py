@@ -22,8 +22,9 @@ PALETTE = (
 class CamVid(LabelledFiles):
     """One list (``train``, ``val`` or ``test``) of a CamVid folder in the SegNet layout.
 
-    Each line of ``<root>/<split>.txt`` reads ``image label``, relative to ``root``. ``val`` is a video: 101 labelled
-    frames in order at 15 Hz.
+    Each line of ``<root>/<split>.txt`` reads ``image label``, relative to ``root``, or as SegNet's own lists do,
+    ``/SegNet/CamVid/train/x.png``: of an absolute path that is not there the last two parts count. ``val`` is a video:
+    101 labelled frames in order at 15 Hz.
 
     Raises:
         ValueError: the folder or the list is not there, or a line names no such file.
@@ -37,9 +38,14 @@ class CamVid(LabelledFiles):
         if not path.is_file():
             raise ValueError(f"CamVid: expected a list at {path}, found none; give the folder that holds train.txt")
         lines = path.read_text().splitlines()
-        pairs = [tuple(self.root / part for part in line.split()) for line in lines if line.strip()]
+        pairs = [tuple(map(self._place, line.split())) for line in lines if line.strip()]
         for pair in pairs:
             if len(pair) != 2 or not all(part.is_file() for part in pair):
                 raise ValueError(f"CamVid: expected lines 'image label' naming files in {path}, got {pair}")
         self.images, self.truths = zip(*pairs, strict=True) if pairs else ((), ())
         self.videos = [range(len(pairs))] if split == "val" else []
+
+    def _place(self, name: str) -> Path:
+        path = Path(name)
+        moved = path.is_absolute() and not path.is_file()
+        return self.root.joinpath(*path.parts[-2:] if moved else path.parts)

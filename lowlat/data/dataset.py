@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
+T = TypeVar("T")
 Palette = tuple[tuple[int, int, int], ...]
 """One RGB colour a class."""
+SAMPLED = 8  # images, with their labels, that a digest looks at
 
 
 class LabelledImages(Protocol):
-    """A list of images with label maps. A set subclasses it, for ``labelled`` and ``load``, or has all of it itself.
+    """A list of images with label maps. A set subclasses it, for ``labelled`` and ``content``, or has all of it itself.
 
     Attributes:
         split: the name of the list: ``"train"``, ``"val"``, ``"test"``.
@@ -40,13 +43,44 @@ class LabelledImages(Protocol):
         """Whether there is a label map, told without reading it."""
         return True
 
-    def load(self) -> tuple[Tensor, Tensor]:
-        """All that is labelled, in memory: images uint8 ``(n, 3, H, W)`` and labels uint8 ``(n, H, W)``.
+    def content(self, index: int) -> bytes:
+        """What tells a labelled image and its labels from others."""
+        return b"".join(
+            repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes()
+            for tensor in (self.image(index), self.label(index))
+        )
 
-        Raises:
-            ValueError: nothing is labelled.
-        """
-        indices = [index for index in range(len(self)) if self.labelled(index)]
-        if not indices:
-            raise ValueError(f"load: expected labelled images in {self.split!r}, got none; open another split")
-        return torch.stack([self.image(i) for i in indices]), torch.stack([self.label(i) for i in indices])
+
+def labelled_indices(data: LabelledImages) -> list[int]:
+    """The images that have a label map.
+
+    Raises:
+        ValueError: none has.
+    """
+    indices = [index for index in range(len(data)) if data.labelled(index)]
+    if not indices:
+        raise ValueError(
+            f"labelled_indices: expected labelled images in the list {data.split!r} of {type(data).__name__}, "
+            f"got none among {len(data)}; give a set that has labels there"
+        )
+    return indices
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """``most`` of the items at most, evenly spread."""
+    count = min(most, len(items))
+    return [items[step * len(items) // count] for step in range(count)]
+
+
+def digest(data: LabelledImages) -> str:
+    """A hash of what a labelled set holds, wherever it lies: its length, its classes, which images are labelled, and
+    the content of ``SAMPLED`` of these.
+
+    Raises:
+        ValueError: nothing is labelled.
+    """
+    indices = labelled_indices(data)
+    total = hashlib.sha256(repr((len(data), tuple(data.classes), indices)).encode())
+    for index in spread(indices, SAMPLED):
+        total.update(data.content(index))
+    return total.hexdigest()[:16]

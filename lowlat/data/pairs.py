@@ -6,7 +6,7 @@ labelled video.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from lowlat.data.augment import jitter_colours, sample_images, sample_labels, uniform
-from lowlat.data.camvid import VOID
 from lowlat.data.dataset import LabelledImages
 from lowlat.data.motion import simulate_motion
 from lowlat.progress import track
@@ -55,57 +54,73 @@ def random_theta(count: int, generator: Generator, largest: float = 1.6) -> Tens
 class SimulatedPairs:
     """Key frames are fixed random views of labelled images; current frames are those views after simulated motion.
 
+    The views are drawn once, and their features kept; images, of any sizes, are read when they are needed.
+
     Args:
-        images, labels: uint8 ``(n, 3, H, W)`` and ``(n, H, W)``.
+        data: a labelled set.
+        indices: those of its labelled images to take.
         features: the frozen per-frame network.
         views: how many key frames to draw for each image.
-        void: the number of classes.
         size: height and width of the pairs.
+
+    Raises:
+        ValueError: no images to take.
     """
 
     def __init__(
         self,
-        images: Tensor,
-        labels: Tensor,
+        data: LabelledImages,
+        indices: Sequence[int],
         features: Features,
         *,
         views: int,
         generator: Generator,
-        void: int = VOID,
         size: tuple[int, int] = SIZE,
     ):
-        self.images, self.labels, self.void, self.size = images, labels, void, size
-        self.source = torch.arange(len(images)).repeat(views)
+        if not indices:
+            raise ValueError("SimulatedPairs: expected labelled images, got none; give the indices of some")
+        self.data, self.size = data, size
+        self.source = [*indices] * views
         self.theta = random_theta(len(self.source), generator)
         # The first view of every image is the whole image.
-        self.theta[: len(images)] = torch.eye(2, 3)
+        self.theta[: len(indices)] = torch.eye(2, 3)
         kept = []
         for part in track(torch.arange(len(self.source)).split(4), "key frames"):
-            frames, _ = self._look(part, torch.zeros(len(part), *self.size, 2))
-            low, high, predicted = features(frames)
+            grid = self._grid(part, torch.zeros(len(part), *self.size, 2))
+            low, high, predicted = features(_sampled(self._images(part), grid))
             kept.append((low.half(), high.half(), predicted))
         self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
-    def _look(self, chosen: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    def _images(self, chosen: Tensor) -> list[Tensor]:
+        return [self.data.image(self.source[view]) for view in chosen.tolist()]
+
+    def _grid(self, chosen: Tensor, motion: Tensor) -> Tensor:
         grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *self.size], align_corners=False)
         linear = self.theta[chosen][:, None, None, :, :2]
-        grid = grid + (linear @ motion[..., None]).squeeze(-1)
-        source = self.source[chosen]
-        return sample_images(self.images[source], grid), sample_labels(self.labels[source], grid, self.void)
+        return grid + (linear @ motion[..., None]).squeeze(-1)
 
     def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
         chosen = torch.randint(len(self.source), (count,), generator=generator)
         frames = uniform(generator, *DISTANCES, count)
         motion = simulate_motion(frames, *self.size, generator)
-        current, labels = self._look(chosen, motion)
+        images, grid = self._images(chosen), self._grid(chosen, motion)
         between = None
         if middle:
             share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
-            between, _ = self._look(chosen, motion * share)
-        current = jitter_colours(current, generator, 0.15)
-        key, _ = self._look(chosen, torch.zeros_like(motion))
-        return Pairs(chosen, self.low[chosen].float(), self.high[chosen].float(), between, current, labels, key)
+            between = _sampled(images, self._grid(chosen, motion * share))
+        current = jitter_colours(_sampled(images, grid), generator, 0.15)
+        key = _sampled(images, self._grid(chosen, torch.zeros_like(motion)))
+        void = len(self.data.classes)
+        truths = (self.data.label(self.source[view]) for view in chosen.tolist())
+        labels = [sample_labels(truth[None], place[None], void) for truth, place in zip(truths, grid, strict=True)]
+        low, high = self.low[chosen].float(), self.high[chosen].float()
+        return Pairs(chosen, low, high, between, current, torch.cat(labels), key)
+
+
+def _sampled(images: Sequence[Tensor], grid: Tensor) -> Tensor:
+    """uint8 ``(3, H, W)``, each of its own size, at their parts of ``grid`` ``(N, h, w, 2)``."""
+    return torch.cat([sample_images(image[None], place[None]) for image, place in zip(images, grid, strict=True)])
 
 
 class ClipPairs:

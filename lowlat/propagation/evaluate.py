@@ -7,7 +7,6 @@ matrices, so that several videos add up to one figure.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,7 +14,14 @@ import numpy as np
 import torch
 
 from lowlat.data.dataset import LabelledImages
-from lowlat.evaluate import DISTANCES, DecisionsOnly, RecordedVideo, find_threshold, mean_interval
+from lowlat.evaluate import (
+    DISTANCES,
+    DecisionsOnly,
+    RecordedVideo,
+    age_bound_at,
+    find_threshold,
+    mean_interval,
+)
 from lowlat.metrics import Confusion
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
@@ -108,13 +114,12 @@ def timing_at(video: RecordedVideo, policy: str, interval: float, delay: int = P
 
     Args:
         policy: ``"every"`` or one of `MEASURED`.
-        interval: frames; the bound on ages is twice as many where the usual one is less, which would set the rate by
-            itself.
+        interval: frames; the bound on ages is `age_bound_at` it, since the usual one would set the rate by itself.
 
     Raises:
         ValueError: an unknown policy.
     """
-    age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
+    age_bound = age_bound_at(interval)
     if policy == "every":
         return Timing(Every(interval), delay, age_bound)
     if policy not in MEASURED:

@@ -44,8 +44,9 @@ def study(
     """Make tables and figures; measurements already in ``<out>/.parts`` are not made again.
 
     Args:
-        tables: of `TABLES`; none for all of them. What is written holds also those finished before.
-        data: grounds, as `open_dataset` takes them.
+        tables: of `TABLES`; none for all of them. What is written holds also those finished before under the same
+            settings, clips, data and weights, and no others.
+        data: grounds, as `open_dataset` takes them, each of another kind.
         weights: one for each ground: a shipped network's name, a file, or ``"train"``; where fewer are given, the study
             trains the rest.
         out: a folder for ``study.json``, ``README.md`` and pictures.
@@ -54,7 +55,7 @@ def study(
         console: for progress; by default standard error.
 
     Raises:
-        ValueError: no such table, data or weights; with no seeds, a table that needs some.
+        ValueError: no such table, data or weights, two grounds of a kind; with no seeds, a table that needs some.
     """
     unknown = [name for name in tables if name not in TABLES]
     if unknown:
@@ -66,6 +67,12 @@ def study(
     parts = Parts(out / ".parts")
     chosen = [*weights, *[TRAIN] * (len(data) - len(weights))]
     grounds = [Ground(spec, name, parts, settings, clips) for spec, name in zip(data, chosen, strict=True)]
+    names = [ground.name for ground in grounds]
+    if len(set(names)) < len(names):
+        # Tables and figures tell them apart by their kind.
+        raise ValueError(
+            f"study: expected grounds of different kinds, got {', '.join(names)}; make a study of each, by --out"
+        )
     possible = _possible(tables, grounds, settings)
     units = _units([name for name in possible if not tables or name in tables], grounds)
     with progress_bar(console) as progress:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages
+from lowlat.data.dataset import LabelledImages, digest
 from lowlat.data.open import open_dataset, recognise
+from lowlat.evaluate import check_classes, check_video
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import METHODS, Propagation, build
 from lowlat.propagation import weights as method_weights
@@ -19,6 +20,7 @@ from lowlat.study.consistency import Motion, motions
 from lowlat.study.parts import Parts
 from lowlat.study.settings import Settings
 from lowlat.study.training import Training, about
+from lowlat.train.origin import videos_digest
 
 TRAIN = "train"
 """The word in place of weights: the study trains the per-frame network too."""
@@ -45,7 +47,7 @@ class Ground:
         clips: unlabelled videos, for pairs labelled by the network itself.
 
     Raises:
-        ValueError: no such data, or no such weights.
+        ValueError: no such data, no labelled video in its list ``val``, no such weights, or weights of other classes.
     """
 
     base = Which(None)
@@ -55,8 +57,13 @@ class Ground:
         self.name = kind if colon else recognise(Path(spec))
         self.spec, self.settings, self.clips = spec, settings, tuple(clips)
         self._given = None if weights == TRAIN else file_of(weights)
+        data = self.images("val")
+        check_video("study", data)
+        if self._given is not None:
+            check_classes("study", models.load(self._given), data)
         self.parts = parts
         self._recorded: tuple[Which, LabelledVideo] | None = None
+        self._contents: dict[str, str] = {}
 
     @cached_property
     def has_flow(self) -> bool:
@@ -64,9 +71,20 @@ class Ground:
         return hasattr(self.images("val"), "flow")
 
     @cached_property
+    def tested(self) -> bool:
+        """Whether the list ``test`` has labels."""
+        data = self.images("test")
+        return any(map(data.labelled, range(len(data))))
+
+    @cached_property
     def complete(self) -> bool:
         """Whether the weights given hold a trained fast track and selector, not the per-frame network alone."""
         return self._given is not None and about(self._given).get("stage") in ("selector", "distill")
+
+    @cached_property
+    def architecture(self) -> str:
+        """The network's name, among `lowlat.models.MODELS`."""
+        return "lite" if self._given is None else about(self._given).get("network", "lite")
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -113,8 +131,6 @@ class Ground:
         return [range(video.start, min(video.stop, stop)) for video in data.videos if video.start < stop]
 
     def _frames(self, data: LabelledImages) -> range:
-        if not data.videos:
-            raise ValueError(f"study: expected a video in {self.spec}, list val, got still images; use other data")
         return range(len(data))[: self.settings.frames]
 
     def sources(self) -> list[str]:
@@ -139,17 +155,25 @@ class Ground:
     def weights(self) -> Any:
         """What says which per-frame network this is."""
         if self._given is None:
-            return {"base_steps": self.settings.base_steps}
+            names = ("base_steps", "batch")
+            return {"train": self.content("train"), **{name: getattr(self.settings, name) for name in names}}
         return method_weights.fingerprint(models.load(self._given))
+
+    def content(self, split: str) -> str:
+        """What says which data a list holds, wherever it lies."""
+        if split not in self._contents:
+            self._contents[split] = digest(self.images(split))
+        return self._contents[split]
 
     def inputs(self, **more: Any) -> dict[str, Any]:
         """What every unit of this ground depends on, and more."""
-        return {"data": self.name, "spec": self.spec, "frames": self.settings.frames, "weights": self.weights, **more}
+        mine = {"data": self.name, "val": self.content("val"), "frames": self.settings.frames, "weights": self.weights}
+        return {**mine, **more}
 
     def training_inputs(self, seed: int) -> dict[str, Any]:
         """What a training depends on."""
-        names = ("steps", "pairs", "stills", "batch")
-        return {"seed": seed, "clips": list(self.clips), **{name: getattr(self.settings, name) for name in names}}
+        settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
+        return {"seed": seed, "train": self.content("train"), "clips": videos_digest(self.clips), **settings}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
         """What a network depends on beyond its per-frame part."""

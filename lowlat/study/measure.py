@@ -33,7 +33,7 @@ def images_unit(ground: Ground) -> Unit:
         figures = {name: getattr(found, name) for name in ("miou", "pixel_accuracy", "class_accuracy")}
         return [{"data": ground.name, "split": "test", **figures, "class_iou": found.class_iou}]
 
-    return Unit("images", ground.inputs(images=ground.settings.images), compute)
+    return Unit("images", ground.inputs(images=ground.settings.images, test=ground.content("test")), compute)
 
 
 def frames_unit(ground: Ground) -> Unit:

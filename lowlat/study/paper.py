@@ -135,7 +135,9 @@ def table3(ground: Ground, rows: RowsOf) -> list[Row]:
 
 
 def table4_units(ground: Ground) -> list[Unit]:
-    return [measure.images_unit(ground), measure.frames_unit(ground)]
+    # Cityscapes keeps the labels of its test list.
+    images = [measure.images_unit(ground)] if ground.tested else []
+    return [*images, measure.frames_unit(ground)]
 
 
 def table4(ground: Ground, rows: RowsOf) -> list[Row]:

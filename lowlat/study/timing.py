@@ -35,6 +35,7 @@ def live_unit(ground: Ground) -> Unit:
 def modules_unit(ground: Ground) -> Unit:
     """:func:`module_times` at the ground's frame size."""
     inputs = {"size": list(ground.size), "repeats": ground.settings.repeats, "machine": machine()}
+    inputs["architecture"] = ground.architecture
     network = ground.whiches()[0]
     return Unit("modules", inputs, lambda: module_times(ground.network(network), ground.size, ground.settings.repeats))
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages
+from lowlat.data.dataset import LabelledImages, digest, labelled_indices, spread
 from lowlat.data.open import open_dataset
 from lowlat.data.pairs import SIZE, ClipPairs, Features, SimulatedPairs, VideoPairs, read_clip
 from lowlat.data.street import Street
@@ -27,6 +27,7 @@ from lowlat.train.bank import Bank, PairSource
 from lowlat.train.base import FINETUNE
 from lowlat.train.loop import Recipe
 from lowlat.train.methods import SHARES, draw_bank, train_methods
+from lowlat.train.origin import videos_digest
 
 OURS = "adaptive-fusion"
 STREET = "street"
@@ -50,6 +51,11 @@ class Training:
     @cached_property
     def data(self) -> LabelledImages:
         return open_dataset(self.spec, "train")
+
+    @cached_property
+    def content(self) -> str:
+        """What says which images and labels they are."""
+        return digest(self.data)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -129,24 +135,21 @@ class Training:
 
     def _simulated(self, features: Features, generator: Generator) -> SimulatedPairs:
         """From images spread evenly over the list."""
-        labelled = [index for index in range(len(self.data)) if self.data.labelled(index)]
-        chosen = labelled[:: max(1, len(labelled) // self.settings.stills)]
-        images = torch.stack([self.data.image(index) for index in chosen])
-        labels = torch.stack([self.data.label(index) for index in chosen])
-        options = {"generator": generator, "void": len(self.data.classes), "size": self.size}
-        return SimulatedPairs(images, labels, features, views=1, **options)
+        chosen = spread(labelled_indices(self.data), self.settings.stills)
+        return SimulatedPairs(self.data, chosen, features, views=1, generator=generator, size=self.size)
 
     def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
         """A fast track that lies in ``base`` too has no say in what is trained around the per-frame network."""
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
         base = weights.fingerprint(models.load(base))
-        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=list(self.clips), **settings)
+        clips = videos_digest(self.clips)
+        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=clips, **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
         """A folder of its own for all that its contents depend on."""
-        digest = hashlib.sha256(json.dumps([self.spec, inputs], sort_keys=True).encode()).hexdigest()[:8]
-        return self.folder / f"{name}-{digest}"
+        key = json.dumps([self.content, inputs], sort_keys=True)
+        return self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def about(path: Path) -> dict[str, str]:

@@ -9,13 +9,14 @@ import torch
 from torch import Generator
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages
+from lowlat.data.dataset import LabelledImages, digest, labelled_indices
 from lowlat.data.open import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.propagation import build
 from lowlat.train import base, methods, processes, propagation, selector
 from lowlat.train.distillation import distill
+from lowlat.train.origin import videos_digest, weights_digest
 from lowlat.train.recipe import Recipe, change
 
 __all__ = ["STAGES", "Recipe", "distill", "train"]
@@ -53,8 +54,9 @@ def train(
         stage: ``"base"``, ``"finetune"``, ``"propagation"``, ``"selector"`` or ``"all"``; each needs the one before.
         data: a labelled set as :func:`lowlat.data.open.open_dataset` takes it; its list ``train``.
         clips: unlabelled videos; the trained base network labels them for the second stage.
-        init: weights that the first stage trained starts from: a shipped network's name or a file.
-        validate: a labelled set whose list ``val`` decides which weights of the base network are kept.
+        init: weights that the first stage asked for starts from: a shipped network's name or a file.
+        validate: a labelled set, of the data's classes, whose list ``val`` decides which weights of the base network
+            are kept.
         device: ``"cpu"``, ``"cuda"``, ...
         method: of propagation. Another than the network's own, or ``"all"``, is trained for comparison: it leaves
             ``<out>/propagation-<method>.safetensors``, see :func:`lowlat.train.methods.train_methods`.
@@ -65,8 +67,8 @@ def train(
         the file of weights of the last stage trained.
 
     Raises:
-        ValueError: an unknown stage, no such data, the stage before has not been trained, or ``out`` holds a run begun
-            with other options.
+        ValueError: an unknown stage, no such data, nothing labelled in it, the stage before has not been trained, or
+            ``out`` holds a run begun with other data or options.
         RuntimeError: another process failed.
     """
     if stage not in (*STAGES, "all"):
@@ -76,9 +78,15 @@ def train(
             raise ValueError(
                 f"train: expected stage 'propagation' with method {method!r}, got {stage!r}; train it alone"
             )
-        recipe = change(propagation.RECIPE, **changes)
+        if validate:
+            raise ValueError(
+                f"train: expected no set to validate on with method {method!r}, got {str(validate)!r}; leave it out"
+            )
+        options = {"recipe": change(propagation.RECIPE, **changes), "tensorboard": tensorboard}
         with processes.joined(device) as device:
-            files = methods.train_for_comparison(method, data=data, out=out, clips=clips, device=device, recipe=recipe)
+            files = methods.train_for_comparison(
+                method, data=data, out=out, clips=clips, init=init, device=device, **options
+            )
         return list(files.values())[-1]
     out = Path(out)
     wanted = STAGES if stage == "all" else (stage,)
@@ -86,10 +94,10 @@ def train(
     if missing:
         with processes.joined(device) as device:
             labelled = open_dataset(data, "train")
-            held_out = open_dataset(validate, "val") if validate else None
+            held_out = _held_out(validate, labelled) if validate else None
             stages = _Stages(labelled, out, device, tensorboard, changes)
             for name in missing:
-                stages.run(name, clips, init if name == missing[0] else None, held_out)
+                stages.run(name, clips, init if name == wanted[0] else None, held_out)
     return out / f"{wanted[-1]}.safetensors"
 
 
@@ -108,22 +116,27 @@ class _Stages:
             start = init if name == "base" else init or self.before(name)
             self.base(name, start, held_out)
             return
-        network = self.start(name, init)
+        start = init or self.before(name)
+        network = propagation.load_base(start, len(self.labelled.classes), self.device)
+        origin = {"data": digest(self.labelled), "start": weights_digest(start)}
         features = propagation.frozen_features(network, self.device)
         generator = Generator().manual_seed(self.recipes[name].seed)
         # Propagation lives on variety; the selector gets by with one view of each image.
         views = VIEWS if name == "propagation" else 1
-        simulated = SimulatedPairs(*self.labelled.load(), features, views=views, generator=generator)
+        indices = labelled_indices(self.labelled)
+        simulated = SimulatedPairs(self.labelled, indices, features, views=views, generator=generator)
         arguments = (self.out, self.recipes[name], self.device)
         if name == "propagation":
             unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
             sources = {"simulated": simulated, "clips": unlabelled}
             bank = methods.draw_bank(network, sources, generator, pairs=PAIRS, device=self.device)
             own = build("adaptive-fusion", network)
-            propagation.train_propagation(name, own, bank, *arguments, fresh=init is None, **self.options)
+            fresh = init is None
+            origin |= {"fresh": str(fresh), "clips": videos_digest(clips)}
+            propagation.train_propagation(name, own, bank, *arguments, fresh=fresh, origin=origin, **self.options)
         else:
             pairs = selector.DeviationPairs(simulated, features, generator)
-            selector.train_selector(network, pairs, *arguments, **self.options)
+            selector.train_selector(network, pairs, *arguments, origin=origin, **self.options)
         self.finish(network, name)
 
     def before(self, name: str) -> Path:
@@ -135,17 +148,6 @@ class _Stages:
                 "train it first, or give its weights by init"
             )
         return path
-
-    def start(self, name: str, init: str | Path | None) -> VideoNetwork:
-        """The network that propagation and selector go on with."""
-        path = init or self.before(name)
-        network, wanted = models.load(path), len(self.labelled.classes)
-        if network.classes != wanted:
-            raise ValueError(
-                f"train: expected a network of the data's {wanted} classes in {path}, "
-                f"got one of {network.classes}; train the stage base first"
-            )
-        return network.to(self.device, memory_format=torch.channels_last)
 
     def base(self, name: str, start: str | Path | None, held_out: LabelledImages | None) -> None:
         arguments = (self.labelled, self.out, self.recipes[name], self.device)
@@ -162,6 +164,18 @@ class _Stages:
             path = self.out / f"{name}.safetensors"
             models.save(network, path, "lite", stage=name, data=_name(self.labelled), class_names=classes, **told)
         processes.wait()
+
+
+def _held_out(spec: str | Path, labelled: LabelledImages) -> LabelledImages:
+    """The set that decides which weights are kept; ``ValueError`` where it can't, for want of labels or by classes."""
+    data = open_dataset(spec, "val")
+    labelled_indices(data)
+    if data.classes != labelled.classes:
+        raise ValueError(
+            f"train: expected the data's classes ({', '.join(labelled.classes)}) in the set to validate on, "
+            f"got {', '.join(data.classes)}; give one of the same classes"
+        )
+    return data
 
 
 def _name(data: LabelledImages) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lowlat.data.augment import random_view
-from lowlat.data.dataset import LabelledImages
+from lowlat.data.dataset import LabelledImages, digest, labelled_indices
 from lowlat.metrics import Confusion
 from lowlat.models import build, load, load_imagenet_lite0
 from lowlat.networks.labels import full_size_labels
@@ -18,6 +18,7 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.train import processes
 from lowlat.train.batch import Share
 from lowlat.train.loop import Best, Mean, Recipe, fit
+from lowlat.train.origin import weights_digest
 
 RECIPE = Recipe(steps=900, batch=8, learning_rate=5e-4, weight_decay=0.02)
 # At the output stride that runs: the same weights see other neighbours there, and lose by it until they have met them.
@@ -79,7 +80,7 @@ def train_mode(network: VideoNetwork) -> None:
 
 def label_sample(data: LabelledImages) -> Iterator[Tensor]:
     """Label maps spread evenly over a set, enough to count its classes."""
-    labelled = [index for index in range(len(data)) if data.labelled(index)]
+    labelled = labelled_indices(data)
     for index in labelled[:: max(1, len(labelled) // COUNTED)]:
         yield data.label(index)
 
@@ -132,14 +133,23 @@ def train_base(
 
     Returns:
         the network, whose modules of propagation and selection are still untrained, and its best validation.
+
+    Raises:
+        ValueError: nothing is labelled, passes of one example, or what `fit` refuses.
     """
+    labelled = labelled_indices(data)
+    if recipe.batch // recipe.accumulate < 2:
+        # The pyramid's batch norm of one bin has one value a channel and an example.
+        raise ValueError(
+            f"train: expected at least 2 examples a pass in {name!r}, got a batch of {recipe.batch} in "
+            f"{recipe.accumulate} passes; raise the batch, or divide it less"
+        )
     network = build("lite", classes=len(data.classes), output_stride=output_stride)
     load_imagenet_lite0(network) if start is None else load_start(network, start)
     network.to(device, memory_format=torch.channels_last)
     train_mode(network)
     weights = class_weights(label_sample(data), network.classes) if balanced else torch.ones(network.classes)
     weights = weights.to(device)
-    labelled = [index for index in range(len(data)) if data.labelled(index)]
 
     def draw(share: Share) -> tuple[Tensor, Tensor]:
         def one(generator: Generator) -> tuple[Tensor, Tensor]:
@@ -175,6 +185,11 @@ def train_base(
         recipe,
         folder,
         validate=validate if held_out is not None else None,
+        origin={
+            "data": digest(data),
+            "start": "ImageNet" if start is None else weights_digest(start),
+            "validate": "none" if held_out is None else digest(held_out),
+        },
         tensorboard=tensorboard,
     )
     remove_class_weights(network.classifier, weights)

@@ -24,6 +24,7 @@ from lowlat.segmenter import DEFAULT_PIXELS
 from lowlat.train import processes
 from lowlat.train.batch import Share
 from lowlat.train.loop import Recipe, fit
+from lowlat.train.origin import videos_digest, weights_digest
 from lowlat.train.propagation import HOP_SHARE
 from lowlat.train.recipe import change
 from lowlat.train.records import write_whole
@@ -121,6 +122,14 @@ def distill(
             recipe,
             out,
             validate=lambda: agreement(network, recordings, device),
+            origin={
+                "videos": videos_digest(videos),
+                "start": weights_digest(init),
+                "labels": labels,
+                "temperature": str(float(temperature)),
+                "frames": str(frames),
+                "held_out": str(held_out),
+            },
             tensorboard=tensorboard,
         )
         better = best.figure > before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,7 @@ def fit(
     folder: str | Path,
     *,
     validate: Callable[[], float] | None = None,
+    origin: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> Best | None:
     """Minimise ``loss`` over ``groups``, from the last checkpoint in ``folder`` where there is one.
@@ -91,15 +92,18 @@ def fit(
         loss: of what ``draw`` gave; a `Mean`, or a scalar that is the mean over the share's examples.
         validate: the figure that decides which weights are best, higher is better; called by every process, with the
             averaged weights in ``modules``.
+        origin: what else decides the numbers, such as the data (`lowlat.train.origin`); a resumed run must have the
+            same.
         tensorboard: write the log for TensorBoard too.
 
     Raises:
-        ValueError: the checkpoint is of another recipe, or the batch doesn't divide among processes and passes.
-        RuntimeError: a loss that is not finite.
+        ValueError: the checkpoint is of another recipe or origin, or the batch doesn't divide among processes and
+            passes.
+        RuntimeError: a loss or a validation figure that is not finite.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(name, modules, groups, recipe, folder)
+    run = _Run(name, modules, groups, recipe, folder, origin or {})
     run.resume()
     writes = processes.rank() == 0
     log = Log(folder / f"{name}.jsonl", run.steps, tensorboard=tensorboard) if writes else None
@@ -130,8 +134,18 @@ def fit(
 class _Run:
     """The state of a run, and what changes it."""
 
-    def __init__(self, name: str, modules: nn.Module, groups: list[dict], recipe: Recipe, folder: Path):
+    def __init__(
+        self,
+        name: str,
+        modules: nn.Module,
+        groups: list[dict],
+        recipe: Recipe,
+        folder: Path,
+        origin: Mapping[str, str],
+    ):
         self.name, self.modules, self.recipe = name, modules, recipe
+        # What a resumed run must share with the one that was stopped.
+        self.fixed = {**recipe.numbers(), **origin}
         self.checkpoint, self.best_weights = folder / f"{name}.pt", folder / f"{name}.best.pt"
         self.optimizer = torch.optim.AdamW(
             [{"lr": recipe.learning_rate * group.pop("scale", 1.0), **group} for group in map(dict, groups)],
@@ -160,6 +174,8 @@ class _Run:
                 self.scaler.scale(total).backward()
             sums = sums + torch.stack((total.detach().float(), weight.float()))
         total, weight = processes.add(sums)
+        # Nothing but void pixels: a loss of 0, and no gradient.
+        weight = weight.masked_fill(weight == 0, 1)
         value = (total / weight).item()
         if not math.isfinite(value):
             raise RuntimeError(
@@ -182,6 +198,11 @@ class _Run:
     def validate(self, measure: Callable[[], float]) -> float:
         with self.average.applied(), torch.no_grad():
             figure = measure()
+        if not math.isfinite(figure):
+            raise RuntimeError(
+                f"fit: expected a finite validation figure, got {figure} after {self.steps} steps of {self.name}; "
+                "validate on images whose labels hold classes"
+            )
         if self.best is None or figure > self.best.figure:
             self.best = Best(figure, self.steps)
             if processes.rank() == 0:
@@ -192,22 +213,22 @@ class _Run:
         if processes.rank() == 0:
             state = {name: getattr(self, name).state_dict() for name in ("modules", "optimizer", "rates", "scaler")}
             best = (self.best.figure, self.best.steps) if self.best else None
-            numbers = self.recipe.numbers()
             save_state(
                 self.checkpoint,
-                {**state, "average": self.average.state, "steps": self.steps, "best": best, "recipe": numbers},
+                {**state, "average": self.average.state, "steps": self.steps, "best": best, "fixed": self.fixed},
             )
 
     def resume(self) -> None:
         if not self.checkpoint.is_file():
             return
         state = load_state(self.checkpoint)
-        begun = state.get("recipe", {})
-        for name, wanted in self.recipe.numbers().items():
-            if begun.get(name) != wanted:
+        begun = state.get("fixed", {})
+        for name in {**begun, **self.fixed}:
+            before, wanted = begun.get(name), self.fixed.get(name)
+            if before != wanted:
                 raise ValueError(
-                    f"train: expected {name}={begun.get(name)} as in {self.checkpoint}, got {wanted}; go on with the "
-                    "same options, or start afresh in another folder"
+                    f"train: expected {name}={before} as in {self.checkpoint}, got {wanted}; go on with the same data "
+                    "and options, or start afresh in another folder"
                 )
         for name in ("modules", "optimizer", "rates", "scaler"):
             getattr(self, name).load_state_dict(state[name])

@@ -7,10 +7,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Generator
 
-from lowlat import models
+from lowlat.data.dataset import digest, labelled_indices
 from lowlat.data.open import open_dataset
 from lowlat.data.pairs import ClipPairs, SimulatedPairs, read_clip
 from lowlat.networks.video_network import VideoNetwork
@@ -18,7 +17,8 @@ from lowlat.propagation import METHODS, build, weights
 from lowlat.train import processes
 from lowlat.train.bank import Bank, PairSource
 from lowlat.train.loop import Recipe
-from lowlat.train.propagation import RECIPE, frozen_features, train_propagation
+from lowlat.train.origin import videos_digest, weights_digest
+from lowlat.train.propagation import RECIPE, frozen_features, load_base, train_propagation
 
 PAIRS = 1000  # in a bank
 SHARES = {"simulated": 3, "clips": 1, "video": 1}
@@ -60,6 +60,8 @@ def train_methods(
     *,
     recipe: Recipe = RECIPE,
     device: str = "cpu",
+    origin: Mapping[str, str] | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, Path]:
     """Train methods one after another, each from fresh parameters, on the same pairs in the same order.
 
@@ -68,6 +70,8 @@ def train_methods(
     Args:
         names: among `TRAINED`.
         network: the trained per-frame network; it is left as it is.
+        origin: of the pairs, as in `fit`.
+        tensorboard: write the logs for TensorBoard too.
 
     Raises:
         ValueError: a method that has nothing to train, or a file learned on another network.
@@ -79,7 +83,7 @@ def train_methods(
             weights.load(path, copy.deepcopy(network))
             continue
         method = build(name, copy.deepcopy(network)).to(device)
-        train_propagation(path.stem, method, bank, out, recipe, device)
+        train_propagation(path.stem, method, bank, out, recipe, device, origin=origin, tensorboard=tensorboard)
         if processes.rank() == 0:
             weights.save(method, path)
         processes.wait()
@@ -92,42 +96,57 @@ def train_for_comparison(
     data: str | Path,
     out: str | Path,
     clips: Sequence[str | Path] = (),
+    init: str | Path | None = None,
     simulated: bool = True,
     device: str = "cpu",
     recipe: Recipe = RECIPE,
     views: int = 1,
     pairs: int | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, Path]:
-    """:func:`train_methods` from files: one method, or ``"all"``, around ``<out>/finetune.safetensors``.
+    """:func:`train_methods` from files: one method, or ``"all"``, around ``init`` or ``<out>/finetune.safetensors``.
 
     Args:
         data: a labelled set, as `open_dataset` takes it; its list ``train``.
         clips: unlabelled videos.
+        init: the per-frame network: a shipped network's name or a file.
         simulated: whether to make pairs of the labelled images; without them there are the clips alone.
         views: key frames drawn from each labelled image.
         pairs: how many the methods are trained on.
+        tensorboard: write the logs for TensorBoard too.
 
     Raises:
-        ValueError: no such method or nothing to train in it, no such data, or the base network has not been trained.
+        ValueError: no such method or nothing to train in it, no such data, or the base network has not been trained,
+            or for other classes.
     """
     names = TRAINED if method == "all" else (method,)
     check_trained(names)
-    before = Path(out) / "finetune.safetensors"
-    if not before.is_file():
+    start = init or Path(out) / "finetune.safetensors"
+    if init is None and not start.is_file():
         raise ValueError(
-            f"train: expected the stage before 'propagation' in {out}, found no {before.name}; train it first"
+            f"train: expected the stage before 'propagation' in {out}, found no {start.name}; "
+            "train it first, or give its weights by init"
         )
-    network = models.load(before).to(device, memory_format=torch.channels_last)
+    labelled = open_dataset(data, "train")
+    network = load_base(start, len(labelled.classes), device)
     features = frozen_features(network, device)
     generator = Generator().manual_seed(recipe.seed)
     sources: dict[str, PairSource] = {}
     if simulated:
-        images = open_dataset(data, "train").load()
-        sources["simulated"] = SimulatedPairs(*images, features, views=views, generator=generator)
+        indices = labelled_indices(labelled)
+        sources["simulated"] = SimulatedPairs(labelled, indices, features, views=views, generator=generator)
     if clips:
         sources["clips"] = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
     bank = draw_bank(network, sources, generator, pairs=pairs, device=device)
-    return train_methods(names, network, bank, out, recipe=recipe, device=device)
+    origin = {
+        "data": digest(labelled) if simulated else "none",
+        "start": weights_digest(start),
+        "clips": videos_digest(clips),
+        "views": str(views),
+        "pairs": str(len(bank)),
+    }
+    options = {"recipe": recipe, "device": device, "origin": origin, "tensorboard": tensorboard}
+    return train_methods(names, network, bank, out, **options)
 
 
 def check_trained(names: Sequence[str]) -> None:

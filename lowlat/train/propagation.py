@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lowlat import models
 from lowlat.data.pairs import Features
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.layers import fold_batch_norms
@@ -20,6 +22,17 @@ from lowlat.train.loop import Mean, Recipe, fit
 
 RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-3)
 HOP_SHARE = 0.75  # of the steps: by way of a temporary key frame, as after a promotion
+
+
+def load_base(path: str | Path, classes: int, device: str) -> VideoNetwork:
+    """The trained per-frame network that the later stages go on with; ``ValueError`` if not of so many classes."""
+    network = models.load(path)
+    if network.classes != classes:
+        raise ValueError(
+            f"train: expected a network of the data's {classes} classes in {path}, "
+            f"got one of {network.classes}; train the stage base first"
+        )
+    return network.to(device, memory_format=torch.channels_last)
 
 
 def frozen_features(network: VideoNetwork, device: str) -> Features:
@@ -57,6 +70,7 @@ def train_propagation(
     device: str = "cpu",
     *,
     fresh: bool = True,
+    origin: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> None:
     """Train what ``method`` learns, in place; cross-entropy on the current frames' labels.
@@ -67,6 +81,7 @@ def train_propagation(
     Args:
         name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
         fresh: start from fresh parameters rather than from those it has.
+        origin: as in `fit`.
     """
     torch.manual_seed(recipe.seed)
     if fresh:
@@ -86,7 +101,7 @@ def train_propagation(
         return segmentation_loss(fast_track(method, batch, hop=hop), batch.labels, weights)
 
     groups = [{"params": list(learned.parameters()), "scale": method.pace}]
-    fit(name, learned, groups, draw, loss, recipe, folder, tensorboard=tensorboard)
+    fit(name, learned, groups, draw, loss, recipe, folder, origin=origin, tensorboard=tensorboard)
     if fusion is not None:
         remove_class_weights(fusion.classifier, weights)
     method.eval().requires_grad_(True)

@@ -9,7 +9,7 @@ import torch
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # How the work is divided and how often it is written down: free to change when a run is resumed.
-RUNNING = ("accumulate", "workers", "checkpoint_every", "validate_every")
+RUNNING = ("accumulate", "workers", "checkpoint_every")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -45,9 +47,14 @@ def train_selector(
     recipe: Recipe = RECIPE,
     device: str = "cpu",
     *,
+    origin: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> None:
-    """Train the selector and its third of the reduction in place, mean squared error on the deviation."""
+    """Train the selector and its third of the reduction in place, mean squared error on the deviation.
+
+    Args:
+        origin: as in `fit`.
+    """
     network.eval()
     modules = nn.ModuleList([network.reduction, network.selector])
     groups = [{"params": [network.reduction.conv.weight, network.reduction.bn.weight, network.reduction.bn.bias]}]
@@ -62,4 +69,4 @@ def train_selector(
         predicted = network.deviation(anchor, network.reduce(currents))
         return F.mse_loss(predicted.float(), deviations)
 
-    fit("selector", modules, groups, draw, loss, recipe, folder, tensorboard=tensorboard)
+    fit("selector", modules, groups, draw, loss, recipe, folder, origin=origin, tensorboard=tensorboard)

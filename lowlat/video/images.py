@@ -54,12 +54,7 @@ class ImageFolder(Source):
     def _read(self, path: Path) -> np.ndarray:
         try:
             with Image.open(path) as image:
-                deep = _has_16_bits(image)
-                image = ImageOps.exif_transpose(image)
-                if deep:
-                    # The high byte, as Pillow reads colours of 16 bits.
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                image = image.convert("RGB")
+                image = to_rgb(ImageOps.exif_transpose(image), image.format)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SourceError(
                 f"ImageFolder: expected an image, got {str(path)!r}, which can't be read: "
@@ -68,15 +63,19 @@ class ImageFolder(Source):
         return np.array(image.resize(self._resize, Image.Resampling.BILINEAR) if self._resize else image)
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    """Whether an image's greys have 16 bits, which ``convert`` would clip to 8.
+def to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
+    """An image of 8 or 16 bits a channel as RGB of 8.
+
+    Args:
+        kind: the format of the file that it was read from, as Pillow calls it.
 
     Raises:
-        ValueError: they have 32.
+        ValueError: its greys have 32 bits.
     """
     # Pillow reads greys of 16 bits into 32 where the format has no more.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
-        return True
-    if image.mode in ("I", "F"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PPM", "PNG")):
+        # The high byte, as Pillow reads colours of 16 bits; convert would clip.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
         raise ValueError(f"its greys have 32 bits (mode {image.mode}), of which white is unknown: save it with 8 or 16")
-    return False
+    return image.convert("RGB")

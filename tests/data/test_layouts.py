@@ -8,6 +8,7 @@ from PIL import Image
 from lowlat.data import camvid, cityscapes
 from lowlat.data.camvid_full import COLOURS, CamVidFull
 from lowlat.data.cityscapes import Cityscapes
+from lowlat.data.dataset import labelled_indices
 from lowlat.data.folder import Folder
 from lowlat.data.open import open_dataset
 
@@ -17,6 +18,23 @@ HEIGHT, WIDTH = 4, 6
 def save(path, value, shape=(HEIGHT, WIDTH, 3)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.broadcast_to(np.asarray(value, np.uint8), shape)).save(path)
+
+
+class TestCamVid:
+    NAME = "0001TP_006690.png"
+
+    def test_lists_as_segnet_published_them(self, tmp_path):
+        save(tmp_path / "train" / self.NAME, (10, 20, 30))
+        save(tmp_path / "trainannot" / self.NAME, 3, (HEIGHT, WIDTH))
+        line = f"/SegNet/CamVid/train/{self.NAME} /SegNet/CamVid/trainannot/{self.NAME}"
+        (tmp_path / "train.txt").write_text(f"{line}\n")
+        data = open_dataset(tmp_path, "train")
+        assert data.image(0)[:, 0, 0].tolist() == [10, 20, 30] and data.label(0)[0, 0] == 3
+        # An absolute path that is there is meant.
+        save(tmp_path / "elsewhere" / "train" / self.NAME, (1, 2, 3))
+        elsewhere = tmp_path / "elsewhere" / "train" / self.NAME
+        (tmp_path / "train.txt").write_text(f"{elsewhere} trainannot/{self.NAME}\n")
+        assert open_dataset(tmp_path, "train").image(0)[:, 0, 0].tolist() == [1, 2, 3]
 
 
 class TestCamVidFull:
@@ -46,6 +64,7 @@ class TestCamVidFull:
         colours = [colour for merged in COLOURS.values() for colour in merged.values()]
         assert len(set(colours)) == 31 and (0, 0, 0) not in colours
         row = [*colours, (0, 0, 0), (1, 2, 3)]
+        save(root / "701_StillsRaw_full" / "0016E5_07959.png", 0, (2, len(row), 3))
         save(root / "LabeledApproved_full" / "0016E5_07959_L.png", np.array(row)[None], (2, len(row), 3))
         label = open_dataset(f"camvid:{root}", "val").label(0)
         names = [name for name, merged in COLOURS.items() for _ in merged]
@@ -74,7 +93,6 @@ class TestCamVidFull:
         (root / "LabeledApproved_full" / "0016E5_07961_L.png").unlink()
         data = CamVidFull(root, "val")
         assert [data.labelled(i) for i in range(3)] == [True, False, True] and data.label(1) is None
-        assert len(data.load()[0]) == 2
         save(root / "701_StillsRaw_full" / "holiday.png", 0)
         with pytest.raises(ValueError, match="got 'holiday'"):
             CamVidFull(root, "val")
@@ -102,8 +120,7 @@ class TestCityscapes:
         assert data.names[19] == "bochum_000000_000029" and data.names[79] == "ulm_000003_000019"
         assert data.image(19)[0, 0, 0] == 29 and data.label(18) is None
         assert len(data.classes) == len(data.palette) == len(cityscapes.LABEL_IDS) == 19
-        images, labels = data.load()
-        assert images.shape == (3, 3, HEIGHT, WIDTH) and labels.shape == (3, HEIGHT, WIDTH)
+        assert data.image(19).shape == (3, HEIGHT, WIDTH) and data.label(19).shape == (HEIGHT, WIDTH)
 
     def test_the_label_id_of_every_class(self):
         # fmt: off
@@ -130,8 +147,8 @@ class TestCityscapes:
         save(tmp_path / "gtFine/test/bonn/bonn_000000_000019_gtFine_labelIds.png", 0, (HEIGHT, WIDTH))
         data = Cityscapes(tmp_path, "test")
         assert data.label(0) is None
-        with pytest.raises(ValueError, match="expected labelled images in 'test'"):
-            data.load()
+        with pytest.raises(ValueError, match="expected labelled images in the list 'test' of Cityscapes"):
+            labelled_indices(data)
 
     def test_a_submission_holds_label_ids_under_the_frames_name(self, tmp_path):
         self.tree(tmp_path)
@@ -203,6 +220,19 @@ class TestFolder:
         save(tmp_path / "images" / "f1.jpg", 3)
         with pytest.raises(ValueError, match="one image a name"):
             Folder(tmp_path, "train")
+
+    def test_labels_of_another_size_are_refused(self, tmp_path):
+        self.tree(tmp_path)
+        save(tmp_path / "labels" / "f2.png", 2, (WIDTH, HEIGHT))
+        data = Folder(tmp_path, "train")
+        with pytest.raises(ValueError, match=r"6x4 labels as .*images/f2\.png .* got 4x6 in .*labels/f2\.png"):
+            data.label(1)
+        assert data.label(0).shape == (HEIGHT, WIDTH)
+
+    def test_greys_of_16_bits_become_8(self, tmp_path):
+        self.tree(tmp_path)
+        Image.fromarray(np.full((HEIGHT, WIDTH), 51200, np.uint16)).save(tmp_path / "images" / "f2.png")
+        assert Folder(tmp_path, "train").image(1).unique().tolist() == [200]
 
     def test_a_broken_image_is_named(self, tmp_path):
         self.tree(tmp_path)

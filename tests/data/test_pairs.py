@@ -1,10 +1,15 @@
-"""Pairs from labelled video: at the distances asked for, in one video, the same crop of both frames."""
+"""Pairs from labelled video: at the distances asked for, in one video, the same crop of both frames.
+
+Pairs from stills: from images of any sizes, read when they are needed.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from lowlat.data.dataset import LabelledImages
-from lowlat.data.pairs import DISTANCES, VideoPairs
+from lowlat.data.pairs import DISTANCES, SimulatedPairs, VideoPairs
 from lowlat.data.street import Street
 
 SIZE = (36, 48)
@@ -111,3 +116,69 @@ def test_a_seed_gives_the_same_pairs():
 def test_sets_without_such_pairs_are_refused(videos, labelled):
     with pytest.raises(ValueError, match="labelled frame 2 to 10 frames after another"):
         VideoPairs(Ramps(videos, labelled), features, keys=2, generator=torch.Generator())
+
+
+class Stills(Ramps):
+    """The same frames without their order, each of a size of its own."""
+
+    def __init__(self, sizes):
+        super().__init__([], range(len(sizes)))
+        self.sizes = sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def image(self, index):
+        self.size = self.sizes[index]
+        return super().image(index)
+
+    def label(self, index):
+        self.size = self.sizes[index]
+        return super().label(index)
+
+
+def simulate(data, indices, views=2):
+    return SimulatedPairs(data, indices, features, views=views, generator=torch.Generator().manual_seed(0), size=SIZE)
+
+
+def test_simulated_pairs_are_made_of_images_of_any_sizes(plain):
+    data = Stills([(90, 240), (60, 80), (36, 48), (200, 100)])
+    pairs = simulate(data, [0, 1, 3])
+    assert pairs.source == [0, 1, 3, 0, 1, 3] and pairs.low.shape == (6, 5, 1, 1)
+    batch = pairs.batch(32, torch.Generator().manual_seed(1), middle=True)
+    taken = torch.tensor(pairs.source)[batch.chosen]
+    for frames in (batch.key, batch.middle, batch.current):
+        assert frames.shape == (32, 3, *SIZE)
+        assert torch.equal(frames[:, 0].mean((1, 2)).round().long(), taken), "another image"
+    # The place that a pixel shows, by its blue, has the label of its column; the last eighth is void.
+    expected = batch.current[:, 2] / 255 * 8
+    clear = ((expected - expected.round()).abs() > 0.2) & (batch.labels < 7)
+    assert torch.equal(batch.labels[clear], expected[clear].long())
+    assert batch.labels.max() == 7, "void is the number of classes"
+
+
+def test_simulated_pairs_read_what_they_need(plain):
+    data = Stills([(36, 48)] * 9)
+    pairs = simulate(data, [2, 5, 7], views=1)
+    assert set(data.asked) == {2, 5, 7}
+    data.asked.clear()
+    batch = pairs.batch(2, torch.Generator().manual_seed(1), middle=True)
+    assert data.asked == [pairs.source[view] for view in batch.chosen.tolist()]
+
+
+def test_simulated_pairs_drawn_by_threads_are_those_of_one(plain):
+    pairs = simulate(Street(seed=2, size=(45, 60), frames=40), [0, 13, 26, 39], views=1)
+
+    def drawn(seed):
+        batch = pairs.batch(2, torch.Generator().manual_seed(seed), middle=True)
+        return torch.cat((batch.key, batch.middle, batch.current, batch.labels[:, None].expand(-1, 3, -1, -1)))
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(drawn, range(12)))
+    for seed, batch in enumerate(together):
+        assert torch.equal(batch, drawn(seed)), seed
+
+
+def test_simulated_pairs_of_no_image_are_refused():
+    with pytest.raises(ValueError, match="SimulatedPairs: expected labelled images, got none"):
+        simulate(Stills([(36, 48)]), [])

@@ -1,6 +1,9 @@
 """The procedural street: repeatable, of any size, labels and flow exact."""
 
+import random
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -182,3 +185,19 @@ def test_the_camera_keeps_to_the_road_and_out_of_houses():
             label = street.label(index)
             assert (label == CLASSES.index("road")).float().mean() > 0.12, (seed, index)
             assert torch.bincount(label.flatten().long()).max() < 0.8 * label.numel(), (seed, index)
+
+
+def test_threads_get_the_frames_that_one_would(monkeypatch):
+    # Frames drawn in no time: threads meet where frames are held, not where they are drawn.
+    monkeypatch.setattr("lowlat.data.street.street.look", lambda quads, time, camera: time)
+    monkeypatch.setattr("lowlat.data.street.street.labels", lambda time, quads: np.array(time))
+    street = Street(size=(16, 16), frames=60)
+    wanted = random.Random(0).choices(range(60), k=4000)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            drawn = list(pool.map(street.label, wanted))
+    finally:
+        sys.setswitchinterval(interval)
+    assert [round(time.item() * street.fps) for time in drawn] == wanted

@@ -105,6 +105,7 @@ def test_a_run_that_was_stopped_goes_on(made, tmp_path, monkeypatch):
         ({"weights": ["a", "b"]}, "at most one --weights"),
         ({"weights": ["nothing"]}, "shipped network.*'nothing'"),
         ({"data": ["nowhere:1"]}, "'nowhere:1'"),
+        ({"data": [STREET, "street:64x48"]}, "different kinds, got street, street; make a study of each"),
     ],
 )
 def test_what_is_not_there_is_said_at_once(made, tmp_path, change, words):

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+from PIL import Image
 from small_study import SMALL, STREET
 
 from lowlat import models
+from lowlat.data.street import Street
 from lowlat.networks.layers import reset_parameters
 from lowlat.study.grounds import Ground, Which
 from lowlat.study.measure import OURS, frames_unit, method_unit, schedule_unit
+from lowlat.study.paper import table4_units
 from lowlat.study.parts import Parts
+from lowlat.study.timing import modules_unit
 
 
 @pytest.fixture
@@ -73,3 +77,31 @@ def test_a_fast_track_given_makes_no_second_training(tiny_weights, altered, tmp_
     monkeypatch.setattr("lowlat.study.training.train_methods", lambda *_, **__: pytest.fail("trained again"))
     second = altered(another_fast_track)
     assert ground(second, tmp_path).training.method(second, OURS, 0, None) == path
+
+
+def test_weights_of_other_classes_are_refused(tmp_path):
+    network = models.build("lite", classes=3)
+    models.save(network, tmp_path / "three.safetensors", "lite")
+    with pytest.raises(ValueError, match="study: expected data of the network's 3 classes, got 11; give weights"):
+        ground(tmp_path / "three.safetensors", tmp_path)
+
+
+def test_a_set_without_a_labelled_video_is_refused(tiny_weights, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "0.png")
+    with pytest.raises(ValueError, match="study: expected a labelled video .* got 1 images, 0 of them labelled"):
+        Ground(f"folder:{tmp_path}", str(tiny_weights), Parts(tmp_path / "parts"), SMALL)
+
+
+def test_labels_that_are_kept_back_leave_a_row_out(tiny_weights, tmp_path, monkeypatch):
+    some = ground(tiny_weights, tmp_path)
+    assert [unit.kind for unit in table4_units(some)] == ["images", "frames"]
+    monkeypatch.setattr(Street, "labelled", lambda self, index: self.split != "test")
+    assert [unit.kind for unit in table4_units(ground(tiny_weights, tmp_path))] == ["frames"]
+
+
+def test_modules_of_another_network_are_timed_anew(tiny_weights, tmp_path, monkeypatch):
+    some = ground(tiny_weights, tmp_path)
+    before = modules_unit(some).digest
+    some.architecture = "resnet101"
+    assert modules_unit(some).digest != before

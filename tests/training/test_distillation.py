@@ -15,6 +15,7 @@ from lowlat.demo import sample_clip
 from lowlat.propagation import View, build
 from lowlat.train import distill, distillation
 from lowlat.train.distillation import divergence
+from lowlat.train.loop import Best
 
 
 @pytest.fixture
@@ -112,6 +113,48 @@ def test_steps_that_do_harm_are_not_kept(tmp_path, monkeypatch, one_thread):
     assert report.steps == 0 and report.agreement == report.agreement_before
     before, after = models.load("lite").state_dict(), models.load(report.weights).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def moving(folder, seed):
+    """Sixty frames of a blurred picture that slides by."""
+    folder.mkdir()
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 30, 3), dtype=np.uint8)
+    picture = np.array(Image.fromarray(noise).resize((150, 60)))
+    for index in range(60):
+        Image.fromarray(picture[:48, index : index + 64]).save(folder / f"{index:02}.png")
+    return folder
+
+
+def test_a_distillation_does_not_go_on_from_another_one(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 64 * 48)
+    monkeypatch.setattr(distillation, "MEASURED_PAIRS", 1)
+    options = {"out": tmp_path / "out", "frames": 60, "steps": 1, "batch": 1}
+    distill([moving(tmp_path / "one", 0)], **options)
+    report = (tmp_path / "out" / "distill.json").read_text()
+    with pytest.raises(ValueError, match=r"expected videos=one .* as in .*distill\.pt, got other "):
+        distill([moving(tmp_path / "other", 1)], **options)
+    assert (tmp_path / "out" / "distill.json").read_text() == report
+
+
+def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
+    origins = []
+    monkeypatch.setattr(distillation, "per_frame", lambda network, device: look)
+    monkeypatch.setattr(distillation, "agreement", lambda *_: 0.0)
+    monkeypatch.setattr(distillation, "fit", lambda *_, origin, **__: origins.append(origin) or Best(0.0, 0))
+    models.save(models.load("lite"), tmp_path / "out" / "start.safetensors", "lite")
+    for changed, name in (
+        ({"videos": [folder, folder]}, "videos"),
+        ({"init": tmp_path / "out" / "start.safetensors"}, "start"),
+        ({"labels": "hard"}, "labels"),
+        ({"temperature": 4.0}, "temperature"),
+        ({"frames": 58}, "frames"),
+        ({"held_out": 0.3}, "held_out"),
+    ):
+        origins.clear()
+        for given in ({}, {}, changed):
+            distill(**{"videos": [folder], "out": tmp_path / "out", "held_out": 0.25, **given})
+        first, again, other = origins
+        assert first == again and {key for key in first if first[key] != other[key]} == {name}
 
 
 def test_options_that_make_no_sense_are_refused(tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from lowlat import models
 from lowlat.data.camvid import CLASSES, CamVid
+from lowlat.data.street import Street
 from lowlat.evaluate import evaluate, evaluate_distances, evaluate_video, mean_interval, record, replay
 from lowlat.metrics import Confusion
 from lowlat.schedule import Every, Schedule
@@ -74,9 +75,38 @@ def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
     assert {"drop", "gain", "delay", "mean_interval", "per_frame", "scheduled", "reuse"} <= set(report["video"])
 
 
-def test_an_unknown_policy_is_refused(video, labelled):
+def test_policies_that_make_no_sense_are_refused(video, labelled):
     with pytest.raises(ValueError, match="'every' or one of threshold, adaptive, accumulated, got 'sometimes'"):
         evaluate_video(video, labelled, policy="sometimes")
+    with pytest.raises(ValueError, match="expected no threshold with policy 'every', got 0.3"):
+        evaluate_video(video, labelled, policy="every", threshold=0.3)
+
+
+def test_an_interval_beyond_the_usual_bound_on_ages_is_come_to(network, monkeypatch):
+    data = Street(size=(48, 64), frames=60, split="val")
+    video = record(network, data)
+    index = {id(low): number for number, low in enumerate(video.lows)}
+    monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.02 * (index[id(low)] - key.index))
+    assert evaluate_video(video, data, interval=19, delay=2).mean_interval == 59 / 3
+
+
+def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
+    models.save(network, tmp_path / "net.safetensors", "lite")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in "01":
+        Image.new("RGB", (32, 32)).save(tmp_path / "images" / f"{name}.png")
+
+    def figures(**options):
+        return evaluate(f"folder:{tmp_path}", tmp_path / "net.safetensors", policy="every", **options)
+
+    with pytest.raises(ValueError, match="labelled images in the list 'test', got none of 2; leave images out"):
+        figures()
+    with pytest.raises(ValueError, match="expected a labelled video .* got 2 images, 0 of them labelled, 1 videos"):
+        figures(images=False)
+    Image.new("L", (32, 32)).save(tmp_path / "labels" / "0.png")
+    # Of all classes sky alone occurs, or is predicted.
+    assert {None} < set(figures()["test_per_frame"]["class_iou"].values())
 
 
 def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled):

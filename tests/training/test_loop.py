@@ -172,7 +172,45 @@ def test_another_recipe_does_not_go_on_from_the_checkpoint(tmp_path):
     train(tmp_path, recipe())
     with pytest.raises(ValueError, match=r"expected batch=8 as in .*tiny\.pt, got 16"):
         train(tmp_path, recipe(batch=16))
+    with pytest.raises(ValueError, match=r"expected validate_every=4 as in .*tiny\.pt, got 2"):
+        train(tmp_path, recipe(validate_every=2))
     train(tmp_path, recipe(accumulate=2, workers=0, checkpoint_every=3))
+
+
+def test_another_origin_does_not_go_on_from_the_checkpoint(tmp_path):
+    train(tmp_path, recipe(), origin={"data": "a", "validate": "b"})
+    for changed, words in (
+        ({"data": "c", "validate": "b"}, r"expected data=a as in .*tiny\.pt, got c"),
+        ({"data": "a"}, "expected validate=b .*, got None"),
+        ({"data": "a", "validate": "b", "clips": "d"}, "expected clips=None .*, got d"),
+        (None, "expected data=a .*, got None"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(tmp_path, recipe(), origin=changed)
+    train(tmp_path, recipe(), origin={"validate": "b", "data": "a"})
+
+
+def test_a_figure_that_is_not_finite_stops_training(tmp_path):
+    with pytest.raises(RuntimeError, match="finite validation figure, got nan after 4 steps of tiny"):
+        train(tmp_path, recipe(), validate=lambda: float("nan"))
+    assert not (tmp_path / "tiny.best.pt").exists()
+
+
+def test_a_batch_of_void_pixels_has_no_loss_and_no_gradient(tmp_path, monkeypatch):
+    gradients = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        gradients.extend(p.grad.abs().max().item() for group in self.param_groups for p in group["params"])
+        return step(self, *args, **kwargs)
+
+    def void(share, one):
+        images, labels = share.collect(one)
+        return images, torch.full_like(labels, 255)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    train(tmp_path, recipe(steps=3, clip=1.0), draw=void)
+    assert losses(tmp_path) == [0, 0, 0] and gradients and set(gradients) == {0}
 
 
 def test_options_that_make_no_sense_are_refused():

@@ -1,18 +1,30 @@
 """Training: exact resume after a kill, data in labelled frames, and every stage run end to end on a little data."""
 
+import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lowlat import models
 from lowlat.data.augment import random_view
 from lowlat.data.camvid import VOID, CamVid
+from lowlat.data.dataset import labelled_indices
 from lowlat.data.motion import simulate_motion
 from lowlat.data.pairs import SIZE, SimulatedPairs
+from lowlat.data.street import Street
+from lowlat.propagation.weights import fingerprint
+from lowlat.study.settings import Settings
+from lowlat.study.training import Training
 from lowlat.train import STAGES, base, propagation, selector, train
-from lowlat.train.loop import Recipe, fit
+from lowlat.train.loop import Recipe, _Run, fit
+from lowlat.train.origin import videos_digest, weights_digest
+
+STREET = "street:64x48,seed=1,frames=6"
 
 
 class Killed(Exception):
@@ -67,7 +79,8 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path):
 
 
 def test_views_keep_image_and_label_together(camvid):
-    images, labels = CamVid(camvid, "train").load()
+    data = CamVid(camvid, "train")
+    images, labels = (torch.stack([read(i) for i in range(len(data))]) for read in (data.image, data.label))
     frames, targets = random_view(images, labels, torch.Generator().manual_seed(0))
     assert frames.shape == images.shape and targets.shape == labels.shape
     assert targets.max() <= VOID and (targets == VOID).any()
@@ -86,13 +99,14 @@ def test_simulated_motion_grows_with_distance():
 
 
 def test_the_current_frame_of_a_pair_is_labelled_where_it_moved_to(camvid):
-    images, labels = CamVid(camvid, "train").load()
+    data = CamVid(camvid, "train")
 
     def features(frames):
         empty = torch.zeros(len(frames), 1, 1, 1)
         return empty, empty, torch.zeros(len(frames), *SIZE, dtype=torch.uint8)
 
-    pairs = SimulatedPairs(images, labels, features, views=2, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    pairs = SimulatedPairs(data, labelled_indices(data), features, views=2, generator=generator)
     batch = pairs.batch(6, torch.Generator().manual_seed(1), middle=True)
     assert batch.middle.shape == batch.current.shape == (6, 3, *SIZE)
     # The red channel of every image is its label times twenty; only block edges blur, and light changes a little.
@@ -148,3 +162,164 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
     assert all(torch.equal(again[name], before[name]) for name in before)
     compared = train("propagation", data=camvid, out=tmp_path, method="unified")
     assert compared == tmp_path / "propagation-unified.safetensors" and compared.is_file()
+
+
+def test_start_weights_are_those_of_the_first_stage_asked_for(tmp_path, monkeypatch):
+    starts = {}
+    monkeypatch.setattr("lowlat.train._Stages.run", lambda _, name, clips, init, held_out: starts.update({name: init}))
+    for done in range(len(STAGES)):
+        starts.clear()
+        train("all", data=STREET, out=tmp_path, init="lite")
+        assert starts == {name: "lite" if name == "base" else None for name in STAGES[done:]}
+        (tmp_path / f"{STAGES[done]}.safetensors").touch()
+    train("selector", data=STREET, out=tmp_path / "other", init="lite")
+    assert starts["selector"] == "lite"
+
+
+def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch, one_thread):
+    step = _Run.step
+
+    def killed(self, *args):
+        if self.steps == 1:
+            raise Killed
+        return step(self, *args)
+
+    options = {"out": tmp_path, "steps": 2, "batch": 2, "checkpoint_every": 1, "validate_every": 1}
+    monkeypatch.setattr(_Run, "step", killed)
+    with pytest.raises(Killed):
+        train("finetune", data=STREET, init="lite", validate=STREET, **options)
+    monkeypatch.setattr(_Run, "step", step)
+    network = models.build("lite")
+    models.save(network, tmp_path / "start.safetensors", "lite")
+    for changed, name in (
+        ({"data": "street:64x48,seed=2,frames=6"}, "data"),
+        ({"init": tmp_path / "start.safetensors"}, "start"),
+        ({"validate": None}, "validate"),
+        ({"validate": "street:64x48,seed=2,frames=6"}, "validate"),
+    ):
+        with pytest.raises(ValueError, match=rf"expected {name}=.* as in .*finetune\.pt, got"):
+            train("finetune", **{"data": STREET, "init": "lite", "validate": STREET, **changed}, **options)
+    assert train("finetune", data=STREET, init="lite", validate=STREET, **options).is_file()
+
+
+def test_weights_and_videos_are_told_by_content(tmp_path):
+    models.save(models.load("lite"), tmp_path / "a.safetensors", "lite")
+    (tmp_path / "b.safetensors").write_bytes((models.WEIGHTS / "lite.safetensors").read_bytes())
+    assert (
+        weights_digest("lite")
+        == weights_digest(tmp_path / "b.safetensors")
+        != weights_digest(tmp_path / "a.safetensors")
+    )
+    with pytest.raises(ValueError, match="expected a shipped network"):
+        weights_digest("none")
+    clip, frames = tmp_path / "clip.mp4", tmp_path / "frames"
+    clip.write_bytes(b"12")
+    frames.mkdir()
+    (frames / "0.png").write_bytes(b"1")
+    seen = [videos_digest([]), videos_digest([clip]), videos_digest([frames]), videos_digest([clip, frames])]
+    clip.write_bytes(b"123")
+    seen.append(videos_digest([str(clip)]))
+    (frames / "0.png").rename(frames / "1.png")
+    seen.append(videos_digest([frames]))
+    assert len(set(seen)) == len(seen) and seen[0] == "none" and seen[1].startswith("clip.mp4 ")
+    assert videos_digest(["rtsp://camera/1"]), "no file at all"
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Trainings of no step on no pairs: what `fit` was given for each, by name."""
+
+    def no_features(network, device):
+        return lambda frames: (torch.zeros(len(frames), 1, 1, 1),) * 3
+
+    given = {}
+    monkeypatch.setattr(propagation, "fit", lambda name, *_, **options: given.update({name: options}))
+    monkeypatch.setattr(propagation, "frozen_features", no_features)
+    monkeypatch.setattr("lowlat.train.methods.frozen_features", no_features)
+    monkeypatch.setattr("lowlat.train.methods.draw_bank", lambda *_, **__: [])
+    return given
+
+
+def test_propagation_hangs_on_its_clips(tmp_path, watched, one_thread):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    for index in range(12):
+        Image.fromarray(np.full((6, 8, 3), index, np.uint8)).save(clip / f"{index:02}.png")
+    origins = []
+    for clips, init in (((), "lite"), ([clip], "lite"), ((), None)):
+        models.save(models.load("lite"), tmp_path / "finetune.safetensors", "lite")
+        train("propagation", data=STREET, out=tmp_path, clips=clips, init=init)
+        (tmp_path / "propagation.safetensors").unlink()
+        origins.append(watched["propagation"]["origin"])
+    assert [origin["clips"] for origin in origins] == ["none", videos_digest([clip]), "none"]
+    assert [origin["fresh"] for origin in origins] == ["False", "False", "True"]
+    assert origins[0]["start"] == weights_digest("lite") != origins[2]["start"]
+
+
+def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(tmp_path, watched, one_thread):
+    options = {"data": STREET, "out": tmp_path, "method": "unified"}
+    with pytest.raises(ValueError, match="no set to validate on with method 'unified', got 'street"):
+        train("propagation", validate=STREET, init="lite", **options)
+    with pytest.raises(ValueError, match=r"found no finetune\.safetensors; train it first, or give"):
+        train("propagation", **options)
+    path = train("propagation", init="lite", tensorboard=True, **options)
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["base"] == fingerprint(models.load("lite"))
+    given = watched["propagation-unified"]
+    assert given["tensorboard"] and given["origin"]["start"] == weights_digest("lite")
+
+
+def folder(root, classes, *, labels=True):
+    """Three noisy images of 64x48."""
+    random = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(classes))
+    for index in range(3):
+        Image.fromarray(random.integers(0, 256, (48, 64, 3), np.uint8)).save(root / "images" / f"{index}.png")
+        if labels:
+            label = random.integers(0, len(classes), (48, 64), np.uint8)
+            Image.fromarray(label).save(root / "labels" / f"{index}.png")
+    return root
+
+
+def test_a_set_that_can_not_decide_is_refused_before_training(tmp_path, one_thread):
+    others = {
+        "no labels": (Street.classes, False, "labelled images in the list 'val' of Folder, got none among 3"),
+        "two": (("a", "b"), True, r"expected the data's classes \(sky, .*bicyclist\) .* got a, b;"),
+    }
+    for name, (classes, labels, words) in others.items():
+        held_out = folder(tmp_path / name, classes, labels=labels)
+        with pytest.raises(ValueError, match=words):
+            train("base", data=STREET, out=tmp_path / "out", validate=held_out, steps=1, batch=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", ["base", "finetune", "propagation", "selector"])
+def test_images_without_labels_are_refused(tmp_path, stage, one_thread):
+    data = folder(tmp_path / "data", Street.classes, labels=False)
+    with pytest.raises(ValueError, match="labelled images in the list 'train' of Folder, got none among 3"):
+        train(stage, data=data, out=tmp_path / "out", init="lite", steps=1, batch=2)
+
+
+@pytest.mark.parametrize("stage", ["base", "finetune"])
+@pytest.mark.parametrize("batch, accumulate", [(1, 1), (4, 4)])
+def test_one_example_a_pass_is_refused_for_the_base_network(tmp_path, stage, batch, accumulate, one_thread):
+    options = {"steps": 1, "batch": batch, "accumulate": accumulate}
+    with pytest.raises(
+        ValueError, match=rf"at least 2 examples a pass .* batch of {batch} in {accumulate} passes; raise"
+    ):
+        train(stage, data=STREET, out=tmp_path, init="lite", **options)
+
+
+@pytest.mark.parametrize("stills", [1, 3, 4, 5, 6, 100])
+def test_a_study_takes_no_more_stills_than_it_is_told(tmp_path, stills, one_thread):
+    training = Training(STREET, tmp_path, Settings(stills=stills), [])
+
+    def features(frames):
+        empty = torch.zeros(len(frames), 1, 1, 1)
+        return empty, empty, empty
+
+    taken = training._simulated(features, torch.Generator()).source
+    assert len(taken) == min(6, stills) and taken[0] == 0
+    assert all(after - before in (6 // len(taken), -(-6 // len(taken))) for before, after in itertools.pairwise(taken))

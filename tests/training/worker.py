@@ -24,7 +24,7 @@ def plain(share, one):
     return share.collect(one)
 
 
-def train(folder, recipe, *, norm="batch", draw=plain):
+def train(folder, recipe, *, norm="batch", draw=plain, **options):
     """Fit two convolutions to random label maps, some of them mostly void; returns the modules and the best figure."""
     torch.manual_seed(0)
     network = nn.Sequential(ConvBN(3, 6, 3), nn.Conv2d(6, 4, 1))
@@ -46,7 +46,8 @@ def train(folder, recipe, *, norm="batch", draw=plain):
         return -network[1].weight.square().mean().item()
 
     groups = [{"params": list(network.parameters())}]
-    best = fit("tiny", network, groups, lambda share: draw(share, one), loss, recipe, folder, validate=validate)
+    options = {"validate": validate, **options}
+    best = fit("tiny", network, groups, lambda share: draw(share, one), loss, recipe, folder, **options)
     return network, best
 
 

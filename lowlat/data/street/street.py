@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +16,6 @@ from lowlat.data.street.shade import colours
 
 SPLITS = ("train", "val", "test")
 SCENES, VIEWS = 32, 3  # held in memory
-Value = TypeVar("Value")
 
 
 class Street(LabelledImages):
@@ -58,8 +54,9 @@ class Street(LabelledImages):
             stop = start + length(self._random(len(self.videos)))
             self.videos.append(range(start, min(stop, frames)))
             start = stop
-        self._scenes: OrderedDict[int, Scene] = OrderedDict()
-        self._views: OrderedDict[int, View] = OrderedDict()
+        # Safe to ask from several threads: at worst two of them make the same one.
+        self._scene = lru_cache(SCENES)(lambda number: make_scene(self._random(number)))
+        self._view = lru_cache(VIEWS)(self._look)
 
     def __len__(self) -> int:
         return self.videos[-1].stop
@@ -101,22 +98,12 @@ class Street(LabelledImages):
         """A frame's scene and its time within it, in seconds."""
         for number, video in enumerate(self.videos):
             if index in video:
-                scene = _kept(self._scenes, SCENES, number, partial(make_scene, self._random(number)))
-                return scene, (index - video.start) / FPS
+                return self._scene(number), (index - video.start) / FPS
         raise IndexError(f"Street: expected an index from 0 to {len(self) - 1}, got {index}")
 
-    def _view(self, index: int) -> View:
+    def _look(self, index: int) -> View:
         scene, time = self._at(index)
-        return _kept(self._views, VIEWS, index, lambda: look(scene.quads, time, scene.drive.at(time, self.size)))
+        return look(scene.quads, time, scene.drive.at(time, self.size))
 
     def _homographies(self, scene: Scene, time: float) -> np.ndarray:
         return homographies(scene.quads, time, scene.drive.at(time, self.size))
-
-
-def _kept(cache: OrderedDict[int, Value], most: int, key: int, make: Callable[[], Value]) -> Value:
-    """The value of ``key``, made if it is not there; beyond ``most`` of them the oldest is dropped."""
-    if key not in cache:
-        cache[key] = make()
-        while len(cache) > most:
-            cache.popitem(last=False)
-    return cache[key]
