@@ -1,5 +1,8 @@
 """What measurements and trainings depend on: of weights given, the per-frame network; the fast track where it runs."""
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -9,7 +12,7 @@ from lowlat import models
 from lowlat.data.street import Street
 from lowlat.networks.layers import reset_parameters
 from lowlat.study.grounds import Ground, Which
-from lowlat.study.measure import OURS, frames_unit, method_unit, schedule_unit
+from lowlat.study.measure import OURS, frames_unit, images_unit, method_unit, schedule_unit
 from lowlat.study.paper import table4_units
 from lowlat.study.parts import Parts
 from lowlat.study.timing import modules_unit
@@ -105,3 +108,17 @@ def test_modules_of_another_network_are_timed_anew(tiny_weights, tmp_path, monke
     before = modules_unit(some).digest
     some.architecture = "resnet101"
     assert modules_unit(some).digest != before
+
+
+def test_measurements_are_found_wherever_the_data_lies(tiny_weights, camvid, tmp_path):
+    moved, changed = (shutil.copytree(camvid, tmp_path / name) for name in ("moved", "changed"))
+    labels = np.array(Image.open(changed / "train1.png"))
+    Image.fromarray(labels[:, ::-1].copy()).save(changed / "train1.png")
+
+    def names(folder):
+        some = Ground(f"camvid:{folder}", str(tiny_weights), Parts(tmp_path), SMALL)
+        trained = method_unit(some, "unified", 0).digest, some.training._seed_folder(tiny_weights, 0, None)
+        return frames_unit(some).digest, images_unit(some).digest, *trained
+
+    assert names(camvid) == names(moved)
+    assert [a == b for a, b in zip(names(camvid), names(changed), strict=True)] == [True, True, False, False]
