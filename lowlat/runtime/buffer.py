@@ -140,9 +140,10 @@ class FrameBuffer:
             return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """The source has no more frames; `error` is raised to the consumer once it has taken what is left."""
+        """The source has no more frames; `error` is raised to the consumer once it has taken what is left, unless the
+        buffer has been closed."""
         with self._changed:
-            self._ended, self._error = True, error
+            self._ended, self._error = True, None if self._closed else error
             self._changed.notify_all()
 
     def get(self) -> Captured | None:

@@ -123,6 +123,13 @@ def test_closing_lets_go_of_a_source_that_waits_and_counts_what_it_held():
     assert not buffer.put("more") and buffer.get() is None
 
 
+def test_an_error_that_comes_after_closing_is_nobodys():
+    buffer = FrameBuffer("wait")
+    buffer.close()
+    buffer.end(OSError("the camera is gone"))
+    assert buffer.get() is None
+
+
 def test_closing_does_not_wait_for_a_source_that_hangs():
     release, hangs = threading.Event(), threading.Event()
 
