@@ -135,7 +135,7 @@ def train_base(
         the network, whose modules of propagation and selection are still untrained, and its best validation.
 
     Raises:
-        ValueError: nothing is labelled, passes of one example, or what `fit` refuses.
+        ValueError: nothing is labelled, images of several sizes, passes of one example, or what `fit` refuses.
     """
     labelled = labelled_indices(data)
     if recipe.batch // recipe.accumulate < 2:
@@ -151,10 +151,19 @@ def train_base(
     weights = class_weights(label_sample(data), network.classes) if balanced else torch.ones(network.classes)
     weights = weights.to(device)
 
+    shape = data.image(labelled[0]).shape
+
     def draw(share: Share) -> tuple[Tensor, Tensor]:
         def one(generator: Generator) -> tuple[Tensor, Tensor]:
             index = labelled[int(torch.randint(len(labelled), (), generator=generator))]
-            return random_view(data.image(index)[None], data.label(index)[None], generator, void=network.classes)
+            image = data.image(index)
+            if image.shape != shape:
+                (height, width), (h, w) = shape[1:], image.shape[1:]
+                raise ValueError(
+                    f"train: expected images of one size in {name!r}, {width}x{height} as the first one's, got {w}x{h} "
+                    f"(number {index} of the list); scale them"
+                )
+            return random_view(image[None], data.label(index)[None], generator, void=network.classes)
 
         return share.collect(one)
 

@@ -302,6 +302,15 @@ def test_images_without_labels_are_refused(tmp_path, stage, one_thread):
         train(stage, data=data, out=tmp_path / "out", init="lite", steps=1, batch=2)
 
 
+def test_the_base_network_wants_images_of_one_size(tmp_path, one_thread):
+    data = folder(tmp_path / "data", Street.classes)
+    for kind in ("images", "labels"):
+        file = sorted((data / kind).iterdir())[1]
+        Image.open(file).resize((48, 32)).save(file)
+    with pytest.raises(ValueError, match=r"one size in 'finetune', \d+x\d+ as the first one's, got 48x32 \(number 1"):
+        train("finetune", data=data, out=tmp_path / "out", init="lite", steps=4, batch=4)
+
+
 @pytest.mark.parametrize("stage", ["base", "finetune"])
 @pytest.mark.parametrize("batch, accumulate", [(1, 1), (4, 4)])
 def test_one_example_a_pass_is_refused_for_the_base_network(tmp_path, stage, batch, accumulate, one_thread):
