@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lowlat import models
-from lowlat.data.dataset import LabelledImages
+from lowlat.data.dataset import LabelledImages, labelled_indices
 from lowlat.data.open import open_dataset
 from lowlat.metrics import Confusion
 from lowlat.networks.video_network import VideoNetwork
@@ -177,12 +177,7 @@ def evaluate_images(network: VideoNetwork, data: LabelledImages) -> Scores:
     """
     stages = NetworkStages(network, fast_track=False)
     confusion = Confusion(network.classes)
-    labelled = [index for index in range(len(data)) if data.labelled(index)]
-    if not labelled:
-        raise ValueError(
-            f"evaluate: expected labelled images in the list {data.split!r}, got none of {len(data)}; leave images out"
-        )
-    for index in track(labelled, f"{data.split} images"):
+    for index in track(labelled_indices(data), f"{data.split} images"):
         frame = data.image(index).permute(1, 2, 0).numpy()
         labels = stages.classify(stages.higher(stages.lower(frame)))
         confusion.add(torch.from_numpy(labels), data.label(index))

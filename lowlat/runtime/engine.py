@@ -191,7 +191,7 @@ class Engine:
     def settle(self) -> None:
         """Does what the last frame left for after its labels: deferred decision, promotion, launch of S_h.
 
-        A promotion or launch that fails is the result's `error`; a decision that fails is raised.
+        What fails in keeping the frame, or in a launch, is the result's `error`; a decision that fails is raised.
         """
         result, before = self._result, self._state
         if result is None or self._closed:
@@ -204,9 +204,9 @@ class Engine:
             self._carry_out(Emitted(result.index))
             result.settled = True
         except Exception as error:
-            if self._state.key == before.key:
+            if (self._state.key, self._state.base) == (before.key, before.base):
                 raise
-            # Memory was short in the middle of a promotion: the caches may hold half of that key frame.
+            # Memory was short while a frame was kept: the caches may hold half of it.
             result.error, lost = error, True
         finally:
             # A decision that raised costs the decision, not the stream.

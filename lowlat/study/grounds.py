@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from lowlat.study.consistency import Motion, motions
 from lowlat.study.parts import Parts
 from lowlat.study.settings import Settings
 from lowlat.study.training import Training, about
-from lowlat.train.origin import videos_digest
+from lowlat.train.origin import videos_digest, weights_digest
 
 TRAIN = "train"
 """The word in place of weights: the study trains the per-frame network too."""
@@ -56,7 +55,7 @@ class Ground:
         kind, colon, _ = spec.partition(":")
         self.name = kind if colon else recognise(Path(spec))
         self.spec, self.settings, self.clips = spec, settings, tuple(clips)
-        self._given = None if weights == TRAIN else file_of(weights)
+        self._given = None if weights == TRAIN else models.find(weights)
         data = self.images("val")
         check_video("study", data)
         if self._given is not None:
@@ -156,7 +155,7 @@ class Ground:
         """What says which per-frame network this is."""
         if self._given is None:
             names = ("base_steps", "batch")
-            return {"train": self.content("train"), **{name: getattr(self.settings, name) for name in names}}
+            return {"train": self.training.content, **{name: getattr(self.settings, name) for name in names}}
         return method_weights.fingerprint(models.load(self._given))
 
     def content(self, split: str) -> str:
@@ -173,20 +172,14 @@ class Ground:
     def training_inputs(self, seed: int) -> dict[str, Any]:
         """What a training depends on."""
         settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
-        return {"seed": seed, "train": self.content("train"), "clips": videos_digest(self.clips), **settings}
+        return {"seed": seed, "train": self.training.content, "clips": videos_digest(self.clips), **settings}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
         """What a network depends on beyond its per-frame part."""
         if which.seed is not None:
             return {"network": which.name, **self.training_inputs(which.seed)}
-        whole = None if self._given is None else hashlib.sha256(self._given.read_bytes()).hexdigest()[:16]
+        whole = None if self._given is None else weights_digest(self._given)
         return {"network": which.name, "file": whole}
-
-
-def file_of(weights: str) -> Path:
-    """The file of a shipped network's name, or the file itself; ``ValueError`` where it can't be loaded."""
-    models.load(weights)
-    return models.WEIGHTS / f"{weights}.safetensors" if weights in models.MODELS else Path(weights)
 
 
 class First:

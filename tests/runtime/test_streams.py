@@ -162,11 +162,13 @@ def test_a_decision_that_is_not_there_yet_counts_for_the_next_frame_and_only_aga
     assert keys and 1 not in {after - before for before, after in zip(keys, keys[1:], strict=False)}
 
 
-def test_a_promotion_without_memory_starts_the_stream_up_again():
-    engine = build(deferred(Every(3)))
+@pytest.mark.parametrize("interval", [6, 8], ids=["a key frame", "what later frames are propagated from"])
+def test_a_frame_that_can_not_be_kept_for_want_of_memory_starts_the_stream_up_again(interval):
+    engine = build(deferred(Every(interval)))
     for index in range(6):
         engine.step(index)
     result = engine.answer(6)
+    assert engine.schedule.rebase == 3 and engine.state.base == 3
     engine.device.refusals["propagation"] = MemoryError("2 GiB wanted")
     engine.settle()
     assert isinstance(result.error, MemoryError) and not result.settled

@@ -100,7 +100,7 @@ def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
     def figures(**options):
         return evaluate(f"folder:{tmp_path}", tmp_path / "net.safetensors", policy="every", **options)
 
-    with pytest.raises(ValueError, match="labelled images in the list 'test', got none of 2; leave images out"):
+    with pytest.raises(ValueError, match="labelled images in the list 'test' of Folder, got none among 2"):
         figures()
     with pytest.raises(ValueError, match="expected a labelled video .* got 2 images, 0 of them labelled, 1 videos"):
         figures(images=False)
