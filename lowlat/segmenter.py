@@ -10,9 +10,9 @@ import numpy as np
 from lowlat import models
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Clock, FrameResult
-from lowlat.runtime.cpu import cpu_engine
-from lowlat.runtime.network import NetworkStages
-from lowlat.runtime.threads import CoreSplit
+from lowlat.runtime.cpu.engine import cpu_engine
+from lowlat.runtime.cpu.threads import CoreSplit
+from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
 DEFAULT_PIXELS = 480 * 360
@@ -43,7 +43,7 @@ class VideoSegmenter:
             has S_h run beside the fast track instead: for frames that come without a pause.
 
     Attributes:
-        classes: how many classes the labels tell apart.
+        classes: what the labels are called and how they are drawn; ``len(classes)`` is how many there are.
 
     Raises:
         ValueError: unknown words, options that contradict each other, no such network.
@@ -70,7 +70,7 @@ class VideoSegmenter:
             policy = Adaptive(network.threshold)
         if decision is None:
             decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
-        self.classes = network.classes
+        self.classes = network.legend
         schedule = Schedule(policy, mode, decision, age_bound, on_cut)
         if stages is None:
             # A run in which every frame waits for S_h never reads the reductions of F_l.

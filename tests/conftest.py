@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import svconv
-from lowlat.data.camvid import VOID
+from lowlat.lab.data.camvid import VOID
 from lowlat.networks.backbone import Backbone
 from lowlat.networks.layers import ConvBN
 from lowlat.networks.video_network import VideoNetwork, Widths

@@ -9,8 +9,8 @@ import pytest
 
 from lowlat import models
 from lowlat.runtime import Engine, FrameBuffer
-from lowlat.runtime.network import NetworkStages
 from lowlat.runtime.replay import ReplayWorker
+from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Every, PerFrame, Schedule
 from lowlat.segmenter import DEFAULT_PIXELS, VideoSegmenter
 from lowlat.video.source import open_source

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from lowlat.cli import latency, street, study, train
 from lowlat.cli.latency import size_of
-from lowlat.runtime.host_memory import keep_freed_memory
+from lowlat.runtime.cpu.host_memory import keep_freed_memory
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
 
@@ -93,8 +93,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Segment a clip frame by frame and with the low-latency schedule, and compare the latencies."""
-    from lowlat import demo as job
-    from lowlat.segment import choose_policy
+    from lowlat.jobs import demo as job
+    from lowlat.jobs.segment import choose_policy
 
     report = job.demo(
         video,
@@ -138,7 +138,7 @@ def segment(
     as_json: AsJson = False,
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
-    from lowlat import segment as job
+    from lowlat.jobs import segment as job
 
     report = job.segment(
         source,
@@ -182,7 +182,7 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Run a schedule under a simulated clock, from the costs of the stages."""
-    from lowlat import simulate as job
+    from lowlat.jobs import simulate as job
 
     report = job.simulate(
         lower=lower,
@@ -216,7 +216,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Accuracy on labelled data: per frame on its list test, and on the video of its list val."""
-    from lowlat.evaluate import evaluate as job
+    from lowlat.lab.accuracy import evaluate as job
 
     report = job(
         data,
@@ -238,7 +238,7 @@ def evaluate(
 @app.command()
 def info(as_json: AsJson = False) -> None:
     """What is installed, what was built, what this machine has, and which weights are shipped."""
-    from lowlat.info import info as job
+    from lowlat.jobs.info import info as job
 
     report = job()
     if as_json:

@@ -1,4 +1,4 @@
-"""The command `lowlat latency`, a thin shell over `lowlat.latency.measure`."""
+"""The command `lowlat latency`, a thin shell over `lowlat.jobs.latency.measure`."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def latency(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Measure the latency of every frame at a locked rate, beside the per-frame baseline of the same network."""
-    from lowlat import latency as job
-    from lowlat.latency.table import tables
+    from lowlat.jobs import latency as job
+    from lowlat.jobs.latency.table import tables
     from lowlat.runtime.options import Options
 
     report = job.measure(

@@ -1,4 +1,4 @@
-"""The command `lowlat street`, a thin shell over `lowlat.data.street.write`."""
+"""The command `lowlat street`, a thin shell over `lowlat.lab.data.street.write`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def street(
     split: Annotated[str, typer.Option(help="train, val or test: other streets each.")] = "train",
 ) -> None:
     """Write a procedural street with exact labels and optical flow: video with ground truth for everyone."""
-    from lowlat.data.street.write import write_street
+    from lowlat.lab.data.street.write import write_street
 
     width, height = size_of("street", size)
     write_street(out, frames=frames, size=(height, width), seed=seed, split=split, console=Console(stderr=True))

@@ -1,4 +1,4 @@
-"""The command `lowlat study`, a thin shell over `lowlat.study.study`."""
+"""The command `lowlat study`, a thin shell over `lowlat.lab.study.study`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def study(
     quick: Annotated[bool, typer.Option("--quick", help="Small, on the procedural street: minutes.")] = False,
 ) -> None:
     """Repeat the paper's tables and figures; what an earlier run measured is kept."""
-    from lowlat.study import QUICK, QUICK_DATA, Settings
-    from lowlat.study import study as job
+    from lowlat.lab.study import QUICK, QUICK_DATA, Settings
+    from lowlat.lab.study import study as job
 
     if not quick and not data:
         raise ValueError("study: expected --data, or --quick for the procedural street; name a data set")

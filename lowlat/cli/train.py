@@ -1,4 +1,4 @@
-"""The command `lowlat train`, a thin shell over `lowlat.train`."""
+"""The command `lowlat train`, a thin shell over `lowlat.lab.train`."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the logs for TensorBoard too.")] = False,
 ) -> None:
     """Train one stage, or all, or adapt the fast track to a video (distill); a stopped run goes on when run again."""
-    from lowlat.progress import first_process
-    from lowlat.train import distill
-    from lowlat.train import train as job
+    from lowlat.jobs.progress import first_process
+    from lowlat.lab.train import distill
+    from lowlat.lab.train import train as job
 
     recipe = {
         "seed": seed,

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowlat.classes import Classes
 from lowlat.networks.backbone import Backbone, Link, link, run_chain
-from lowlat.networks.layers import ConvBN
-from lowlat.networks.propagation import (
+from lowlat.networks.fast_track import (
     AdaptNet,
     Correction,
     Fusion,
@@ -19,6 +19,7 @@ from lowlat.networks.propagation import (
     KeyFrameSelector,
     MatchingPredictor,
 )
+from lowlat.networks.layers import ConvBN
 from lowlat.networks.pyramid import PyramidPooling
 from svconv import svconv2d
 
@@ -70,17 +71,20 @@ class VideoNetwork(nn.Module):
         fineness: scores a side that a position of F_h stands for: 1, or 2 for scores of twice the size.
         refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
         match: whether kernels are predicted from the likeness of both frames' F_l at every tap
-            (:class:`~lowlat.networks.propagation.MatchingPredictor`), rather than from both side by side.
+            (:class:`~lowlat.networks.fast_track.MatchingPredictor`), rather than from both side by side.
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
-            frames are propagated from (:class:`~lowlat.networks.propagation.Correction`), rather than gives scores
+            frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than gives scores
             and leaves F_h as it is.
 
     Attributes:
         threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
             with the weights. On street videos `lite` reaches 0.2 after three or four frames.
+        legend: what the classes are called and how they are drawn; kept with the weights.
+        name: what `lowlat.models.build` makes it by; empty for a network made otherwise.
     """
 
     threshold = 0.2
+    name = ""
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class VideoNetwork(nn.Module):
         channels_last = list(backbone.channels.values())[-1]
         scores = classes * fineness**2
         self.classes = classes
+        self.legend = Classes.numbered(classes)
         self.padding_mode = padding_mode
         self.fineness = fineness
         self.backbone = backbone

@@ -1,6 +1,6 @@
 """Running a schedule: one engine, three parts to swap (stages, worker, clock), one triple per runtime.
 
-Free of torch; what isn't is imported from its own module: `lowlat.runtime.cpu` for the engine of a video on the CPU.
+Free of torch; what isn't is imported from its own room: `lowlat.runtime.cpu`, `lowlat.runtime.gpu`.
 """
 
 from lowlat.runtime.buffer import Captured, FrameBuffer, Overload

@@ -35,7 +35,7 @@ from lowlat.schedule import (
     RunLower,
     Schedule,
     StoreKey,
-    StreamState,
+    VideoState,
 )
 
 _TRACKS = {
@@ -79,7 +79,7 @@ class Engine:
         self._pipelined = stages if isinstance(stages, Pipelined) else None
         self._worker = worker
         self._clock = clock if clock is not None else WallClock()
-        self._state = StreamState()
+        self._state = VideoState()
         self._key: KeyFrame | None = None
         self._landing: Outcome | None = None
         # The frame under way: input, F_l, F_h and the result in the making.
@@ -91,7 +91,7 @@ class Engine:
         self._closed = False
 
     @property
-    def state(self) -> StreamState:
+    def state(self) -> VideoState:
         """The schedule's state of this stream, with its counts."""
         return self._state
 
@@ -223,7 +223,7 @@ class Engine:
         if self._state.flight is not None:
             self._worker.forget()
             counts = replace(counts, discarded=counts.discarded + 1)
-        self._state = replace(StreamState(), index=self._state.index, counts=counts)
+        self._state = replace(VideoState(), index=self._state.index, counts=counts)
         self._key = None
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ from lowlat.schedule.policies import (
     Threshold,
     make_policy,
 )
-from lowlat.schedule.state import Counts, Flight, Phase, Plan, StreamState
+from lowlat.schedule.state import Counts, Flight, Phase, Plan, VideoState
 
 __all__ = [
     "Accumulated",
@@ -78,7 +78,7 @@ __all__ = [
     "Schedule",
     "Signal",
     "StoreKey",
-    "StreamState",
+    "VideoState",
     "Threshold",
     "make_policy",
 ]

@@ -29,7 +29,7 @@ from lowlat.schedule.events import (
     StoreKey,
 )
 from lowlat.schedule.policies import Policy
-from lowlat.schedule.state import Flight, Phase, Plan, StreamState
+from lowlat.schedule.state import Flight, Phase, Plan, VideoState
 
 DEFAULT_REBASE = 3
 """Frames: kernels reach as far as a street moves in three or four."""
@@ -38,7 +38,7 @@ DEFAULT_AGE_BOUND = 10
 LONGEST_BACKOFF = 8
 """Frames between two tries of an S_h that keeps failing."""
 
-Step = tuple[StreamState, tuple[Action, ...]]
+Step = tuple[VideoState, tuple[Action, ...]]
 
 
 class Mode(str, Enum):
@@ -148,7 +148,7 @@ class Schedule:
                 f"got {interval}; lower the interval, or pass age_bound={interval} or None"
             )
 
-    def advance(self, state: StreamState, event: Event) -> Step:
+    def advance(self, state: VideoState, event: Event) -> Step:
         """The state after `event`, and what to do, in order.
 
         Raises:
@@ -170,7 +170,7 @@ class Schedule:
             f"got {event}; answer each action before the next event, and begin frames in rising order"
         )
 
-    def _begin(self, state: StreamState, index: int) -> Step:
+    def _begin(self, state: VideoState, index: int) -> Step:
         state = replace(state, index=index, plan=Plan.UNDECIDED)
         lower = RunLower(index)
         if state.key is None:
@@ -181,7 +181,7 @@ class Schedule:
             return self._propagate(state, lower)
         return replace(state, phase=Phase.DECIDING), (lower, Decide(index, self.policy.signal))
 
-    def _measured(self, state: StreamState, value: float) -> Step:
+    def _measured(self, state: VideoState, value: float) -> Step:
         late = state.phase is Phase.DEFERRED
         cuts = state.counts.cuts
         state = self._decide(state, value)
@@ -190,13 +190,13 @@ class Schedule:
         degrade = (Degrade(state.index),) if state.counts.cuts > cuts else ()
         return self._finish(state, *degrade)
 
-    def _emitted(self, state: StreamState) -> Step:
+    def _emitted(self, state: VideoState) -> Step:
         state = _count(state, frames=1)
         if state.plan is Plan.UNDECIDED:
             return replace(state, phase=Phase.DEFERRED), (Decide(state.index, self.policy.signal),)
         return self._finish(state)
 
-    def _landed(self, state: StreamState, launch: int) -> Step:
+    def _landed(self, state: VideoState, launch: int) -> Step:
         flight = state.flight
         if flight is None or flight.launch != launch:
             return _count(state, discarded=1), (Discard(launch),)
@@ -210,7 +210,7 @@ class Schedule:
         emit = Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
         return state, (StoreKey(flight.index), Classify(flight.index), emit)
 
-    def _failed(self, state: StreamState, launch: int) -> Step:
+    def _failed(self, state: VideoState, launch: int) -> Step:
         if state.flight is None or state.flight.launch != launch:
             return _count(state, discarded=1), (Discard(launch),)
         failures = state.failures_in_a_row + 1
@@ -230,7 +230,7 @@ class Schedule:
             return replace(state, phase=Phase.BETWEEN), (GiveUp(state.index),)
         return self._propagate(replace(state, plan=Plan.PROPAGATED))
 
-    def _decide(self, state: StreamState, value: float | None) -> StreamState:
+    def _decide(self, state: VideoState, value: float | None) -> VideoState:
         """Settles what the current frame becomes."""
         cut = self.policy.is_cut(value)
         wanted = cut or self.policy.is_key(state.index - state.key, value)
@@ -249,21 +249,21 @@ class Schedule:
         block = self.mode is Mode.BLOCKING or (behind_cut and self.on_cut is OnCut.BLOCK)
         return replace(state, plan=Plan.BLOCKING if block else Plan.PROMOTED)
 
-    def _serve(self, state: StreamState, *before: Action) -> Step:
+    def _serve(self, state: VideoState, *before: Action) -> Step:
         serve = self._block if state.plan is Plan.BLOCKING else self._propagate
         return serve(state, *before)
 
-    def _block(self, state: StreamState, *before: Action) -> Step:
+    def _block(self, state: VideoState, *before: Action) -> Step:
         flight = Flight(state.counts.launches, state.index)
         state = _count(replace(state, phase=Phase.HIGHER, plan=Plan.BLOCKING, flight=flight), launches=1)
         return state, (*before, RunHigher(flight.index, flight.launch))
 
-    def _propagate(self, state: StreamState, *before: Action) -> Step:
+    def _propagate(self, state: VideoState, *before: Action) -> Step:
         key = state.plan is Plan.PROMOTED
         emit = Emit(state.index, key=key, age=state.age, degraded=self._degraded(state), startup=False)
         return replace(state, phase=Phase.EMITTING), (*before, Propagate(state.index), emit)
 
-    def _finish(self, state: StreamState, *before: Action) -> Step:
+    def _finish(self, state: VideoState, *before: Action) -> Step:
         """Ends the frame: what is left to do once its labels are out."""
         state = replace(state, phase=Phase.BETWEEN)
         if state.plan is Plan.PROPAGATED and self._rebases(state):
@@ -275,16 +275,16 @@ class Schedule:
         state = _count(state, launches=1, keys=1)
         return state, (*before, Promote(flight.index), Launch(flight.index, flight.launch))
 
-    def _rebases(self, state: StreamState) -> bool:
+    def _rebases(self, state: VideoState) -> bool:
         return self.rebase is not None and state.flight is None and state.index - state.base >= self.rebase
 
-    def _degraded(self, state: StreamState) -> bool:
+    def _degraded(self, state: VideoState) -> bool:
         behind_cut = state.cut is not None and state.source < state.cut
         overdue = self.age_bound is not None and state.age > 2 * self.age_bound
         return behind_cut or overdue or state.failures_in_a_row > 0
 
 
-def _count(state: StreamState, **more: int) -> StreamState:
+def _count(state: VideoState, **more: int) -> VideoState:
     counts = {name: getattr(state.counts, name) + n for name, n in more.items()}
     return replace(state, counts=replace(state.counts, **counts))
 

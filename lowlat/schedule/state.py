@@ -56,8 +56,8 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class StreamState:
-    """All that the schedule remembers of one stream. A fresh stream is `StreamState()`."""
+class VideoState:
+    """All that the schedule remembers of one stream. A fresh stream is `VideoState()`."""
 
     phase: Phase = Phase.BETWEEN
     plan: Plan = Plan.UNDECIDED

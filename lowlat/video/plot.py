@@ -9,8 +9,8 @@ from statistics import median
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lowlat.files import whole_file
 from lowlat.runtime.result import FrameResult
-from lowlat.video.files import whole_file
 
 # Okabe and Ito's palette: told apart with any colour vision. Marker shapes and labels say the same again.
 WHOLE, FAST, KEY, LANDED = "#D55E00", "#0072B2", "#E69F00", "#009E73"

@@ -6,9 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+from lowlat.video.container import ANSWER_S, ContainerSource
 from lowlat.video.frames import Source, SourceError
 from lowlat.video.images import ImageFolder
-from lowlat.video.stream import ANSWER_S, VideoStream
 
 __all__ = ["Source", "SourceError", "open_source"]
 
@@ -35,7 +35,9 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
     if address := _ADDRESS.match(spec):
         live = address[1].lower() in LIVE_SCHEMES
         options = {"rtsp_transport": "tcp"} if address[1].lower() == "rtsp" else {}
-        return VideoStream(spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2)
+        return ContainerSource(
+            spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
+        )
     if spec.isdecimal():
         return _camera(int(spec), resize)
     path = Path(spec)
@@ -47,7 +49,7 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
             f"found nothing at {spec!r}; check the path"
         )
     # A path with a colon would be read as a protocol.
-    return VideoStream(f"file:{path}", spec, "a video file", resize, live=False)
+    return ContainerSource(f"file:{path}", spec, "a video file", resize, live=False)
 
 
 def _camera(index: int, resize: tuple[int, int] | None) -> Source:
@@ -64,4 +66,4 @@ def _camera(index: int, resize: tuple[int, int] | None) -> Source:
             f"open_source: expected camera {index} at {device}, found no such device (cameras there: "
             f"{there}); plug it in, or write './{index}' for a file of that name"
         )
-    return VideoStream(device, f"camera {index}", "a camera", resize, live=True, form=form)
+    return ContainerSource(device, f"camera {index}", "a camera", resize, live=True, form=form)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import lowlat.demo as demo_job
-import lowlat.segment as segment_job
+import lowlat.jobs.demo as demo_job
+import lowlat.jobs.segment as segment_job
+from lowlat.classes import CAMVID
 from lowlat.cli import app
 from lowlat.runtime import Engine, WallClock
 from lowlat.runtime.replay import ReplayWorker
@@ -43,7 +44,7 @@ class Stages:
 
 class FakeSegmenter:
     broken: dict = {}
-    classes = 11
+    classes = CAMVID
 
     def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None, cores=None):
         schedule = Schedule(policy or Every(5), mode)

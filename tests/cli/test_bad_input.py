@@ -67,13 +67,6 @@ def test_weights_that_are_not_there(refused, clip, tmp_path):
     assert "none.safetensors" in refused("segment", clip, "-o", tmp_path / "out.mp4", "--weights", "none.safetensors")
 
 
-def test_a_network_of_classes_without_names(refused, segmenter, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(segmenter, "classes", 19)
-    line = refused("segment", clip, "-o", tmp_path / "out.mp4")
-    assert "CamVid's 11 classes" in line and "got 19" in line
-    assert not list(tmp_path.glob("out*"))
-
-
 def test_an_unknown_policy_of_the_simulation(refused):
     assert "sometimes" in refused("simulate", "--policy", "sometimes")
 

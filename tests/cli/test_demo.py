@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from lowlat.demo import demo, sample_clip
+from lowlat.jobs.demo import demo, sample_clip
 from lowlat.video.overlay import Overlay
 from lowlat.video.source import SourceError, open_source
 

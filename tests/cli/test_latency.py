@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lowlat.latency as job
-import lowlat.latency.runs as runs
-from lowlat.latency.figures import summarise
-from lowlat.latency.paper import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
+import lowlat.jobs.latency as job
+import lowlat.jobs.latency.runs as runs
+from lowlat.jobs.latency.figures import summarise
+from lowlat.jobs.latency.paper import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
+from lowlat.jobs.simulate import simulate
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import FrameResult, Span
-from lowlat.simulate import simulate
 from lowlat.video.files import SinkError
 from lowlat.video.synthetic import synthetic_frames
 
@@ -206,7 +206,7 @@ def test_ctrl_c_reports_what_there_is(small, monkeypatch):
 
     label_frames = runs.label_frames
     monkeypatch.setattr(runs, "label_frames", lossless)
-    monkeypatch.setattr(runs, "paced", interrupted)
+    monkeypatch.setattr(runs, "at_rate", interrupted)
     report = small()
     assert report.interrupted and report.run.frames == 25
 
@@ -267,5 +267,5 @@ def test_the_papers_network_is_measured_too(lowlat, tmp_path, monkeypatch):
 
 
 def test_a_synthetic_run_takes_no_video_decoder():
-    script = "import sys; sys.modules['av'] = None; import lowlat.cli, lowlat.latency, lowlat.latency.table"
+    script = "import sys; sys.modules['av'] = None; import lowlat.cli, lowlat.jobs.latency, lowlat.jobs.latency.table"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lowlat import models
+from lowlat.classes import Classes
 from lowlat.video.source import SourceError, open_source
 
 
@@ -36,7 +38,7 @@ def test_a_paced_file_waits_and_drops_nothing(lowlat, segmenter, clip, tmp_path)
 
 
 def test_a_rate_for_a_live_source_is_refused(refused, segmenter, clip, tmp_path, monkeypatch):
-    import lowlat.segment as job
+    import lowlat.jobs.segment as job
 
     def live(spec, resize=None):
         source = open_source(spec, resize=resize)
@@ -76,7 +78,7 @@ def test_a_run_interrupted_before_its_first_labels_leaves_nothing(lowlat, segmen
 
 
 def test_a_source_that_breaks_leaves_what_was_read(lowlat, segmenter, clip, tmp_path, monkeypatch):
-    import lowlat.segment as job
+    import lowlat.jobs.segment as job
 
     def breaking(spec, resize=None):
         source = open_source(spec, resize=resize)
@@ -105,3 +107,16 @@ def test_a_fault_ends_with_code_1_and_a_playable_output(lowlat, segmenter, clip,
     assert code == 1 and err.endswith("lowlat: no memory\n")
     with open_source(tmp_path / "out.mp4") as source:
         assert len(list(source)) == 9
+
+
+def test_a_network_of_other_classes_is_shown_by_its_own_names_and_colours(lowlat, clip, tmp_path):
+    network = models.build("lite", classes=3)
+    network.legend = Classes(("grass", "path", "sky"), ((10, 200, 10), (90, 80, 70), (0, 0, 255)))
+    models.save(network, tmp_path / "park.safetensors")
+    assert models.load(tmp_path / "park.safetensors").legend == network.legend
+    out = tmp_path / "out"
+    code, _, _ = lowlat("segment", clip, "-o", out, "--weights", tmp_path / "park.safetensors", "--max-frames", 3)
+    assert code == 0
+    image = Image.open(out / "000001.png")
+    assert image.getpalette()[:9] == [part for colour in network.legend.palette for part in colour]
+    assert np.array(image).max() < 3

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lowlat.data.open import open_dataset
-from lowlat.data.street import Street
+from lowlat.lab.data.open import open_dataset
+from lowlat.lab.data.street import Street
 from lowlat.video.source import open_source
 
 pytestmark = pytest.mark.usefixtures("one_thread")

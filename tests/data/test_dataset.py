@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from lowlat.data.camvid import CLASSES, PALETTE
-from lowlat.data.dataset import LabelledImages, digest, labelled_indices, spread
-from lowlat.data.open import open_dataset
+from lowlat.classes import CAMVID
+from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices, spread
+from lowlat.lab.data.open import open_dataset
 
 
 class Given(LabelledImages):
@@ -33,7 +33,7 @@ class Given(LabelledImages):
 
 def test_camvid_by_kind_or_by_what_lies_there(camvid):
     data = open_dataset(f"camvid:{camvid}", "val")
-    assert (data.classes, data.palette, data.split) == (CLASSES, PALETTE, "val")
+    assert (data.classes, data.palette, data.split) == (CAMVID.names, CAMVID.palette, "val")
     assert data.videos == [range(len(data))] and open_dataset(camvid, "train").videos == []
     assert data.image(3).shape == (3, 360, 480) and data.label(3).shape == (360, 480)
     assert data.labelled(3)

@@ -5,12 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lowlat.data import camvid, cityscapes
-from lowlat.data.camvid_full import COLOURS, CamVidFull
-from lowlat.data.cityscapes import Cityscapes
-from lowlat.data.dataset import labelled_indices
-from lowlat.data.folder import Folder
-from lowlat.data.open import open_dataset
+from lowlat.classes import CAMVID
+from lowlat.lab.data import camvid, cityscapes
+from lowlat.lab.data.camvid_full import COLOURS, CamVidFull
+from lowlat.lab.data.cityscapes import Cityscapes
+from lowlat.lab.data.dataset import labelled_indices
+from lowlat.lab.data.folder import Folder
+from lowlat.lab.data.open import open_dataset
 
 HEIGHT, WIDTH = 4, 6
 
@@ -69,7 +70,7 @@ class TestCamVidFull:
         label = open_dataset(f"camvid:{root}", "val").label(0)
         names = [name for name, merged in COLOURS.items() for _ in merged]
         assert label.dtype == torch.uint8 and label.shape == (2, len(row))
-        assert label[1].tolist() == [*(camvid.CLASSES.index(name) for name in names), camvid.VOID, camvid.VOID]
+        assert label[1].tolist() == [*(CAMVID.names.index(name) for name in names), camvid.VOID, camvid.VOID]
 
     @pytest.mark.parametrize(
         "colour, of",
@@ -187,7 +188,7 @@ class TestFolder:
         data = open_dataset(tmp_path, "train")
         assert [data.image(i)[0, 0, 0].item() for i in range(4)] == [1, 2, 10, 11]
         assert [data.label(i)[0, 0].item() for i in range(4)] == [1, 2, 10, 11]
-        assert data.classes == camvid.CLASSES and data.videos == [range(4)]
+        assert data.classes == CAMVID.names and data.videos == [range(4)]
 
     def test_splits_classes_and_videos(self, tmp_path):
         self.tree(tmp_path / "val")

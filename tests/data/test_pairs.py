@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from lowlat.data.dataset import LabelledImages
-from lowlat.data.pairs import DISTANCES, SimulatedPairs, VideoPairs
-from lowlat.data.street import Street
+from lowlat.lab.data.dataset import LabelledImages
+from lowlat.lab.data.pairs import DISTANCES, SimulatedPairs, VideoPairs
+from lowlat.lab.data.street import Street
 
 SIZE = (36, 48)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,7 +60,7 @@ def draw(data, keys=24, count=16, middle=True):
 @pytest.fixture
 def plain(monkeypatch):
     """Colours as they are."""
-    monkeypatch.setattr("lowlat.data.pairs.jitter_colours", lambda images, generator, strength: images)
+    monkeypatch.setattr("lowlat.lab.data.pairs.jitter_colours", lambda images, generator, strength: images)
 
 
 def test_distances_lie_in_the_range_and_never_across_a_cut(plain):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from lowlat.data.camvid import CLASSES
-from lowlat.data.open import open_dataset
-from lowlat.data.street import Street
-from lowlat.data.street.atlas import atlas
+from lowlat.classes import CAMVID
+from lowlat.lab.data.open import open_dataset
+from lowlat.lab.data.street import Street
+from lowlat.lab.data.street.atlas import atlas
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,9 +75,9 @@ def test_every_class_occurs_and_none_beyond(street):
     counts = torch.zeros(256, dtype=torch.long)
     for index in range(0, 400, 20):
         counts += torch.bincount(street.label(index).flatten().long(), minlength=256)
-    shares = counts[: len(CLASSES)] / counts.sum()
-    assert counts[len(CLASSES) :].sum() == 0
-    assert (shares > 0.0005).all(), dict(zip(CLASSES, shares.tolist(), strict=True))
+    shares = counts[: len(CAMVID.names)] / counts.sum()
+    assert counts[len(CAMVID.names) :].sum() == 0
+    assert (shares > 0.0005).all(), dict(zip(CAMVID.names, shares.tolist(), strict=True))
 
 
 def test_cuts_part_the_videos_and_know_no_flow(street):
@@ -122,9 +122,9 @@ def test_what_lies_on_the_ground_is_road_up_to_the_kerb(street):
     middle = np.abs(places - 64 * np.round(places / 64))
     road = (middle[..., 0] < 5.6) | (middle[..., 2] < 5.6)
     label = street.label(index).numpy()
-    ground = np.isin(label, [CLASSES.index("road"), CLASSES.index("pavement")])
-    assert ground.mean() > 0.3 and (label == CLASSES.index("pavement")).sum() > 50
-    assert np.mean((label == CLASSES.index("road"))[ground] == road[ground]) > 0.999
+    ground = np.isin(label, [CAMVID.names.index("road"), CAMVID.names.index("pavement")])
+    assert ground.mean() > 0.3 and (label == CAMVID.names.index("pavement")).sum() > 50
+    assert np.mean((label == CAMVID.names.index("road"))[ground] == road[ground]) > 0.999
 
 
 def test_every_surface_has_the_class_of_what_it_shows(street):
@@ -135,7 +135,7 @@ def test_every_surface_has_the_class_of_what_it_shows(street):
     }  # fmt: skip
     quads = street._at(200)[0].quads
     names = [re.match("[a-z]+", name)[0] for name in atlas().number]
-    found = {(names[texture], CLASSES[kind]) for texture, kind in zip(quads.texture, quads.kind, strict=True)}
+    found = {(names[texture], CAMVID.names[kind]) for texture, kind in zip(quads.texture, quads.kind, strict=True)}
     assert found - {("leg", "pedestrian"), ("leg", "bicyclist")} == set(shows.items())
 
 
@@ -183,14 +183,14 @@ def test_the_camera_keeps_to_the_road_and_out_of_houses():
         street = Street(seed=seed, size=(24, 32), frames=600)
         for index in range(0, 600, 12):
             label = street.label(index)
-            assert (label == CLASSES.index("road")).float().mean() > 0.12, (seed, index)
+            assert (label == CAMVID.names.index("road")).float().mean() > 0.12, (seed, index)
             assert torch.bincount(label.flatten().long()).max() < 0.8 * label.numel(), (seed, index)
 
 
 def test_threads_get_the_frames_that_one_would(monkeypatch):
     # Frames drawn in no time: threads meet where frames are held, not where they are drawn.
-    monkeypatch.setattr("lowlat.data.street.street.look", lambda quads, time, camera: time)
-    monkeypatch.setattr("lowlat.data.street.street.labels", lambda time, quads: np.array(time))
+    monkeypatch.setattr("lowlat.lab.data.street.street.look", lambda quads, time, camera: time)
+    monkeypatch.setattr("lowlat.lab.data.street.street.labels", lambda time, quads: np.array(time))
     street = Street(size=(16, 16), frames=60)
     wanted = random.Random(0).choices(range(60), k=4000)
     interval = sys.getswitchinterval()

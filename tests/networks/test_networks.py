@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from lowlat import models
+from lowlat.lab.train.base import load_imagenet_lite0, remove_class_weights
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
+from lowlat.networks.fast_track import KernelPredictor, KeyFrameSelector, MatchingPredictor
 from lowlat.networks.layers import fold_batch_norms
-from lowlat.networks.propagation import KernelPredictor, KeyFrameSelector, MatchingPredictor
 from lowlat.networks.resnet import ResNet101
-from lowlat.train.base import remove_class_weights
 from svconv import svconv2d
 
 
@@ -92,7 +92,7 @@ def test_resnet101_loads_torchvisions_names_strictly():
 def test_lite_loads_the_packaged_imagenet_weights():
     network = models.build("lite")
     before = network.backbone._conv_stem.weight.clone()
-    models.load_imagenet_lite0(network)
+    load_imagenet_lite0(network)
     assert not torch.equal(before, network.backbone._conv_stem.weight)
 
 
@@ -289,7 +289,7 @@ def test_deviation_is_a_share_and_follows_the_change(lite):
 
 def test_weights_survive_saving_and_loading(lite, tmp_path):
     lite.threshold = 0.125
-    models.save(lite, tmp_path / "a" / "net.safetensors", "lite", data="none")
+    models.save(lite, tmp_path / "a" / "net.safetensors", data="none")
     loaded = models.load(tmp_path / "a" / "net.safetensors")
     assert loaded.threshold == 0.125 and not loaded.training
     for name, value in lite.state_dict().items():
@@ -307,7 +307,7 @@ def test_loading_says_what_is_wrong(tmp_path):
         models.load(broken)
     older = models.build("lite")
     del older.predictor.describe
-    models.save(older, tmp_path / "older.safetensors", "lite")
+    models.save(older, tmp_path / "older.safetensors")
     with pytest.raises(ValueError, match="(?s)of lite as it is built now.*predictor.describe.*train it again"):
         models.load(tmp_path / "older.safetensors")
     with pytest.raises(ValueError, match="among lite, resnet101.*got 'vgg'"):

@@ -12,7 +12,7 @@ that a missing event is found whatever the order was. Rules, a `RuleError` each:
 import random
 from collections import Counter, deque
 
-from lowlat.runtime.device import Buffer
+from lowlat.runtime.gpu.device import Buffer
 
 
 class RuleError(BaseException):

@@ -3,9 +3,9 @@
 from fake_device import FakeDevice, FakePrograms, RuleError
 
 from lowlat.runtime import Captured, Engine, FrameBuffer
-from lowlat.runtime.policies import AtOnce, InTurns
-from lowlat.runtime.stream_worker import StreamWorker
-from lowlat.runtime.streams import StreamStages
+from lowlat.runtime.gpu.isolation import AtOnce, InTurns
+from lowlat.runtime.gpu.stages import GpuStages
+from lowlat.runtime.gpu.worker import GpuWorker
 from lowlat.schedule import Adaptive, Schedule
 
 KEY = 0.3
@@ -22,14 +22,14 @@ def deferred(policy=None):
 
 
 def build(schedule, device=None, *, values=None, graphs=False, segments=None, programs=None):
-    """An engine over the fakes; they are `engine.device`, `.stages`, `.pacer`."""
+    """An engine over the fakes; they are `engine.device`, `.stages`, `.turns`."""
     device = device or FakeDevice()
-    pacer = InTurns(device, segments, threaded=False) if segments else AtOnce()
-    stages = StreamStages(device, programs or FakePrograms(values), schedule, graphs=graphs, pacer=pacer)
-    engine = Engine(schedule, stages, StreamWorker(stages, device), clock=device)
-    engine.device, engine.stages, engine.pacer = device, stages, pacer
+    turns = InTurns(device, segments, threaded=False) if segments else AtOnce()
+    stages = GpuStages(device, programs or FakePrograms(values), schedule, graphs=graphs, turns=turns)
+    engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
+    engine.device, engine.stages, engine.turns = device, stages, turns
     if segments:
-        device.beside = pacer.advance
+        device.beside = turns.advance
     return engine
 
 

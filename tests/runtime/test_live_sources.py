@@ -8,9 +8,9 @@ import pytest
 from fake_device import FakeDevice
 from stream_runs import build, deferred
 
-from lowlat.live import Tally, label_frames
+from lowlat.jobs.live import Tally, label_frames
 from lowlat.runtime import FrameBuffer
-from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, Schedule, Threshold
 from lowlat.segmenter import VideoSegmenter
 

@@ -11,15 +11,15 @@ import torch
 from fake_device import FakeDevice
 from typer.testing import CliRunner
 
-import lowlat.latency as latency
-import lowlat.latency.runs as latency_runs
-import lowlat.runtime.live_network as live_network
+import lowlat.jobs.latency as latency
+import lowlat.jobs.latency.runs as latency_runs
+import lowlat.runtime.gpu.engine as live_network
 from lowlat.cli import app
 from lowlat.runtime import Engine, FrameBuffer
-from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.options import DEFAULT, Options
-from lowlat.runtime.programs import NetworkPrograms
 from lowlat.runtime.replay import ReplayWorker
+from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
 
 DEVICES = ["fake", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(params=DEVICES)
 def place(request, monkeypatch):
-    """Where the network is to live; `stream_engine` finds the device that belongs to it."""
+    """Where the network is to live; `gpu_engine` finds the device that belongs to it."""
     if request.param == "fake":
         # Without a thread of its own: parts of S_h are launched while the host asks for something.
         monkeypatch.setattr(live_network, "CudaDevice", fake)
@@ -50,9 +50,9 @@ def fake(device):
 
 
 def unthreaded(device, segments, make=live_network.InTurns):
-    pacer = make(device, segments, threaded=False)
-    device.beside = pacer.advance
-    return pacer
+    turns = make(device, segments, threaded=False)
+    device.beside = turns.advance
+    return turns
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def late(engine, delay):
 
 
 def live(network, schedule, place, options=DEFAULT, **policy):
-    return live_network.stream_engine(schedule, NetworkPrograms(network, options, device=place), **policy)
+    return live_network.gpu_engine(schedule, NetworkPrograms(network, options, device=place), **policy)
 
 
 def agreement(found, expected):
@@ -114,7 +114,7 @@ def test_s_h_in_parts_gives_the_features_of_one_pass(tiny_network, frames, place
             highs = []
             for frame in frames:
                 engine.step(frame)
-                while engine._stages.pacer.segments > 1 and place == "cpu" and engine._stages.pacer.advance():
+                while engine._stages.turns.segments > 1 and place == "cpu" and engine._stages.turns.advance():
                     engine.clock.synchronize()
                 engine.clock.synchronize()
                 highs.append(engine._stages._active.high.value.clone())
@@ -192,9 +192,9 @@ def test_frames_begun_early_have_the_same_labels(tiny_network, frames, place):
 def test_two_streams_share_the_weights_and_keep_apart(tiny_network, frames, place):
     programs = NetworkPrograms(tiny_network, device=place)
     schedule = SCHEDULES["low-latency, deferred"]
-    with late(live_network.stream_engine(schedule, programs), 3) as engine:
+    with late(live_network.gpu_engine(schedule, programs), 3) as engine:
         expected = [engine.step(frame) for frame in frames]
-    one, two = (late(live_network.stream_engine(schedule, programs), 3) for _ in range(2))
+    one, two = (late(live_network.gpu_engine(schedule, programs), 3) for _ in range(2))
     with one, two:
         found = []
         for frame in frames:
@@ -230,7 +230,7 @@ def test_stages_are_timed_on_the_device(tiny_network, frames, place):
     assert all(0 <= span.end_ms - span.start_ms < 10_000 for span in spans)
 
 
-@pytest.mark.filterwarnings("ignore:stream_engine. policy 'partition':RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:gpu_engine. policy 'partition':RuntimeWarning")
 @pytest.mark.parametrize("policy", ["priority", "partition", "segment"])
 def test_the_minute_of_make_gpu_measures_every_policy(tiny_network, place, policy, tmp_path, monkeypatch):
     """Its own command line, with a small network, few frames and, without a GPU, the fake device under it."""

@@ -12,13 +12,13 @@ from torch.nn import BatchNorm2d
 
 from lowlat.networks.labels import full_size_labels
 from lowlat.runtime import Engine, KeyFrame
-from lowlat.runtime.network import NetworkStages
+from lowlat.runtime.gpu.isolation import AtOnce
+from lowlat.runtime.gpu.programs import NetworkPrograms
+from lowlat.runtime.gpu.stages import GpuStages
+from lowlat.runtime.gpu.worker import GpuWorker
 from lowlat.runtime.options import Options, SeparateReductions, prepared
-from lowlat.runtime.policies import AtOnce
-from lowlat.runtime.programs import NetworkPrograms
 from lowlat.runtime.replay import ReplayWorker
-from lowlat.runtime.stream_worker import StreamWorker
-from lowlat.runtime.streams import StreamStages
+from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Schedule, Signal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -267,8 +267,8 @@ def test_an_engine_on_streams_gives_the_labels_of_the_engine_on_the_cpu(tiny_net
     with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
         expected = [engine.step(frame) for frame in frames]
     device = FakeDevice(5)
-    streams = StreamStages(device, NetworkPrograms(tiny_network), schedule, graphs=graphs, pacer=AtOnce())
-    worker = StreamWorker(streams, device)
+    streams = GpuStages(device, NetworkPrograms(tiny_network), schedule, graphs=graphs, turns=AtOnce())
+    worker = GpuWorker(streams, device)
 
     def poll(index, poll=worker.poll):
         if worker._job is None or index < worker._job[0].index + 3:

@@ -29,11 +29,11 @@ def test_on_streams_what_a_forgotten_part_has_raised_is_nobodys_failure():
     for index in range(3):
         engine.step(index)
     engine.device.refusals["S_h"] = MemoryError("S_h: no room for F_h")
-    assert not engine.pacer.advance()
+    assert not engine.turns.advance()
     engine.restart()
     results = [engine.step(index) for index in range(3, 6)]
     assert results[0].startup and results[2].launched and not any(result.error for result in results)
-    while engine.pacer.advance():
+    while engine.turns.advance():
         pass
     assert engine.step(6).landed == 5
     assert (engine.state.counts.failures, engine.state.counts.discarded) == (0, 1)

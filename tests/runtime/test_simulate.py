@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lowlat.simulate import simulate
+from lowlat.jobs.simulate import simulate
 
 TABLE_1 = [
     ({"policy": "per-frame", "mode": "blocking"}, 360, 360),

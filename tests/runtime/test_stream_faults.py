@@ -8,8 +8,8 @@ import pytest
 from fake_device import FakeDevice, RuleError
 from stream_runs import KEY, build, deferred, run
 
-import lowlat.runtime.streams as streams
-from lowlat.runtime.device import StageTimer
+import lowlat.runtime.gpu.stages as streams
+from lowlat.runtime.gpu.device import StageTimer
 from lowlat.schedule import Every, Schedule
 
 FRAMES = 30
@@ -150,21 +150,21 @@ def captures_in_one_pool(prepare, stages, size):
 
 
 FAULTS = {
-    "one slot for all frames": (streams.StreamStages, "begin", one_slot),
-    "labels read without waiting": (streams.StreamStages, "wait", labels_without_waiting),
-    "a second wait for the device": (streams.StreamStages, "wait", waits_twice),
-    "the other slot's labels": (streams.StreamStages, "wait", other_slots_labels),
-    "the other slot kept": (streams.StreamStages, "hold", keeps_the_other_slot),
-    "a key frame not kept": (streams.StreamStages, "hold", does_not_keep),
+    "one slot for all frames": (streams.GpuStages, "begin", one_slot),
+    "labels read without waiting": (streams.GpuStages, "wait", labels_without_waiting),
+    "a second wait for the device": (streams.GpuStages, "wait", waits_twice),
+    "the other slot's labels": (streams.GpuStages, "wait", other_slots_labels),
+    "the other slot kept": (streams.GpuStages, "hold", keeps_the_other_slot),
+    "a key frame not kept": (streams.GpuStages, "hold", does_not_keep),
     "S_h writes where propagation reads": (
-        streams.StreamStages,
+        streams.GpuStages,
         "_idle_side",
         lambda f, stages: stages._caches.sides[0],
     ),
-    "landed features not used": (streams.StreamStages, "hold", forgets_the_landing),
-    "the host waits for the decision": (streams.StreamStages, "measure", decision_waited_for),
-    "an event made per frame": (streams.StreamStages, "begin", makes_events),
-    "graphs of all streams in one pool": (streams.StreamStages, "_prepare", captures_in_one_pool),
+    "landed features not used": (streams.GpuStages, "hold", forgets_the_landing),
+    "the host waits for the decision": (streams.GpuStages, "measure", decision_waited_for),
+    "an event made per frame": (streams.GpuStages, "begin", makes_events),
+    "graphs of all streams in one pool": (streams.GpuStages, "_prepare", captures_in_one_pool),
 }
 
 

@@ -8,9 +8,9 @@ import threading
 import pytest
 import torch
 
-import lowlat.runtime.threads
+import lowlat.runtime.cpu.threads
 from lowlat.runtime import Engine, Job, VirtualClock
-from lowlat.runtime.threads import CoreSplit, ThreadWorker, cores_at_hand, let_go_of_threads, split_cores
+from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, cores_at_hand, let_go_of_threads, split_cores
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
@@ -157,7 +157,7 @@ def test_what_setting_up_the_thread_raises_is_raised_where_the_worker_is_made(mo
             ThreadWorker(lambda low: low, VirtualClock(), cores=CoreSplit(1, 1))
         made.append(torch.get_num_threads())
 
-    monkeypatch.setattr(lowlat.runtime.threads, "set_own_threads", refuse)
+    monkeypatch.setattr(lowlat.runtime.cpu.threads, "set_own_threads", refuse)
     maker = threading.Thread(target=make, daemon=True)
     maker.start()
     maker.join(PATIENCE_S)

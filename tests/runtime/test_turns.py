@@ -10,93 +10,93 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowlat.runtime import Engine, Job, VirtualClock, WallClock
-from lowlat.runtime.cpu import cpu_engine
-from lowlat.runtime.network import NetworkStages
-from lowlat.runtime.pace import GRACE_MS, LANDS_WITHIN, Pace
-from lowlat.runtime.threads import CoreSplit, cores_at_hand
-from lowlat.runtime.turns import Team, TeamStages, TeamWorker
+from lowlat.runtime.cpu.engine import cpu_engine
+from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
+from lowlat.runtime.cpu.threads import CoreSplit, cores_at_hand
+from lowlat.runtime.cpu.turns import GRACE_MS, LANDS_WITHIN, TurnRule
+from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30
 """Only ever waited for when a test fails."""
 
 
-def regular(pace, period=100.0, busy=40.0, frames=6):
+def regular(rule, period=100.0, busy=40.0, frames=6):
     """Frames every ``period`` ms, each under way for ``busy``; the time at which the last one ended."""
     for index in range(frames):
-        pace.frame_begun(index * period)
-        pace.frame_ended(index * period + busy)
+        rule.frame_begun(index * period)
+        rule.frame_ended(index * period + busy)
     return (frames - 1) * period + busy
 
 
-def learn(pace, costs):
+def learn(rule, costs):
     """One whole pass."""
-    pace.pass_begun()
+    rule.pass_begun()
     for part, cost in enumerate(costs):
-        pace.part_ran(part, cost)
-    pace.pass_begun()
+        rule.part_ran(part, cost)
+    rule.pass_begun()
 
 
 def test_no_part_begins_while_a_frame_is_under_way():
-    pace = Pace()
-    regular(pace)
-    pace.frame_begun(600)
-    assert pace.wait(0, 605) == math.inf and not pace.overdue(0)
-    pace.frame_ended(640)
-    assert pace.wait(0, 640.2) == pytest.approx(0.8), "the decision comes first"
-    assert pace.wait(0, 641) == 0
+    rule = TurnRule()
+    regular(rule)
+    rule.frame_begun(600)
+    assert rule.wait(0, 605) == math.inf and not rule.overdue(0)
+    rule.frame_ended(640)
+    assert rule.wait(0, 640.2) == pytest.approx(0.8), "the decision comes first"
+    assert rule.wait(0, 641) == 0
 
 
 def test_not_even_an_overdue_part_interrupts_a_frame():
-    pace = Pace()
-    learn(pace, [10.0, 10.0])
-    now = regular(pace)
-    assert pace.overdue(0)
-    pace.frame_begun(now)
-    assert not pace.overdue(0)
+    rule = TurnRule()
+    learn(rule, [10.0, 10.0])
+    now = regular(rule)
+    assert rule.overdue(0)
+    rule.frame_begun(now)
+    assert not rule.overdue(0)
 
 
 def test_a_part_begins_if_it_will_be_done_before_the_next_frame():
-    pace = Pace()
-    now = regular(pace)  # the next frame is due at 600
-    learn(pace, [30.0, 30.0])
-    assert pace.wait(0, now + GRACE_MS) == 0 and pace.wait(0, 570) == 0
-    assert pace.wait(0, 571) == 650 - 571, "half a period after the frame was due"
-    assert pace.wait(0, 650) == 0, "the source is late"
+    rule = TurnRule()
+    now = regular(rule)  # the next frame is due at 600
+    learn(rule, [30.0, 30.0])
+    assert rule.wait(0, now + GRACE_MS) == 0 and rule.wait(0, 570) == 0
+    assert rule.wait(0, 571) == 650 - 571, "half a period after the frame was due"
+    assert rule.wait(0, 650) == 0, "the source is late"
 
 
 def test_the_shortest_period_counts():
-    pace = Pace()
+    rule = TurnRule()
     for begun in (0, 100, 160, 260, 360):
-        pace.frame_begun(begun)
-        pace.frame_ended(begun + 10)
-    learn(pace, [30.0])
-    assert pace.wait(0, 390) == 0 and pace.wait(0, 391) > 0, "due at 360 + 60"
+        rule.frame_begun(begun)
+        rule.frame_ended(begun + 10)
+    learn(rule, [30.0])
+    assert rule.wait(0, 390) == 0 and rule.wait(0, 391) > 0, "due at 360 + 60"
 
 
 def test_a_cost_that_rose_is_believed_at_once_and_one_that_fell_by_half():
-    pace = Pace()
-    regular(pace)
+    rule = TurnRule()
+    regular(rule)
     for cost, fits in ((20, 580), (50, 550), (20, 565), (20, 572.5)):
-        learn(pace, [float(cost)])
-        assert pace.wait(0, fits) == 0 and pace.wait(0, fits + 1) > 0
+        learn(rule, [float(cost)])
+        assert rule.wait(0, fits) == 0 and rule.wait(0, fits + 1) > 0
 
 
 @given(st.lists(st.floats(0.1, 50), min_size=1, max_size=40))
 def test_under_full_load_a_pass_lands_in_time_and_a_frame_waits_for_its_share(costs):
     """Frames without a pause: parts run only as they are overdue."""
-    pace, now = Pace(), 0.0
-    learn(pace, costs)
+    rule, now = TurnRule(), 0.0
+    learn(rule, costs)
     part, frames = 0, 0
     while part < len(costs):
-        pace.frame_begun(now)
-        assert not pace.overdue(part)
+        rule.frame_begun(now)
+        assert not rule.overdue(part)
         now += 40
-        pace.frame_ended(now)
+        rule.frame_ended(now)
         frames += 1
         waited = []
-        while part < len(costs) and pace.overdue(part):
-            pace.part_ran(part, costs[part])
+        while part < len(costs) and rule.overdue(part):
+            rule.part_ran(part, costs[part])
             waited.append(costs[part])
             now += costs[part]
             part += 1
@@ -290,7 +290,7 @@ def test_a_restart_frees_the_team_and_the_pass_it_met_never_lands():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_team_whose_thread_breaks_down_leaves_nobody_waiting(team, monkeypatch):
     def broken(now):
-        raise ArithmeticError("the pace broke")
+        raise ArithmeticError("the rule broke")
 
     def ask():
         with pytest.raises(RuntimeError, match="broke down; make another engine") as raised:
@@ -298,7 +298,7 @@ def test_a_team_whose_thread_breaks_down_leaves_nobody_waiting(team, monkeypatch
         told.append(raised.value)
 
     told = []
-    monkeypatch.setattr(team.pace, "frame_begun", broken)
+    monkeypatch.setattr(team.rule, "frame_begun", broken)
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PATIENCE_S)
@@ -318,7 +318,7 @@ def test_closing_does_not_wait_for_a_part_that_hangs():
 
 def test_closing_loses_the_pass_and_nobody_who_waits_behind_an_overdue_part(monkeypatch):
     team, started, go = Team(WallClock(), 1), threading.Semaphore(0), threading.Semaphore(0)
-    monkeypatch.setattr(team.pace, "overdue", lambda part: True)
+    monkeypatch.setattr(team.rule, "overdue", lambda part: True)
     team.submit(Job(1, 0, None), held_parts(2, started, go))
     assert started.acquire(timeout=PATIENCE_S)
     answers = []
@@ -389,7 +389,7 @@ def test_start_up_tells_what_the_parts_cost(tiny_network, frames):
     stages = NetworkStages(tiny_network)
     with cpu_engine(Schedule(Every(5)), stages) as engine:
         engine.step(frames[0])
-        costs = engine._worker._team.pace._costs
+        costs = engine._worker._team.rule._costs
         assert len(costs) == len(stages.network.higher_chain()) + 1 and min(costs) > 0
 
 

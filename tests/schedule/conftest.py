@@ -13,7 +13,7 @@ from lowlat.schedule import (
     Measured,
     RunHigher,
     Schedule,
-    StreamState,
+    VideoState,
 )
 
 
@@ -22,7 +22,7 @@ class Stream:
 
     def __init__(self, policy, **options):
         self.schedule = Schedule(policy, **options)
-        self.state = StreamState()
+        self.state = VideoState()
 
     def feed(self, event):
         self.state, actions = self.schedule.advance(self.state, event)

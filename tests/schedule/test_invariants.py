@@ -24,8 +24,8 @@ from lowlat.schedule import (
     RunHigher,
     Schedule,
     StoreKey,
-    StreamState,
     Threshold,
+    VideoState,
 )
 
 POLICIES = [
@@ -79,7 +79,7 @@ class Caches:
 
     def __init__(self, schedule):
         self.schedule = schedule
-        self.state = StreamState()
+        self.state = VideoState()
         self.key = self.base = self.high = None
         self.flight = None
         self.emitted = self.given_up = 0
@@ -201,7 +201,7 @@ def test_ages_stay_within_the_promised_bound(policy, decision, bound, draws):
 def test_the_machine_is_pure(schedule, frames):
     """The same events from the same state give the same actions and leave the state they started from
     alone."""
-    state, index = StreamState(), -1
+    state, index = VideoState(), -1
     for step, value, fails, _ in frames:
         index += step
         event = FrameBegun(index)

@@ -13,5 +13,5 @@ def tiny_weights(tmp_path_factory, tiny_network):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, "tiny", lambda **_: copy.deepcopy(tiny_network))
-        models.save(tiny_network, path, "tiny", stage="selector")
+        models.save(models.build("tiny"), path, stage="selector")
         yield path

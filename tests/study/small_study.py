@@ -1,6 +1,6 @@
 """A study of seconds: what it is made on and how large it is."""
 
-from lowlat.study import Settings
+from lowlat.lab.study import Settings
 
 STREET = "street:64x48,seed=1,frames=16"
 SMALL = Settings(

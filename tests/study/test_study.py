@@ -7,9 +7,9 @@ import pytest
 from small_study import SMALL, STREET
 
 from lowlat import models
-from lowlat import study as room
-from lowlat.study import TABLES, study
-from lowlat.study.parts import Parts
+from lowlat.lab import study as room
+from lowlat.lab.study import TABLES, study
+from lowlat.lab.study.parts import Parts
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_said_at_once(made, tmp_path, change, words):
 
 
 def test_without_seeds_nothing_is_trained(made, tiny_weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("lowlat.study.grounds.Training", lambda *_: pytest.fail("something is to be trained"))
+    monkeypatch.setattr("lowlat.lab.study.grounds.Training", lambda *_: pytest.fail("something is to be trained"))
     options = {**made[0], "out": tmp_path, "settings": replace(SMALL, seeds=0)}
     found = study(**options)
     assert set(TABLES) - set(found.tables) == {"table2", "sources"}
@@ -135,6 +135,6 @@ def test_each_table_can_be_the_first_to_need_training(tiny_weights, tmp_path, ta
     """Those left out need a live run, and train as table1's schedules do."""
     settings = replace(SMALL, seeds=1, frames=8, intervals=(2,), distances=(1,))
     bare = tmp_path / "bare.safetensors"
-    models.save(models.load(tiny_weights), bare, "tiny", stage="finetune")
+    models.save(models.load(tiny_weights), bare, stage="finetune")
     found = study([table], data=[STREET], weights=[str(bare)], out=tmp_path / "study", settings=settings)
     assert found.tables[table]

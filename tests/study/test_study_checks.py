@@ -2,7 +2,7 @@
 
 import pytest
 
-from lowlat.study.checks import checks, equal_rate_gains
+from lowlat.lab.study.checks import checks, equal_rate_gains
 
 
 def methods(**miou):

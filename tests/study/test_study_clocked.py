@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from lowlat.lab.study.clocked import Shown, completed, stream
 from lowlat.runtime.simulated import Costs
 from lowlat.schedule import Every, PerFrame, Schedule
-from lowlat.study.clocked import Shown, completed, stream
 
 
 class Indices:

@@ -9,13 +9,13 @@ from PIL import Image
 from small_study import SMALL, STREET
 
 from lowlat import models
-from lowlat.data.street import Street
+from lowlat.lab.data.street import Street
+from lowlat.lab.study.grounds import Ground, Which
+from lowlat.lab.study.measure import OURS, frames_unit, images_unit, method_unit, schedule_unit
+from lowlat.lab.study.paper import table4_units
+from lowlat.lab.study.parts import Parts
+from lowlat.lab.study.timing import modules_unit
 from lowlat.networks.layers import reset_parameters
-from lowlat.study.grounds import Ground, Which
-from lowlat.study.measure import OURS, frames_unit, images_unit, method_unit, schedule_unit
-from lowlat.study.paper import table4_units
-from lowlat.study.parts import Parts
-from lowlat.study.timing import modules_unit
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def altered(tiny_weights, tmp_path):
         network = models.load(tiny_weights)
         with torch.no_grad():
             change(network)
-        models.save(network, tmp_path / "altered.safetensors", "tiny", stage="selector")
+        models.save(network, tmp_path / "altered.safetensors", stage="selector")
         return tmp_path / "altered.safetensors"
 
     return save
@@ -77,14 +77,14 @@ def test_what_is_trained_knows_nothing_of_the_fast_track_given(tiny_weights, alt
 def test_a_fast_track_given_makes_no_second_training(tiny_weights, altered, tmp_path, monkeypatch):
     first = ground(tiny_weights, tmp_path)
     path = first.training.method(tiny_weights, OURS, 0, None)
-    monkeypatch.setattr("lowlat.study.training.train_methods", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("lowlat.lab.study.training.train_methods", lambda *_, **__: pytest.fail("trained again"))
     second = altered(another_fast_track)
     assert ground(second, tmp_path).training.method(second, OURS, 0, None) == path
 
 
 def test_weights_of_other_classes_are_refused(tmp_path):
     network = models.build("lite", classes=3)
-    models.save(network, tmp_path / "three.safetensors", "lite")
+    models.save(network, tmp_path / "three.safetensors")
     with pytest.raises(ValueError, match="study: expected data of the network's 3 classes, got 11; give weights"):
         ground(tmp_path / "three.safetensors", tmp_path)
 

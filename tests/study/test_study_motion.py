@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lowlat.study.consistency import consistency, motions
-from lowlat.study.rows import pearson
+from lowlat.lab.study.consistency import consistency, motions
+from lowlat.lab.study.rows import pearson
 
 
 class Shifted:

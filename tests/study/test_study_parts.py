@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lowlat.study.parts import Parts, Unit
+from lowlat.lab.study.parts import Parts, Unit
 
 
 def counted(kind="method", fail=False, **inputs):

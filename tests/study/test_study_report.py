@@ -4,10 +4,10 @@ from statistics import stdev
 
 import pytest
 
-from lowlat.study.figures import draw_figures
-from lowlat.study.published import PUBLISHED_SCHEDULES, SYSTEMS
-from lowlat.study.report import markdown, table
-from lowlat.study.rows import averaged, grouped, spread
+from lowlat.lab.study.figures import draw_figures
+from lowlat.lab.study.published import PUBLISHED_SCHEDULES, SYSTEMS
+from lowlat.lab.study.report import markdown, table
+from lowlat.lab.study.rows import averaged, grouped, spread
 
 TABLE2 = [
     {"data": "street", "method": "per frame", "miou": 64.0, "spread": None, "drop": 0.0},

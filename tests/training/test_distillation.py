@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lowlat import models
-from lowlat.data import recording
-from lowlat.data.recording import Recording, scenes
-from lowlat.demo import sample_clip
-from lowlat.propagation import View, build
-from lowlat.train import distill, distillation
-from lowlat.train.distillation import divergence
-from lowlat.train.loop import Best
+from lowlat.jobs.demo import sample_clip
+from lowlat.lab.data import recording
+from lowlat.lab.data.recording import Recording, scenes
+from lowlat.lab.methods import View, build
+from lowlat.lab.train import distill, distillation
+from lowlat.lab.train.distillation import divergence
+from lowlat.lab.train.loop import Best
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "per_frame", lambda network, device: look)
     monkeypatch.setattr(distillation, "agreement", lambda *_: 0.0)
     monkeypatch.setattr(distillation, "fit", lambda *_, origin, **__: origins.append(origin) or Best(0.0, 0))
-    models.save(models.load("lite"), tmp_path / "out" / "start.safetensors", "lite")
+    models.save(models.load("lite"), tmp_path / "out" / "start.safetensors")
     for changed, name in (
         ({"videos": [folder, folder]}, "videos"),
         ({"init": tmp_path / "out" / "start.safetensors"}, "start"),

@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from lowlat import models
-from lowlat.data.camvid import CLASSES, CamVid
-from lowlat.data.street import Street
-from lowlat.evaluate import evaluate, evaluate_distances, evaluate_video, mean_interval, record, replay
-from lowlat.metrics import Confusion
+from lowlat.classes import CAMVID
+from lowlat.lab.accuracy import evaluate, evaluate_distances, evaluate_video, mean_interval, record, replay
+from lowlat.lab.data.camvid import CamVid
+from lowlat.lab.data.street import Street
+from lowlat.lab.metrics import Confusion
 from lowlat.schedule import Every, Schedule
 
 
@@ -68,7 +69,7 @@ def test_distance_rows_pair_propagation_with_reuse(video, labelled):
 
 
 def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
-    models.save(network, tmp_path / "net.safetensors", "lite")
+    models.save(network, tmp_path / "net.safetensors")
     report = evaluate(camvid, tmp_path / "net.safetensors", policy="every")
     assert set(report) == {"weights", "test_per_frame", "video"}
     assert {"miou", "pixel_accuracy", "class_accuracy", "class_iou"} == set(report["test_per_frame"])
@@ -91,7 +92,7 @@ def test_an_interval_beyond_the_usual_bound_on_ages_is_come_to(network, monkeypa
 
 
 def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
-    models.save(network, tmp_path / "net.safetensors", "lite")
+    models.save(network, tmp_path / "net.safetensors")
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
     for name in "01":
@@ -118,10 +119,10 @@ def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled)
 
 
 def test_any_labelled_set_is_evaluated_if_its_classes_are_the_networks(network, tmp_path):
-    models.save(network, tmp_path / "net.safetensors", "lite")
+    models.save(network, tmp_path / "net.safetensors")
     report = evaluate("street:64x48,frames=12", tmp_path / "net.safetensors", policy="every", distances=True)
     assert {"test_per_frame", "video", "distances"} <= set(report)
-    assert set(report["test_per_frame"]["class_iou"]) == set(CLASSES)
+    assert set(report["test_per_frame"]["class_iou"]) == set(CAMVID.names)
     (tmp_path / "images").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "0.png")
     (tmp_path / "classes.txt").write_text("sky\nearth\n")

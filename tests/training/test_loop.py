@@ -8,12 +8,12 @@ import pytest
 import torch
 from worker import SIZE, recipe, train
 
-from lowlat.train.average import Average
-from lowlat.train.base import segmentation_loss
-from lowlat.train.batch import batches, collate, shares
-from lowlat.train.loop import Mean
-from lowlat.train.recipe import change
-from lowlat.train.records import Log, load_state, save_state
+from lowlat.lab.train.average import Average
+from lowlat.lab.train.base import segmentation_loss
+from lowlat.lab.train.batch import batches, collate, shares
+from lowlat.lab.train.loop import Mean
+from lowlat.lab.train.recipe import change
+from lowlat.lab.train.records import Log, load_state, save_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,7 +155,7 @@ def test_what_is_kept_is_the_best_average(tmp_path, monkeypatch):
     def measure(self, validate):
         return original(self, lambda: seen.append(self.modules[1].weight.clone()) or next(figures))
 
-    from lowlat.train.loop import _Run
+    from lowlat.lab.train.loop import _Run
 
     original = _Run.validate
     monkeypatch.setattr(_Run, "validate", measure)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowlat.metrics import Confusion
+from lowlat.lab.metrics import Confusion
 
 
 def test_scores_of_a_small_case():

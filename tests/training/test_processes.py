@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from worker import recipe, train
 
-from lowlat.data.camvid import CamVid
-from lowlat.train import base
-from lowlat.train.recipe import change
+from lowlat.lab.data.camvid import CamVid
+from lowlat.lab.train import base
+from lowlat.lab.train.recipe import change
 
 WORKER = Path(__file__).with_name("worker.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

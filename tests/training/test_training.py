@@ -11,18 +11,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lowlat import models
-from lowlat.data.augment import random_view
-from lowlat.data.camvid import VOID, CamVid
-from lowlat.data.dataset import labelled_indices
-from lowlat.data.motion import simulate_motion
-from lowlat.data.pairs import SIZE, SimulatedPairs
-from lowlat.data.street import Street
-from lowlat.propagation.weights import fingerprint
-from lowlat.study.settings import Settings
-from lowlat.study.training import Training
-from lowlat.train import STAGES, base, propagation, selector, train
-from lowlat.train.loop import Recipe, _Run, fit
-from lowlat.train.origin import videos_digest, weights_digest
+from lowlat.lab.data.augment import random_view
+from lowlat.lab.data.camvid import VOID, CamVid
+from lowlat.lab.data.dataset import labelled_indices
+from lowlat.lab.data.motion import simulate_motion
+from lowlat.lab.data.pairs import SIZE, SimulatedPairs
+from lowlat.lab.data.street import Street
+from lowlat.lab.methods.weights import fingerprint
+from lowlat.lab.study.settings import Settings
+from lowlat.lab.study.training import Training
+from lowlat.lab.train import STAGES, base, propagation, selector, train
+from lowlat.lab.train.loop import Recipe, _Run, fit
+from lowlat.lab.train.origin import videos_digest, weights_digest
 
 STREET = "street:64x48,seed=1,frames=6"
 
@@ -129,9 +129,9 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
     for module, name in ((base, "RECIPE"), (base, "FINETUNE"), (propagation, "RECIPE"), (selector, "RECIPE")):
         monkeypatch.setattr(module, name, Recipe(steps=2, batch=2, learning_rate=1e-4))
     monkeypatch.setattr(selector, "SIMULATED", 4)
-    monkeypatch.setattr("lowlat.train.VIEWS", 1)
-    monkeypatch.setattr("lowlat.train.PAIRS", 4)
-    monkeypatch.setattr("lowlat.train.methods.PAIRS", 4)
+    monkeypatch.setattr("lowlat.lab.train.VIEWS", 1)
+    monkeypatch.setattr("lowlat.lab.train.PAIRS", 4)
+    monkeypatch.setattr("lowlat.lab.train.methods.PAIRS", 4)
     with pytest.raises(ValueError, match=r"stage before 'selector'.*propagation\.safetensors"):
         train("selector", data=camvid, out=tmp_path / "other")
     strides, build = [], base.build
@@ -166,7 +166,9 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
 
 def test_start_weights_are_those_of_the_first_stage_asked_for(tmp_path, monkeypatch):
     starts = {}
-    monkeypatch.setattr("lowlat.train._Stages.run", lambda _, name, clips, init, held_out: starts.update({name: init}))
+    monkeypatch.setattr(
+        "lowlat.lab.train._Stages.run", lambda _, name, clips, init, held_out: starts.update({name: init})
+    )
     for done in range(len(STAGES)):
         starts.clear()
         train("all", data=STREET, out=tmp_path, init="lite")
@@ -190,7 +192,7 @@ def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch,
         train("finetune", data=STREET, init="lite", validate=STREET, **options)
     monkeypatch.setattr(_Run, "step", step)
     network = models.build("lite")
-    models.save(network, tmp_path / "start.safetensors", "lite")
+    models.save(network, tmp_path / "start.safetensors")
     for changed, name in (
         ({"data": "street:64x48,seed=2,frames=6"}, "data"),
         ({"init": tmp_path / "start.safetensors"}, "start"),
@@ -203,7 +205,7 @@ def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch,
 
 
 def test_weights_and_videos_are_told_by_content(tmp_path):
-    models.save(models.load("lite"), tmp_path / "a.safetensors", "lite")
+    models.save(models.load("lite"), tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes((models.WEIGHTS / "lite.safetensors").read_bytes())
     assert (
         weights_digest("lite")
@@ -235,8 +237,8 @@ def watched(monkeypatch):
     given = {}
     monkeypatch.setattr(propagation, "fit", lambda name, *_, **options: given.update({name: options}))
     monkeypatch.setattr(propagation, "frozen_features", no_features)
-    monkeypatch.setattr("lowlat.train.methods.frozen_features", no_features)
-    monkeypatch.setattr("lowlat.train.methods.draw_bank", lambda *_, **__: [])
+    monkeypatch.setattr("lowlat.lab.train.methods.frozen_features", no_features)
+    monkeypatch.setattr("lowlat.lab.train.methods.draw_bank", lambda *_, **__: [])
     return given
 
 
@@ -247,7 +249,7 @@ def test_propagation_hangs_on_its_clips(tmp_path, watched, one_thread):
         Image.fromarray(np.full((6, 8, 3), index, np.uint8)).save(clip / f"{index:02}.png")
     origins = []
     for clips, init in (((), "lite"), ([clip], "lite"), ((), None)):
-        models.save(models.load("lite"), tmp_path / "finetune.safetensors", "lite")
+        models.save(models.load("lite"), tmp_path / "finetune.safetensors")
         train("propagation", data=STREET, out=tmp_path, clips=clips, init=init)
         (tmp_path / "propagation.safetensors").unlink()
         origins.append(watched["propagation"]["origin"])

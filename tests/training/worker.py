@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lowlat.lab.train import processes
+from lowlat.lab.train.base import segmentation_loss
+from lowlat.lab.train.loop import Recipe, fit
 from lowlat.networks.layers import ConvBN
-from lowlat.train import processes
-from lowlat.train.base import segmentation_loss
-from lowlat.train.loop import Recipe, fit
 
 SIZE = (12, 20)
 BROKEN_STEP = 2

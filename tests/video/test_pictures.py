@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lowlat.runtime.result import FrameResult, Span
-from lowlat.video import pace
+from lowlat.video import rate
 from lowlat.video.overlay import LAMPS, Overlay
 from lowlat.video.plot import latency_figure, write_latency_plot
 from lowlat.video.trace import trace_events, write_trace
@@ -105,15 +105,15 @@ def test_the_trace_has_one_named_track_a_part(tmp_path):
 
 def test_paced_frames_keep_the_rhythm_and_never_bunch_up(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(pace.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(rate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(rate.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     times = []
-    for index in pace.paced(range(5), 10):
+    for index in rate.at_rate(range(5), 10):
         times.append(round(now[0], 6))
         now[0] += 0.25 if index == 1 else 0.03
     assert times == [0.0, 0.1, 0.35, 0.45, 0.55]
     with pytest.raises(ValueError, match="fps"):
-        pace.paced([], 0)
+        rate.at_rate([], 0)
 
 
 def test_the_writer_writes_in_order_and_hands_its_error_on():

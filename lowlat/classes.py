@@ -1,0 +1,80 @@
+"""What a network's classes are called and how they are drawn. The weights say it; for everyone who shows labels."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names and colours by class number: label ``c`` is ``names[c]``, drawn in ``palette[c]``.
+
+    Args:
+        names: one name a class.
+        palette: one RGB colour a class, each number in 0 to 255.
+
+    Raises:
+        ValueError: other numbers of names and colours, or a colour out of range.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(map(str, self.names)))
+        object.__setattr__(self, "palette", tuple(tuple(int(part) for part in colour) for colour in self.palette))
+        if not len(self.names) == len(self.palette) >= 1:
+            raise ValueError(
+                f"Classes: expected a colour for every name, got {len(self.names)} names and {len(self.palette)} "
+                "colours; leave none out"
+            )
+        for colour in self.palette:
+            if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+                raise ValueError(f"Classes: expected colours of three numbers in 0 to 255, got {colour}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def numbered(cls, count: int) -> Classes:
+        """``count`` classes that nobody has named: "class 0", "class 1", ..., in hues far from their neighbours'."""
+        return cls(tuple(f"class {index}" for index in range(count)), tuple(map(distinct_colour, range(count))))
+
+    def as_metadata(self) -> dict[str, str]:
+        """The strings that a file of weights keeps."""
+        return {"names": json.dumps(self.names), "palette": json.dumps(self.palette)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], count: int) -> Classes:
+        """What a file of weights says of its ``count`` classes; numbered ones where it says nothing.
+
+        Raises:
+            ValueError: it names another number of classes, or can't be read.
+        """
+        if "names" not in metadata:
+            return cls.numbered(count)
+        classes = cls(json.loads(metadata["names"]), json.loads(metadata["palette"]))
+        if len(classes) != count:
+            raise ValueError(f"Classes: expected names for {count} classes, got {len(classes)}: {classes.names}")
+        return classes
+
+
+def distinct_colour(index: int) -> Colour:
+    """A colour far from those of the numbers below ``index``."""
+    # Steps of the golden ratio around the circle of hues come close to no earlier one.
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.75, 0.85))
+
+
+CAMVID = Classes(
+    ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
+    (
+        (70, 130, 180), (128, 64, 32), (192, 192, 128), (128, 64, 128), (244, 35, 232), (107, 142, 35),
+        (220, 220, 0), (190, 153, 153), (0, 0, 200), (220, 20, 60), (0, 190, 190),
+    ),
+)  # fmt: skip
+"""The 11 street classes of CamVid in the SegNet split, which `lite` tells apart (Brostow et al., 2009)."""

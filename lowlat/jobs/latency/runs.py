@@ -1,0 +1,219 @@
+"""The runs behind `lowlat latency`: engines of one network on one device, each over the same kind of source."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from lowlat.jobs.live import Tally, label_frames
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime import Engine, FrameResult, Overload, Span
+from lowlat.runtime.cpu.engine import cpu_engine
+from lowlat.runtime.cpu.host_memory import resident_mb
+from lowlat.runtime.cpu.threads import split_cores
+from lowlat.runtime.gpu.engine import DEFAULT_SMS, gpu_engine
+from lowlat.runtime.gpu.isolation import SEGMENTS, Isolation, isolation_of
+from lowlat.runtime.gpu.programs import NetworkPrograms
+from lowlat.runtime.options import DEFAULT, Options
+from lowlat.runtime.stages import NetworkStages
+from lowlat.schedule import PerFrame, Schedule, Signal
+from lowlat.video.rate import at_rate
+from lowlat.video.synthetic import synthetic_frames
+
+WARM_UP = 10
+"""Frames after the first one that count as start-up too: everything has run once behind them. The locked rate begins
+after them."""
+STALL_S = 15.0
+
+
+@dataclass(frozen=True)
+class Metronome:
+    """A key frame every `interval` frames, with the deviation measured on every frame: the load of the adaptive
+    schedule at a locked interval, so that runs compare."""
+
+    interval: int
+
+    signal = Signal.DEVIATION
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return distance >= self.interval
+
+    def is_cut(self, value: float | None) -> bool:
+        return False
+
+
+@dataclass
+class Recorded:
+    """One run, start-up apart."""
+
+    results: list[FrameResult]
+    startup_ms: float
+    spans: list[Span]
+    dropped: int = 0
+    interrupted: bool = False
+    memory_mb: list[float] = field(default_factory=list)
+    """In use after each frame."""
+    control_ms: list[float] = field(default_factory=list)
+    """Of the control, after each frame that left it room."""
+
+    @property
+    def control_p99_over_p50(self) -> float | None:
+        """How much slower than at the median the machine itself is at its p99."""
+        if not self.control_ms:
+            return None
+        p50, p99 = np.percentile(self.control_ms, (50, 99))
+        return round(float(p99 / p50), 4)
+
+    @property
+    def growth_mb(self) -> float:
+        """The most in use in the second half of the measured frames less the most in the first: above 0 at whatever
+        rate memory leaks, whereas memory that comes and goes adds nothing."""
+        half = len(self.memory_mb) // 2
+        return max(self.memory_mb[half:]) - max(self.memory_mb[:half]) if half else 0.0
+
+
+class Control:
+    """A fixed computation on one thread, in its core's caches, while nothing else of the run computes: how steady the
+    core itself is."""
+
+    milliseconds = 10.0
+
+    def __init__(self) -> None:
+        # NumPy's: PyTorch would start OpenMP threads beside those that the run has.
+        self._values = np.linspace(-1, 1, 8192, dtype=np.float32)
+        self._out = np.empty_like(self._values)
+        self._rounds = 100
+
+    def calibrate(self) -> None:
+        """Make it as long as `milliseconds`."""
+        times = [self() for _ in range(10)]
+        self._rounds = max(1, round(self._rounds * self.milliseconds / median(times)))
+
+    def __call__(self) -> float:
+        """Compute; the milliseconds it took."""
+        start = time.perf_counter()
+        for _ in range(self._rounds):
+            np.exp(self._values, out=self._out)
+        return (time.perf_counter() - start) * 1e3
+
+
+class Bench:
+    """Makes engines of one network, for measuring; the weights are shared among them.
+
+    Args:
+        network: a network.
+        device: "cpu", or a GPU as PyTorch names it.
+        options, segments, sms: as in `gpu_engine`; the last two mean nothing on a CPU.
+        policy: what keeps S_h out of the fast track's way. On a GPU as in `gpu_engine`, by default "priority"; on a
+            CPU "segment" (in parts, between frames), the default, or "priority" (beside the fast track, nicer).
+
+    Raises:
+        ValueError: no such policy there.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork,
+        device: str = "cpu",
+        *,
+        options: Options = DEFAULT,
+        policy: str | None = None,
+        segments: int = SEGMENTS,
+        sms: int = DEFAULT_SMS,
+    ) -> None:
+        self.device = torch.device(device)
+        self.on_cpu = self.device.type == "cpu"
+        default = Isolation.SEGMENT if self.on_cpu else Isolation.PRIORITY
+        self.policy = default if policy is None else isolation_of(policy)
+        if self.on_cpu and self.policy is Isolation.PARTITION:
+            raise ValueError("latency: expected policy segment or priority on a CPU, got 'partition', which is a GPU's")
+        self._live = {"segments": segments, "sms": sms}
+        kind = NetworkStages if self.on_cpu else NetworkPrograms
+        self._network = kind(network, options=options, device=device)
+        # The baseline computes nothing for frames after it.
+        self._whole = self._network.without_fast_track()
+        self.control = Control() if self.on_cpu else None
+
+    def engine(self, schedule: Schedule) -> Engine:
+        """A fresh engine for one run; close it."""
+        per_frame = isinstance(schedule.policy, PerFrame)
+        network = self._whole if per_frame else self._network
+        if self.on_cpu:
+            return cpu_engine(schedule, network, cores=None if self.policy is Isolation.SEGMENT else split_cores())
+        return gpu_engine(schedule, network, policy=self.policy.value, **self._live)
+
+    def memory_mb(self) -> float:
+        """Memory in use: of the device, or of the process."""
+        if self.on_cpu:
+            return resident_mb()
+        return torch.cuda.memory_allocated(self.device) / 2**20
+
+
+@contextmanager
+def source_frames(source: str | Path | None, size: tuple[int, int]) -> Iterator[Iterable[np.ndarray]]:
+    """Frames of a file, or synthetic ones, at ``(width, height)``."""
+    if source is None:
+        yield synthetic_frames(*size)
+    else:
+        # A synthetic run takes no decoder.
+        from lowlat.video.source import open_source
+
+        with open_source(source, resize=size) as opened:
+            yield opened
+
+
+def record_run(
+    engine: Engine,
+    frames: Iterable[np.ndarray],
+    advance: Callable[[], None],
+    memory_mb: Callable[[], float],
+    control: Control | None = None,
+    fps: float | None = None,
+) -> Recorded:
+    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one, with the
+    control in the time that this leaves after each frame."""
+    recorded, tally, frames = Recorded([], 0.0, []), Tally(), iter(frames)
+    room_ms = 2000 / fps - 3 * Control.milliseconds if fps is not None else 0.0
+
+    def started(frame: np.ndarray, result: FrameResult) -> None:
+        recorded.startup_ms = max(recorded.startup_ms, result.latency_ms)
+        recorded.spans.extend(result.spans)
+        advance()
+
+    def keep(frame: np.ndarray, result: FrameResult) -> None:
+        # Hours of labels would fill the memory.
+        result.labels = None
+        recorded.spans.extend(result.spans)
+        result.spans = []
+        recorded.results.append(result)
+        recorded.memory_mb.append(memory_mb())
+        advance()
+        # The next frame is two periods after this one: the newest one's labels are out already.
+        alone = engine.state.flight is None
+        if control is not None and alone and engine.clock.now() - result.available_ms < room_ms:
+            recorded.control_ms.append(control())
+
+    label_frames(engine, itertools.islice(frames, WARM_UP + 1), started, Tally())
+    if control is not None:
+        control.calibrate()
+    try:
+        if fps is None:
+            label_frames(engine, frames, keep, tally)
+        else:
+            live = {"overload": Overload.DROP_OLDEST, "stall_s": STALL_S, "first": WARM_UP + 1}
+            label_frames(engine, at_rate(frames, fps), keep, tally, **live)
+    except KeyboardInterrupt:
+        # Without the run at a locked rate there is nothing to report.
+        if fps is None or not recorded.results:
+            raise
+        recorded.interrupted = True
+    recorded.dropped = tally.dropped
+    return recorded

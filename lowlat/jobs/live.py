@@ -1,0 +1,177 @@
+"""The loop of every run on video, with what keeps its latency steady and what counts it. For the jobs."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from lowlat.runtime import Captured, Engine, FrameBuffer, FrameResult, Overload
+from lowlat.segmenter import VideoSegmenter
+
+REFRESH_S = 0.5
+"""Seconds between two drawings of the progress bar, which cost the next frame time."""
+SWITCH_S = 5e-4
+"""Seconds after which a thread that runs Python gives way to the fast track, in place of CPython's 5 ms."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one run, latencies in ms; all but ``frames`` and ``startup_ms`` leave start-up out."""
+
+    frames: int
+    """Frames answered, start-up included."""
+    dropped: int
+    """Frames lost to overload."""
+    startup_ms: float | None
+    median_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    key_frames: int
+    landings: int
+    """Passes of S_h whose features came into use."""
+    degraded: int
+    failures: int
+    """Passes of S_h that failed."""
+
+
+class Tally:
+    """Counts results one by one, in bounded memory but for eight bytes a frame."""
+
+    def __init__(self) -> None:
+        self.latencies = array("d")
+        self.startup_ms: float | None = None
+        self.dropped = self._frames = self._keys = self._landings = self._degraded = self._failures = 0
+
+    def add(self, result: FrameResult) -> None:
+        """Count one settled result."""
+        self._frames += 1
+        self._degraded += result.degraded
+        self._failures += result.error is not None
+        if result.startup:
+            self.startup_ms = result.latency_ms
+            return
+        self.latencies.append(result.latency_ms)
+        self._keys += result.key
+        self._landings += result.landed is not None
+
+    def summary(self) -> Summary:
+        """The figures so far; None where there is nothing to take them from."""
+        figures: list[float | None] = [None, None, None]
+        if self.latencies:
+            figures = [round(float(value), 3) for value in np.percentile(self.latencies, (50, 99, 100))]
+        startup = None if self.startup_ms is None else round(self.startup_ms, 3)
+        counts = (self._keys, self._landings, self._degraded, self._failures)
+        return Summary(self._frames, self.dropped, startup, *figures, *counts)
+
+
+@contextmanager
+def steady_process() -> Iterator[None]:
+    """Keep the pauses of CPython out of the latency for the length of the block: what lives already is taken out of the
+    garbage collector's rounds, and threads give way sooner."""
+    interval = sys.getswitchinterval()
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+
+
+class _Passing:
+    """Frames on their way to the engine, which may take one early; those it has not answered are in `taken`."""
+
+    def __init__(self, stream: Iterable[Any]) -> None:
+        self._stream = stream
+        self.taken: deque[np.ndarray] = deque()
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._stream:
+            self._note(item)
+            yield item
+
+    def take_waiting(self) -> Captured | None:
+        """The next frame if it is there already: only a buffer can tell."""
+        item = self._stream.take_waiting() if isinstance(self._stream, FrameBuffer) else None
+        if item is not None:
+            self._note(item)
+        return item
+
+    def _note(self, item: Any) -> None:
+        self.taken.append(item.frame if isinstance(item, Captured) else item)
+
+
+def label_frames(
+    segmenter: VideoSegmenter | Engine,
+    frames: Iterable[np.ndarray],
+    on_settled: Callable[[np.ndarray, FrameResult], None],
+    tally: Tally,
+    *,
+    overload: Overload | str | None = None,
+    stall_s: float | None = None,
+    first: int = 0,
+) -> None:
+    """Label frames as they come and hand on each with its result, once the work after its labels is done.
+
+    Args:
+        frames: uint8 RGB ``(H, W, 3)``.
+        on_settled: called with a frame and its result when the next labels are out, so that it is part of no
+            latency; for the last one also if the run breaks off.
+        tally: counts the results, and the frames dropped.
+        overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
+            must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
+        stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
+        first: index of the first frame, for a segmenter that has seen some; needs ``overload``.
+    """
+    last: tuple[np.ndarray, FrameResult] | None = None
+    buffer = None
+    try:
+        with steady_process():
+            stream: Iterable[Any] = frames
+            if overload is not None:
+                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
+                buffer.capture(frames)
+            passing = _Passing(stream)
+            for result in segmenter.run(passing):
+                done, last = last, (passing.taken.popleft(), result)
+                if done is not None:
+                    tally.add(done[1])
+                    on_settled(*done)
+    finally:
+        if buffer is not None:
+            buffer.close()
+            tally.dropped = buffer.dropped
+        if last is not None:
+            tally.add(last[1])
+            on_settled(*last)
+
+
+class Advance:
+    """Advances one task of a progress bar and draws it now and then: a thread that draws would cost latency."""
+
+    def __init__(self, progress: Progress, description: str, total: int | None):
+        self._progress = progress
+        self._task = progress.add_task(description, total=total)
+        self._count, self._drawn = 0, 0.0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if time.perf_counter() - self._drawn > REFRESH_S:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the bar as it stands."""
+        self._progress.update(self._task, completed=self._count)
+        self._progress.refresh()
+        self._drawn = time.perf_counter()

@@ -1,0 +1,188 @@
+"""The job behind `lowlat segment`: any source in, labels out, at the source's own pace."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lowlat import models
+from lowlat.classes import Classes
+from lowlat.jobs.live import Advance, Summary, Tally, label_frames
+from lowlat.jobs.progress import progress_bar
+from lowlat.runtime import FrameResult, Overload
+from lowlat.runtime.cpu.threads import split_cores
+from lowlat.schedule import Policy, make_policy
+from lowlat.segmenter import VideoSegmenter
+from lowlat.video.overlay import Overlay
+from lowlat.video.rate import at_rate
+from lowlat.video.sink import LabelSink, SinkError, VideoSink, is_video_path
+from lowlat.video.source import Source, open_source
+from lowlat.video.writer import BackgroundWriter
+
+STALL_S = 15.0
+"""Seconds without a frame after which a live source counts as lost."""
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What :func:`segment` did."""
+
+    input: str
+    output: str
+    width: int
+    height: int
+    interrupted: bool
+    summary: Summary
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        report = asdict(self)
+        figures = report.pop("summary")
+        return {**report, **figures}
+
+
+def choose_policy(name: str | None, interval: float | None, threshold: float | None) -> Policy | None:
+    """A policy from a command line's words; None for the default, adaptive at the weights' own threshold."""
+    if name is None and (interval is not None or threshold is not None):
+        given = "--interval" if interval is not None else "--threshold"
+        raise ValueError(f"policy: expected --policy beside {given}, got none; name the policy it belongs to")
+    if name is None or (name == "adaptive" and threshold is None and interval is None):
+        return None
+    return make_policy(name, interval=interval, threshold=threshold)
+
+
+def segment(
+    source: str | Path,
+    output: str | Path,
+    *,
+    weights: str | Path = "lite",
+    policy: str | None = None,
+    interval: float | None = None,
+    threshold: float | None = None,
+    mode: str = "low-latency",
+    decision: str | None = None,
+    overload: str | None = None,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    resize: tuple[int, int] | None = None,
+    console: Console | None = None,
+) -> SegmentReport:
+    """Segment a source and write what comes out, drawing and encoding beside the path of the frames.
+
+    Interrupted by Ctrl-C, or if the source breaks, it closes the output, so that what was written plays.
+
+    Args:
+        source: a video file, a folder of images, a camera's number or an address.
+        output: a video (``.mp4``, ``.mkv``, ``.mov``) with the segmentation over the frames,
+            or a folder of label maps.
+        weights: a shipped network's name or a file.
+        policy, interval, threshold: when a frame is a key frame; by default as the weights say.
+        mode, decision: as in `VideoSegmenter`.
+        overload: ``"drop-oldest"``, ``"drop-newest"`` or ``"wait"``; by default the first for live
+            sources, the last for files.
+        fps: hand out the frames of a file at this rate, as a camera would.
+        max_frames: stop after so many frames of the source.
+        resize: scale frames to ``(width, height)`` first.
+        console: where the progress bar goes; None for nowhere.
+
+    Raises:
+        SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
+    rule = choose_policy(policy, interval, threshold)
+    words = [word.value for word in Overload]
+    if overload is not None and overload not in words:
+        raise ValueError(f"segment: expected --overload to be one of {', '.join(words)}, got {overload!r}")
+    video = is_video_path(output)
+    if Path(source).is_file() and Path(output).is_file() and Path(source).samefile(output):
+        raise SinkError(
+            f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
+        )
+    tally = Tally()
+    with open_source(source, resize=resize) as opened:
+        if fps is not None and opened.live:
+            raise ValueError(
+                f"segment: expected --fps with a file, got it with {str(source)!r}, which is live and comes at its own "
+                "pace; leave it out"
+            )
+        frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
+        if fps is not None:
+            frames = at_rate(frames, fps)
+        network = models.load(weights)
+        write, close = _writing(output, opened, network.legend) if video else _labelling(output, network.legend)
+        interrupted = False
+        try:
+            # A file that isn't paced leaves no time between its frames.
+            cores = None if opened.live or fps is not None else split_cores()
+            with VideoSegmenter(network, policy=rule, mode=mode, decision=decision, cores=cores) as segmenter:
+                with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
+                    total = min((n for n in (opened.frames, max_frames) if n is not None), default=None)
+                    advance = Advance(progress, "segmenting", total)
+                    with closing(BackgroundWriter(write)) as writer:
+
+                        def settled(frame: np.ndarray, result: FrameResult) -> None:
+                            advance()
+                            writer.put(frame, result)
+
+                        label_frames(
+                            segmenter,
+                            frames,
+                            settled,
+                            tally,
+                            overload=overload or _overload(opened, fps),
+                            stall_s=STALL_S if opened.live else None,
+                        )
+                    advance.draw()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            close()
+        width, height = opened.size
+    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary())
+
+
+def table(report: SegmentReport) -> Table:
+    """The figures, for a terminal."""
+    figures = report.summary
+    rows = Table("", show_header=False, title=f"{report.input} to {report.output}, {report.width}x{report.height}")
+    rows.add_column(justify="right")
+    rows.add_row("frames answered", str(figures.frames))
+    rows.add_row("frames dropped", str(figures.dropped))
+    for name in ("startup", "median", "p99", "max"):
+        value = getattr(figures, f"{name}_ms")
+        rows.add_row(f"{name} latency", "" if value is None else f"{value:.1f} ms")
+    rows.add_row("key frames", str(figures.key_frames))
+    rows.add_row("S_h landings", str(figures.landings))
+    rows.add_row("degraded frames", str(figures.degraded))
+    if figures.failures:
+        rows.add_row("S_h failures", str(figures.failures))
+    return rows
+
+
+def _overload(source: Source, fps: float | None) -> Overload | None:
+    if source.live:
+        return Overload.DROP_OLDEST
+    # A file at its own speed needs no buffer: every frame is ready when its turn comes.
+    return Overload.WAIT if fps is not None else None
+
+
+Write = Callable[[np.ndarray, FrameResult], None]
+
+
+def _writing(output: str | Path, source: Source, classes: Classes) -> tuple[Write, Callable[[], None]]:
+    overlay = Overlay(classes.names, classes.palette, source.size)
+    sink = VideoSink(output, overlay.size, source.fps)
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.index), sink.close
+
+
+def _labelling(output: str | Path, classes: Classes) -> tuple[Write, Callable[[], None]]:
+    sink = LabelSink(output, classes.palette)
+    return lambda frame, result: sink.write(result.labels, result.index), sink.close

@@ -1,0 +1,62 @@
+"""Random views of labelled images, a batch at a time, for training the base network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from lowlat.lab.data.camvid import VOID
+
+
+def uniform(generator: Generator, low: float, high: float, *shape: int) -> Tensor:
+    """Numbers drawn evenly from ``[low, high)``."""
+    return torch.rand(*shape, generator=generator) * (high - low) + low
+
+
+def sample_images(images: Tensor, grid: Tensor) -> Tensor:
+    """uint8 or float ``(N, 3, H, W)`` at ``grid`` ``(N, h, w, 2)``, bilinear, the border's colour outside -> float."""
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def sample_labels(labels: Tensor, grid: Tensor, void: int = VOID) -> Tensor:
+    """uint8 ``(N, H, W)`` at ``grid``, nearest -> int64 ``(N, h, w)``; ``void`` outside and for all values above it."""
+    # Shifted so that the zero that grid_sample reads outside becomes void.
+    shifted = F.grid_sample(labels[:, None].float() - void, grid, mode="nearest", align_corners=False)
+    return (shifted[:, 0] + void).round().long().clamp(max=void)
+
+
+def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) -> Tensor:
+    """Random brightness, contrast and saturation, one draw an image, on float ``(N, 3, H, W)`` in [0, 255]."""
+    brightness, contrast, saturation = uniform(generator, 1 - strength, 1 + strength, 3, len(images), 1, 1, 1)
+    images = images * brightness
+    images = (images - images.mean((1, 2, 3), keepdim=True)) * contrast + images.mean((1, 2, 3), keepdim=True)
+    grey = images.mean(1, keepdim=True)
+    return ((images - grey) * saturation + grey).clamp(0, 255)
+
+
+def random_view(
+    images: Tensor,
+    labels: Tensor,
+    generator: Generator,
+    scales: tuple[float, float] = (0.75, 1.75),
+    void: int = VOID,
+) -> tuple[Tensor, Tensor]:
+    """Random scale, crop, flip and colours, at the size of the input.
+
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        labels: uint8 ``(N, H, W)``.
+        void: the number of classes.
+
+    Returns:
+        float images ``(N, 3, H, W)`` in [0, 255] and int64 labels ``(N, H, W)``, ``void`` outside the image.
+    """
+    count = len(images)
+    scale = torch.exp(uniform(generator, *torch.tensor(scales).log().tolist(), count))
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = flip / scale, 1 / scale
+    theta[:, :, 2] = uniform(generator, -1, 1, count, 2) * (1 - 1 / scale).abs()[:, None]
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return jitter_colours(sample_images(images, grid), generator), sample_labels(labels, grid, void)

@@ -1,0 +1,111 @@
+"""Unlabelled video as a bank of features: every frame seen once by the per-frame network, for distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from lowlat.jobs.progress import progress_bar
+from lowlat.lab.data.pairs import DISTANCES
+from lowlat.video.source import open_source
+
+CUT = 40.0  # grey levels: mean absolute difference of two frames from which they are of different scenes
+RUN = 60  # consecutive frames taken at a time from a video of more frames than are wanted
+
+Look = Callable[[np.ndarray], tuple[Tensor, Tensor, Tensor]]
+"""uint8 RGB ``(H, W, 3)`` -> (F_l, F_h, scores) of the per-frame network, each ``(1, ...)`` on the CPU."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of frames by their features: key, for some the frame half-way, and current with its scores."""
+
+    key_low: Tensor
+    key_high: Tensor
+    middle_low: Tensor | None
+    low: Tensor
+    scores: Tensor
+
+
+class Recording:
+    """The features of one video, kept in half precision; its last part held out.
+
+    Args:
+        path: a video or a folder of images.
+        look: the frozen per-frame network.
+        frames: how many to take at most: of a longer video, runs of ``RUN`` spread evenly.
+        held_out: share of the frames, from the end, that is never trained on.
+
+    Raises:
+        SourceError: no such video.
+        ValueError: no scene in either part holds two frames ``DISTANCES[1]`` apart.
+    """
+
+    def __init__(self, path: str | Path, look: Look, *, frames: int, held_out: float):
+        self.name = Path(path).name
+        kept, self.scenes = [], []
+        for frame, scene in scenes(path, frames):
+            kept.append([tensor.half() for tensor in look(frame)])
+            self.scenes.append(scene)
+        self.low, self.high, self.scores = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
+        self.first_held_out = round(len(self) * (1 - held_out))
+        for part, pairs in (("trained on", self.trained(DISTANCES[1])), ("held out", self.held_out(DISTANCES[1]))):
+            if not pairs:
+                raise ValueError(
+                    f"Recording: expected a scene of more than {DISTANCES[1]} frames in the part of {path} that is "
+                    f"{part}, found none in {len(self)} frames; give a longer video"
+                )
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def _pairs(self, first: int, last: int, distance: int) -> list[tuple[int, int]]:
+        starts = range(first, last - distance)
+        return [(key, key + distance) for key in starts if self.scenes[key] == self.scenes[key + distance]]
+
+    def trained(self, distance: int) -> list[tuple[int, int]]:
+        """(key, current) so far apart, in one scene of the part that is trained on."""
+        return self._pairs(0, self.first_held_out, distance)
+
+    def held_out(self, distance: int) -> list[tuple[int, int]]:
+        """The same of the part that is held out."""
+        return self._pairs(self.first_held_out, len(self), distance)
+
+    def draw(self, generator: Generator, *, middle: bool) -> Batch:
+        """One pair of the part that is trained on, distance uniform in ``DISTANCES``."""
+        pairs = self.trained(int(torch.randint(DISTANCES[0], DISTANCES[1] + 1, (), generator=generator)))
+        key, current = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+        return self.batch([(key, current)], middle=middle)
+
+    def batch(self, pairs: list[tuple[int, int]], *, middle: bool = False) -> Batch:
+        """The features of (key, current) pairs, in float."""
+        keys, currents = torch.tensor(pairs).T
+        between = self.low[(keys + currents) // 2].float() if middle else None
+        kept = (self.low[keys], self.high[keys], self.low[currents], self.scores[currents])
+        key_low, key_high, low, scores = (tensor.float() for tensor in kept)
+        return Batch(key_low, key_high, between, low, scores)
+
+
+def scenes(path: str | Path, frames: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Frames of a video with the number of their scene: a new one begins at a cut, or where frames are left out."""
+    with open_source(path) as source, progress_bar() as progress:
+        total = source.frames
+        period = max(RUN, round(total * RUN / frames)) if total else RUN
+        bar = progress.add_task(source.name, total=min(total, frames) if total else None)
+        scene, taken, before = 0, 0, None
+        for index, frame in enumerate(source):
+            if taken == frames:
+                return
+            if index % period >= RUN:
+                before = None
+                continue
+            if taken and (before is None or np.abs(frame - before.astype(np.float32)).mean() > CUT):
+                scene += 1
+            before, taken = frame, taken + 1
+            progress.update(bar, advance=1)
+            yield frame, scene

@@ -1,0 +1,35 @@
+"""Every way to carry a key frame's features to the current frame, behind one interface (docs/methods.md)."""
+
+from __future__ import annotations
+
+from lowlat.lab.methods.base import Propagation, View
+from lowlat.lab.methods.flow import ExactFlow, ExactFlows, Flow
+from lowlat.lab.methods.kernels import Adaptive, AdaptiveFusion, ImageDifference, Unified
+from lowlat.lab.methods.reuse import Clockwork, Reuse
+from lowlat.networks.video_network import VideoNetwork
+
+__all__ = ["METHODS", "Propagation", "View", "build"]
+
+METHODS: dict[str, type[Propagation]] = {
+    kind.name: kind for kind in (Reuse, Clockwork, Flow, ExactFlow, Unified, ImageDifference, Adaptive, AdaptiveFusion)
+}
+
+
+def build(name: str, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Propagation:
+    """A method by name around ``network``, in eval mode.
+
+    ``"adaptive-fusion"`` is the network's own fast track, trained or not as the network is; the other methods have
+    parameters of their own (`Propagation.learned`), untrained until `lowlat.lab.methods.weights.load`.
+
+    Args:
+        flow: the data set's exact flow; only ``"exact-flow"`` asks for it.
+
+    Raises:
+        ValueError: no such method, or exact flow where the data has none.
+        RuntimeError: a package that the method needs is missing.
+    """
+    if name not in METHODS:
+        raise ValueError(f"build: expected a method among {', '.join(METHODS)}, got {name!r}")
+    kind = METHODS[name]
+    method = kind(network, flow) if kind.needs_flow else kind(network)
+    return method.eval()

@@ -1,0 +1,71 @@
+"""What a method learned, in a file of its own that knows which network it was learned on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lowlat.lab.methods import build
+from lowlat.lab.methods.base import Propagation
+from lowlat.lab.methods.flow import ExactFlows
+from lowlat.networks.video_network import VideoNetwork
+
+FAST_TRACK = ("reduction", "predictor", "adapt", "fusion", "selector")
+"""The modules of a network that are not part of it frame by frame."""
+
+
+def fingerprint(network: VideoNetwork) -> str:
+    """Of the per-frame network: S_l, S_h and their classifier. The same before and after saving the network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if name.split(".")[0] not in FAST_TRACK:
+            digest.update(name.encode())
+            # Convolutions are stored in float16.
+            digest.update((value.half() if value.ndim > 1 else value).cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save(method: Propagation, path: str | Path) -> None:
+    """Write what ``method`` learned (safetensors); the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    state = {name: value.contiguous() for name, value in method.learned.state_dict().items()}
+    save_file(state, part, {"method": method.name, "base": fingerprint(method.network)})
+    part.replace(path)
+
+
+def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Propagation:
+    """The method that a file written by :func:`save` holds, around the network it was learned on.
+
+    ``"adaptive-fusion"`` is read into the network itself.
+
+    Args:
+        flow: as for `build`.
+
+    Raises:
+        ValueError: no such file, not such a one, or one learned on another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"load: expected a method's weights at {path}, found none; lowlat train propagation first")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        state = load_file(path)
+        name, base = about["method"], about["base"]
+    except Exception as error:
+        raise ValueError(
+            f"load: expected a method's weights at {path}, got a file that holds none: {error!r}"
+        ) from error
+    if base != fingerprint(network):
+        raise ValueError(
+            f"load: expected weights learned on this network ({fingerprint(network)}), got {path}, learned on {base}; "
+            "train the method again"
+        )
+    method = build(name, network, flow=flow)
+    method.learned.load_state_dict(state)
+    return method

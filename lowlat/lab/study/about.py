@@ -1,0 +1,35 @@
+"""What a study was made with: machine, versions. For its header, and for what times depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import svconv
+from lowlat.runtime.cpu.threads import cores_at_hand
+
+
+@cache
+def machine() -> str:
+    """Processor, cores at hand and instruction set, in one line."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    return f"{name}, {cores_at_hand()} cores, {svconv.build_info()['active_instruction_set']}"
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {
+        "lowlat": importlib.metadata.version("svconv"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,195 @@
+"""A ground of the study: one data set, the per-frame network trained for it, and what is trained around that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lowlat import models
+from lowlat.lab.accuracy import check_classes, check_video
+from lowlat.lab.data.dataset import LabelledImages, digest
+from lowlat.lab.data.open import open_dataset, recognise
+from lowlat.lab.methods import METHODS, Propagation, build
+from lowlat.lab.methods import weights as method_weights
+from lowlat.lab.methods.evaluate import LabelledVideo
+from lowlat.lab.study.consistency import Motion, motions
+from lowlat.lab.study.parts import Parts
+from lowlat.lab.study.settings import Settings
+from lowlat.lab.study.training import Training, about
+from lowlat.lab.train.origin import videos_digest, weights_digest
+from lowlat.networks.video_network import VideoNetwork
+
+TRAIN = "train"
+"""The word in place of weights: the study trains the per-frame network too."""
+
+
+class Which(NamedTuple):
+    """A network with its fast track and selector: the one given, or one trained by the study from a seed."""
+
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        return "given" if self.seed is None else "trained"
+
+
+class Ground:
+    """Opens, trains and records what is asked for, once.
+
+    Args:
+        spec: the data set, as `open_dataset` takes it.
+        weights: of the per-frame network: a shipped network's name, a file, or ``"train"``.
+        parts: what has been measured; what is trained lies in a folder beside it.
+        settings: of the study.
+        clips: unlabelled videos, for pairs labelled by the network itself.
+
+    Raises:
+        ValueError: no such data, no labelled video in its list ``val``, no such weights, or weights of other classes.
+    """
+
+    base = Which(None)
+
+    def __init__(self, spec: str, weights: str, parts: Parts, settings: Settings, clips: Sequence[str] = ()):
+        kind, colon, _ = spec.partition(":")
+        self.name = kind if colon else recognise(Path(spec))
+        self.spec, self.settings, self.clips = spec, settings, tuple(clips)
+        self._given = None if weights == TRAIN else models.find(weights)
+        data = self.images("val")
+        check_video("study", data)
+        if self._given is not None:
+            check_classes("study", models.load(self._given), data)
+        self.parts = parts
+        self._recorded: tuple[Which, LabelledVideo] | None = None
+        self._contents: dict[str, str] = {}
+
+    @cached_property
+    def has_flow(self) -> bool:
+        """Whether the data knows its exact motion."""
+        return hasattr(self.images("val"), "flow")
+
+    @cached_property
+    def tested(self) -> bool:
+        """Whether the list ``test`` has labels."""
+        data = self.images("test")
+        return any(map(data.labelled, range(len(data))))
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether the weights given hold a trained fast track and selector, not the per-frame network alone."""
+        return self._given is not None and about(self._given).get("stage") in ("selector", "distill")
+
+    @cached_property
+    def architecture(self) -> str:
+        """The network's name, among `lowlat.models.MODELS`."""
+        return "lite" if self._given is None else about(self._given).get("network", "lite")
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)`` of the frames."""
+        height, width = self.images("val").image(0).shape[-2:]
+        return width, height
+
+    @cached_property
+    def motion(self) -> list[Motion]:
+        """The exact motion of the stream, from its second frame on."""
+        data = self.images("val")
+        return motions(data, self._frames(data))
+
+    @cached_property
+    def training(self) -> Training:
+        return Training(self.spec, self.parts.folder / self.name, self.settings, self.clips)
+
+    def whiches(self) -> list[Which]:
+        """The networks that schedules are run with."""
+        given = [self.base] if self.complete else []
+        return given + [Which(seed) for seed in range(self.settings.seeds)]
+
+    def images(self, split: str) -> LabelledImages:
+        data = open_dataset(self.spec, split)
+        return First(data, self.settings.images) if split == "test" and self.settings.images else data
+
+    def network(self, which: Which) -> VideoNetwork:
+        """The per-frame network, or one with its fast track and selector trained from a seed."""
+        base = self._given or self.training.base()
+        return models.load(base if which.seed is None else self.training.network(base, which.seed))
+
+    def video(self, which: Which) -> LabelledVideo:
+        """The list ``val`` as one stream, cuts and all, recorded by a network; only the last one is kept in memory."""
+        if self._recorded is None or self._recorded[0] != which:
+            self._recorded = None
+            data = self.images("val")
+            self._recorded = which, LabelledVideo(self.network(which), data, self._frames(data))
+        return self._recorded[1]
+
+    def scenes(self) -> list[range]:
+        """The frames of that stream from cut to cut."""
+        data = self.images("val")
+        stop = self._frames(data).stop
+        return [range(video.start, min(video.stop, stop)) for video in data.videos if video.start < stop]
+
+    def _frames(self, data: LabelledImages) -> range:
+        return range(len(data))[: self.settings.frames]
+
+    def sources(self) -> list[str]:
+        """The sources of pairs there are to train on."""
+        return self.training.sources()
+
+    def methods(self) -> list[str]:
+        """The methods that this data allows."""
+        return [name for name, kind in METHODS.items() if self.has_flow or not kind.needs_flow]
+
+    def method(self, name: str, seed: int | None, source: str | None = None) -> Propagation:
+        """A method around the per-frame network, trained from a seed where it has anything to train."""
+        network = self.network(self.base)
+        # Flows over several frames are composed of the same ones again and again.
+        flow = lru_cache(maxsize=32)(self.images("val").flow) if METHODS[name].needs_flow else None
+        if seed is None:
+            return build(name, network, flow=flow)
+        base = self._given or self.training.base()
+        return method_weights.load(self.training.method(base, name, seed, source), network)
+
+    @cached_property
+    def weights(self) -> Any:
+        """What says which per-frame network this is."""
+        if self._given is None:
+            names = ("base_steps", "batch")
+            return {"train": self.training.content, **{name: getattr(self.settings, name) for name in names}}
+        return method_weights.fingerprint(models.load(self._given))
+
+    def content(self, split: str) -> str:
+        """What says which data a list holds, wherever it lies."""
+        if split not in self._contents:
+            self._contents[split] = digest(self.images(split))
+        return self._contents[split]
+
+    def inputs(self, **more: Any) -> dict[str, Any]:
+        """What every unit of this ground depends on, and more."""
+        mine = {"data": self.name, "val": self.content("val"), "frames": self.settings.frames, "weights": self.weights}
+        return {**mine, **more}
+
+    def training_inputs(self, seed: int) -> dict[str, Any]:
+        """What a training depends on."""
+        settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
+        return {"seed": seed, "train": self.training.content, "clips": videos_digest(self.clips), **settings}
+
+    def which_inputs(self, which: Which) -> dict[str, Any]:
+        """What a network depends on beyond its per-frame part."""
+        if which.seed is not None:
+            return {"network": which.name, **self.training_inputs(which.seed)}
+        whole = None if self._given is None else weights_digest(self._given)
+        return {"network": which.name, "file": whole}
+
+
+class First:
+    """The first ``count`` items of a set."""
+
+    def __init__(self, data: LabelledImages, count: int):
+        self._data, self._count = data, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def __len__(self) -> int:
+        return min(self._count, len(self._data))

@@ -1,0 +1,75 @@
+"""Pictures after the paper's Figures 6 and 7: a frame, its truth, and what each way of labelling it shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lowlat.files import whole_file
+from lowlat.lab.methods import build
+from lowlat.lab.methods.evaluate import LabelledVideo, MethodStages
+from lowlat.lab.study.grounds import Ground, Which
+from lowlat.lab.study.measure import OURS
+from lowlat.lab.study.parts import Row, Unit
+from lowlat.runtime import KeyFrame
+
+DISTANCES = (1, 3, 5, 8)
+"""Frames from the key frame: the columns."""
+
+
+def strip_unit(ground: Ground, which: Which) -> Unit:
+    """One picture, beside the unit's rows in the folder of parts."""
+
+    def compute() -> list[Row]:
+        video = ground.video(which)
+        data = ground.images("val")
+        key = max(0, (len(video) - max(DISTANCES)) // 2)
+        figure = draw(video, key, np.array([*data.palette, (0, 0, 0)], np.uint8))
+        name = f"pictures-{unit.digest}.png"
+        with whole_file(ground.parts.folder / name) as part:
+            figure.savefig(part, format="png")
+        return [{"data": ground.name, "network": which.name, "key": video.first + key, "picture": name}]
+
+    unit = Unit("pictures", ground.inputs(**ground.which_inputs(which)), compute)
+    return unit
+
+
+def draw(video: LabelledVideo, key: int, palette: np.ndarray) -> Figure:
+    """Rows: frame, truth, per frame, reuse, ours. Columns: distances from key frame ``key``.
+
+    Args:
+        palette: uint8 ``(classes + 1, 3)``, void's colour last.
+    """
+    void = len(palette) - 1
+    columns = [distance for distance in DISTANCES if key + distance < len(video)]
+    frame = KeyFrame(key, key, video.lows[key], video.highs[key])
+    reuse, ours = (MethodStages(build(name, video.network), video) for name in ("reuse", OURS))
+
+    def coloured(labels: np.ndarray | torch.Tensor | None) -> np.ndarray | None:
+        return None if labels is None else palette[np.minimum(np.asarray(labels), void)]
+
+    rows = {
+        "frame": lambda i: video.images[i].permute(1, 2, 0).numpy(),
+        "truth": lambda i: coloured(video.truth[i]),
+        "per frame": lambda i: coloured(video.per_frame[i]),
+        "reuse": lambda i: coloured(reuse.propagate(frame, video.lows[i])[0]),
+        "ours": lambda i: coloured(ours.propagate(frame, video.lows[i])[0]),
+    }
+    height, width = video.images[0].shape[-2:]
+    figure = Figure(figsize=(2.6 * len(columns) + 0.4, 2.6 * height / width * len(rows) + 0.4), dpi=110)
+    FigureCanvasAgg(figure)
+    figure.subplots_adjust(0.05, 0.01, 0.995, 0.96, 0.02, 0.02)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes_row, (name, picture) in zip(grid, rows.items(), strict=True):
+        for axes, distance in zip(axes_row, columns, strict=True):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            shown = picture(key + distance)
+            if shown is not None:
+                axes.imshow(shown, interpolation="nearest")
+        axes_row[0].set_ylabel(name, fontsize=9)
+    for axes, distance in zip(grid[0], columns, strict=True):
+        axes.set_title(f"{distance} frame{'s' if distance > 1 else ''} from the key frame", fontsize=9)
+    return figure

@@ -1,0 +1,117 @@
+"""What each module and each schedule costs on this machine, measured live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from lowlat.jobs import latency
+from lowlat.lab.study.about import machine
+from lowlat.lab.study.grounds import Ground
+from lowlat.lab.study.parts import Row, Unit
+from lowlat.lab.study.settings import INTERVAL
+from lowlat.networks.labels import full_size_labels
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime.gpu.isolation import Isolation
+from lowlat.runtime.options import DEFAULT, prepared
+from svconv import svconv2d
+
+WARM_UP = 3
+POLICY = Isolation.SEGMENT.value
+"""What keeps S_h out of the fast track's way in the live run."""
+
+
+def live_unit(ground: Ground) -> Unit:
+    """:func:`schedule_times` at the ground's frame size."""
+    settings = ground.settings
+    counts = {"frames": settings.live_frames, "fps": settings.live_fps}
+    inputs = {"size": list(ground.size), **counts, "policy": POLICY, "machine": machine()}
+    return Unit("live", inputs, lambda: schedule_times(ground.size, settings.live_frames, settings.live_fps, INTERVAL))
+
+
+def modules_unit(ground: Ground) -> Unit:
+    """:func:`module_times` at the ground's frame size."""
+    inputs = {"size": list(ground.size), "repeats": ground.settings.repeats, "machine": machine()}
+    inputs["architecture"] = ground.architecture
+    network = ground.whiches()[0]
+    return Unit("modules", inputs, lambda: module_times(ground.network(network), ground.size, ground.settings.repeats))
+
+
+def schedule_times(size: tuple[int, int], frames: int, fps: float, interval: int) -> list[Row]:
+    """Table 1's runtimes and the stages of the runs they come from, of `lite`, S_h in parts between frames.
+
+    Args:
+        size: ``(width, height)``.
+        frames: of the low-latency run; half as many of each other schedule.
+        fps: of the low-latency run; the others take frames as fast as they can.
+
+    Returns:
+        rows ``{"schedule", "average_ms", "max_ms"}``, then ``{"costs": mode, "lower", "higher", "select",
+        "propagate"}``: medians in ms with nothing beside them ("blocking") and as they were live ("low-latency").
+    """
+    half = max(1, frames // 2)
+    report = latency.measure(
+        "lite",
+        size=size,
+        frames=frames,
+        fps=fps,
+        interval=interval,
+        policy=POLICY,
+        baseline_frames=half,
+        table_frames=half,
+    )
+    rows: list[Row] = [
+        {"schedule": name, "average_ms": round(average, 2), "max_ms": round(longest, 2)}
+        for name, (average, longest) in report.tables.schedules.items()
+    ]
+    alone, live = report.tables.stages, report.run.stages_ms
+    tracks = {
+        "lower": ("S_l", "S_l: lower"),
+        "higher": ("S_h", "S_h: higher"),
+        "select": ("selector", "propagation: select"),
+        "propagate": ("propagation", "propagation: propagate"),
+    }
+    rows.append({"costs": "blocking", **{stage: alone[name] for stage, (name, _) in tracks.items()}})
+    # A short run may end before its first landing.
+    rows.append({"costs": "low-latency", **{s: live.get(track, alone[name]) for s, (name, track) in tracks.items()}})
+    return rows
+
+
+@torch.inference_mode()
+def module_times(network: VideoNetwork, size: tuple[int, int], repeats: int) -> list[Row]:
+    """Table 3 with propagation by its parts: median ms of each module by itself, on all of torch's threads."""
+    net = prepared(network, DEFAULT, "cpu")
+    width, height = size
+    frame = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+    image = net.normalise(frame.contiguous(memory_format=torch.channels_last))
+    low = net.lower(image)
+    high, reduced = net.higher(low), net.reduce(low)
+    anchor = net.anchor(reduced)
+    logits = net.predictor(anchor.predict, reduced.predict)
+    size_k, padding = net.predictor.kernel_size, net.padding_mode
+    adapted, scores = net.adapt(reduced.adapt), net.fuse(high, reduced).scores
+    modules: dict[str, Callable[[], object]] = {
+        "S_l": lambda: net.lower(image),
+        "S_h": lambda: net.higher(low),
+        "selector": lambda: net.deviation(anchor, reduced),
+        "propagation: reduction of F_l": lambda: net.reduce(low),
+        "propagation: kernel predictor": lambda: net.predictor(anchor.predict, reduced.predict),
+        "propagation: svconv": lambda: svconv2d(high, logits, kernel_size=size_k, padding_mode=padding),
+        "propagation: AdaptNet": lambda: net.adapt(reduced.adapt),
+        "propagation: fusion": lambda: net.fusion(high, adapted),
+        **({"propagation: classifier": lambda: net.classify(high)} if net.correct else {}),
+        "propagation: labels at full size": lambda: full_size_labels(scores, (height, width)),
+    }
+    return [{"module": name, "ms": _median_ms(run, repeats)} for name, run in modules.items()]
+
+
+def _median_ms(run: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(WARM_UP + repeats):
+        began = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - began))
+    return round(median(times[WARM_UP:]), 3)

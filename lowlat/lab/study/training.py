@@ -1,0 +1,158 @@
+"""What the study trains: per-frame networks where none is given, methods and selectors from several seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Generator
+
+from lowlat import models
+from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices, spread
+from lowlat.lab.data.open import open_dataset
+from lowlat.lab.data.pairs import SIZE, ClipPairs, Features, SimulatedPairs, VideoPairs, read_clip
+from lowlat.lab.data.street import Street
+from lowlat.lab.methods import weights
+from lowlat.lab.study.settings import Settings
+from lowlat.lab.train import propagation, selector, train
+from lowlat.lab.train.bank import Bank, PairSource
+from lowlat.lab.train.base import FINETUNE
+from lowlat.lab.train.loop import Recipe
+from lowlat.lab.train.methods import SHARES, draw_bank, train_methods
+from lowlat.lab.train.origin import videos_digest
+from lowlat.networks.layers import reset_parameters
+from lowlat.networks.video_network import VideoNetwork
+
+OURS = "adaptive-fusion"
+STREET = "street"
+"""The procedural street as a source of pairs for other data; never in the mixture."""
+
+
+class Training:
+    """Trains around one data set; every result is a file that is found again, every run goes on after a kill.
+
+    Args:
+        spec: the data set; its list ``train``.
+        folder: for checkpoints and weights.
+        settings: of the study.
+        clips: unlabelled videos.
+    """
+
+    def __init__(self, spec: str, folder: Path, settings: Settings, clips: Sequence[str]):
+        self.spec, self.folder, self.settings, self.clips = spec, folder, settings, clips
+        self._bank: tuple[Path, Bank] | None = None
+
+    @cached_property
+    def data(self) -> LabelledImages:
+        return open_dataset(self.spec, "train")
+
+    @cached_property
+    def content(self) -> str:
+        """What says which images and labels they are."""
+        return digest(self.data)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of pairs: the frames' own, unless they are large."""
+        height, width = self.data.image(0).shape[-2:]
+        return (height, width) if height * width <= SIZE[0] * SIZE[1] else SIZE
+
+    def sources(self) -> list[str]:
+        """The sources of pairs there are: motion simulated on the labelled images, the labelled video, the procedural
+        street, unlabelled clips under the network's own labels."""
+        there = {
+            "simulated": True,
+            "video": bool(self.data.videos),
+            STREET: not isinstance(self.data, Street) and self.data.classes == Street.classes,
+            "clips": bool(self.clips),
+        }
+        return [name for name, given in there.items() if given]
+
+    def base(self) -> Path:
+        """Weights of the per-frame network."""
+        steps, batch = self.settings.base_steps, self.settings.batch
+        folder = self._folder("base", steps=steps, batch=batch)
+        train("base", data=self.spec, out=folder, steps=steps, batch=batch)
+        fewer = None if steps is None else min(steps, FINETUNE.steps)
+        return train("finetune", data=self.spec, out=folder, steps=fewer, batch=batch)
+
+    def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
+        """Weights of a method, trained on pairs of one source, or of those of the data in `SHARES`."""
+        folder = self._seed_folder(base, seed, source)
+        path = folder / f"propagation-{name}.safetensors"
+        if not path.is_file():
+            network = models.load(base)
+            bank = self._pairs(network, folder, seed, source)
+            train_methods([name], network, bank, folder, recipe=self._recipe(propagation.RECIPE, seed))
+        return path
+
+    def network(self, base: Path, seed: int) -> Path:
+        """Weights of a whole network: the paper's propagation and its selector trained around the per-frame one."""
+        folder = self._seed_folder(base, seed, None)
+        path = folder / "network.safetensors"
+        if not path.is_file():
+            network = models.load(base)
+            weights.load(self.method(base, OURS, seed, None), network)
+            torch.manual_seed(seed)
+            reset_parameters(network.selector)
+            features = propagation.frozen_features(network, "cpu")
+            generator = Generator().manual_seed(seed)
+            simulated = self._simulated(features, generator)
+            count = min(self.settings.pairs, selector.SIMULATED)
+            pairs = selector.DeviationPairs(simulated, features, generator, count)
+            selector.train_selector(network, pairs, folder, self._recipe(selector.RECIPE, seed))
+            models.save(network, path, stage="selector", data=self.spec)
+        return path
+
+    def _recipe(self, recipe: Recipe, seed: int) -> Recipe:
+        given = {"steps": self.settings.steps, "batch": self.settings.batch}
+        return replace(recipe, seed=seed, **{name: value for name, value in given.items() if value is not None})
+
+    def _pairs(self, network: VideoNetwork, folder: Path, seed: int, source: str | None) -> Bank:
+        """The pairs of a seed, the same for all its methods; only the last ones are kept in memory."""
+        if self._bank is None or self._bank[0] != folder:
+            self._bank = None
+            features = propagation.frozen_features(network, "cpu")
+            generator = Generator().manual_seed(seed)
+            names = [source] if source else [name for name in self.sources() if name in SHARES]
+            kinds = {"video" if name == STREET else name: self._source(name, features, generator) for name in names}
+            self._bank = folder, draw_bank(network, kinds, generator, pairs=self.settings.pairs)
+        return self._bank[1]
+
+    def _source(self, name: str, features: Features, generator: Generator) -> PairSource:
+        if name == "simulated":
+            return self._simulated(features, generator)
+        if name == "clips":
+            return ClipPairs([scene for clip in self.clips for scene in read_clip(clip, size=self.size)], features)
+        data = self.data if name == "video" else Street(size=self.size, split="train")
+        return VideoPairs(data, features, keys=self.settings.stills, generator=generator, size=self.size)
+
+    def _simulated(self, features: Features, generator: Generator) -> SimulatedPairs:
+        """From images spread evenly over the list."""
+        chosen = spread(labelled_indices(self.data), self.settings.stills)
+        return SimulatedPairs(self.data, chosen, features, views=1, generator=generator, size=self.size)
+
+    def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
+        """A fast track that lies in ``base`` too has no say in what is trained around the per-frame network."""
+        names = ("steps", "pairs", "batch", "stills")
+        settings = {name: getattr(self.settings, name) for name in names}
+        base = weights.fingerprint(models.load(base))
+        clips = videos_digest(self.clips)
+        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=clips, **settings)
+
+    def _folder(self, name: str, **inputs: object) -> Path:
+        """A folder of its own for all that its contents depend on."""
+        key = json.dumps([self.content, inputs], sort_keys=True)
+        return self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def about(path: Path) -> dict[str, str]:
+    """What a file of weights says of itself."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}

@@ -1,0 +1,213 @@
+"""Distillation: the fast track learned from the per-frame network's own predictions on unlabelled video.
+
+For whoever has a camera and no annotation. S_l, S_h, their classifier and the key frame selector stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlat import models
+from lowlat.lab.data.recording import Batch, Recording
+from lowlat.lab.train import processes
+from lowlat.lab.train.batch import Share
+from lowlat.lab.train.loop import Recipe, fit
+from lowlat.lab.train.origin import videos_digest, weights_digest
+from lowlat.lab.train.propagation import HOP_SHARE
+from lowlat.lab.train.recipe import change
+from lowlat.lab.train.records import write_whole
+from lowlat.networks.labels import full_size_labels
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime.stages import NetworkStages
+from lowlat.segmenter import DEFAULT_PIXELS
+
+# Without weight decay what has no gradient, the selector's third of the reduction, stays as it is to the bit.
+RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-4, weight_decay=0.0, warmup=20, validate_every=50)
+LABELS = ("soft", "hard")
+MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
+MEASURED_PAIRS = 40  # about, of each video at each distance
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What :func:`distill` did; agreement of the fast track with the per-frame network on held-out frames."""
+
+    weights: str
+    videos: list[str]
+    frames: int
+    held_out: int
+    agreement_before: float
+    """Percent of pixels with the same label, mean over ``MEASURED`` distances."""
+    agreement: float
+    steps: int
+    """After how many steps; 0 where no step was better than the weights it started from."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def distill(
+    videos: Sequence[str | Path],
+    *,
+    out: str | Path,
+    init: str | Path = "lite",
+    labels: str = "soft",
+    temperature: float = 1.0,
+    frames: int = 1500,
+    held_out: float = 0.2,
+    device: str = "cpu",
+    tensorboard: bool = False,
+    **changes,
+) -> Distilled:
+    """Adapt a network's fast track to videos without labels; goes on from wherever the last run in ``out`` stopped.
+
+    Leaves ``<out>/distill.safetensors``, for any command's ``--weights``, the report ``<out>/distill.json``, the log
+    ``<out>/distill.jsonl`` and the checkpoints ``<out>/distill.pt`` and ``<out>/distill.best.pt``.
+
+    Args:
+        videos: files, or folders of images.
+        init: a shipped network's name or a file of weights.
+        labels: ``"soft"`` for the per-frame network's probabilities (Kullback-Leibler divergence; Hinton, Vinyals,
+            Dean, "Distilling the knowledge in a neural network", 2015), ``"hard"`` for its labels (cross-entropy).
+        temperature: that softens both sides of the divergence.
+        frames: taken of each video at most, spread over it; about a megabyte each.
+        held_out: share of each video's frames, from the end, on which agreement is measured.
+        changes: fields of :class:`~lowlat.lab.train.recipe.Recipe` in place of ``RECIPE``'s; None leaves one as it is.
+
+    Raises:
+        SourceError, ValueError: no such video or one too short, no such weights, options that make no sense.
+        RuntimeError: another process failed.
+    """
+    if labels not in LABELS:
+        raise ValueError(f"distill: expected labels among {', '.join(LABELS)}, got {labels!r}")
+    if not videos or not temperature > 0 or not 0 < held_out < 1 or frames < 1:
+        raise ValueError(
+            "distill: expected videos, temperature above 0, held_out between 0 and 1 and frames of at least 1, got "
+            f"{len(videos)}, {temperature}, {held_out} and {frames}"
+        )
+    recipe, out = change(RECIPE, **changes), Path(out)
+    with processes.joined(device) as device:
+        network = models.load(init).to(device, memory_format=torch.channels_last)
+        look = per_frame(network, device)
+        recordings = [Recording(video, look, frames=frames, held_out=held_out) for video in videos]
+        before = agreement(network, recordings, device)
+        # Batch norms keep their statistics: a single video would bend them.
+        network.eval()
+        modules = nn.ModuleList([network.reduction, network.predictor, network.adapt, network.fusion])
+        start = {name: tensor.clone() for name, tensor in modules.state_dict().items()}
+        lengths = torch.tensor([float(len(recording)) for recording in recordings])
+
+        def draw(share: Share) -> Batch:
+            recording = recordings[int(torch.multinomial(lengths, 1, generator=share.step))]
+            hop = bool(torch.rand((), generator=share.step) < HOP_SHARE)
+            return share.collect(lambda generator: recording.draw(generator, middle=hop))
+
+        def loss(batch: Batch) -> Tensor:
+            return divergence(fast_track(network, batch, device), batch.scores.to(device), labels, temperature)
+
+        best = fit(
+            "distill",
+            modules,
+            [{"params": list(modules.parameters())}],
+            draw,
+            loss,
+            recipe,
+            out,
+            validate=lambda: agreement(network, recordings, device),
+            origin={
+                "videos": videos_digest(videos),
+                "start": weights_digest(init),
+                "labels": labels,
+                "temperature": str(float(temperature)),
+                "frames": str(frames),
+                "held_out": str(held_out),
+            },
+            tensorboard=tensorboard,
+        )
+        better = best.figure > before
+        if not better:
+            modules.load_state_dict(start)
+        report = Distilled(
+            weights=str(out / "distill.safetensors"),
+            videos=[recording.name for recording in recordings],
+            frames=sum(map(len, recordings)),
+            held_out=sum(len(recording) - recording.first_held_out for recording in recordings),
+            agreement_before=round(before, 2),
+            agreement=round(best.figure if better else before, 2),
+            steps=best.steps if better else 0,
+        )
+        if processes.rank() == 0:
+            models.save(network, report.weights, stage="distill", data=", ".join(report.videos))
+            write_whole(out / "distill.json", lambda file: file.write(json.dumps(report.as_dict(), indent=1).encode()))
+        processes.wait()
+    return report
+
+
+def per_frame(network: VideoNetwork, device: str):
+    """The per-frame network as it runs live, at about ``DEFAULT_PIXELS`` pixels, from a frame to (F_l, F_h, scores)."""
+    stages = NetworkStages(network, pixels=DEFAULT_PIXELS, device=device, fast_track=False)
+
+    @torch.inference_mode()
+    def look(frame: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        low = stages.lower(frame)
+        high = stages.higher(low).features
+        return low.features.cpu(), high.cpu(), stages.network.classify(high).cpu()
+
+    return look
+
+
+def fast_track(network: VideoNetwork, batch: Batch, device: str) -> Tensor:
+    """Scores of the current frames, by way of the frames half-way where there are any."""
+
+    def reduced(low: Tensor):
+        return network.reduce(low.to(device, memory_format=torch.channels_last))
+
+    anchor = network.anchor(reduced(batch.key_low))
+    high = batch.key_high.to(device, memory_format=torch.channels_last)
+    if batch.middle_low is not None:
+        middle = reduced(batch.middle_low)
+        high = network.fuse(network.propagate(anchor, high, middle), middle).high
+        anchor = network.anchor(middle)
+    current = reduced(batch.low)
+    return network.fuse(network.propagate(anchor, high, current), current).scores
+
+
+def divergence(scores: Tensor, taught: Tensor, labels: str, temperature: float) -> Tensor:
+    """Of the fast track's scores from the per-frame network's, both ``(N, classes, h, w)``; the mean over positions."""
+    scores = F.interpolate(scores.float(), taught.shape[-2:], mode="bilinear", align_corners=False)
+    if labels == "hard":
+        return F.cross_entropy(scores, taught.argmax(1))
+    logs = F.log_softmax(scores / temperature, 1)
+    aims = F.log_softmax(taught / temperature, 1)
+    # Times T^2: the gradients' size then hardly depends on the temperature.
+    return F.kl_div(logs, aims, log_target=True, reduction="none").sum(1).mean() * temperature**2
+
+
+@torch.no_grad()
+def agreement(network: VideoNetwork, recordings: Sequence[Recording], device: str) -> float:
+    """Percent of pixels that the fast track labels as the per-frame network does, on the held-out frames.
+
+    Each process measures its share of the pairs.
+    """
+    network.eval()
+    counts = torch.zeros(len(MEASURED), 2, dtype=torch.int64, device=device)
+    for row, distance in enumerate(MEASURED):
+        for recording in recordings:
+            pairs = recording.held_out(distance)
+            pairs = pairs[:: max(1, len(pairs) // MEASURED_PAIRS)]
+            for pair in pairs[processes.rank() :: processes.world()]:
+                batch = recording.batch([pair])
+                size = [4 * side for side in batch.scores.shape[-2:]]
+                ours = full_size_labels(fast_track(network, batch, device), size).cpu()
+                same = ours == full_size_labels(batch.scores, size)
+                counts[row] += torch.tensor([int(same.sum()), same.numel()], device=device)
+    same, pixels = processes.add(counts).T.double()
+    return 100 * (same / pixels).mean().item()

@@ -1,0 +1,72 @@
+"""When S_h may take its turn between frames: the rule of `lowlat.runtime.cpu.team`. Free of torch and threads."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from lowlat.schedule import DEFAULT_AGE_BOUND
+
+LANDS_WITHIN = 2 * DEFAULT_AGE_BOUND
+"""Frames answered after which S_h has landed, at any load."""
+GRACE_MS = 1.0
+"""After a frame's labels, for the decision that follows them."""
+PERIODS = 5
+"""Periods between frames that are remembered; the shortest says when the next frame is due."""
+
+
+class TurnRule:
+    """When the next part of S_h may begin, as far as past frames and passes tell. Times in ms, handed in.
+
+    Never while a frame is under way. Else if it will be done before the next frame is due, or when that one is late by
+    half a period: the source has slowed down or stalled. Whatever the time, and before a frame that waits, if the pass
+    would not land within `LANDS_WITHIN` frames otherwise: under full load a frame waits for that share of S_h.
+    """
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._periods: deque[float] = deque(maxlen=PERIODS)
+        self._ended = 0.0
+        self._under_way = False
+        self._frames = 0
+        self._costs: list[float] = []
+
+    def frame_begun(self, now: float) -> None:
+        """A frame is there."""
+        if self._begun is not None:
+            self._periods.append(now - self._begun)
+        self._begun, self._under_way = now, True
+
+    def frame_ended(self, now: float) -> None:
+        """Its labels are out, or it has failed."""
+        self._frames += self._under_way
+        self._ended, self._under_way = now, False
+
+    def pass_begun(self) -> None:
+        """A pass of S_h is there."""
+        self._frames = 0
+
+    def part_ran(self, part: int, cost: float) -> None:
+        """Part number ``part`` of a pass took ``cost``."""
+        if part == len(self._costs):
+            self._costs.append(cost)
+        # A dearer one is believed at once, a cheaper one by half.
+        self._costs[part] = max(cost, (cost + self._costs[part]) / 2)
+
+    def overdue(self, part: int) -> bool:
+        """Whether part number ``part`` goes before a frame that waits."""
+        share = self._frames / LANDS_WITHIN
+        return not self._under_way and sum(self._costs[:part]) < share * sum(self._costs)
+
+    def wait(self, part: int, now: float) -> float:
+        """How long from ``now`` part number ``part`` has to wait; infinite until the frame under way has ended."""
+        if self._under_way:
+            return math.inf
+        if self.overdue(part) or not self._periods:
+            return 0.0
+        if now < self._ended + GRACE_MS:
+            return self._ended + GRACE_MS - now
+        period = min(self._periods)
+        due = self._begun + period
+        cost = self._costs[part] if part < len(self._costs) else 0.0
+        return 0.0 if now + cost <= due else max(0.0, due + period / 2 - now)

@@ -1,0 +1,197 @@
+"""The device interface on `torch.cuda`: thin, and the only file of the runtime that calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lowlat.runtime.gpu.device import Buffer, Priority, Work
+
+
+class CudaEvent:
+    """A `torch.cuda.Event`. The host sleeps while it waits, so that its core is free for the source."""
+
+    def __init__(self, name: str, origin: tuple[torch.cuda.Event, float] | None, timed: bool) -> None:
+        self.name = name
+        self._origin = origin
+        self.event = torch.cuda.Event(enable_timing=timed, blocking=not timed)
+
+    def done(self) -> bool:
+        return self.event.query()
+
+    def wait(self) -> None:
+        self.event.synchronize()
+
+    def ms(self) -> float:
+        event, ms = self._origin
+        return ms + event.elapsed_time(self.event)
+
+    def ms_since(self, start: CudaEvent) -> float:
+        return start.event.elapsed_time(self.event)
+
+
+class CudaGraph:
+    """A `torch.cuda.CUDAGraph` and the stream it runs on."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> None:
+        self._graph, self._stream = graph, stream
+
+    def replay(self) -> None:
+        with torch.cuda.stream(self._stream):
+            self._graph.replay()
+
+
+class CudaStream:
+    """A `torch.cuda.Stream`; what runs on it allocates from that stream's memory, which no other stream uses."""
+
+    def __init__(self, name: str, stream: torch.cuda.Stream, pools: dict[str, tuple[Any, CudaStream]]) -> None:
+        self.name = name
+        self._stream = stream
+        self._pools = pools
+
+    def run(self, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> None:
+        try:
+            with torch.cuda.stream(self._stream), _fastest_convolutions():
+                work(*(buffer.value for buffer in (*reads, *writes)))
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{self.name}: {error}") from error
+
+    def copy(self, source: Buffer, target: Buffer) -> None:
+        with torch.cuda.stream(self._stream):
+            target.value.copy_(source.value, non_blocking=True)
+
+    def wait(self, event: CudaEvent) -> None:
+        self._stream.wait_event(event.event)
+
+    def record(self, event: CudaEvent) -> None:
+        event.event.record(self._stream)
+
+    def capture(self, pool: str, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> CudaGraph:
+        if pool not in self._pools:
+            self._pools[pool] = (torch.cuda.graph_pool_handle(), self)
+        handle, owner = self._pools[pool]
+        if owner is not self:
+            raise RuntimeError(
+                f"CudaStream.capture: expected a pool of this stream {self.name!r}, got {pool!r} of another one, whose "
+                "graphs could run at the same time in the same memory; make a CudaDevice for each video"
+            )
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other videos of the process go on meanwhile, on other threads.
+            capture = torch.cuda.graph(graph, pool=handle, stream=self._stream, capture_error_mode="thread_local")
+            with capture, _fastest_convolutions():
+                work(*(buffer.value for buffer in (*reads, *writes)))
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{self.name}, capturing: {error}") from error
+        return CudaGraph(graph, self._stream)
+
+
+class CudaDevice:
+    """One NVIDIA GPU, for one video: memory pools of graphs go by the names of its streams.
+
+    Args:
+        device: as PyTorch names it.
+
+    Attributes:
+        low: a stream for work of low priority, in place of one that shares all SMs (see `partition`).
+
+    Raises:
+        ValueError: not a GPU's name.
+        RuntimeError: torch finds no GPU.
+    """
+
+    def __init__(self, device: str | torch.device = "cuda") -> None:
+        if not torch.cuda.is_available():
+            raise RuntimeError(
+                f"CudaDevice: expected an NVIDIA GPU for device={str(device)!r}, torch {torch.__version__} finds none; "
+                "use device='cpu', or install a torch with CUDA and a driver"
+            )
+        device = torch.device(device)
+        if device.type != "cuda":
+            raise ValueError(f"CudaDevice: expected a GPU as in device='cuda', got {str(device)!r}")
+        self.device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        self.low: torch.cuda.Stream | None = None
+        self._pools: dict[str, tuple[Any, CudaStream]] = {}
+        self._start = time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(self.device)
+        event.record(torch.cuda.current_stream(self.device))
+        event.synchronize()
+        self._origin = (event, self.now())
+
+    def stream(self, name: str, priority: Priority) -> CudaStream:
+        if priority is Priority.LOW and self.low is not None:
+            return CudaStream(name, self.low, self._pools)
+        # CUDA's numbers: the lower, the more urgent; what lies out of range is brought into it.
+        number = -10 if priority is Priority.HIGH else 0
+        return CudaStream(name, torch.cuda.Stream(self.device, priority=number), self._pools)
+
+    def event(self, name: str, *, timed: bool = False) -> CudaEvent:
+        return CudaEvent(name, self._origin if timed else None, timed)
+
+    def buffer(self, name: str, make: Callable[[], Any], *, host: bool = False) -> Buffer:
+        try:
+            value = make()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{name}: {error}") from error
+        if host:
+            value = value.pin_memory()
+        return Buffer(name, value, host)
+
+    def host(self, work: Work, reads: Sequence[Buffer] = (), writes: Sequence[Buffer] = ()) -> Any:
+        return work(*(buffer.value for buffer in (*reads, *writes)))
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.device)
+
+    def now(self) -> float:
+        return (time.perf_counter() - self._start) * 1e3
+
+
+def partition(sms: int, device: torch.device) -> torch.cuda.Stream:
+    """A stream whose kernels run on `sms` of the device's multiprocessors only (a CUDA green context).
+
+    Raises:
+        RuntimeError: torch or the driver has none.
+    """
+    maker = getattr(torch.cuda, "GreenContext", None)
+    if maker is None:
+        raise RuntimeError(f"partition: torch {torch.__version__} is without green contexts")
+    total = torch.cuda.get_device_properties(device).multi_processor_count
+    if not 1 <= sms < total:
+        raise ValueError(f"partition: expected 1 to {total - 1} multiprocessors for S_h, got {sms}")
+    context = maker.create(num_sms=sms, device_id=device.index)
+    if not hasattr(context, "Stream"):
+        raise RuntimeError(f"partition: torch {torch.__version__} makes no streams in green contexts")
+    stream = context.Stream()
+    # The context lives as long as its stream.
+    stream.green_context = context
+    _try(stream, device)
+    return stream
+
+
+def _try(stream: torch.cuda.Stream, device: torch.device) -> None:
+    """All that the runtime does with a stream, once: what can't be done shows here."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record(stream)
+    with torch.cuda.stream(stream):
+        torch.ones(1, device=device).add_(1)
+    end.record(stream)
+    torch.cuda.current_stream(device).wait_event(end)
+    torch.cuda.synchronize(device)
+    start.elapsed_time(end)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """cuDNN looks for the fastest way to do each convolution: a stream's sizes never change."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,0 +1,159 @@
+"""The narrow interface to a device that computes beside the host: buffers, streams, events, graphs, a timer.
+
+The pipelined runtime (`lowlat.runtime.gpu.stages`) is written against it and names what each piece of work reads and
+writes. A real device has no use for the names; a fake one checks them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from lowlat.runtime.result import Span
+
+
+class Priority(Enum):
+    """Which stream's blocks go first where several have some ready; running blocks are never interrupted."""
+
+    HIGH = "high"
+    LOW = "low"
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that stays where it is: a tensor, or a tuple of tensors that are read and written together."""
+
+    name: str
+    value: Any
+    host: bool = False
+    """Pinned memory of the host, rather than the device's."""
+
+
+Work = Callable[..., Any]
+"""Takes the values of the buffers it reads, then of those it writes."""
+
+
+class Event(Protocol):
+    """A place in a stream's order, once recorded; recorded again it stands for the new place."""
+
+    name: str
+
+    def done(self) -> bool:
+        """Whether all work before the last record is complete; True if never recorded. Never waits."""
+
+    def wait(self) -> None:
+        """Blocks the host until `done`."""
+
+    def ms(self) -> float:
+        """When it was reached, in ms on the device's clock; only for events made with `timed`, once done."""
+
+    def ms_since(self, start: Event) -> float:
+        """Time from `start` to this event in ms, finer than the difference of two `ms`; both `timed` and done."""
+
+
+class Graph(Protocol):
+    """Captured work, replayed with one call on the stream it was captured on."""
+
+    def replay(self) -> None: ...
+
+
+class Stream(Protocol):
+    """Work in order, beside that of other streams. No method waits for the device."""
+
+    name: str
+
+    def run(self, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> None:
+        """Enqueues `work(*values read, *values written)`."""
+
+    def copy(self, source: Buffer, target: Buffer) -> None:
+        """Enqueues a copy between host and device, or within the device."""
+
+    def wait(self, event: Event) -> None:
+        """What is enqueued from here on starts after the event's last record."""
+
+    def record(self, event: Event) -> None:
+        """Puts the event behind all that has been enqueued so far."""
+
+    def capture(self, pool: str, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> Graph:
+        """Captures what `run` would enqueue. Graphs of one pool share memory: they belong to one stream."""
+
+
+class Device(Protocol):
+    """Makes everything else; nothing is made once a stream is warm."""
+
+    def stream(self, name: str, priority: Priority) -> Stream: ...
+
+    def event(self, name: str, *, timed: bool = False) -> Event: ...
+
+    def buffer(self, name: str, make: Callable[[], Any], *, host: bool = False) -> Buffer:
+        """Makes a buffer of what `make` returns.
+
+        Raises:
+            MemoryError: there is no room for it.
+        """
+
+    def host(self, work: Work, reads: Sequence[Buffer] = (), writes: Sequence[Buffer] = ()) -> Any:
+        """Runs `work` on the host, now, on host buffers; gives back its result."""
+
+    def synchronize(self) -> None:
+        """Blocks the host until the device has nothing left to do. For warm-up and closing only."""
+
+    def now(self) -> float:
+        """The present on the clock of `Event.ms`, in ms, as the host sees it."""
+
+
+@dataclass
+class _Timing:
+    track: str
+    stage: str
+    index: int
+    start: Event
+    end: Event
+
+
+class StageTimer:
+    """Times stages by events in their streams, without waiting: a ring made once, read where it is done.
+
+    Args:
+        device: makes the events.
+        name: of the events.
+        capacity: stages that may be under way at once; further ones go untimed.
+    """
+
+    def __init__(self, device: Device, name: str, capacity: int = 32) -> None:
+        self._free = deque(
+            (device.event(f"{name} {n} start", timed=True), device.event(f"{name} {n} end", timed=True))
+            for n in range(capacity)
+        )
+        self._pending: deque[_Timing] = deque()
+
+    def begin(self, stream: Stream, track: str, stage: str, index: int) -> _Timing | None:
+        """Starts timing what is enqueued on `stream` from here on."""
+        if not self._free:
+            return None
+        timing = _Timing(track, stage, index, *self._free.popleft())
+        stream.record(timing.start)
+        return timing
+
+    def end(self, stream: Stream, timing: _Timing | None) -> None:
+        """Ends it here."""
+        if timing is not None:
+            stream.record(timing.end)
+            self._pending.append(timing)
+
+    def finished(self) -> list[Span]:
+        """The stages that have been completed since the last call, on the device's clock."""
+        spans, waiting = [], deque()
+        for timing in self._pending:
+            if timing.end.done():
+                start_ms = timing.start.ms()
+                end_ms = start_ms + timing.end.ms_since(timing.start)
+                spans.append(Span(timing.track, timing.stage, timing.index, start_ms, end_ms))
+                self._free.append((timing.start, timing.end))
+            else:
+                waiting.append(timing)
+        self._pending = waiting
+        return spans

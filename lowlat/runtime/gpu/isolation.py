@@ -1,0 +1,190 @@
+"""What keeps S_h out of the fast track's way on one device: three policies, two ways to launch it. Free of torch.
+
+- `priority`: S_h on a stream of low priority, launched at once. Blocks that run are never interrupted: a frame may
+  wait for the blocks of S_h under way.
+- `partition`: S_h on a part of the SMs (a CUDA green context); the rest is the fast track's alone.
+- `segment`: S_h as a chain of parts; the next one is launched when the one before is complete and no frame is
+  pending. A frame waits for one part at most, on any device.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from lowlat.runtime.gpu.device import Device, Event, Stream
+
+SEGMENTS = 25
+"""Parts of S_h: of `resnet101` each is one residual block, or half of the head."""
+
+
+class Isolation(str, Enum):
+    """How S_h is kept out of the fast track's way."""
+
+    PRIORITY = "priority"
+    PARTITION = "partition"
+    SEGMENT = "segment"
+
+
+def isolation_of(word: str) -> Isolation:
+    """A policy by its word; ValueError names them all."""
+    try:
+        return Isolation(word)
+    except ValueError:
+        words = ", ".join(isolation.value for isolation in Isolation)
+        raise ValueError(f"isolation: expected one of {words}, got {word!r}") from None
+
+
+class Turns:
+    """Launches the parts of S_h. `submit` never waits; frames are told by their serial numbers, in rising order."""
+
+    segments = 1
+
+    def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
+        """Has the parts launched in order on `stream`, then `landed` recorded."""
+        raise NotImplementedError
+
+    def frame_begun(self, serial: int) -> None:
+        """A frame is pending."""
+
+    def frame_done(self, serial: int) -> None:
+        """Its labels are out, and those of all frames before it."""
+
+    def done(self, landed: Event) -> bool:
+        """Whether all parts have been launched and are complete."""
+        return landed.done()
+
+    def error(self) -> BaseException | None:
+        """What a part raised after `submit`, once."""
+        return None
+
+    def cancel(self) -> None:
+        """Parts not launched so far never will be."""
+
+    def close(self) -> None:
+        """Launches nothing more. May be called again."""
+
+
+class AtOnce(Turns):
+    """All parts, at once."""
+
+    def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
+        try:
+            for part in parts:
+                part()
+        finally:
+            # Also behind the parts before one that raised.
+            stream.record(landed)
+
+
+class InTurns(Turns):
+    """One part at a time, when no frame is pending; after each frame's labels one part whatever is pending, so that
+    S_h gets on under full load.
+
+    Args:
+        device: makes the event behind each part.
+        segments: parts wanted.
+        threaded: launch from a thread; without one `advance` does it, for tests.
+    """
+
+    def __init__(self, device: Device, segments: int = SEGMENTS, *, threaded: bool = True) -> None:
+        if segments < 1:
+            raise ValueError(f"InTurns: expected at least 1 segment, got {segments}; the default is {SEGMENTS}")
+        self.segments = segments
+        self._turn = device.event("turn")
+        self._changed = threading.Condition()
+        self._parts: deque[Callable[[], None]] = deque()
+        self._stream: Stream | None = None
+        self._landed: Event | None = None
+        self._begun = self._done = -1
+        self._granted = self._launching = self._closed = False
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._work, name="S_h segments", daemon=True)
+            self._thread.start()
+
+    def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
+        with self._changed:
+            self._parts.extend(parts)
+            self._stream, self._landed = stream, landed
+            self._changed.notify_all()
+
+    def frame_begun(self, serial: int) -> None:
+        with self._changed:
+            self._begun = serial
+
+    def frame_done(self, serial: int) -> None:
+        with self._changed:
+            self._done, self._granted = max(self._done, serial), True
+            self._changed.notify_all()
+
+    def done(self, landed: Event) -> bool:
+        with self._changed:
+            return not self._parts and landed.done()
+
+    def error(self) -> BaseException | None:
+        with self._changed:
+            error, self._error = self._error, None
+            return error
+
+    def cancel(self) -> None:
+        with self._changed:
+            # A part that is being launched is on the stream before whatever comes after this.
+            self._changed.wait_for(lambda: not self._launching)
+            self._drop()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._parts.clear()
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def may_launch(self) -> bool:
+        """Whether a part is due: there is one, and no frame is pending or one has just been answered."""
+        return bool(self._parts) and not self._launching and (self._begun <= self._done or self._granted)
+
+    def advance(self) -> bool:
+        """Launches the next part if it is due and the one before it complete; whether it did."""
+        with self._changed:
+            if self._closed or not self._turn.done() or not self.may_launch():
+                return False
+            self._granted, self._launching = False, True
+            part = self._parts[0]
+        error = None
+        try:
+            # With the lock free: frames begin and end meanwhile.
+            part()
+            self._stream.record(self._turn)
+        except BaseException as raised:
+            error = raised
+        with self._changed:
+            self._launching = False
+            self._changed.notify_all()
+            if error is not None:
+                self._error = error
+                self._drop()
+            elif self._parts:
+                self._parts.popleft()
+                if not self._parts:
+                    self._stream.record(self._landed)
+            return error is None
+
+    def _drop(self) -> None:
+        if self._parts:
+            self._parts.clear()
+            self._stream.record(self._landed)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self.may_launch())
+                if self._closed:
+                    return
+            # Waiting for the device keeps the lock free: frames begin and end meanwhile.
+            self._turn.wait()
+            self.advance()

@@ -1,0 +1,166 @@
+"""The work of one stream of frames on a device, piece by piece: what each reads and writes, run once before it counts,
+then launched or replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from lowlat.runtime.gpu.caches import Caches, Programs, Side, Slot
+from lowlat.runtime.gpu.device import Buffer, Device, Graph, StageTimer, Stream, Work
+from lowlat.runtime.result import Span
+
+
+class Piece(NamedTuple):
+    """One piece of work with its stream and its buffers: what a graph is captured of."""
+
+    stream: Stream
+    stage: Hashable
+    work: Work
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+    track: str | None = None
+    """Of the trace; None where it is not timed."""
+
+
+class Pieces:
+    """Every piece of work there is on a stream's caches.
+
+    Args:
+        programs, caches: of the stream of frames.
+        higher: the parts of S_h.
+        select: the decision, if there is one.
+        lower, fast, slow: the streams of S_l, propagation and S_h.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        caches: Caches,
+        higher: Sequence[Work],
+        select: Work | None,
+        *,
+        lower: Stream,
+        fast: Stream,
+        slow: Stream,
+    ) -> None:
+        self._programs, self._caches = programs, caches
+        self._parts, self._select = higher, select
+        self._lower, self._fast, self._slow = lower, fast, slow
+
+    def lower(self, slot: Slot) -> Piece:
+        return Piece(self._lower, "lower", self._programs.lower, (slot.image,), (slot.low,), "S_l")
+
+    def propagate(self, slot: Slot, side: Side) -> Piece:
+        reads, writes = (self._caches.kept, side.high, slot.low), (self._caches.propagated, slot.labels)
+        return Piece(self._fast, "propagate", self._programs.propagate, reads, writes, "propagation")
+
+    def select(self, slot: Slot) -> Piece:
+        return Piece(self._fast, "select", self._select, (self._caches.kept, slot.low), (slot.value,), "propagation")
+
+    def classify(self, slot: Slot, side: Side) -> Piece:
+        return Piece(self._fast, "classify", self._programs.classify, (side.high,), (slot.labels,), "S_h")
+
+    def hold(self, slot: Slot) -> Piece:
+        return Piece(self._fast, "hold", self._programs.hold, (slot.low,), (self._caches.kept,))
+
+    def rebase(self, slot: Slot) -> Piece:
+        return Piece(self._fast, "rebase", self._programs.rebase, (slot.low,), (self._caches.kept,))
+
+    def keep(self, side: Side) -> Piece:
+        return Piece(self._fast, "keep", self._programs.keep, (self._caches.propagated,), (side.high,))
+
+    def higher(self, source: Buffer, side: Side) -> list[Piece]:
+        """S_h from `source` to a side, through the scratch."""
+        between = self._caches.scratch
+        reads = [(source,), *((source, before) for before in between)]
+        return [
+            Piece(self._slow, ("higher", part), work, reads[part], (after,))
+            for part, (work, after) in enumerate(zip(self._parts, (*between, side.high), strict=True))
+        ]
+
+    def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
+        """Those that can occur once the first frame is out, with every combination of buffers, each once.
+
+        Args:
+            fast_track: whether frames are ever propagated.
+            background: whether S_h ever runs in the background.
+            waited: whether a frame after the first ever waits for it.
+        """
+        return iter(dict.fromkeys(self._occurring(fast_track, background, waited)))
+
+    def _occurring(self, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
+        slots, sides = self._caches.slots, self._caches.sides
+        for slot in slots:
+            yield self.lower(slot)
+            if fast_track:
+                yield self.hold(slot)
+                yield self.rebase(slot)
+            if self._select is not None:
+                yield self.select(slot)
+        for side in sides:
+            for source in (*([self._caches.kept] if background else []), *(slot.low for slot in slots if waited)):
+                yield from self.higher(source, side)
+            for slot in slots:
+                if fast_track:
+                    yield self.propagate(slot, side)
+                if waited:
+                    yield self.classify(slot, side)
+            if fast_track:
+                yield self.keep(side)
+
+
+class Launcher:
+    """Puts pieces on their streams: as they are, or as graphs captured of them once.
+
+    Args:
+        device: where to.
+        graphs: capture and replay.
+        timed: time the pieces that have a track.
+    """
+
+    def __init__(self, device: Device, *, graphs: bool, timed: bool) -> None:
+        self._device = device
+        self._graphs_wanted = graphs
+        self._graphs: dict[Piece, Graph] = {}
+        self.timer = StageTimer(device, "fast", 32 if timed else 0)
+
+    def warm_up(self, pieces: Iterable[Piece]) -> None:
+        """Runs each piece, and captures it if graphs are wanted; the device is idle afterwards.
+
+        Raises:
+            MemoryError: one doesn't fit into the device.
+        """
+        try:
+            for piece in pieces:
+                stream = piece.stream
+                stream.run(piece.work, piece.reads, piece.writes)
+                self._device.synchronize()
+                if self._graphs_wanted:
+                    self._graphs[piece] = stream.capture(stream.name, piece.work, piece.reads, piece.writes)
+        except MemoryError:
+            self._graphs.clear()
+            raise
+        self._device.synchronize()
+
+    def launch(self, piece: Piece, index: int | None = None) -> None:
+        """Enqueues a piece, for frame `index`."""
+        timing = None
+        if piece.track is not None:
+            timing = self.timer.begin(piece.stream, piece.track, piece.stage, index)
+        graph = self._graphs.get(piece)
+        if graph is not None:
+            graph.replay()
+        else:
+            piece.stream.run(piece.work, piece.reads, piece.writes)
+        self.timer.end(piece.stream, timing)
+
+    def copy(self, stream: Stream, source: Buffer, target: Buffer, track: str, stage: str, index: int) -> None:
+        """Enqueues a copy, for frame `index`."""
+        timing = self.timer.begin(stream, track, stage, index)
+        stream.copy(source, target)
+        self.timer.end(stream, timing)
+
+    def spans(self) -> list[Span]:
+        """The pieces that have been completed since the last call."""
+        return self.timer.finished()

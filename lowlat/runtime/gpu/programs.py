@@ -1,0 +1,232 @@
+"""A `VideoNetwork`'s stages on given memory: what a runtime on streams enqueues, and captures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlat.networks.backbone import Link
+from lowlat.networks.labels import full_size_labels
+from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
+from lowlat.runtime.gpu.caches import Size
+from lowlat.runtime.gpu.device import Work
+from lowlat.runtime.options import DTYPES, PreparedNetwork
+from lowlat.runtime.stages import checked_frame, working_size
+from lowlat.schedule import Signal
+from svconv import svconv2d
+
+
+class LowMemory(NamedTuple):
+    """F_l ``(1, C_l, h, w)`` and its reductions, ``(1, channels, h, w)`` each."""
+
+    features: Tensor
+    predict: Tensor
+    adapt: Tensor
+    select: Tensor
+
+
+class KeptMemory(NamedTuple):
+    """What is kept of a key frame: F_l, and what the predictor and the selector need of it."""
+
+    features: Tensor
+    predict: Tensor
+    select: Tensor
+
+
+class NetworkPrograms(PreparedNetwork):
+    """`Programs` of a network: holds the weights, once for all streams, and no state of a stream."""
+
+    @cached_property
+    def _low(self) -> Callable[..., Any]:
+        return self._ready(self._compute_low)
+
+    @cached_property
+    def _fused(self) -> Callable[..., Any]:
+        return self._ready(self._compute_fused)
+
+    def without_fast_track(self) -> NetworkPrograms:
+        programs = super().without_fast_track()
+        # What has been compiled has the fast track in it.
+        programs.__dict__.pop("_low", None)
+        return programs
+
+    def size_of(self, frame: Any) -> Size:
+        return checked_frame("NetworkPrograms", frame)
+
+    def makers(self, size: Size) -> Mapping[str, Callable[[], Any]]:
+        shapes = _meta(self.network)
+        with torch.inference_mode():
+            low = self._meta_low(shapes, size)
+            reduced = shapes.reduce(low).predict.shape
+            high = shapes.higher(low).shape
+        features = self._features
+
+        def plain(*shape: int, dtype: torch.dtype, host: bool = False) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device="cpu" if host else self.device)
+
+        return {
+            "frame": lambda: plain(*size, 3, dtype=torch.uint8, host=True),
+            "image": lambda: plain(*size, 3, dtype=torch.uint8),
+            "low": lambda: LowMemory(features(low.shape), *(features(reduced) for _ in range(3))),
+            "kept": lambda: KeptMemory(features(low.shape), features(reduced), features(reduced)),
+            "high": lambda: features(high),
+            "propagated": lambda: features(high),
+            "labels": lambda: plain(*size, dtype=torch.uint8),
+            "labels_out": lambda: plain(*size, dtype=torch.uint8, host=True),
+            "value": lambda: plain(1, dtype=torch.float32),
+            "value_out": lambda: plain(1, dtype=torch.float32, host=True),
+        }
+
+    def load(self, frame: np.ndarray) -> Work:
+        return lambda pinned: np.copyto(pinned.numpy(), frame)
+
+    @torch.inference_mode()
+    def lower(self, image: Tensor, low: LowMemory) -> None:
+        # Without the fast track there is F_l alone.
+        for memory, part in zip(low, self._low(image), strict=False):
+            memory.copy_(part)
+
+    def higher(self, segments: int) -> list[Work]:
+        return [self._segment(links) for links in _parts(self.network.higher_chain(), segments)]
+
+    def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
+        shapes, between = _meta(self.network), []
+        with torch.inference_mode():
+            x = low = self._meta_low(shapes, size)
+            for part, links in enumerate(_parts(shapes.higher_chain(), segments)[:-1]):
+                x = _chained(links, x, low)
+                given = tuple(tensor.shape for tensor in _tensors(x))
+                between.append(((part % 2, given), partial(self._between, given)))
+        return between
+
+    def _segment(self, links: list[Link]) -> Work:
+        chain = self._ready(partial(_chained, links))
+
+        @torch.inference_mode()
+        def work(source: LowMemory | KeptMemory, *memory: Any) -> None:
+            *before, after = memory
+            result = chain(before[0] if before else source.features, source.features)
+            for target, tensor in zip(_tensors(after), _tensors(result), strict=True):
+                target.copy_(tensor)
+
+        return work
+
+    def _between(self, shapes: tuple[torch.Size, ...]) -> Any:
+        """What goes from one part of S_h to the next: a tensor or several."""
+        made = tuple(map(self._features, shapes))
+        return made if len(made) > 1 else made[0]
+
+    def _features(self, shape: torch.Size) -> Tensor:
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        dtype = DTYPES[self.options.dtype]
+        return torch.zeros(shape, dtype=dtype, device=self.device).contiguous(memory_format=layout)
+
+    def _meta_low(self, shapes: VideoNetwork, size: Size) -> Tensor:
+        """F_l of a frame of that size, without its numbers."""
+        working = working_size(*size, self.pixels)
+        return shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype, device="meta"))
+
+    @torch.inference_mode()
+    def hold(self, low: LowMemory, kept: KeptMemory) -> None:
+        kept.features.copy_(low.features)
+        kept.select.copy_(low.select)
+        self.rebase(low, kept)
+
+    @torch.inference_mode()
+    def rebase(self, low: LowMemory, kept: KeptMemory) -> None:
+        kept.predict.copy_(self.network.predictor.from_key(low.predict) if self.options.cache_key else low.predict)
+
+    @torch.inference_mode()
+    def keep(self, propagated: Tensor, high: Tensor) -> None:
+        high.copy_(propagated)
+
+    @torch.inference_mode()
+    def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, propagated: Tensor, labels: Tensor) -> None:
+        network = self.network
+        half = kept.predict if self.options.cache_key else network.predictor.from_key(kept.predict)
+        logits = network.predictor(half, low.predict)
+        svconv2d(
+            high,
+            logits,
+            kernel_size=network.predictor.kernel_size,
+            padding_mode=network.padding_mode,
+            out=propagated,
+        )
+        found, high = self._fused(propagated, low, labels.shape)
+        labels.copy_(found)
+        # In the published form this is the very memory.
+        propagated.copy_(high)
+
+    @torch.inference_mode()
+    def classify(self, high: Tensor, labels: Tensor) -> None:
+        labels.copy_(full_size_labels(self.network.classify(high), labels.shape)[0])
+
+    def select(self, signal: Signal) -> Work:
+        @torch.inference_mode()
+        def deviation(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
+            reduced = Reduced(low.predict, low.adapt, low.select)
+            value.copy_(self.network.deviation(Anchor(kept.predict, kept.select), reduced))
+
+        @torch.inference_mode()
+        def difference(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
+            before, after = kept.features.float(), low.features.float()
+            value.copy_((after - before).abs().sum() / (after.abs().sum() + before.abs().sum()))
+
+        return deviation if signal is Signal.DEVIATION else difference
+
+    def labels(self, pinned: Tensor) -> np.ndarray:
+        return pinned.numpy().copy()
+
+    def number(self, pinned: Tensor) -> float:
+        return pinned.item()
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled where that is wanted; with static shapes, since a stream's frames have one size."""
+        return torch.compile(function, dynamic=False) if self.options.compiled else function
+
+    def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 ``(H, W, 3)`` -> F_l, and with a fast track its reductions."""
+        frames = image.permute(2, 0, 1)[None]
+        working = working_size(*image.shape[:2], self.pixels)
+        if working != tuple(image.shape[:2]):
+            # CUDA resizes no integers.
+            frames = frames if self.device.type == "cpu" else frames.float()
+            frames = F.interpolate(frames, working, mode="bilinear", antialias=True)
+        features = self.network.lower(self.network.normalise(frames))
+        return (features, *self.network.reduce(features)) if self.fast_track else (features,)
+
+    def _compute_fused(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> tuple[Tensor, Tensor]:
+        """-> labels and F_h."""
+        scores, high = self.network.fuse(propagated, Reduced(low.predict, low.adapt, low.select))
+        return full_size_labels(scores, size)[0], high
+
+
+def _parts(links: list[Link], segments: int) -> list[list[Link]]:
+    """A chain in so many parts or fewer, as even as whole numbers allow."""
+    segments = min(segments, len(links))
+    cuts = [round(len(links) * part / segments) for part in range(segments + 1)]
+    return [links[a:b] for a, b in pairwise(cuts)]
+
+
+def _chained(links: list[Link], x: Any, low: Tensor) -> Any:
+    for run in links:
+        x = run(x, low)
+    return x
+
+
+def _tensors(value: Any) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def _meta(network: VideoNetwork) -> VideoNetwork:
+    """The network without its numbers: computes shapes."""
+    memo = {id(tensor): tensor.to("meta") for tensor in (*network.parameters(), *network.buffers())}
+    return copy.deepcopy(network, memo)

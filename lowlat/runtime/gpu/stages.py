@@ -1,0 +1,292 @@
+"""The runtime on streams: S_l, propagation and S_h each in an order of their own, held together by events.
+
+What is enqueued where, and what waits for what; free of torch. The rules, each of them checked by a fake device:
+a buffer is read after the event behind its writer, written after the events behind its readers, and nothing is
+allocated once the first frame is out.
+
+| stream | frame t | waits for |
+|---|---|---|
+| upload | frame to the device | S_l of t - 2, the last reader of that image |
+| S_l | F_l and its reductions | its upload; all readers of F_l of t - 2 |
+| propagation | fast track, decision, key frame's caches | its F_l; the labels of t - 2 fetched |
+| fetch | labels to the host | its labels |
+| S_h | F_h of a key frame | its F_l kept, behind all readers of the F_h it writes over; or those readers |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lowlat.runtime.gpu.caches import Caches, Programs, Side, Slot, out_of_memory
+from lowlat.runtime.gpu.device import Device, Event, Priority
+from lowlat.runtime.gpu.isolation import AtOnce, Turns
+from lowlat.runtime.gpu.pieces import Launcher, Pieces
+from lowlat.runtime.protocols import Job, KeyFrame
+from lowlat.runtime.result import Span
+from lowlat.schedule import Decision, Mode, OnCut, Schedule, Signal
+
+
+@dataclass(frozen=True, eq=False)
+class Low:
+    """A frame under way: F_l in a slot."""
+
+    slot: Slot
+    serial: int
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class High:
+    """F_h: on a side of the cache, or just propagated (None)."""
+
+    side: Side | None
+
+
+class GpuStages:
+    """`Pipelined` stages of one stream of frames of one size, on a device.
+
+    Args:
+        device: where to run; also the clock.
+        programs: the network; may be shared among streams.
+        schedule: says which stages there will be, so that all are warm.
+        graphs: capture each stage once and replay it.
+        turns: launches S_h; its `segments` says in how many parts.
+        timed: time the stages on the device.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        programs: Programs,
+        schedule: Schedule,
+        *,
+        graphs: bool = False,
+        turns: Turns | None = None,
+        timed: bool = True,
+    ) -> None:
+        policy = schedule.policy
+        self._device = device
+        self._programs = programs
+        self._critical = schedule.decision is Decision.CRITICAL
+        self._blocking = schedule.mode is Mode.BLOCKING
+        self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
+        # A run in which every frame waits for S_h keeps nothing for frames after it.
+        self._fast_track = not (self._blocking and policy.signal is None and policy.is_key(1, None))
+        self.turns = turns if turns is not None else AtOnce()
+        self._upload = device.stream("upload", Priority.HIGH)
+        self._lower = device.stream("S_l", Priority.HIGH)
+        self._fast = device.stream("propagation", Priority.HIGH)
+        self._fetch = device.stream("fetch", Priority.HIGH)
+        self.slow = device.stream("S_h", Priority.LOW)
+        self._launcher = Launcher(device, graphs=graphs, timed=timed)
+        self._higher = programs.higher(self.turns.segments)
+        self._select = programs.select(policy.signal) if policy.signal is not None else None
+        self._caches: Caches | None = None
+        self._pieces: Pieces | None = None
+        self._begun = 0
+        # The side that propagation reads; whose F_l is kept; which decisions are on their way to the host.
+        self._active: Side | None = None
+        self._kept: Low | None = None
+        self._asked: list[tuple[Low, Low]] = []
+        self._value: tuple[Low, float] | None = None
+
+    @property
+    def caches(self) -> Caches:
+        """The static memory; there from the first frame on."""
+        return self._caches
+
+    def lower(self, frame: Any) -> Low:
+        return self.begin(frame, self._begun)
+
+    def begin(self, frame: Any, index: int) -> Low:
+        """Uploads frame `index` and runs S_l on it. The first frame's size is the stream's.
+
+        Raises:
+            ValueError: not a frame, or one of another size.
+            RuntimeError: the first frame's memory doesn't fit into the device.
+        """
+        size = self._programs.size_of(frame)
+        if self._caches is None:
+            self._prepare(size)
+        elif size != self._caches.size:
+            (height, width), (h, w) = self._caches.size, size
+            raise ValueError(
+                f"GpuStages.begin: expected a frame of {width}x{height} as before, got {w}x{h}; scale frames to "
+                "one size, or make an engine for the new one"
+            )
+        slot = self._caches.slots[self._begun % 2]
+        low = Low(slot, self._begun, index)
+        slot.serial, self._begun = low.serial, self._begun + 1
+        self.turns.frame_begun(low.serial)
+        # Complete, unless the frame two before was abandoned: then the host waits here for its upload.
+        if not slot.uploaded.done():
+            slot.uploaded.wait()
+        self._device.host(self._programs.load(frame), writes=(slot.frame,))
+        self._upload.wait(slot.lowered)
+        self._launcher.copy(self._upload, slot.frame, slot.image, "S_l", "upload", index)
+        self._upload.record(slot.uploaded)
+        self._lower.wait(slot.uploaded)
+        self._lower.wait(slot.free)
+        self._launcher.launch(self._pieces.lower(slot), index)
+        self._lower.record(slot.lowered)
+        return low
+
+    def propagate(self, key: KeyFrame, low: Low) -> tuple[Slot, High]:
+        """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
+        self._check_key(key)
+        slot, side = self._slot(low), self._active
+        self._fast.wait(slot.lowered)
+        self._fast.wait(slot.fetched)
+        self._launcher.launch(self._pieces.propagate(slot, side), low.index)
+        self._fast.record(side.read)
+        self._hand_out(slot, low)
+        if self._select is not None and not self._critical:
+            self._ask(low)
+        self._fast.record(slot.free)
+        return slot, High(None)
+
+    def higher(self, low: Low) -> High:
+        """S_h on the critical path."""
+        slot, side = self._slot(low), self._idle_side()
+        # What is left of a pass that nobody waits for any more would get between these parts.
+        self.turns.cancel()
+        self.slow.wait(slot.lowered)
+        # The frames that read it may have been abandoned: nobody has waited for them.
+        self.slow.wait(side.read)
+        try:
+            timing = self._launcher.timer.begin(self.slow, "S_h", "higher", low.index)
+            for piece in self._pieces.higher(slot.low, side):
+                self._launcher.launch(piece)
+            self._launcher.timer.end(self.slow, timing)
+        finally:
+            self.slow.record(self._caches.landed)
+            # Also where it failed half-way: propagation goes on behind what was enqueued.
+            self._fast.wait(self._caches.landed)
+        return High(side)
+
+    def classify(self, high: High) -> Slot:
+        """Labels of the frame that is kept, from its own F_h."""
+        low = self._kept
+        slot = self._slot(low)
+        self._fast.wait(slot.fetched)
+        self._launcher.launch(self._pieces.classify(slot, high.side), low.index)
+        self._fast.record(high.side.read)
+        self._hand_out(slot, low)
+        return slot
+
+    def hold(self, key: KeyFrame) -> None:
+        """Keeps F_l of the key frame, and its F_h if that is a propagated one; with the F_l that is kept already, only
+        takes the F_h that has landed, or what propagation needs of a later frame with its F_h."""
+        rebased = key.low is self._kept
+        if rebased and key.base is None:
+            self._active = key.high.side
+            return
+        slot, caches = self._slot(key.origin), self._caches
+        # S_h has read what is kept: it is idle, unless it failed half-way or its outcome is no longer wanted.
+        self._fast.wait(caches.landed)
+        if self._fast_track:
+            self._launcher.launch(self._pieces.rebase(slot) if rebased else self._pieces.hold(slot))
+        if key.high.side is None:
+            self._launcher.launch(self._pieces.keep(self._active))
+            self._fast.record(self._active.read)
+        else:
+            self._active = key.high.side
+        self._fast.record(slot.free)
+        self._fast.record(caches.held)
+        self._kept = key.low
+
+    def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
+        """The decision's value. Deferred: the newest one against this key frame that has reached the host, 0 before
+        there is any; it is this frame's or the one's before. Critical: this frame's, waited for."""
+        if self._critical:
+            self._fast.wait(self._slot(low).lowered)
+            self._ask(low)
+            low.slot.decided.wait()
+        while self._asked and self._asked[0][1].slot.decided.done():
+            kept, asked = self._asked.pop(0)
+            value = self._device.host(self._programs.number, reads=(asked.slot.value_out,))
+            self._value = (kept, float(value))
+        return self._value[1] if self._value is not None and self._value[0] is key.low else 0.0
+
+    def wait(self, labels: Slot) -> Any:
+        labels.fetched.wait()
+        result = self._device.host(self._programs.labels, reads=(labels.labels_out,))
+        self.turns.frame_done(labels.serial)
+        return result
+
+    def abandon(self) -> None:
+        self.turns.frame_done(self._begun - 1)
+
+    def spans(self) -> list[Span]:
+        return self._launcher.spans()
+
+    def launch_higher(self, job: Job, start: Event, end: Event) -> Side:
+        """Has S_h enqueued on the F_l that is kept, by its turns, timed by two events; gives the side it writes."""
+        if job.low is not self._kept:
+            raise RuntimeError(
+                "GpuWorker.submit: expected a job on the cached key frame, got one on another frame; "
+                "promote a frame before S_h is launched on it"
+            )
+        side, caches = self._idle_side(), self._caches
+        pieces = self._pieces.higher(caches.kept, side)
+        self.slow.wait(caches.held)
+
+        def launch(part: int) -> None:
+            if part == 0:
+                self.slow.record(start)
+            self._launcher.launch(pieces[part])
+            if part == len(pieces) - 1:
+                self.slow.record(end)
+
+        self.turns.submit([partial(launch, part) for part in range(len(pieces))], self.slow, caches.landed)
+        return side
+
+    def _prepare(self, size: tuple[int, int]) -> None:
+        """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
+        try:
+            caches = Caches(self._device, self._programs, size, self.turns.segments)
+            # Fresh memory is filled by a stream that none of ours waits for.
+            self._device.synchronize()
+            streams = {"lower": self._lower, "fast": self._fast, "slow": self.slow}
+            pieces = Pieces(self._programs, caches, self._higher, self._select, **streams)
+            occurring = {"fast_track": self._fast_track, "background": not self._blocking, "waited": self._waited}
+            self._launcher.warm_up(pieces.all(**occurring))
+        except MemoryError as error:
+            raise out_of_memory("GpuStages", size, error) from error
+        self._caches, self._pieces = caches, pieces
+
+    def _ask(self, low: Low) -> None:
+        """Enqueues the decision's value of a frame, and its way to the host."""
+        slot = self._slot(low)
+        self._launcher.launch(self._pieces.select(slot), low.index)
+        self._fast.copy(slot.value, slot.value_out)
+        self._fast.record(slot.decided)
+        # An answer that was never read is written over.
+        self._asked = [(key, asked) for key, asked in self._asked if asked.slot is not slot]
+        self._asked.append((self._kept, low))
+
+    def _hand_out(self, slot: Slot, low: Low) -> None:
+        self._fast.record(slot.labelled)
+        self._fetch.wait(slot.labelled)
+        self._launcher.copy(self._fetch, slot.labels, slot.labels_out, "propagation", "fetch", low.index)
+        self._fetch.record(slot.fetched)
+
+    def _slot(self, low: Low) -> Slot:
+        if low.slot.serial != low.serial:
+            raise RuntimeError(
+                f"GpuStages: expected one of the two frames under way, got frame {low.index}, whose slot has been "
+                "given to a later one; begin at most one frame ahead"
+            )
+        return low.slot
+
+    def _check_key(self, key: KeyFrame) -> None:
+        if key.low is not self._kept:
+            raise RuntimeError(
+                f"GpuStages: expected the key frame that is cached, got frame {key.index}; restart the engine"
+            )
+
+    def _idle_side(self) -> Side:
+        first, second = self._caches.sides
+        return second if self._active is first else first

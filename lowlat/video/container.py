@@ -1,0 +1,177 @@
+"""Whatever FFmpeg can open as a source of frames: files, cameras, network addresses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+
+import av
+import numpy as np
+
+from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
+
+ANSWER_S = 10.0
+"""Seconds that a network address may take to answer, and to send the next frame."""
+# FFmpeg reads any text as a film of a terminal.
+_NOT_VIDEO = frozenset({"tty"})
+
+
+class ContainerSource(Source):
+    """Whatever PyAV opens, decoded on one thread: the cores are the network's.
+
+    Damaged packets are passed over; a file says at its end that it had some, or that it ended early. Once it is
+    closed, whoever reads on, on whatever thread, gets a :class:`SourceError`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        kind: str,
+        resize: tuple[int, int] | None = None,
+        *,
+        live: bool,
+        form: str | None = None,
+        options: dict[str, str] | None = None,
+        timeout: tuple[float, float] | None = None,
+    ):
+        self.name, self._kind, self._resize = name, kind, resize
+        self._lock, self._closed = threading.Lock(), False
+        self._count = self._damaged = 0
+        self._end = Fraction(0)
+        try:
+            self._container = av.open(address, format=form, options=options or {}, timeout=timeout)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._unreadable(_reason(error)) from error
+        try:
+            if not self._container.streams.video or self._container.format.name in _NOT_VIDEO:
+                raise self._unreadable("it holds no video")
+            self._stream = self._container.streams.video[0]
+            self._stream.codec_context.thread_count = 1
+            self._decoded = self._decode()
+            first = self._next()
+            if first is None:
+                raise self._unreadable("no frame in it can be decoded")
+            self._decoded = chain((first,), self._decoded)
+        except BaseException:
+            self._container.close()
+            raise
+        self.fps = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_FPS
+        self.size = (first.shape[1], first.shape[0])
+        self.live = live or (timeout is not None and self._container.duration is None)
+        seconds = self._seconds()
+        self.frames = self._stream.frames or (round(seconds * self.fps) if seconds else None)
+        if self.live:
+            self.frames = None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def close(self) -> None:
+        self._closed = True
+        # A device that hangs in a read keeps its container: closing it under the reader would crash.
+        if self._lock.acquire(timeout=2.0):
+            self._container.close()
+            self._lock.release()
+
+    def _next(self) -> np.ndarray | None:
+        with self._lock:
+            if self._closed:
+                # Reading a closed container would crash.
+                raise SourceError(
+                    f"ContainerSource: expected an open source to read, got {self.name!r} closed; close it after its "
+                    "last frame, or open it again"
+                )
+            return next(self._decoded, None)
+
+    def _decode(self) -> Iterator[np.ndarray]:
+        broken = None
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.error.FFmpegError, OSError) as error:
+                broken = _reason(error)
+                break
+            yield from self._frames_of(packet)
+        if broken is not None:
+            yield from self._frames_of(None)
+        self._check_end(broken)
+
+    def _frames_of(self, packet: av.Packet | None) -> Iterator[np.ndarray]:
+        try:
+            frames = self._stream.decode(packet)
+        except av.error.FFmpegError:
+            self._damaged += 1
+            return
+        # A frame that the decoder kept to the end comes without a time base of its own.
+        tick = self._stream.time_base
+        for frame in frames:
+            if frame.pts is not None:
+                lasts = frame.duration * tick if frame.duration else 1 / DEFAULT_FPS
+                self._end = max(self._end, frame.pts * tick + lasts)
+            yield self._rgb(frame)
+
+    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        width, height = self._resize or (frame.width, frame.height)
+        turns = round(frame.rotation / 90) % 4
+        if turns % 2 and self._resize:
+            width, height = height, width
+        array = frame.to_ndarray(format="rgb24", width=width, height=height)
+        if turns:
+            array = np.ascontiguousarray(np.rot90(array, turns))
+        if self._count and array.shape != self._shape:
+            raise SourceError(
+                f"ContainerSource: expected frames of one size in {self.name}, got {by(self._shape)} and, "
+                f"at frame {self._count}, {by(array.shape)}; give a size to scale every frame to"
+            )
+        self._shape = array.shape
+        self._count += 1
+        return array
+
+    def _seconds(self) -> Fraction | None:
+        """How long the video says it is; None where it doesn't."""
+        stream = self._stream
+        if self._container.format.name == "avi" and stream.frames and stream.average_rate:
+            # The index survives where the duration shrinks with the file.
+            return stream.frames / stream.average_rate
+        if stream.duration:
+            return stream.duration * stream.time_base
+        if self._container.duration and len(self._container.streams) == 1:
+            return Fraction(self._container.duration, av.time_base)
+        return None
+
+    def _check_end(self, broken: str | None) -> None:
+        if not self._count:
+            return
+        seconds = self._seconds()
+        started = (self._stream.start_time or 0) * self._stream.time_base
+        ended = float(self._end - started)
+        if broken is not None:
+            why = f"it broke off ({broken})"
+        elif not self.live and seconds and ended < seconds - max(Fraction(1, 5), seconds / 50):
+            why = f"it ends after {ended:.1f} s of {float(seconds):.1f} s"
+        elif self._damaged and not self.live:
+            why = f"{self._damaged} of its packets can't be decoded"
+        else:
+            return
+        raise SourceError(
+            f"ContainerSource: expected a whole {self._kind.removeprefix('a ')}, "
+            f"got {self.name!r} truncated or damaged: {why}; "
+            f"the {self._count} frames that could be read were used, fetch or record it again for the rest"
+        )
+
+    def _unreadable(self, why: str) -> SourceError:
+        mend = "is it in use, or not a camera?" if self._kind == "a camera" else "is it whole, and a video?"
+        return SourceError(f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, av.error.ExitError):
+        return f"no answer within {ANSWER_S:g} s"
+    return getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -1,0 +1,33 @@
+"""A file at the rhythm of a camera. For runs that should be timed as live ones are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+
+def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
+    """Hand out one frame every ``1 / fps`` seconds; each is decoded before its time comes.
+
+    A consumer that takes longer shifts the rhythm: frames never bunch up to make good for it.
+
+    Raises:
+        ValueError: ``fps`` is not above 0.
+    """
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"at_rate: expected a finite number of frames a second above 0, got fps={fps!r}")
+    return _at_rate(frames, 1 / fps)
+
+
+def _at_rate(frames: Iterable[np.ndarray], period: float) -> Iterator[np.ndarray]:
+    due = time.perf_counter()
+    for frame in frames:
+        wait = due - time.perf_counter()
+        if wait > 0:
+            time.sleep(wait)
+        else:
+            due -= wait
+        due += period
+        yield frame
