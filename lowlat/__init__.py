@@ -1,1 +1,32 @@
-"""Low-latency video semantic segmentation."""
+"""Semantic segmentation of live video with a bounded latency. The names for programs, imported when first used."""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "VideoSegmenter": "lowlat.segmenter",
+    "prepare": "lowlat.segmenter",
+    "FrameResult": "lowlat.runtime.result",
+    "FrameBuffer": "lowlat.runtime.buffer",
+    "Classes": "lowlat.classes",
+    "load": "lowlat.models",
+    "Accumulated": "lowlat.schedule",
+    "Adaptive": "lowlat.schedule",
+    "Every": "lowlat.schedule",
+    "PerFrame": "lowlat.schedule",
+    "Threshold": "lowlat.schedule",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lowlat' has no attribute {name!r}; it has {', '.join(_HOMES)}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,89 +1,174 @@
-"""`VideoSegmenter`: labels for the frames of one video, as they come. The streaming API for programs."""
+"""`VideoSegmenter`: labels for the frames of one video, as they come. The door for programs, on a CPU and on a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from lowlat import models
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Clock, FrameResult
 from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.cpu.threads import CoreSplit
+from lowlat.runtime.gpu.engine import gpu_engine
+from lowlat.runtime.gpu.programs import NetworkPrograms
+from lowlat.runtime.options import Options, PreparedNetwork, find_device
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
 DEFAULT_PIXELS = 480 * 360
 
 
-class VideoSegmenter:
-    """Segments one video on the CPU; one object a video, to be used and closed on the thread that made it.
+class Unset(Enum):
+    """What an argument is that was left out, where None says something else."""
 
-        with VideoSegmenter("lite") as segmenter:
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
+
+
+def prepare(
+    network: VideoNetwork | str | Path = "lite",
+    *,
+    device: str | torch.device = "cpu",
+    pixels: int | None = DEFAULT_PIXELS,
+    **options: Any,
+) -> PreparedNetwork:
+    """Load a network and make it ready to run on a device, once for any number of `VideoSegmenter`.
+
+    Args:
+        network: the name of a shipped network, a file of weights, or a network.
+        device: "cpu", "cuda" or "cuda:1", or a `torch.device`.
+        pixels: frames are resized to about this many pixels for the network; None leaves them as they are.
+        options: of `lowlat.runtime.options.Options`, such as ``dtype="bfloat16"`` or ``graphs=False``.
+
+    Raises:
+        ValueError: no such network, device or dtype.
+        TypeError: an unknown option.
+        RuntimeError: no such GPU.
+    """
+    found = find_device("prepare", device)
+    chosen = Options(**options)
+    if found.type == "cpu" and chosen.compiled:
+        raise ValueError("prepare: expected compiled=True with a GPU, got it with device='cpu'; leave it out")
+    if not isinstance(network, VideoNetwork):
+        network = models.load(network)
+    kind = NetworkStages if found.type == "cpu" else NetworkPrograms
+    return kind(network, chosen, pixels=pixels, device=found)
+
+
+class VideoSegmenter:
+    """Segments one video; one object a video, to be used and closed on the thread that made it.
+
+        with VideoSegmenter("lite", device="cuda") as segmenter:
             for frame in camera:                     # uint8 RGB (H, W, 3)
                 result = segmenter.step(frame)
                 show(result.labels, result.latency_ms)
 
-    By default no frame waits for S_h: labels come from the fast track, S_h follows in the background. Frame by frame
-    with the whole network and all cores is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
+    No frame waits for a pass of S_h: labels come from the fast track, S_h follows in the background, on a CPU in parts
+    between frames, on a GPU on a CUDA stream of its own. `isolation` says what of S_h a frame may meet all the same.
+    Frame by frame with the whole network is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:
-        network: the name of a shipped network, a file of weights, a network, or `NetworkStages`, which several
-            segmenters may share: one copy of the weights for all videos (their `pixels` then holds).
+        network: the name of a shipped network, a file of weights, a network, or what :func:`prepare` made, which
+            several segmenters may share: one copy of the weights for all videos. `device`, `dtype`, `pixels`, `graphs`
+            and `compiled` are then `prepare`'s to say.
+        device: "cpu", the default, "cuda" or "cuda:1", or a `torch.device`. Frames go to a GPU as they are, uint8;
+            resizing and normalisation happen there.
+        dtype: "float32", the default, "bfloat16" or "float16": of weights and features.
         policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
         mode: ``"low-latency"`` or ``"blocking"``.
         decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.
         age_bound: frames after which S_h is launched whatever the policy says.
         on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
-        pixels: frames are resized to about this many pixels for the network; labels come at the frame's own size.
-        cores: how many threads take turns, by default one for each core at hand: S_h runs in parts between frames, for
-            which there must be time between them, as a camera leaves it. A `CoreSplit`, as `split_cores()` gives one,
-            has S_h run beside the fast track instead: for frames that come without a pause.
+        pixels: frames are resized to about this many pixels for the network, 172,800 by default; None leaves them as
+            they are. Labels come at the frame's own size.
+        isolation: what keeps S_h out of a frame's way. On a CPU "segment", the default: parts of S_h take turns with
+            frames, for which there must be time between them, as a camera leaves it; or "priority": S_h runs beside the
+            frames on half the cores, for frames that come without a pause. On a GPU "priority", the default: a CUDA
+            stream of low priority; "partition": multiprocessors of its own; or "segment": one part at a time.
+        cores: threads on a CPU, by default one for each core at hand; or a `CoreSplit`, for "priority".
+        segments: parts of S_h under "segment" on a GPU.
+        sms: multiprocessors for S_h under "partition"; the driver rounds them.
+        graphs: each stage as a CUDA graph, on a GPU; the default.
+        compiled: each stage by `torch.compile`, on a GPU.
 
     Attributes:
         classes: what the labels are called and how they are drawn; ``len(classes)`` is how many there are.
+        device: the `torch.device` it runs on.
+        isolation: the one in force; `notice` says why where it is not the one asked for.
 
     Raises:
         ValueError: unknown words, options that contradict each other, no such network.
+        RuntimeError: no such GPU.
     """
 
     def __init__(
         self,
-        network: VideoNetwork | NetworkStages | str | Path = "lite",
+        network: VideoNetwork | PreparedNetwork | str | Path = "lite",
         *,
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
         policy: Policy | None = None,
         mode: str = "low-latency",
         decision: str | None = None,
         age_bound: int | None = DEFAULT_AGE_BOUND,
         on_cut: str = "degrade",
-        pixels: int | None = DEFAULT_PIXELS,
+        pixels: int | None | Unset = UNSET,
+        isolation: str | None = None,
         cores: CoreSplit | int | None = None,
+        segments: int | None = None,
+        sms: int | None = None,
+        graphs: bool | None = None,
+        compiled: bool | None = None,
     ) -> None:
-        stages = network if isinstance(network, NetworkStages) else None
-        if stages is not None:
-            network = stages.network
-        elif not isinstance(network, VideoNetwork):
-            network = models.load(network)
+        options = _given(device=device, dtype=dtype, graphs=graphs, compiled=compiled)
+        if pixels is not UNSET:
+            options["pixels"] = pixels
+        if not isinstance(network, PreparedNetwork):
+            prepared = prepare(network, **options)
+        elif options:
+            raise ValueError(
+                f"VideoSegmenter: expected no {' or '.join(options)} beside a prepared network, which has its own; "
+                "give them to prepare()"
+            )
+        else:
+            prepared = network
         if policy is None:
-            policy = Adaptive(network.threshold)
+            policy = Adaptive(prepared.network.threshold)
         if decision is None:
             decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
-        self.classes = network.legend
         schedule = Schedule(policy, mode, decision, age_bound, on_cut)
-        if stages is None:
-            # A run in which every frame waits for S_h never reads the reductions of F_l.
-            fast_track = not (schedule.mode is Mode.BLOCKING and policy.signal is None and policy.is_key(1, None))
-            stages = NetworkStages(network, pixels=pixels, fast_track=fast_track)
-        self._engine = cpu_engine(schedule, stages, cores=cores)
+        if not schedule.needs_fast_track:
+            # Such a run never reads the reductions of F_l.
+            prepared = prepared.without_fast_track()
+        on_cpu = prepared.device.type == "cpu"
+        elsewhere = _given(segments=segments, sms=sms) if on_cpu else _given(cores=cores)
+        if elsewhere:
+            place, other = ("a CPU", "a GPU's") if on_cpu else ("a GPU", "a CPU's")
+            raise ValueError(
+                f"VideoSegmenter: expected no {' or '.join(elsewhere)} on {place}, which is {other}; leave it out"
+            )
+        self.classes = prepared.network.legend
+        self.device = prepared.device
+        if on_cpu:
+            self._engine = cpu_engine(schedule, prepared, isolation=isolation, cores=cores)
+        else:
+            self._engine = gpu_engine(schedule, prepared, isolation=isolation, **_given(segments=segments, sms=sms))
+        self.isolation, self.notice = self._engine.isolation, self._engine.notice
 
     def step(self, frame: np.ndarray) -> FrameResult:
         """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``.
 
         Raises:
             ValueError: not such a frame, or one of another size than its key frame's.
-            RuntimeError: S_h failed on the first frame, or the segmenter is closed.
+            RuntimeError: S_h failed on the first frame, the segmenter is closed, or a GPU lacks the memory.
         """
         return self._engine.step(frame)
 
@@ -113,7 +198,7 @@ class VideoSegmenter:
         self._engine.restart()
 
     def close(self) -> None:
-        """End the threads; may be called again."""
+        """End the threads, give back the streams; may be called again."""
         self._engine.close()
 
     def __enter__(self) -> VideoSegmenter:
@@ -121,3 +206,8 @@ class VideoSegmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}

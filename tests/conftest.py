@@ -14,6 +14,7 @@ from lowlat.networks.video_network import VideoNetwork, Widths
 
 def pytest_addoption(parser):
     parser.addoption("--backend", help="tests/svconv: of this backend in place of the compiled kernels: triton")
+    parser.addoption("--torch-wheels", help="tests/runtime: a folder with wheels of other versions of torch")
     parser.addoption("--part", help="of two processes that share the tests, which one this is: 0 or 1")
 
 

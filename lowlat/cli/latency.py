@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lowlat.cli.options import Device, size_of
+
 
 def latency(
     source: Annotated[Path | None, typer.Argument(help="A video; by default a synthetic source.")] = None,
@@ -17,17 +19,17 @@ def latency(
     frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,
     fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 6 on a CPU, 30 on a GPU.")] = None,
     interval: Annotated[int, typer.Option(help="Frames between key frames.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu, or a GPU as PyTorch names it.")] = "cpu",
+    device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; of the baseline too.")] = "float32",
-    policy: Annotated[
+    isolation: Annotated[
         str | None,
         typer.Option(
-            help="What keeps S_h out of the way: priority, partition (on a GPU) or segment. By default priority on a "
-            "GPU, segment on a CPU."
+            help="What keeps S_h out of a frame's way: priority, partition (on a GPU) or segment. By default priority "
+            "on a GPU, segment on a CPU."
         ),
     ] = None,
-    segments: Annotated[int, typer.Option(help="Parts of S_h under the policy segment, on a GPU.")] = 25,
-    sms: Annotated[int, typer.Option(help="Multiprocessors for S_h under the policy partition.")] = 32,
+    segments: Annotated[int, typer.Option(help="Parts of S_h under the isolation segment, on a GPU.")] = 25,
+    sms: Annotated[int, typer.Option(help="Multiprocessors for S_h under the isolation partition.")] = 32,
     graphs: Annotated[bool, typer.Option(help="CUDA graphs, on a GPU.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Stages by torch.compile.")] = False,
     channels_last: Annotated[bool, typer.Option(help="Features in channels-last layout.")] = True,
@@ -55,7 +57,7 @@ def latency(
         interval=interval,
         device=device,
         options=Options(dtype, channels_last, fold, pointwise, merge, cache_key, graphs, compiled),
-        policy=policy,
+        isolation=isolation,
         segments=segments,
         sms=sms,
         deadline_ms=deadline,
@@ -73,13 +75,3 @@ def latency(
         console.print(f"{out}/: histogram.png, timeline.png, trace.json (open it at ui.perfetto.dev), report.json")
     if report.interrupted:
         raise KeyboardInterrupt
-
-
-def size_of(command: str, words: str | None) -> tuple[int, int] | None:
-    """``(width, height)`` from a command line's words."""
-    if words is None:
-        return None
-    sides = words.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ValueError(f"{command}: expected --size as in 640x360, got {words!r}")
-    return int(sides[0]), int(sides[1])

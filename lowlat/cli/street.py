@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lowlat.cli.latency import size_of
+from lowlat.cli.options import size_of
 
 
 def street(

@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lowlat.cli.options import Device
+
 
 def study(
     tables: Annotated[
@@ -29,6 +31,7 @@ def study(
     steps: Annotated[int | None, typer.Option(help="Of each training of a method, in place of its own.")] = None,
     base_steps: Annotated[int | None, typer.Option(help="Of each per-frame network that the study trains.")] = None,
     clips: Annotated[list[str] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
+    device: Device = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Small, on the procedural street: minutes.")] = False,
 ) -> None:
     """Repeat the paper's tables and figures; what an earlier run measured is kept."""
@@ -46,6 +49,7 @@ def study(
         out=out,
         settings=settings,
         clips=clips or (),
+        device=device,
         command=shlex.join(["lowlat", *sys.argv[1:]]),
         console=Console(stderr=True),
     )

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lowlat.cli.options import Device
+
 
 def train(
     stage: Annotated[str, typer.Argument(help="base, finetune, propagation, selector, all, or distill.")] = "all",
@@ -28,7 +30,7 @@ def train(
     method: Annotated[str, typer.Option(help="Of propagation, to compare with the network's own; or all.")] = (
         "adaptive-fusion"
     ),
-    device: Annotated[str, typer.Option(help="As PyTorch names it; with torchrun, cuda is one GPU each.")] = "cpu",
+    device: Device = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness; 0 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Examples a step, over all processes.")] = None,

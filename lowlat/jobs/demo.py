@@ -20,12 +20,11 @@ from rich.table import Table
 import svconv
 from lowlat.classes import Classes
 from lowlat.files import whole_file
-from lowlat.jobs.live import Advance, Summary, Tally, label_frames
+from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult
-from lowlat.runtime.cpu.threads import cores_at_hand
 from lowlat.schedule import PerFrame, Policy
-from lowlat.segmenter import VideoSegmenter
+from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.files import prepare_folder
 from lowlat.video.overlay import Overlay
 from lowlat.video.plot import write_latency_plot
@@ -56,7 +55,7 @@ class DemoReport:
     width: int
     height: int
     fps: float
-    cores: int
+    device: str
     frame_by_frame: Summary
     low_latency: Summary
     median_ratio: float
@@ -96,6 +95,8 @@ def demo(
     weights: str | Path = "lite",
     policy: Policy | None = None,
     fps: float = DEFAULT_FPS,
+    device: str | torch.device = "cpu",
+    dtype: str | None = None,
     max_frames: int | None = None,
     console: Console | None = None,
 ) -> DemoReport:
@@ -110,11 +111,14 @@ def demo(
         policy: when the low-latency run makes key frames; by default as the weights say.
         fps: most frames a second that the low-latency run is given. Both runs are given a frame when they are ready for
             one: every frame is answered, and no latency is waiting for the frame before.
+        device: "cpu", "cuda" or "cuda:1".
+        dtype: "float32", "bfloat16" or "float16", of both runs; by default float32.
         max_frames: use so many frames of the clip.
         console: for progress; None for silence.
 
     Raises:
         SourceError, SinkError, ValueError: bad input, or no such output folder.
+        RuntimeError: no such GPU.
     """
     if not 0 < fps < float("inf"):
         raise ValueError(f"demo: expected --fps above 0, got {fps!r}; the default is {DEFAULT_FPS:g}")
@@ -126,12 +130,13 @@ def demo(
         if source.live:
             raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
+    network = prepare(weights, device=device, **({} if dtype is None else {"dtype": dtype}))
+    classes, where = network.network.legend, device_name(network.device)
     prepare_folder("demo", out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
-        with VideoSegmenter(weights, policy=PerFrame(), mode="blocking") as segmenter:
-            classes = segmenter.classes
+        with VideoSegmenter(network, policy=PerFrame(), mode="blocking") as segmenter:
             whole = _record(segmenter, clip, max_frames, progress, "frame by frame, whole network")
-        with VideoSegmenter(weights, policy=policy) as segmenter:
+        with VideoSegmenter(network, policy=policy) as segmenter:
             fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps)
         if min(whole.summary.frames, fast.summary.frames) < 2:
             raise SourceError(
@@ -142,7 +147,7 @@ def demo(
         out / "latency.png",
         whole.results,
         fast.results,
-        f"{clip.name}, {size[0]}x{size[1]}, {cores_at_hand()} CPU cores",
+        f"{clip.name}, {size[0]}x{size[1]}, {where}",
     )
     write_trace(out / "trace.json", [span for result in fast.results for span in result.spans])
     report = DemoReport(
@@ -150,7 +155,7 @@ def demo(
         width=size[0],
         height=size[1],
         fps=fps,
-        cores=cores_at_hand(),
+        device=where,
         frame_by_frame=whole.summary,
         low_latency=fast.summary,
         median_ratio=round(fast.summary.median_ms / whole.summary.median_ms, 4),
@@ -164,7 +169,7 @@ def demo(
 def table(report: DemoReport) -> Table:
     """The figures side by side, for a terminal."""
     whole, fast = report.frame_by_frame, report.low_latency
-    rows = Table(title=f"{report.video}, {report.width}x{report.height}, {report.cores} cores, {fast.frames} frames")
+    rows = Table(title=f"{report.video}, {report.width}x{report.height}, {report.device}, {fast.frames} frames")
     rows.add_column("")
     for name in ("frame by frame", "low-latency", "ratio"):
         rows.add_column(name, justify="right")

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from rich.progress import Progress
 
 from lowlat.runtime import Captured, Engine, FrameBuffer, FrameResult, Overload
+from lowlat.runtime.cpu.threads import cores_at_hand
 from lowlat.segmenter import VideoSegmenter
 
 REFRESH_S = 0.5
@@ -155,6 +157,11 @@ def label_frames(
         if last is not None:
             tally.add(last[1])
             on_settled(*last)
+
+
+def device_name(device: torch.device) -> str:
+    """What ran, for reports and titles: the GPU's name, or how many cores."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores_at_hand()} CPU cores"
 
 
 class Advance:

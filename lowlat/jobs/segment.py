@@ -9,17 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from lowlat import models
 from lowlat.classes import Classes
 from lowlat.jobs.live import Advance, Summary, Tally, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
-from lowlat.runtime.cpu.threads import split_cores
 from lowlat.schedule import Policy, make_policy
-from lowlat.segmenter import VideoSegmenter
+from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
 from lowlat.video.sink import LabelSink, SinkError, VideoSink, is_video_path
@@ -72,6 +71,8 @@ def segment(
     fps: float | None = None,
     max_frames: int | None = None,
     resize: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | None = None,
     console: Console | None = None,
 ) -> SegmentReport:
     """Segment a source and write what comes out, drawing and encoding beside the path of the frames.
@@ -90,10 +91,13 @@ def segment(
         fps: hand out the frames of a file at this rate, as a camera would.
         max_frames: stop after so many frames of the source.
         resize: scale frames to ``(width, height)`` first.
+        device: "cpu", "cuda" or "cuda:1".
+        dtype: "float32", "bfloat16" or "float16"; by default float32.
         console: where the progress bar goes; None for nowhere.
 
     Raises:
         SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
+        RuntimeError: no such GPU.
     """
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
@@ -106,6 +110,8 @@ def segment(
         raise SinkError(
             f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
         )
+    network = prepare(weights, device=device, **({} if dtype is None else {"dtype": dtype}))
+    classes = network.network.legend
     tally = Tally()
     with open_source(source, resize=resize) as opened:
         if fps is not None and opened.live:
@@ -116,13 +122,13 @@ def segment(
         frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
-        network = models.load(weights)
-        write, close = _writing(output, opened, network.legend) if video else _labelling(output, network.legend)
+        write, close = _writing(output, opened, classes) if video else _labelling(output, classes)
         interrupted = False
         try:
-            # A file that isn't paced leaves no time between its frames.
-            cores = None if opened.live or fps is not None else split_cores()
-            with VideoSegmenter(network, policy=rule, mode=mode, decision=decision, cores=cores) as segmenter:
+            # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.
+            beside = network.device.type == "cpu" and not opened.live and fps is None
+            options = {"mode": mode, "decision": decision, "isolation": "priority" if beside else None}
+            with VideoSegmenter(network, policy=rule, **options) as segmenter:
                 with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
                     total = min((n for n in (opened.frames, max_frames) if n is not None), default=None)
                     advance = Advance(progress, "segmenting", total)

@@ -179,6 +179,13 @@ class VideoNetwork(nn.Module):
         """Predicted share of pixels whose label changed since the key frame, ``(N,)`` in [0, 1] (Section 3.4)."""
         return self.selector(anchor.select, current.select)
 
+    @staticmethod
+    def difference(key_low: Tensor, low: Tensor) -> Tensor:
+        """Difference of two frames' F_l over the sum of their sizes, ``|b - a| / (|a| + |b|)``: one number in [0, 1].
+        Summed in float32: the sum of a whole map is out of float16's range."""
+        before, after = key_low.float(), low.float()
+        return (after - before).abs().sum() / (after.abs().sum() + before.abs().sum())
+
     def forward(self, frames: Tensor) -> Tensor:
         """Frame by frame: normalised ``(N, 3, H, W)`` -> scores ``(N, classes, fineness * h, fineness * w)``."""
         return self.classify(self.higher(self.lower(frames)))

@@ -63,9 +63,15 @@ class Engine:
         worker: runs S_h in the background; may be None in blocking mode. The engine closes it.
         clock: the time base of stages and worker, by default the machine's.
 
+    Attributes:
+        isolation: what keeps S_h out of the frames' way; empty where nothing runs beside them.
+        notice: why the isolation is not the one asked for; empty if it is.
+
     Raises:
         ValueError: low-latency mode without a worker.
     """
+
+    isolation = notice = ""
 
     def __init__(
         self, schedule: Schedule, stages: Stages, worker: Worker | None = None, clock: Clock | None = None
@@ -164,7 +170,13 @@ class Engine:
         available = started if available_ms is None else available_ms
         result = FrameResult(index, None, age=0, available_ms=available, wait_ms=started - available)
         self._frame, self._result = frame, result
-        self._collect(index)
+        try:
+            self._collect(index)
+        except BaseException:
+            # Ctrl-C within a landing: the schedule and the caches may tell of different features.
+            self._drop_frame()
+            self.restart()
+            raise
         state, key = self._state, self._key
         try:
             self._carry_out(FrameBegun(index))
@@ -203,17 +215,19 @@ class Engine:
                 result.spans.extend(self._pipelined.spans())
             self._carry_out(Emitted(result.index))
             result.settled = True
-        except Exception as error:
-            if (self._state.key, self._state.base) == (before.key, before.base):
+        except BaseException as error:
+            # The caches may hold half a frame, and S_h may have been promised and not launched.
+            lost = (self._state.key, self._state.base) != (before.key, before.base)
+            if not (lost and isinstance(error, Exception)):
                 raise
-            # Memory was short while a frame was kept: the caches may hold half of it.
-            result.error, lost = error, True
+            # Memory was short while a frame was kept.
+            result.error = error
         finally:
-            # A decision that raised costs the decision, not the stream.
+            # A decision that raised costs the decision, not the video.
             self._state = replace(self._state, phase=Phase.BETWEEN)
             self._drop_frame()
-        if lost:
-            self.restart()
+            if lost:
+                self.restart()
 
     def restart(self) -> None:
         """Forgets the key frame, and a pass in flight, which counts as discarded: the next frame starts up again. For a
@@ -225,6 +239,9 @@ class Engine:
             counts = replace(counts, discarded=counts.discarded + 1)
         self._state = replace(VideoState(), index=self._state.index, counts=counts)
         self._key = None
+        if self._pipelined is not None:
+            self._ahead.forget()
+            self._pipelined.restart()
 
     def close(self) -> None:
         """Ends the worker; a background pass in flight is lost. May be called again."""

@@ -51,6 +51,38 @@ DEFAULT = Options()
 """The plain options: float32, everything on that changes no number."""
 
 
+def find_device(who: str, device: str | torch.device) -> torch.device:
+    """The CPU, or one NVIDIA GPU with its number.
+
+    Args:
+        who: whose argument it is, for the error.
+        device: "cpu", "cuda" or "cuda:1", or a `torch.device`.
+
+    Raises:
+        ValueError: another kind of device.
+        RuntimeError: torch finds no such GPU; says what it found, and the mend.
+    """
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{who}: expected device 'cpu', 'cuda' or 'cuda:1', got {device!r}: {error}") from None
+    if wanted.type == "cpu":
+        return torch.device("cpu")
+    if wanted.type != "cuda":
+        raise ValueError(f"{who}: expected device 'cpu' or 'cuda', got {str(device)!r}; nothing here runs on that one")
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise RuntimeError(
+            f"{who}: expected an NVIDIA GPU for device={str(device)!r}, torch {torch.__version__}, {built}, finds "
+            "none; use device='cpu', or install a torch with CUDA and NVIDIA's driver"
+        )
+    number = torch.cuda.current_device() if wanted.index is None else wanted.index
+    if number >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise RuntimeError(f"{who}: expected a GPU up to 'cuda:{last}', got {str(device)!r}; torch finds {last + 1}")
+    return torch.device("cuda", number)
+
+
 class PreparedNetwork:
     """A copy of ``network`` for inference and how it runs: what the stages of every runtime are made from.
 
@@ -59,11 +91,12 @@ class PreparedNetwork:
         options: what is done to the copy.
         pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of
             8); labels come at the frame's own size. None leaves frames as they are.
-        device: where to run.
+        device: where to run, see :func:`find_device`.
         fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
 
     Raises:
-        ValueError: ``pixels`` below 1.
+        ValueError: ``pixels`` below 1, or no such kind of device.
+        RuntimeError: no such GPU.
     """
 
     def __init__(
@@ -79,9 +112,9 @@ class PreparedNetwork:
             raise ValueError(
                 f"{type(self).__name__}: expected pixels of at least 1, got {pixels}; None keeps each frame's own size"
             )
-        self.network = prepared(network, options, device)
+        self.device = find_device(type(self).__name__, device)
+        self.network = prepared(network, options, self.device)
         self.options = options
-        self.device = torch.device(device)
         self.pixels = pixels
         self.fast_track = fast_track
 

@@ -15,11 +15,11 @@ from lowlat.schedule import Signal
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """The cached key frame: the pair (F_l^k, F_h^k).
+    """The cached key frame: the pair (F_l^k, F_h^k), and what later frames are propagated from.
 
-    `index` is the frame of F_l^k; `source` the frame whose true S_h features F_h^k comes from. They differ
-    while the key frame is temporary, with a carried F_h. `base` is F_l of the frame that F_h has been carried to
-    since, where there is one: frames are propagated from that one, and decisions measured against the key frame.
+    `index` is the frame of F_l^k, in `low`; decisions are measured against it. `source` is the frame whose true S_h
+    features `high` comes from; it is another one while the key frame is temporary, with a carried F_h. `base` is F_l of
+    the frame that `high` belongs to: the key frame's, or a later one's to which F_h has been carried since.
     """
 
     index: int
@@ -27,11 +27,11 @@ class KeyFrame:
     low: Any
     high: Any
     base: Any = None
+    """By default that of the key frame."""
 
-    @property
-    def origin(self) -> Any:
-        """F_l of the frame that `high` belongs to."""
-        return self.low if self.base is None else self.base
+    def __post_init__(self) -> None:
+        if self.base is None:
+            object.__setattr__(self, "base", self.low)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,17 @@ class Pipelined(Stages, Protocol):
         """`lower` of frame `index`; may be called while the frame before it is under way."""
 
     def hold(self, key: KeyFrame) -> None:
-        """`key` is the key frame from here on: what it refers to must outlive its frame. Also called when the F_h of
-        the same key frame has been replaced, or carried to a later frame, its `base`."""
+        """`key` is the key frame from here on: what it refers to must outlive its frame. The same key frame comes
+        again when its F_h has been replaced, or carried to a later frame, its `base`."""
 
     def wait(self, labels: Any) -> Any:
         """The labels on the host: the one place of a frame where the host waits for the device."""
 
     def abandon(self) -> None:
         """The frames under way will not be asked for again."""
+
+    def restart(self) -> None:
+        """The key frame is forgotten: the next frame may have another size."""
 
     def spans(self) -> list[Span]:
         """Stages that the device has completed since the last call, by its own timers."""

@@ -64,10 +64,7 @@ class NetworkStages(PreparedNetwork):
         # A view in channels-last layout; the copy covers arrays with negative strides or read-only memory.
         pixels = torch.from_numpy(np.require(frame, requirements=("C", "W")))
         image = pixels.permute(2, 0, 1)[None].to(self.device)
-        working = self.working_size(*size)
-        if working != size:
-            image = F.interpolate(image, working, mode="bilinear", antialias=True)
-        features = self.network.lower(self.network.normalise(image))
+        features = self.network.lower(self.network.normalise(resized(image, self.working_size(*size))))
         return Low(features, size, self.network.reduce(features) if self.fast_track else None)
 
     @torch.inference_mode()
@@ -98,20 +95,18 @@ class NetworkStages(PreparedNetwork):
         """Labels of any other frame, uint8 ``(H, W)``, and its F_h."""
         _check_size("propagate", key, low)
         network = self.network
-        anchor = key.origin.anchor(network, self.options.cache_key)
+        anchor = key.base.anchor(network, self.options.cache_key)
         propagated = network.propagate(anchor, key.high.features, low.reduced)
         fused = network.fuse(propagated, low.reduced)
         return self._labels(fused.scores, low.size), High(fused.high, low.size)
 
     @torch.inference_mode()
     def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
-        """Predicted deviation from the key frame, or the relative difference of F_l: ``|b - a| / (|a| +
-        |b|)``."""
+        """Predicted deviation from the key frame, or the relative difference of F_l."""
         _check_size("measure", key, low)
         if signal is Signal.DEVIATION:
             return self.network.deviation(key.low.anchor(self.network, self.options.cache_key), low.reduced).item()
-        before, after = key.low.features.float(), low.features.float()
-        return ((after - before).abs().sum() / (after.abs().sum() + before.abs().sum())).item()
+        return self.network.difference(key.low.features, low.features).item()
 
     def _labels(self, scores: Tensor, size: tuple[int, int]) -> np.ndarray:
         return full_size_labels(scores, size)[0].cpu().numpy()
@@ -119,8 +114,8 @@ class NetworkStages(PreparedNetwork):
 
 def _check_size(stage: str, key: KeyFrame, low: Low) -> None:
     """``ValueError`` for a frame of another size than the key frame's."""
-    if low.size != key.origin.size:
-        (height, width), (h, w) = key.origin.size, low.size
+    if low.size != key.base.size:
+        (height, width), (h, w) = key.base.size, low.size
         raise ValueError(
             f"NetworkStages.{stage}: expected a frame of {width}x{height} like the key frame, got {w}x{h}; scale "
             "frames to one size, or restart the engine for the new one"
@@ -134,6 +129,15 @@ def checked_frame(who: str, frame: np.ndarray) -> tuple[int, int]:
         got = f"{frame.dtype} {frame.shape}" if array else type(frame).__name__
         raise ValueError(f"{who}: expected an RGB frame, uint8 (H, W, 3), got {got}; convert it first")
     return frame.shape[:2]
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 ``(N, 3, H, W)`` at another size; itself where it has that size already."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    # CUDA resizes no integers; a CPU does so much faster than floats.
+    image = image if image.device.type == "cpu" else image.float()
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def working_size(height: int, width: int, pixels: int | None) -> tuple[int, int]:

@@ -148,6 +148,12 @@ class Schedule:
                 f"got {interval}; lower the interval, or pass age_bound={interval} or None"
             )
 
+    @property
+    def needs_fast_track(self) -> bool:
+        """Whether a frame is ever propagated; not so where every frame waits for S_h, as under `PerFrame`."""
+        every_frame = self.policy.signal is None and self.policy.is_key(1, None)
+        return not (self.mode is Mode.BLOCKING and every_frame)
+
     def advance(self, state: VideoState, event: Event) -> Step:
         """The state after `event`, and what to do, in order.
 

@@ -46,7 +46,7 @@ class FakeSegmenter:
     broken: dict = {}
     classes = CAMVID
 
-    def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None, cores=None):
+    def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None, isolation=None):
         schedule = Schedule(policy or Every(5), mode)
         stages = Stages(self.broken)
         self.clock = WallClock()

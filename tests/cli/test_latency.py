@@ -234,7 +234,7 @@ def test_ctrl_c_before_the_locked_rate_ends_it_all(small, monkeypatch):
         (("--frames", 0), "--frames of at least 1, got 0"),
         (("--interval", 11), "at most 10 frames"),
         (("--deadline", 0), "--deadline above 0"),
-        (("--policy", "luck"), "one of priority, partition, segment, got 'luck'"),
+        (("--isolation", "luck"), "'segment' or 'priority' on a CPU"),
         (("--dtype", "int8"), "one of float32, bfloat16, float16, got 'int8'"),
         (("--size", "big"), "--size as in 640x360, got 'big'"),
         (("--table-frames", -1), "0 (no tables) or more"),
@@ -251,7 +251,7 @@ def test_the_command_measures_the_shipped_network(lowlat, tmp_path):
     code, printed, err = lowlat("latency", *words, "--json", "--out", tmp_path / "out")
     assert code == 0, err
     told = json.loads(printed)
-    assert {*KEYS} <= set(told) and (told["network"], told["device"], told["policy"]) == ("lite", "cpu", "segment")
+    assert {*KEYS} <= set(told) and (told["network"], told["device"], told["isolation"]) == ("lite", "cpu", "segment")
 
 
 def test_the_papers_network_is_measured_too(lowlat, tmp_path, monkeypatch):

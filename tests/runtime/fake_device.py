@@ -174,6 +174,9 @@ class FakeDevice:
         for stream in self.streams:
             self.host_clock = joined(self.host_clock, stream.clock)
 
+    def close(self):
+        self.synchronize()
+
     def now(self):
         self.time_ms += 0.001
         return self.time_ms

@@ -180,6 +180,46 @@ def test_a_deferred_decision_that_raises_costs_the_decision_only(build):
     assert engine.step(3).launched
 
 
+@pytest.mark.parametrize("where", ["while the frame is kept", "before S_h is launched", "behind its launch"])
+def test_ctrl_c_between_promotion_and_launch_loses_no_later_pass(build, monkeypatch, where):
+    """Else a flight that no worker has would keep S_h from ever being launched again."""
+    engine = build(Schedule(Every(3), age_bound=10), delays=[2] * 20)
+    submit, hold = engine.worker.submit, engine._hold
+
+    def interrupted(*arguments):
+        monkeypatch.undo()
+        if where == "behind its launch":
+            submit(*arguments)
+        raise KeyboardInterrupt
+
+    results = [engine.step(index) for index in range(3)]
+    if where == "while the frame is kept":
+        monkeypatch.setattr(engine, "_hold", interrupted)
+    else:
+        monkeypatch.setattr(engine.worker, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step(3)
+    results = [engine.step(index) for index in range(4, 40)]
+    assert results[0].startup and hold == engine._hold
+    assert max(result.age for result in results) <= 5 and sum(result.launched for result in results) > 9
+
+
+def test_ctrl_c_within_a_landing_starts_up_again(build, monkeypatch):
+    engine = build(Schedule(Every(3)), delays=[2] * 20)
+    for index in range(5):
+        engine.step(index)
+
+    def interrupted(key):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "_hold", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step(5)
+    results = [engine.step(index) for index in range(5, 20)]
+    assert results[0].startup and all(result.age <= 5 and result.error is None for result in results)
+
+
 def test_a_blocking_engine_needs_no_worker_and_a_low_latency_engine_does(build):
     stages = build(Schedule(ADAPTIVE)).stages
     Engine(Schedule(PerFrame(), mode="blocking"), stages)

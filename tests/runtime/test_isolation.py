@@ -1,5 +1,5 @@
 """What keeps S_h out of the way, three ways, as far as a machine without a GPU allows: when a part of S_h is launched,
-what is told where a policy can't be had, and that a part waits for frames and not frames for parts."""
+what is told where one can't be had, and that a part waits for frames and not frames for parts."""
 
 import threading
 from types import SimpleNamespace
@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fake_device import FakeDevice
+from places import at
 from stream_runs import build, deferred
 
-import lowlat.runtime.gpu.cuda as cuda
-import lowlat.runtime.gpu.engine as live_network
+from lowlat.runtime.gpu.engine import gpu_engine
 from lowlat.runtime.gpu.isolation import AtOnce, InTurns, isolation_of
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.options import Options
 from lowlat.schedule import Every
+from lowlat.segmenter import VideoSegmenter
 
 PATIENCE_S = 30
 
@@ -166,85 +167,61 @@ def test_closing_lets_go_of_a_thread_that_waits_for_a_frame():
     assert not turns._thread.is_alive()
 
 
-def test_an_unknown_policy_is_refused():
+def test_an_unknown_isolation_is_refused():
     with pytest.raises(ValueError, match="one of priority, partition, segment, got 'luck'"):
         isolation_of("luck")
     with pytest.raises(ValueError, match="at least 1 segment, got 0"):
         InTurns(FakeDevice(), 0, threaded=False)
 
 
-def test_without_a_gpu_the_engine_says_what_to_do(tiny_network, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="expected an NVIDIA GPU for device='cpu'.*use device='cpu', or install"):
-        live_network.gpu_engine(deferred(Every(5)), NetworkPrograms(tiny_network))
-
-
-class NoGpu(FakeDevice):
-    """The fake in the place of the GPU; `low` is where a partition's stream goes."""
-
-    def __init__(self, device):
-        super().__init__()
-        self.device, self.low = torch.device("cuda", 0), None
-
-
 @pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.setattr(live_network, "CudaDevice", NoGpu)
-    # What a GPU of 132 multiprocessors and a torch without green contexts would say.
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=132))
-    return monkeypatch
+def gpu():
+    """A GPU of 132 multiprocessors, as far as `torch.cuda` can be stood in for."""
+    with at("stand-in"), pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 def no_contexts(**_):
     raise RuntimeError("not built with green contexts")
 
 
+def nothing(**_):
+    return object()
+
+
 LACKING = {
     "an old torch": (None, "is without green contexts"),
     "a torch built without": (SimpleNamespace(create=no_contexts), "not built with green contexts"),
-    "no streams in them": (SimpleNamespace(create=lambda **_: object()), "makes no streams in green contexts"),
+    "no streams in them": (SimpleNamespace(create=nothing), "makes no streams in green contexts"),
 }
 
 
 @pytest.mark.parametrize("what", LACKING)
 def test_a_partition_that_cannot_be_had_is_priority_with_a_notice(tiny_network, gpu, what):
     lacking, why = LACKING[what]
-    gpu.setattr(torch.cuda, "GreenContext", lacking, raising=False)
+    gpu.setattr(torch.cuda, "GreenContext", lacking)
     with pytest.warns(RuntimeWarning, match=f"'partition' can't be had, 'priority' takes its place.*{why}"):
-        engine = live_network.gpu_engine(deferred(Every(5)), NetworkPrograms(tiny_network), policy="partition")
-    assert engine.isolation == "priority" and why in engine.notice
-    engine.close()
+        segmenter = VideoSegmenter(tiny_network, device="cuda", isolation="partition")
+    assert segmenter.isolation == "priority" and why in segmenter.notice
+    segmenter.close()
 
 
-def test_a_partition_gives_s_h_a_stream_of_its_own_multiprocessors(tiny_network, gpu):
-    made = []
+@pytest.mark.parametrize(("asked", "notice"), [(24, ""), (20, "asked for 20 multiprocessors for S_h, granted 16")])
+def test_a_partition_says_how_many_multiprocessors_it_was_granted(tiny_network, gpu, asked, notice):
+    with VideoSegmenter(tiny_network, device="cuda", isolation="partition", sms=asked) as segmenter:
+        assert segmenter.isolation == "partition" and segmenter.notice.endswith(notice)
+        assert bool(segmenter.notice) == bool(notice)
 
-    class GreenContext:
-        @staticmethod
-        def create(num_sms, device_id):
-            made.append((num_sms, device_id))
-            return GreenContext()
 
-        def Stream(self):
-            return SimpleNamespace(name="the partition's")
-
-    tried = []
-    gpu.setattr(torch.cuda, "GreenContext", GreenContext, raising=False)
-    gpu.setattr(cuda, "_try", lambda stream, device: tried.append(stream.name))
-    programs = NetworkPrograms(tiny_network)
-    engine = live_network.gpu_engine(deferred(Every(5)), programs, policy="partition", sms=20)
-    assert tried == ["the partition's"]
-    assert (engine.isolation, engine.notice, made) == ("partition", "", [(20, 0)])
-    assert engine.clock.low.name == "the partition's"
+def test_a_partition_takes_no_more_than_there_is(tiny_network, gpu):
     with pytest.raises(ValueError, match="1 to 131 multiprocessors for S_h, got 132"):
-        cuda.partition(132, torch.device("cuda", 0))
-    engine.close()
+        VideoSegmenter(tiny_network, device="cuda", isolation="partition", sms=132)
 
 
-@pytest.mark.parametrize(("policy", "turns", "parts"), [("priority", AtOnce, 1), ("segment", InTurns, 4)])
-def test_each_policy_has_its_pacer_and_s_h_its_parts(tiny_network, gpu, policy, turns, parts):
-    programs = NetworkPrograms(tiny_network, Options(graphs=False))
-    with live_network.gpu_engine(deferred(Every(5)), programs, policy=policy, segments=25) as engine:
+@pytest.mark.parametrize(("isolation", "turns", "parts"), [("priority", AtOnce, 1), ("segment", InTurns, 4)])
+def test_each_isolation_has_its_turns_and_s_h_its_parts(tiny_network, gpu, isolation, turns, parts):
+    network = NetworkPrograms(tiny_network, Options(graphs=False), device="cuda")
+    with gpu_engine(deferred(Every(5)), network, isolation=isolation, segments=25) as engine:
         stages = engine._stages
         assert isinstance(stages, GpuStages) and isinstance(stages.turns, turns)
         assert len(stages._higher) == parts, "the tiny network's S_h has four steps"

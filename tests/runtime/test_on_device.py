@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_device import FakeDevice
+from places import GPUS, at
 from typer.testing import CliRunner
 
 import lowlat.jobs.latency as latency
 import lowlat.jobs.latency.runs as latency_runs
-import lowlat.runtime.gpu.engine as live_network
 from lowlat.cli import app
 from lowlat.runtime import Engine, FrameBuffer
+from lowlat.runtime.gpu.engine import gpu_engine
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
 
-DEVICES = ["fake", *(["cuda"] if torch.cuda.is_available() else [])]
 PLAIN = Options(channels_last=False, fold=False, merge=False, cache_key=False, graphs=False)
 SIZE = (48, 64)
 FRAMES = 24
@@ -30,29 +29,10 @@ FRAMES = 24
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(params=DEVICES)
-def place(request, monkeypatch):
-    """Where the network is to live; `gpu_engine` finds the device that belongs to it."""
-    if request.param == "fake":
-        # Without a thread of its own: parts of S_h are launched while the host asks for something.
-        monkeypatch.setattr(live_network, "CudaDevice", fake)
-        monkeypatch.setattr(live_network, "InTurns", unthreaded)
-    else:
-        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    return "cpu" if request.param == "fake" else "cuda"
-
-
-def fake(device):
-    made = FakeDevice(7)
-    made.device, made.low = device, None
-    return made
-
-
-def unthreaded(device, segments, make=live_network.InTurns):
-    turns = make(device, segments, threaded=False)
-    device.beside = turns.advance
-    return turns
+@pytest.fixture(params=GPUS)
+def place(request):
+    with at(request.param):
+        yield request.param
 
 
 @pytest.fixture
@@ -88,8 +68,8 @@ def late(engine, delay):
     return engine
 
 
-def live(network, schedule, place, options=DEFAULT, **policy):
-    return live_network.gpu_engine(schedule, NetworkPrograms(network, options, device=place), **policy)
+def live(network, schedule, options=DEFAULT, **isolation):
+    return gpu_engine(schedule, NetworkPrograms(network, options, device="cuda"), **isolation)
 
 
 def agreement(found, expected):
@@ -108,13 +88,13 @@ SCHEDULES = {
 @pytest.mark.parametrize("schedule", ["low-latency, deferred", "low-latency, cuts waited for", "blocking"])
 def test_s_h_in_parts_gives_the_features_of_one_pass(tiny_network, frames, place, schedule):
     found = []
-    for policy, graphs in (("priority", False), ("segment", True)):
+    for isolation, graphs in (("priority", False), ("segment", True)):
         options = Options(graphs=graphs)
-        with late(live(tiny_network, SCHEDULES[schedule], place, options, policy=policy), 6) as engine:
+        with late(live(tiny_network, SCHEDULES[schedule], options, isolation=isolation), 6) as engine:
             highs = []
             for frame in frames:
                 engine.step(frame)
-                while engine._stages.turns.segments > 1 and place == "cpu" and engine._stages.turns.advance():
+                while engine._stages.turns.segments > 1 and place == "fake" and engine._stages.turns.advance():
                     engine.clock.synchronize()
                 engine.clock.synchronize()
                 highs.append(engine._stages._active.high.value.clone())
@@ -131,7 +111,7 @@ def test_labels_are_those_of_the_cpus_engine(tiny_network, frames, place, schedu
     stages = NetworkStages(tiny_network)
     with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
         expected = [engine.step(frame) for frame in frames]
-    with late(live(tiny_network, schedule, place, Options(graphs=graphs)), 3) as engine:
+    with late(live(tiny_network, schedule, Options(graphs=graphs)), 3) as engine:
         found = [engine.step(frame) for frame in frames]
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.key, ours.age, ours.landed) == (theirs.key, theirs.age, theirs.landed)
@@ -155,16 +135,17 @@ def test_every_option_gives_the_plain_engines_labels(tiny_network, frames, place
     schedule = SCHEDULES["low-latency, deferred"]
 
     def run(options):
-        with late(live(tiny_network, schedule, place, options), 3) as engine:
+        with late(live(tiny_network, schedule, options), 3) as engine:
             return [engine.step(frame) for frame in frames]
 
     plain = {name: getattr(PLAIN, name) for name in PLAIN.__dataclass_fields__}
     assert agreement(run(Options(**{**plain, **values})), run(PLAIN)) >= least
 
 
-@pytest.mark.parametrize("policy", ["priority", "segment", *(["partition"] if "cuda" in DEVICES else [])])
-def test_every_policy_answers_every_frame_and_lands(tiny_network, frames, place, policy):
-    engine = live(tiny_network, SCHEDULES["low-latency, deferred"], place, policy=policy, sms=16)
+@pytest.mark.parametrize("isolation", ["priority", "segment", "partition"])
+def test_every_isolation_answers_every_frame_and_lands(tiny_network, frames, place, isolation):
+    engine = live(tiny_network, SCHEDULES["low-latency, deferred"], isolation=isolation, sms=16)
+    assert engine.isolation == isolation
     landed = []
     with engine:
         for index in range(40 * FRAMES):
@@ -178,9 +159,9 @@ def test_every_policy_answers_every_frame_and_lands(tiny_network, frames, place,
 
 def test_frames_begun_early_have_the_same_labels(tiny_network, frames, place):
     schedule = SCHEDULES["low-latency, deferred"]
-    with late(live(tiny_network, schedule, place), 3) as engine:
+    with late(live(tiny_network, schedule), 3) as engine:
         expected = [engine.step(frame) for frame in frames]
-    with late(live(tiny_network, schedule, place), 3) as engine:
+    with late(live(tiny_network, schedule), 3) as engine:
         with FrameBuffer("wait", capacity=FRAMES, clock=engine.clock) as buffer:
             for frame in frames:
                 buffer.put(frame)
@@ -190,11 +171,11 @@ def test_frames_begun_early_have_the_same_labels(tiny_network, frames, place):
 
 
 def test_two_streams_share_the_weights_and_keep_apart(tiny_network, frames, place):
-    programs = NetworkPrograms(tiny_network, device=place)
+    programs = NetworkPrograms(tiny_network, device="cuda")
     schedule = SCHEDULES["low-latency, deferred"]
-    with late(live_network.gpu_engine(schedule, programs), 3) as engine:
+    with late(gpu_engine(schedule, programs), 3) as engine:
         expected = [engine.step(frame) for frame in frames]
-    one, two = (late(live_network.gpu_engine(schedule, programs), 3) for _ in range(2))
+    one, two = (late(gpu_engine(schedule, programs), 3) for _ in range(2))
     with one, two:
         found = []
         for frame in frames:
@@ -204,12 +185,12 @@ def test_two_streams_share_the_weights_and_keep_apart(tiny_network, frames, plac
 
 
 def test_no_device_memory_is_taken_after_warm_up(tiny_network, frames, place):
-    with live(tiny_network, SCHEDULES["low-latency, deferred"], place) as engine:
+    with live(tiny_network, SCHEDULES["low-latency, deferred"]) as engine:
         engine.step(frames[0])
-        if place == "cpu":
+        taken = int
+        if place == "fake":
             engine.clock.sealed = True
-            taken = int
-        else:
+        elif place == "cuda":
             # Any wait that the runtime has not asked for is an error from here on.
             torch.cuda.set_sync_debug_mode("error")
             taken = lambda: torch.cuda.memory_stats()["allocation.all.allocated"]  # noqa: E731
@@ -219,40 +200,33 @@ def test_no_device_memory_is_taken_after_warm_up(tiny_network, frames, place):
                 engine.step(frame)
             assert taken() == before
         finally:
-            if place != "cpu":
+            if place == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
 
 
 def test_stages_are_timed_on_the_device(tiny_network, frames, place):
-    with live(tiny_network, SCHEDULES["low-latency, deferred"], place) as engine:
+    with live(tiny_network, SCHEDULES["low-latency, deferred"]) as engine:
         spans = [span for frame in frames for span in engine.step(frame).spans]
     assert {(span.track, span.stage) for span in spans} >= {("S_l", "lower"), ("propagation", "propagate")}
     assert all(0 <= span.end_ms - span.start_ms < 10_000 for span in spans)
 
 
-@pytest.mark.filterwarnings("ignore:gpu_engine. policy 'partition':RuntimeWarning")
-@pytest.mark.parametrize("policy", ["priority", "partition", "segment"])
-def test_the_minute_of_make_gpu_measures_every_policy(tiny_network, place, policy, tmp_path, monkeypatch):
-    """Its own command line, with a small network, few frames and, without a GPU, the fake device under it."""
+@pytest.mark.parametrize("isolation", ["priority", "partition", "segment"])
+def test_the_minute_of_make_gpu_measures_every_isolation(tiny_network, place, isolation, tmp_path, monkeypatch):
+    """Its own command line, with a small network, few frames and, without a GPU, a fake one under it."""
     monkeypatch.setattr(latency, "_network", lambda name: tiny_network)
     for module in (latency, latency_runs):
         monkeypatch.setattr(module, "WARM_UP", 2)
-    if place == "cpu":
-        programs = lambda network, options, device: NetworkPrograms(network, options)  # noqa: E731
-        monkeypatch.setattr(latency_runs, "NetworkPrograms", programs)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a fake device")
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
-        monkeypatch.setattr(torch.cuda, "GreenContext", None, raising=False)
     make_gpu = runpy.run_path(str(Path(__file__).parents[1] / "gpu" / "run.py"))
     stage = make_gpu["stages_on"](make_gpu["Gpu"]("NVIDIA H200", "90", 143771), tmp_path)["latency"]
     (command,) = stage.commands
     words = command[len(make_gpu["LATENCY"]) - 1 :]
     assert int(words[words.index("--frames") + 1]) / int(words[words.index("--fps") + 1]) == 60
     few = ("--size", "32x24", "--frames", "12", "--fps", "500", "--baseline-frames", "3", "--table-frames", "3")
-    done = CliRunner().invoke(app, [*words, *few, "--policy", policy, "--json"])
+    done = CliRunner().invoke(app, [*words, *few, "--isolation", isolation, "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["frames"] + told["dropped"] == 12 and told["network"] == "resnet101" and told["dtype"] == "bfloat16"
-    assert told["policy"] == policy or "takes its place" in told["notice"]
+    assert told["isolation"] == isolation or "takes its place" in told["notice"]
     assert told["stages_ms"]["S_l: lower"] > 0 and all(row["ours"] for row in told["table3_ms"].values())
     assert json.loads((tmp_path / "latency" / "trace.json").read_text())["traceEvents"]

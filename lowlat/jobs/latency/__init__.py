@@ -17,7 +17,7 @@ from lowlat.files import whole_file
 from lowlat.jobs.latency.figures import Figures, stage_medians, summarise
 from lowlat.jobs.latency.paper import PaperTables
 from lowlat.jobs.latency.runs import WARM_UP, Bench, Metronome, Recorded, record_run, source_frames
-from lowlat.jobs.live import Advance
+from lowlat.jobs.live import Advance, device_name
 from lowlat.jobs.progress import progress_bar
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine
@@ -44,7 +44,7 @@ class LatencyReport:
     network: str
     device: str
     dtype: str
-    policy: str
+    isolation: str
     notice: str
     source: str
     width: int
@@ -84,7 +84,7 @@ def measure(
     interval: int = 5,
     device: str = "cpu",
     options: Options = DEFAULT,
-    policy: str | None = None,
+    isolation: str | None = None,
     segments: int = SEGMENTS,
     sms: int = DEFAULT_SMS,
     deadline_ms: float | None = None,
@@ -106,11 +106,11 @@ def measure(
         frames: measured frames, start-up apart.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:1".
         options: precision and what else is done to the network.
-        policy: what keeps S_h out of the way: "priority", "segment" or, on a GPU, "partition"; by default "priority" on
-            a GPU and "segment" on a CPU.
-        segments, sms: of those policies on a GPU.
+        isolation: what keeps S_h out of a frame's way: "priority", "segment" or, on a GPU, "partition"; by default
+            "priority" on a GPU and "segment" on a CPU.
+        segments, sms: how many parts, or multiprocessors, those take on a GPU.
         deadline_ms: by default 1.2 x p99.
         baseline_frames: frames of the baseline, as fast as they go.
         table_frames: frames of each further schedule of the paper's Table 1; 0 leaves them out.
@@ -124,7 +124,7 @@ def measure(
     """
     _check(network, frames, baseline_frames, table_frames, interval, fps, deadline_ms)
     width, height = size or SIZES[network]
-    bench = Bench(_network(network), device, options=options, policy=policy, segments=segments, sms=sms)
+    bench = Bench(_network(network), device, options=options, isolation=isolation, segments=segments, sms=sms)
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -154,10 +154,10 @@ def measure(
     middle = median(baseline)
     report = LatencyReport(
         network=network,
-        device="cpu" if bench.on_cpu else torch.cuda.get_device_name(bench.device),
+        device="cpu" if bench.on_cpu else device_name(bench.device),
         dtype=options.dtype,
-        policy=bench.policy.value if bench.on_cpu else engine.isolation.value,
-        notice="" if bench.on_cpu else engine.notice,
+        isolation=engine.isolation,
+        notice=engine.notice,
         source="synthetic" if source is None else str(source),
         width=width,
         height=height,
@@ -239,7 +239,7 @@ def _tables(whole: Recorded, others: dict[str, Recorded], live: Recorded) -> Pap
 
 
 def _write(folder: Path, report: LatencyReport, live: Recorded, baseline: list[float]) -> None:
-    title = f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}, {report.policy}"
+    title = f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}, {report.isolation}"
     write_figure(folder / "histogram.png", histogram_figure(live.results, baseline, title))
     timeline = timeline_figure(live.results, report.baseline_p50_ms, report.run.deadline_ms, title)
     write_figure(folder / "timeline.png", timeline)

@@ -6,7 +6,8 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -18,13 +19,11 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, Overload, Span
 from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.cpu.host_memory import resident_mb
-from lowlat.runtime.cpu.threads import split_cores
 from lowlat.runtime.gpu.engine import DEFAULT_SMS, gpu_engine
-from lowlat.runtime.gpu.isolation import SEGMENTS, Isolation, isolation_of
-from lowlat.runtime.gpu.programs import NetworkPrograms
+from lowlat.runtime.gpu.isolation import SEGMENTS
 from lowlat.runtime.options import DEFAULT, Options
-from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import PerFrame, Schedule, Signal
+from lowlat.segmenter import prepare
 from lowlat.video.rate import at_rate
 from lowlat.video.synthetic import synthetic_frames
 
@@ -110,13 +109,14 @@ class Bench:
 
     Args:
         network: a network.
-        device: "cpu", or a GPU as PyTorch names it.
-        options, segments, sms: as in `gpu_engine`; the last two mean nothing on a CPU.
-        policy: what keeps S_h out of the fast track's way. On a GPU as in `gpu_engine`, by default "priority"; on a
-            CPU "segment" (in parts, between frames), the default, or "priority" (beside the fast track, nicer).
+        device: "cpu", "cuda" or "cuda:1".
+        options: what is done to the network.
+        isolation: what keeps S_h out of a frame's way, as in `cpu_engine` and `gpu_engine`.
+        segments, sms: as in `gpu_engine`; they mean nothing on a CPU.
 
     Raises:
-        ValueError: no such policy there.
+        ValueError: no such isolation there, or no such device.
+        RuntimeError: no such GPU.
     """
 
     def __init__(
@@ -125,30 +125,23 @@ class Bench:
         device: str = "cpu",
         *,
         options: Options = DEFAULT,
-        policy: str | None = None,
+        isolation: str | None = None,
         segments: int = SEGMENTS,
         sms: int = DEFAULT_SMS,
     ) -> None:
-        self.device = torch.device(device)
+        self._network = prepare(network, device=device, pixels=None, **asdict(options))
+        self.device = self._network.device
         self.on_cpu = self.device.type == "cpu"
-        default = Isolation.SEGMENT if self.on_cpu else Isolation.PRIORITY
-        self.policy = default if policy is None else isolation_of(policy)
-        if self.on_cpu and self.policy is Isolation.PARTITION:
-            raise ValueError("latency: expected policy segment or priority on a CPU, got 'partition', which is a GPU's")
-        self._live = {"segments": segments, "sms": sms}
-        kind = NetworkStages if self.on_cpu else NetworkPrograms
-        self._network = kind(network, options=options, device=device)
-        # The baseline computes nothing for frames after it.
-        self._whole = self._network.without_fast_track()
+        self._make = cpu_engine if self.on_cpu else partial(gpu_engine, segments=segments, sms=sms)
+        self._isolation = isolation
         self.control = Control() if self.on_cpu else None
+        # Tells of a wrong word before anything is measured.
+        self.engine(Schedule(PerFrame(), "blocking")).close()
 
     def engine(self, schedule: Schedule) -> Engine:
-        """A fresh engine for one run; close it."""
-        per_frame = isinstance(schedule.policy, PerFrame)
-        network = self._whole if per_frame else self._network
-        if self.on_cpu:
-            return cpu_engine(schedule, network, cores=None if self.policy is Isolation.SEGMENT else split_cores())
-        return gpu_engine(schedule, network, policy=self.policy.value, **self._live)
+        """A fresh engine for one run; close it. The baseline computes nothing for frames after it."""
+        network = self._network if schedule.needs_fast_track else self._network.without_fast_track()
+        return self._make(schedule, network, isolation=self._isolation)
 
     def memory_mb(self) -> float:
         """Memory in use: of the device, or of the process."""

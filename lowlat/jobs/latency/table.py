@@ -11,7 +11,7 @@ from lowlat.jobs.latency.paper import rich_tables
 def tables(report: LatencyReport) -> list[Table]:
     """The figures, then the paper's tables with ours beside theirs."""
     run, where = report.run, f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}"
-    rows = Table(title=f"{where}, {report.policy}, {report.fps:g} fps, {run.frames} frames", show_header=False)
+    rows = Table(title=f"{where}, {report.isolation}, {report.fps:g} fps, {run.frames} frames", show_header=False)
     rows.add_column(justify="left")
     rows.add_column(justify="right")
     rows.add_column(justify="right")

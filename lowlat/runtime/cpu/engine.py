@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from lowlat.runtime.clock import WallClock
 from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
-from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker
+from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, check_cores, split_cores
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Mode, Schedule
 
+ISOLATIONS = ("segment", "priority")
 
-def cpu_engine(schedule: Schedule, stages: NetworkStages, *, cores: CoreSplit | int | None = None) -> Engine:
+
+def cpu_engine(
+    schedule: Schedule, stages: NetworkStages, *, isolation: str | None = None, cores: CoreSplit | int | None = None
+) -> Engine:
     """An engine for one video, to be made, used and closed on one thread.
 
     In blocking mode every stage has all cores on the caller's thread: S_h never runs beside the fast track.
@@ -18,14 +22,33 @@ def cpu_engine(schedule: Schedule, stages: NetworkStages, *, cores: CoreSplit | 
     Args:
         schedule: what to do when.
         stages: the network; may be shared by several engines.
-        cores: in low-latency mode. A number, by default that of the cores at hand: S_h runs in parts between frames, on
-            the same threads (`lowlat.runtime.cpu.team`). A `CoreSplit`: S_h runs beside the fast track, on threads
-            of its own (`lowlat.runtime.cpu.threads`), for frames without time between them.
+        isolation: what keeps S_h out of the frames' way in low-latency mode. "segment", the default: it runs in parts
+            between frames, on the same threads (`lowlat.runtime.cpu.team`). "priority": it runs beside the fast track,
+            on threads of its own that give way (`lowlat.runtime.cpu.threads`), for frames without time between them.
+        cores: threads in all, by default one for each core at hand; "priority" divides them by `split_cores`, or as a
+            `CoreSplit` says, which asks for "priority" by itself.
+
+    Raises:
+        ValueError: no such isolation, or cores that are none.
     """
+    split = isinstance(cores, CoreSplit)
+    if isolation is None:
+        isolation = "priority" if split else "segment"
+    if isolation not in ISOLATIONS or (split and isolation != "priority"):
+        raise ValueError(
+            f"isolation: expected {' or '.join(map(repr, ISOLATIONS))} on a CPU, 'priority' with a CoreSplit, "
+            f"got {isolation!r}; 'partition' is a GPU's"
+        )
+    if cores is not None and not split:
+        check_cores("cores", cores, "leave it out to use those at hand")
     clock = WallClock()
     if schedule.mode is Mode.BLOCKING:
         return Engine(schedule, stages, None, clock)
-    if isinstance(cores, CoreSplit):
-        return Engine(schedule, stages, ThreadWorker(stages.higher, clock, cores=cores), clock)
-    team = Team(clock, cores)
-    return Engine(schedule, TeamStages(stages, team), TeamWorker(stages.higher_parts, team), clock)
+    if isolation == "priority":
+        worker = ThreadWorker(stages.higher, clock, cores=cores if split else split_cores(cores))
+        engine = Engine(schedule, stages, worker, clock)
+    else:
+        team = Team(clock, cores)
+        engine = Engine(schedule, TeamStages(stages, team), TeamWorker(stages.higher_parts, team), clock)
+    engine.isolation = isolation
+    return engine

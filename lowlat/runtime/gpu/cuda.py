@@ -1,4 +1,4 @@
-"""The device interface on `torch.cuda`: thin, and the only file of the runtime that calls it."""
+"""The device interface on `torch.cuda`: thin, and with `driver.py` the only file of the runtime that calls CUDA."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
+from lowlat.runtime.gpu import driver
 from lowlat.runtime.gpu.device import Buffer, Priority, Work
 
 
 class CudaEvent:
     """A `torch.cuda.Event`. The host sleeps while it waits, so that its core is free for the source."""
 
-    def __init__(self, name: str, origin: tuple[torch.cuda.Event, float] | None, timed: bool) -> None:
+    def __init__(self, name: str, zero: tuple[torch.cuda.Event, float] | None, timed: bool) -> None:
         self.name = name
-        self._origin = origin
+        self._zero = zero
         self.event = torch.cuda.Event(enable_timing=timed, blocking=not timed)
 
     def done(self) -> bool:
@@ -27,7 +28,7 @@ class CudaEvent:
         self.event.synchronize()
 
     def ms(self) -> float:
-        event, ms = self._origin
+        event, ms = self._zero
         return ms + event.elapsed_time(self.event)
 
     def ms_since(self, start: CudaEvent) -> float:
@@ -46,7 +47,7 @@ class CudaGraph:
 
 
 class CudaStream:
-    """A `torch.cuda.Stream`; what runs on it allocates from that stream's memory, which no other stream uses."""
+    """A stream of CUDA; what runs on it allocates from that stream's memory, which no other stream uses."""
 
     def __init__(self, name: str, stream: torch.cuda.Stream, pools: dict[str, tuple[Any, CudaStream]]) -> None:
         self.name = name
@@ -91,47 +92,37 @@ class CudaStream:
 
 
 class CudaDevice:
-    """One NVIDIA GPU, for one video: memory pools of graphs go by the names of its streams.
+    """One NVIDIA GPU, for one video: its streams are the video's own, memory pools of graphs go by their names.
 
     Args:
-        device: as PyTorch names it.
+        device: a GPU with its number, as `lowlat.runtime.options.find_device` gives it.
 
     Attributes:
         low: a stream for work of low priority, in place of one that shares all SMs (see `partition`).
-
-    Raises:
-        ValueError: not a GPU's name.
-        RuntimeError: torch finds no GPU.
     """
 
-    def __init__(self, device: str | torch.device = "cuda") -> None:
-        if not torch.cuda.is_available():
-            raise RuntimeError(
-                f"CudaDevice: expected an NVIDIA GPU for device={str(device)!r}, torch {torch.__version__} finds none; "
-                "use device='cpu', or install a torch with CUDA and a driver"
-            )
-        device = torch.device(device)
-        if device.type != "cuda":
-            raise ValueError(f"CudaDevice: expected a GPU as in device='cuda', got {str(device)!r}")
-        self.device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.low: torch.cuda.Stream | None = None
+        self._taken: list[tuple[int, bool]] = []
         self._pools: dict[str, tuple[Any, CudaStream]] = {}
         self._start = time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(self.device)
         event.record(torch.cuda.current_stream(self.device))
         event.synchronize()
-        self._origin = (event, self.now())
+        self._zero = (event, self.now())
 
     def stream(self, name: str, priority: Priority) -> CudaStream:
         if priority is Priority.LOW and self.low is not None:
             return CudaStream(name, self.low, self._pools)
-        # CUDA's numbers: the lower, the more urgent; what lies out of range is brought into it.
-        number = -10 if priority is Priority.HIGH else 0
-        return CudaStream(name, torch.cuda.Stream(self.device, priority=number), self._pools)
+        urgent = priority is Priority.HIGH
+        handle = driver.take_stream(self.device, urgent=urgent)
+        self._taken.append((handle, urgent))
+        return CudaStream(name, torch.cuda.ExternalStream(handle, device=self.device), self._pools)
 
     def event(self, name: str, *, timed: bool = False) -> CudaEvent:
-        return CudaEvent(name, self._origin if timed else None, timed)
+        return CudaEvent(name, self._zero if timed else None, timed)
 
     def buffer(self, name: str, make: Callable[[], Any], *, host: bool = False) -> Buffer:
         try:
@@ -151,12 +142,23 @@ class CudaDevice:
     def now(self) -> float:
         return (time.perf_counter() - self._start) * 1e3
 
+    def close(self) -> None:
+        self.synchronize()
+        while self._taken:
+            handle, urgent = self._taken.pop()
+            driver.give_back(self.device, handle, urgent=urgent)
 
-def partition(sms: int, device: torch.device) -> torch.cuda.Stream:
-    """A stream whose kernels run on `sms` of the device's multiprocessors only (a CUDA green context).
+
+def partition(sms: int, device: torch.device) -> tuple[torch.cuda.Stream, int | None]:
+    """A stream whose kernels run on about `sms` of the device's multiprocessors only (a CUDA green context).
+
+    Returns:
+        the stream, and how many multiprocessors were granted: the driver rounds to what it can divide. None where it
+        can't tell.
 
     Raises:
-        RuntimeError: torch or the driver has none.
+        ValueError: the device has no such share.
+        RuntimeError: torch or the driver has no green contexts.
     """
     maker = getattr(torch.cuda, "GreenContext", None)
     if maker is None:
@@ -171,7 +173,7 @@ def partition(sms: int, device: torch.device) -> torch.cuda.Stream:
     # The context lives as long as its stream.
     stream.green_context = context
     _try(stream, device)
-    return stream
+    return stream, driver.multiprocessors_of(stream.cuda_stream)
 
 
 def _try(stream: torch.cuda.Stream, device: torch.device) -> None:

@@ -99,10 +99,13 @@ class Device(Protocol):
         """Runs `work` on the host, now, on host buffers; gives back its result."""
 
     def synchronize(self) -> None:
-        """Blocks the host until the device has nothing left to do. For warm-up and closing only."""
+        """Blocks the host until the device has nothing left to do. For warm-up only."""
 
     def now(self) -> float:
         """The present on the clock of `Event.ms`, in ms, as the host sees it."""
+
+    def close(self) -> None:
+        """Blocks the host until the device has nothing left to do, and lets go of its streams. May be called again."""
 
 
 @dataclass

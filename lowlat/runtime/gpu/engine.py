@@ -1,4 +1,4 @@
-"""`gpu_engine`: the live engine of one video on a GPU, put together from a network, a schedule and a policy."""
+"""`gpu_engine`: the engine of one video on a GPU, put together from a network, a schedule and an isolation of S_h."""
 
 from __future__ import annotations
 
@@ -16,53 +16,42 @@ DEFAULT_SMS = 32
 """Multiprocessors for S_h under `partition`: about its share of the GPU's time over the key frame interval."""
 
 
-class GpuEngine(Engine):
-    """An `Engine` on a device.
-
-    Attributes:
-        isolation: what keeps S_h out of the way.
-        notice: why it is not the one asked for; empty if it is.
-    """
-
-    isolation: Isolation
-    notice: str
-
-
 def gpu_engine(
     schedule: Schedule,
     programs: NetworkPrograms,
     *,
-    policy: str = "priority",
+    isolation: str | None = None,
     segments: int = SEGMENTS,
     sms: int = DEFAULT_SMS,
     timed: bool = True,
-) -> GpuEngine:
+) -> Engine:
     """An engine for one video on the GPU of `programs`, which may be shared by several engines.
 
     Args:
         schedule: what to do when.
         programs: the network on its device.
-        policy: "priority", "partition" or "segment": see `lowlat.runtime.gpu.isolation`. Where torch or the driver
-            lacks what `partition` takes, it is `priority` with a RuntimeWarning.
+        isolation: "priority", the default, "partition" or "segment": see `lowlat.runtime.gpu.isolation`. Where torch or
+            the driver lacks what `partition` takes, it is `priority` with a RuntimeWarning.
         segments: parts of S_h under `segment`.
-        sms: multiprocessors for S_h under `partition`.
+        sms: multiprocessors wanted for S_h under `partition`; the driver rounds them.
         timed: time the stages on the device.
 
     Raises:
-        ValueError: no such policy.
-        RuntimeError: no GPU.
+        ValueError: no such isolation.
     """
-    wanted, notice = isolation_of(policy), ""
+    wanted, notice = isolation_of(isolation or Isolation.PRIORITY), ""
     device = CudaDevice(programs.device)
     if wanted is Isolation.PARTITION:
         try:
-            device.low = partition(sms, device.device)
+            device.low, granted = partition(sms, device.device)
+            if granted != sms:
+                notice = f"gpu_engine: asked for {sms} multiprocessors for S_h, granted {granted or 'unknown'}"
         except RuntimeError as error:
-            notice = f"gpu_engine: policy 'partition' can't be had, 'priority' takes its place: {error}"
+            notice = f"gpu_engine: isolation 'partition' can't be had, 'priority' takes its place: {error}"
             warnings.warn(notice, RuntimeWarning, stacklevel=2)
             wanted = Isolation.PRIORITY
     turns = InTurns(device, segments) if wanted is Isolation.SEGMENT else AtOnce()
     stages = GpuStages(device, programs, schedule, graphs=programs.options.graphs, turns=turns, timed=timed)
-    engine = GpuEngine(schedule, stages, GpuWorker(stages, device), clock=device)
-    engine.isolation, engine.notice = wanted, notice
+    engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
+    engine.isolation, engine.notice = wanted.value, notice
     return engine

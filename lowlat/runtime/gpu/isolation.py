@@ -1,4 +1,4 @@
-"""What keeps S_h out of the fast track's way on one device: three policies, two ways to launch it. Free of torch.
+"""What keeps S_h out of a frame's way on one GPU: three isolations, two ways to launch it. Free of torch.
 
 - `priority`: S_h on a stream of low priority, launched at once. Blocks that run are never interrupted: a frame may
   wait for the blocks of S_h under way.
@@ -21,7 +21,7 @@ SEGMENTS = 25
 
 
 class Isolation(str, Enum):
-    """How S_h is kept out of the fast track's way."""
+    """How S_h is kept out of a frame's way."""
 
     PRIORITY = "priority"
     PARTITION = "partition"
@@ -29,7 +29,7 @@ class Isolation(str, Enum):
 
 
 def isolation_of(word: str) -> Isolation:
-    """A policy by its word; ValueError names them all."""
+    """An isolation by its word; ValueError names them all."""
     try:
         return Isolation(word)
     except ValueError:
@@ -38,7 +38,8 @@ def isolation_of(word: str) -> Isolation:
 
 
 class Turns:
-    """Launches the parts of S_h. `submit` never waits; frames are told by their serial numbers, in rising order."""
+    """Says when the parts of S_h are launched. `submit` never waits; frames are told by their serial numbers, in rising
+    order."""
 
     segments = 1
 

@@ -143,6 +143,10 @@ class Launcher:
             raise
         self._device.synchronize()
 
+    def forget(self) -> None:
+        """Lets go of all graphs, and of the memory they were captured on; the device must be idle."""
+        self._graphs.clear()
+
     def launch(self, piece: Piece, index: int | None = None) -> None:
         """Enqueues a piece, for frame `index`."""
         timing = None

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lowlat.networks.backbone import Link
@@ -19,7 +18,7 @@ from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.gpu.caches import Size
 from lowlat.runtime.gpu.device import Work
 from lowlat.runtime.options import DTYPES, PreparedNetwork
-from lowlat.runtime.stages import checked_frame, working_size
+from lowlat.runtime.stages import checked_frame, resized, working_size
 from lowlat.schedule import Signal
 from svconv import svconv2d
 
@@ -177,8 +176,7 @@ class NetworkPrograms(PreparedNetwork):
 
         @torch.inference_mode()
         def difference(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
-            before, after = kept.features.float(), low.features.float()
-            value.copy_((after - before).abs().sum() / (after.abs().sum() + before.abs().sum()))
+            value.copy_(self.network.difference(kept.features, low.features))
 
         return deviation if signal is Signal.DEVIATION else difference
 
@@ -195,11 +193,7 @@ class NetworkPrograms(PreparedNetwork):
     def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 ``(H, W, 3)`` -> F_l, and with a fast track its reductions."""
         frames = image.permute(2, 0, 1)[None]
-        working = working_size(*image.shape[:2], self.pixels)
-        if working != tuple(image.shape[:2]):
-            # CUDA resizes no integers.
-            frames = frames if self.device.type == "cpu" else frames.float()
-            frames = F.interpolate(frames, working, mode="bilinear", antialias=True)
+        frames = resized(frames, working_size(*image.shape[:2], self.pixels))
         features = self.network.lower(self.network.normalise(frames))
         return (features, *self.network.reduce(features)) if self.fast_track else (features,)
 

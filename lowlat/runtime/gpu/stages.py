@@ -29,7 +29,7 @@ from lowlat.schedule import Decision, Mode, OnCut, Schedule, Signal
 
 
 @dataclass(frozen=True, eq=False)
-class Low:
+class FrameLow:
     """A frame under way: F_l in a slot."""
 
     slot: Slot
@@ -38,7 +38,7 @@ class Low:
 
 
 @dataclass(frozen=True, eq=False)
-class High:
+class FrameHigh:
     """F_h: on a side of the cache, or just propagated (None)."""
 
     side: Side | None
@@ -73,7 +73,7 @@ class GpuStages:
         self._blocking = schedule.mode is Mode.BLOCKING
         self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
         # A run in which every frame waits for S_h keeps nothing for frames after it.
-        self._fast_track = not (self._blocking and policy.signal is None and policy.is_key(1, None))
+        self._fast_track = schedule.needs_fast_track
         self.turns = turns if turns is not None else AtOnce()
         self._upload = device.stream("upload", Priority.HIGH)
         self._lower = device.stream("S_l", Priority.HIGH)
@@ -88,36 +88,37 @@ class GpuStages:
         self._begun = 0
         # The side that propagation reads; whose F_l is kept; which decisions are on their way to the host.
         self._active: Side | None = None
-        self._kept: Low | None = None
-        self._asked: list[tuple[Low, Low]] = []
-        self._value: tuple[Low, float] | None = None
+        self._kept: FrameLow | None = None
+        self._asked: list[tuple[FrameLow, FrameLow]] = []
+        self._value: tuple[FrameLow, float] | None = None
 
     @property
     def caches(self) -> Caches:
         """The static memory; there from the first frame on."""
         return self._caches
 
-    def lower(self, frame: Any) -> Low:
+    def lower(self, frame: Any) -> FrameLow:
         return self.begin(frame, self._begun)
 
-    def begin(self, frame: Any, index: int) -> Low:
-        """Uploads frame `index` and runs S_l on it. The first frame's size is the stream's.
+    def begin(self, frame: Any, index: int) -> FrameLow:
+        """Uploads frame `index` and runs S_l on it. Memory is made with the first frame, and again with the first one
+        of another size while no key frame is held: at the start and after a restart.
 
         Raises:
-            ValueError: not a frame, or one of another size.
-            RuntimeError: the first frame's memory doesn't fit into the device.
+            ValueError: not a frame, or one of another size than the key frame's.
+            RuntimeError: the memory for that size doesn't fit into the device.
         """
         size = self._programs.size_of(frame)
-        if self._caches is None:
+        if self._caches is None or (size != self._caches.size and self._kept is None):
             self._prepare(size)
         elif size != self._caches.size:
             (height, width), (h, w) = self._caches.size, size
             raise ValueError(
                 f"GpuStages.begin: expected a frame of {width}x{height} as before, got {w}x{h}; scale frames to "
-                "one size, or make an engine for the new one"
+                "one size, or restart for the new one"
             )
         slot = self._caches.slots[self._begun % 2]
-        low = Low(slot, self._begun, index)
+        low = FrameLow(slot, self._begun, index)
         slot.serial, self._begun = low.serial, self._begun + 1
         self.turns.frame_begun(low.serial)
         # Complete, unless the frame two before was abandoned: then the host waits here for its upload.
@@ -133,7 +134,7 @@ class GpuStages:
         self._lower.record(slot.lowered)
         return low
 
-    def propagate(self, key: KeyFrame, low: Low) -> tuple[Slot, High]:
+    def propagate(self, key: KeyFrame, low: FrameLow) -> tuple[Slot, FrameHigh]:
         """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
         self._check_key(key)
         slot, side = self._slot(low), self._active
@@ -145,9 +146,9 @@ class GpuStages:
         if self._select is not None and not self._critical:
             self._ask(low)
         self._fast.record(slot.free)
-        return slot, High(None)
+        return slot, FrameHigh(None)
 
-    def higher(self, low: Low) -> High:
+    def higher(self, low: FrameLow) -> FrameHigh:
         """S_h on the critical path."""
         slot, side = self._slot(low), self._idle_side()
         # What is left of a pass that nobody waits for any more would get between these parts.
@@ -164,9 +165,9 @@ class GpuStages:
             self.slow.record(self._caches.landed)
             # Also where it failed half-way: propagation goes on behind what was enqueued.
             self._fast.wait(self._caches.landed)
-        return High(side)
+        return FrameHigh(side)
 
-    def classify(self, high: High) -> Slot:
+    def classify(self, high: FrameHigh) -> Slot:
         """Labels of the frame that is kept, from its own F_h."""
         low = self._kept
         slot = self._slot(low)
@@ -180,10 +181,10 @@ class GpuStages:
         """Keeps F_l of the key frame, and its F_h if that is a propagated one; with the F_l that is kept already, only
         takes the F_h that has landed, or what propagation needs of a later frame with its F_h."""
         rebased = key.low is self._kept
-        if rebased and key.base is None:
+        if rebased and key.base is key.low:
             self._active = key.high.side
             return
-        slot, caches = self._slot(key.origin), self._caches
+        slot, caches = self._slot(key.base), self._caches
         # S_h has read what is kept: it is idle, unless it failed half-way or its outcome is no longer wanted.
         self._fast.wait(caches.landed)
         if self._fast_track:
@@ -197,7 +198,7 @@ class GpuStages:
         self._fast.record(caches.held)
         self._kept = key.low
 
-    def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
+    def measure(self, key: KeyFrame, low: FrameLow, signal: Signal) -> float:
         """The decision's value. Deferred: the newest one against this key frame that has reached the host, 0 before
         there is any; it is this frame's or the one's before. Critical: this frame's, waited for."""
         if self._critical:
@@ -218,6 +219,11 @@ class GpuStages:
 
     def abandon(self) -> None:
         self.turns.frame_done(self._begun - 1)
+
+    def restart(self) -> None:
+        self.abandon()
+        self._kept = self._active = self._value = None
+        self._asked = []
 
     def spans(self) -> list[Span]:
         return self._launcher.spans()
@@ -245,6 +251,12 @@ class GpuStages:
 
     def _prepare(self, size: tuple[int, int]) -> None:
         """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
+        if self._caches is not None:
+            # Room for the new size: what is under way on the old memory comes to its end first.
+            self.turns.cancel()
+            self._device.synchronize()
+            self._caches = self._pieces = None
+            self._launcher.forget()
         try:
             caches = Caches(self._device, self._programs, size, self.turns.segments)
             # Fresh memory is filled by a stream that none of ours waits for.
@@ -257,7 +269,7 @@ class GpuStages:
             raise out_of_memory("GpuStages", size, error) from error
         self._caches, self._pieces = caches, pieces
 
-    def _ask(self, low: Low) -> None:
+    def _ask(self, low: FrameLow) -> None:
         """Enqueues the decision's value of a frame, and its way to the host."""
         slot = self._slot(low)
         self._launcher.launch(self._pieces.select(slot), low.index)
@@ -267,13 +279,13 @@ class GpuStages:
         self._asked = [(key, asked) for key, asked in self._asked if asked.slot is not slot]
         self._asked.append((self._kept, low))
 
-    def _hand_out(self, slot: Slot, low: Low) -> None:
+    def _hand_out(self, slot: Slot, low: FrameLow) -> None:
         self._fast.record(slot.labelled)
         self._fetch.wait(slot.labelled)
         self._launcher.copy(self._fetch, slot.labels, slot.labels_out, "propagation", "fetch", low.index)
         self._fetch.record(slot.fetched)
 
-    def _slot(self, low: Low) -> Slot:
+    def _slot(self, low: FrameLow) -> Slot:
         if low.slot.serial != low.serial:
             raise RuntimeError(
                 f"GpuStages: expected one of the two frames under way, got frame {low.index}, whose slot has been "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lowlat.runtime.gpu.caches import Side
 from lowlat.runtime.gpu.device import Device
-from lowlat.runtime.gpu.stages import GpuStages, High
+from lowlat.runtime.gpu.stages import FrameHigh, GpuStages
 from lowlat.runtime.protocols import Job, Outcome
 
 
@@ -40,7 +40,7 @@ class GpuWorker:
             now = self._device.now()
             return Outcome(job, None, error, now, now)
         start_ms = self._start.ms()
-        return Outcome(job, High(side), None, start_ms, start_ms + self._end.ms_since(self._start))
+        return Outcome(job, FrameHigh(side), None, start_ms, start_ms + self._end.ms_since(self._start))
 
     def forget(self) -> None:
         """What is enqueued runs to its end; the next S_h comes after it on the same stream."""
@@ -54,4 +54,4 @@ class GpuWorker:
         if not self._closed:
             self._closed = True
             self._stages.turns.close()
-            self._device.synchronize()
+            self._device.close()

@@ -1,0 +1,47 @@
+"""The command `lowlat demo`, a thin shell over `lowlat.jobs.demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lowlat.cli.options import AsJson, Device, DType, Interval, MaxFrames, PolicyName, Threshold, Weights, print_json
+
+
+def demo(
+    video: Annotated[Path | None, typer.Argument(help="A video; by default the sample clip.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what it leaves.")] = Path("demo"),
+    fps: Annotated[float, typer.Option(help="Rhythm of the low-latency run.")] = 10.0,
+    weights: Weights = "lite",
+    policy: PolicyName = None,
+    interval: Interval = None,
+    threshold: Threshold = None,
+    device: Device = "cpu",
+    dtype: DType = None,
+    max_frames: MaxFrames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Segment a clip frame by frame and with the low-latency schedule, and compare the latencies."""
+    from lowlat.jobs import demo as job
+    from lowlat.jobs.segment import choose_policy
+
+    report = job.demo(
+        video,
+        out,
+        weights=weights,
+        policy=choose_policy(policy, interval, threshold),
+        fps=fps,
+        device=device,
+        dtype=dtype,
+        max_frames=max_frames,
+        console=Console(stderr=True),
+    )
+    if as_json:
+        print_json(report.as_dict())
+        return
+    console = Console()
+    console.print(job.table(report))
+    console.print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")

@@ -1,0 +1,75 @@
+"""The command `lowlat segment`, a thin shell over `lowlat.jobs.segment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lowlat.cli.options import (
+    AsJson,
+    Device,
+    DType,
+    Interval,
+    MaxFrames,
+    PolicyName,
+    Threshold,
+    Weights,
+    print_json,
+    size_of,
+)
+
+
+def segment(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="A video, a folder of images, a camera's number or an address."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A video (.mp4, .mkv, .mov), or a folder for label maps.")
+    ],
+    weights: Weights = "lite",
+    policy: PolicyName = None,
+    interval: Interval = None,
+    threshold: Threshold = None,
+    mode: Annotated[str, typer.Option(help="low-latency or blocking.")] = "low-latency",
+    decision: Annotated[str | None, typer.Option(help="deferred or critical; by default as the mode allows.")] = None,
+    overload: Annotated[
+        str | None,
+        typer.Option(help="drop-oldest (default for live sources), drop-newest or wait (default for files)."),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Hand out a file's frames at this rate.")] = None,
+    size: Annotated[str | None, typer.Option(help="Scale frames first, as in 640x360.")] = None,
+    device: Device = "cpu",
+    dtype: DType = None,
+    max_frames: MaxFrames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
+    from lowlat.jobs import segment as job
+
+    report = job.segment(
+        source,
+        output,
+        weights=weights,
+        policy=policy,
+        interval=interval,
+        threshold=threshold,
+        mode=mode,
+        decision=decision,
+        overload=overload,
+        fps=fps,
+        resize=size_of("segment", size),
+        device=device,
+        dtype=dtype,
+        max_frames=max_frames,
+        console=Console(stderr=True),
+    )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        Console().print(job.table(report))
+    if report.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,74 @@
+"""What CUDA's driver does and torch does not: streams of our own, and how many multiprocessors a stream was granted.
+
+torch takes its streams in turn from a pool of 32 a priority, so that the engines of a process would soon share them,
+also while one of them captures a graph. The driver's library is there wherever torch finds a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from functools import cache
+from typing import Any
+
+import torch
+
+# cuda.h: flags, kinds of resources, and where a `CUdevResource` of multiprocessors has their number.
+_NON_BLOCKING, _MULTIPROCESSORS = 1, 1
+_RESOURCE_BYTES, _COUNT_AT = 256, 96
+
+_idle: dict[tuple[int, bool], list[int]] = {}
+_lock = threading.Lock()
+
+
+@cache
+def library() -> Any:
+    """The driver's library."""
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def take_stream(device: torch.device, *, urgent: bool) -> int:
+    """The handle of a stream that nobody else has, of the highest priority or the lowest; give it back by
+    :func:`give_back`.
+
+    Raises:
+        RuntimeError: the driver makes none.
+    """
+    with _lock:
+        if handles := _idle.get((device.index, urgent)):
+            return handles.pop()
+    with torch.cuda.device(device):
+        # Makes the device's context the calling thread's: the driver, unlike torch, does not do so by itself.
+        torch.cuda.synchronize()
+        least, greatest, handle = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+        _call("cuCtxGetStreamPriorityRange", ctypes.byref(least), ctypes.byref(greatest))
+        priority = (greatest if urgent else least).value
+        _call("cuStreamCreateWithPriority", ctypes.byref(handle), ctypes.c_uint(_NON_BLOCKING), ctypes.c_int(priority))
+    return handle.value
+
+
+def give_back(device: torch.device, handle: int, *, urgent: bool) -> None:
+    """Leaves a stream to the next :func:`take_stream`. It is never destroyed: torch's allocators ask a stream for its
+    progress when memory that it has used is freed, which may be later."""
+    with _lock:
+        _idle.setdefault((device.index, urgent), []).append(handle)
+
+
+def multiprocessors_of(handle: int) -> int | None:
+    """How many multiprocessors the green context of a stream has; None where the driver can't tell."""
+    context, resource = ctypes.c_void_p(), ctypes.create_string_buffer(_RESOURCE_BYTES)
+    try:
+        _call("cuStreamGetGreenCtx", ctypes.c_void_p(handle), ctypes.byref(context))
+        _call("cuGreenCtxGetDevResource", context, resource, ctypes.c_int(_MULTIPROCESSORS))
+    except RuntimeError:
+        return None
+    return ctypes.c_uint.from_buffer(resource, _COUNT_AT).value
+
+
+def _call(name: str, *arguments: Any) -> None:
+    function = getattr(library(), name, None)
+    if function is None:
+        raise RuntimeError(f"{name}: expected a driver that has it, got an older one; update the NVIDIA driver")
+    if error := function(*arguments):
+        raise RuntimeError(f"{name}: CUDA's driver answers with error {error}")
