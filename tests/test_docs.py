@@ -7,6 +7,7 @@
 - text: formulas and diagrams; nothing to run.
 """
 
+import ast
 import contextlib
 import io
 import json
@@ -219,6 +220,47 @@ def table_of(page, heading):
     """The rows of the one table of a page whose first line is `heading`, without that line and the rule below it."""
     (rows,) = [lines[2:] for lines in tables(page) if lines[0] == heading]
     return rows
+
+
+def rooms_imported(path, *, inside_functions=True):
+    """The folders and single files of `lowlat` that a file of it imports."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if inside_functions else tree.body
+    rooms = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module == "lowlat":
+            rooms |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lowlat."):
+            rooms.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lowlat.")}
+    return rooms
+
+
+def test_imports_run_as_the_architecture_says():
+    stated = table_of("docs/architecture.md", "| room | imports of `lowlat` |")
+    allowed = {}
+    for row in stated:
+        room, *others = re.findall(r"`(\w+)`", row)
+        allowed[room] = {room, *others}
+    assert {"schedule", "networks", "runtime", "video", "jobs", "lab", "cli"} <= allowed.keys()
+    for room, others in allowed.items():
+        files = [ROOT / "lowlat" / f"{room}.py", *(ROOT / "lowlat" / room).rglob("*.py")]
+        for path in filter(Path.exists, files):
+            assert rooms_imported(path) <= others, path
+            assert room != "cli" or "lab" not in rooms_imported(path, inside_functions=False), path
+
+
+def test_the_files_on_the_way_of_a_frame_exist_and_hold_what_is_named():
+    for device in ("CPU", "GPU"):
+        text = (ROOT / "docs" / "architecture.md").read_text().split(f"### One frame on a {device}\n")[1]
+        rows = re.findall(r"^\| `(\S+\.py)` \| (.*) \|$", text.split("\n### ")[0], flags=re.M)
+        assert 0 < len(rows) <= 10
+        for file, what in rows:
+            code = (ROOT / file).read_text()
+            # Names of other files may be told beside them: only the first one is surely the file's own.
+            name = re.search(r"`(\w+)(?:\.(\w+))?`", what)
+            assert name is None or all(re.search(rf"\b{part}\b", code) for part in name.groups() if part), (file, name)
 
 
 def test_the_table_of_simulated_schedules_is_what_simulate_prints():
