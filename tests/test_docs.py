@@ -1,4 +1,5 @@
-"""Every code block of the README and the pages under docs/ is run or, where it takes long, checked for what it names.
+"""The code blocks of the README, the model card and the pages under docs/ are run or, where they take long, checked for
+what they name.
 
 - python: run, the blocks of a page in order in one namespace, in a temporary directory.
 - output: what the python block before it prints.
@@ -33,7 +34,8 @@ from benchmarks.results import load
 from lowlat.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+CARD = "lowlat/weights/README.md"
+PAGES = ["README.md", CARD, *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
 LANGUAGES = ("python", "output", "sh", "text")
 
 
@@ -199,7 +201,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("folder", ["lowlat", "svconv", "docs"])
 def test_dotted_names_in_texts_are_those_of_something(folder):
-    """Dotted names are those of modules and of what they hold, as pages and docstrings write them in backticks."""
+    """They are names of modules and of what those hold, in backticks in pages and docstrings."""
     texts = [path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")]
     names = {name for text in texts for name in re.findall(r"`((?:lowlat|svconv)(?:\.\w+)+)`", text)}
     assert names
@@ -345,7 +347,7 @@ def lite_figures(report):
 def test_the_figures_of_lite_are_those_of_the_committed_evaluation():
     report = json.loads((ROOT / "docs" / "results" / "lite.json").read_text())
     for table in lite_figures(report):
-        assert table in (ROOT / "lowlat" / "weights" / "README.md").read_text()
+        assert table in (ROOT / CARD).read_text()
 
 
 def test_the_table_of_backends_is_the_programs():
