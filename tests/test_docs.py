@@ -42,7 +42,8 @@ LANGUAGES = ("python", "output", "sh", "text")
 def names_of_the_readme():
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 96, 128, 3), generator=generator, dtype=torch.uint8)
-    return {"camera": list(frames.numpy()), "features": torch.randn(1, 4, 6, 7), "logits": torch.randn(1, 81, 6, 7)}
+    cameras = {"camera": list(frames.numpy()), "rear_camera": list(frames.flip(0).numpy())}
+    return {**cameras, "features": torch.randn(1, 4, 6, 7), "logits": torch.randn(1, 81, 6, 7)}
 
 
 # What a page's code takes as given.
