@@ -1,7 +1,8 @@
-"""Speed of the operator beside what a user could write instead. `python -m benchmarks` for people, `pytest benchmarks`
-for regressions.
+"""Speed of the operator beside what a user could write instead: `python -m benchmarks` prints and keeps it, `pytest
+benchmarks` looks for regressions.
 
-`problems` says what is measured, `contenders` who, `checks` whether they are right, `measure`, `memory` and `roofs`
-how, `results` what is kept and compared, `figures` which bars are met, `report` and `plots` how it is shown. `tune` is
-for the CUDA kernels: it times the launches that they choose from.
+`problems` says what is measured, `contenders` lists what is compared, `checks` finds out whether a contender is right.
+`measure`, `memory` and `roofs` measure, `rows` makes rows of that, `results` keeps and compares them, `figures` says
+which bars are met, `report` and `plots` show them. `tune` is for the CUDA kernels: it times the launches that they
+choose from.
 """

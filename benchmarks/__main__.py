@@ -36,7 +36,7 @@ class _Group(TyperGroup):
 
 
 def _repeat_options(args: list[str]) -> list[str]:
-    """`--threads 1 2` as `--threads 1 --threads 2`, for the options that are lists of numbers or operations."""
+    """Rewrite `--threads 1 2` as `--threads 1 --threads 2`; the same for `--directions`."""
     accepts = {"--threads": str.isdecimal, "--directions": OPERATIONS.__contains__}
     spread, option = [], None
     for arg in args:
@@ -107,7 +107,7 @@ def run(
 
 @app.command()
 def compare(before: Path, after: Path) -> None:
-    """What is slower or faster beyond noise; exit code 1 if anything is slower."""
+    """Print what is slower or faster beyond noise; exit code 1 if anything is slower."""
     first, second = _load(before), _load(after)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     if first.banner["device"] != second.banner["device"]:
@@ -120,7 +120,7 @@ def compare(before: Path, after: Path) -> None:
 
 @app.command()
 def markdown(file: Path) -> None:
-    """The rows and figures as Markdown tables, as the README shows them."""
+    """Print the rows and figures as the Markdown tables of docs/benchmarks.md."""
     print(report.markdown(_load(file)), end="")
 
 
@@ -130,7 +130,7 @@ def plot(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="By default the file's folder.")] = None,
     direction: Annotated[str, typer.Option(help=f"Of {', '.join(OPERATIONS)}.")] = "forward",
 ) -> None:
-    """Time over C, H x W and K, and over memory, as PNG."""
+    """Draw time over C, H x W and K, and over memory, as PNG files."""
     (operation,) = _known([direction], OPERATIONS)
     for path in draw(_load(file), out or file.parent, file.stem, operation):
         print(path)
@@ -160,7 +160,7 @@ def _tell(progress: Progress, bar, name: str, doing: str) -> None:
 def _groups(
     problems: list[str] | None, preset: str, contenders: list[str], threads: list[int], directions: tuple[str, ...]
 ) -> list[Group]:
-    # Ours as one name: presets ask for every backend at once.
+    # Presets ask for all backends of svconv by the one name "svconv".
     names = list(dict.fromkeys(OURS if name.startswith(f"{OURS} (") else name for name in contenders))
     if problems:
         return groups_of(_problems(problems), names, threads, directions)
@@ -173,7 +173,7 @@ def _groups(
 
 
 def _problems(names: list[str]) -> list[Problem]:
-    """Of problems and families of problems."""
+    """The problems that the names stand for, each name that of a problem or of a family of problems."""
     chosen: list[Problem] = []
     for name in _known(names, {**PROBLEMS, **FAMILIES}):
         chosen += FAMILIES.get(name, [PROBLEMS[name]] if name in PROBLEMS else [])
@@ -181,7 +181,11 @@ def _problems(names: list[str]) -> list[Problem]:
 
 
 def _known(names: list[str] | None, table: Iterable[str]) -> list[str]:
-    """The names, all of them by default; "svconv" stands for every backend."""
+    """The names that are keys of `table`, by default all of its keys; "svconv" is replaced by every backend.
+
+    Raises:
+        typer.BadParameter: a name that is no key.
+    """
     expanded = []
     for name in names or table:
         backends = [key for key in table if key.startswith(f"{name} (")]

@@ -1,4 +1,4 @@
-"""Whether a contender is right: in full on a small problem, by samples on the real one, both against float64."""
+"""Checks whether a contender is right: in full on a small problem, by samples on the real one, against float64."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from benchmarks.problems import Problem
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """Of the largest difference over the largest value; a contender may round its weights and every sum to the type."""
+    """The largest error allowed, as :func:`error` gives it; a contender may round its weights and sums to the type."""
     return 16 * torch.finfo(dtype).eps
 
 
 def gate(function: Function, problem: Problem, training: bool, device: str = "cpu") -> float:
-    """Error on the problem cut down: of the output, and in training of both gradients too."""
+    """Error on a smaller copy of the problem: of the output, and in training of both gradients too."""
     small = problem.cut_down()
     tensors = small.tensors(device)
     got = run(function, small, tensors, training)
@@ -25,7 +25,7 @@ def gate(function: Function, problem: Problem, training: bool, device: str = "cp
 
 
 def run(function: Function, problem: Problem, tensors: Sequence[Tensor], training: bool) -> tuple[Tensor, ...]:
-    """(out,), or in training (out, grad_input, grad_logits)."""
+    """Call the function; gives (out,), or in training (out, grad_input, grad_logits)."""
     input, logits, grad_out = tensors
     if not training:
         with torch.inference_mode():
@@ -36,16 +36,17 @@ def run(function: Function, problem: Problem, tensors: Sequence[Tensor], trainin
 
 
 def error(got: Tensor, want: Tensor) -> float:
-    """Largest difference over the largest value; infinite if a shape is wrong or a value isn't finite."""
+    """The largest difference over the largest value wanted; infinite if a shape is wrong or a value isn't finite."""
     if got.shape != want.shape or not torch.isfinite(got).all():
         return float("inf")
     return ((got.double() - want).abs().max() / want.abs().max()).item()
 
 
 def sampled_error(problem: Problem, tensors: Sequence[Tensor], results: Sequence[Tensor], samples: int = 60) -> float:
-    """Error of (out,) or (out, grad_input, grad_logits) at the corners and at random pixels; every value is finite.
+    """Error of (out,) or (out, grad_input, grad_logits) at the corners and at random pixels.
 
-    The three products are written out from the definition, tap by tap, in float64.
+    The error is infinite if any value of a result isn't finite. The three products are written out from the definition,
+    tap by tap, in float64.
     """
     if not all(torch.isfinite(result).all() for result in results):
         return float("inf")
@@ -70,7 +71,7 @@ def sampled_error(problem: Problem, tensors: Sequence[Tensor], results: Sequence
 
 
 def _neighbours(tensor: Tensor, i: Tensor, j: Tensor, kernel_size: int, sign: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, P, K*K), float64: values at (i + sign * u, j + sign * v), zero outside the frame."""
+    """Gather (N, C, H, W) -> (N, C, P, K*K), float64: values at (i + sign * u, j + sign * v), outside the frame 0."""
     radius = kernel_size // 2
     offsets = torch.arange(-radius, radius + 1, device=tensor.device)
     u, v = (grid.flatten() for grid in torch.meshgrid(offsets, offsets, indexing="ij"))

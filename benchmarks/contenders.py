@@ -1,4 +1,4 @@
-"""Who is measured: functions (input, logits, kernel_size) -> out, float32 or bfloat16, (N, C, H, W) -> (N, C, H, W)."""
+"""The contenders: functions (input, logits, kernel_size) -> out, (N, C, H, W) -> (N, C, H, W), float32 or bfloat16."""
 
 import importlib.util
 import warnings
@@ -19,9 +19,14 @@ Function = Callable[[Tensor, Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Contender:
-    """`function` is checked against float64 on a small problem; `compiled`, where given, is what is timed.
+    """One way to compute the operator.
 
-    `requires` is the package it comes from, if that isn't a dependency. One for `inference` has no gradients.
+    Attributes:
+        name: what tables call it.
+        function: is checked against float64 on a small problem, and timed unless `compiled` is given.
+        compiled: is timed in its place.
+        requires: the package it comes from, where that is not a dependency.
+        inference: whether it has no gradients, and is timed forward only.
     """
 
     name: str
@@ -44,7 +49,7 @@ def ours(input: Tensor, logits: Tensor, kernel_size: int, backend: str | None = 
 
 
 class OursInto:
-    """Ours with `out=`: the result of a size is allocated once."""
+    """svconv with `out=`: memory for results of one size is allocated by the first call and reused by later ones."""
 
     def __init__(self, backend: str) -> None:
         self.backend, self.out = backend, None
@@ -60,7 +65,7 @@ def unfold(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def unfold_mul_sum(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The same unfolded input, multiplied and summed in place of einsum."""
+    """The unfolded input multiplied by the weights and summed, without einsum."""
     n, c, h, w = input.shape
     weights = logits.flip(1).softmax(1).unsqueeze(1)
     patches = F.unfold(input, kernel_size, padding=kernel_size // 2).reshape(n, c, -1, h, w)
@@ -68,7 +73,7 @@ def unfold_mul_sum(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def loop(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """Padded once, then one multiply-accumulate in place for each tap."""
+    """The input is padded once, then each tap is one multiply-accumulate in place."""
     padded, weights, out = _padded(input, kernel_size), logits.softmax(1), torch.zeros_like(input)
     for tap, shifted in enumerate(_shifted(padded, kernel_size)):
         out.addcmul_(shifted, weights[:, tap : tap + 1])
@@ -76,12 +81,12 @@ def loop(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def loop_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The loop, padding included, under torch.compile: Inductor fuses softmax and all taps into one kernel."""
+    """The loop under torch.compile, padding included: Inductor fuses softmax and all taps into one kernel."""
     return _compile(padded_sum_of_taps)(input, logits, kernel_size)
 
 
 def loop_compiled_after_padding(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The same with the padding left out of the compiled part, where it is a mask on each of the K*K loads."""
+    """The loop under torch.compile after the padding, which in a compiled part is a mask on each of the K*K loads."""
     return _compile(sum_of_taps)(_padded(input, kernel_size), logits, kernel_size)
 
 
@@ -122,7 +127,7 @@ def flex_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def _attend(attention: Callable, input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """Attention from each pixel to its window of the zero-padded frame, with the tap's logit as the score.
+    """FlexAttention from each pixel to its window of the zero-padded frame, with the tap's logit as the score.
 
     Queries and keys carry no information (zeros of 16 channels, the least the kernels take); values are the pixels
     of the padded frame as rows of C channels.
@@ -130,7 +135,7 @@ def _attend(attention: Callable, input: Tensor, logits: Tensor, kernel_size: int
     n, c, h, w = input.shape
     padded = _padded(input, kernel_size)
     width = padded.shape[3]
-    # In float32: the CPU kernel misreads captured scores of 16 bits.
+    # The scores are float32, since the CPU kernel misreads captured ones of 16 bits.
     score = logits.flatten(2).float()
     last = kernel_size - 1
 
@@ -150,7 +155,7 @@ def _attend(attention: Callable, input: Tensor, logits: Tensor, kernel_size: int
 
 @cache
 def _window_mask(h: int, w: int, kernel_size: int, device: torch.device, block: int = 128) -> flex.BlockMask:
-    """The K x K window as a block mask, from the first and last key of each row of the window.
+    """The block mask of the K x K window, made from the first and last key of each row of the window.
 
     `create_block_mask` would build the dense mask first: (H*W)**2 entries.
     """
@@ -188,7 +193,7 @@ def natten(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def carafe(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """mmcv's CARAFE without upsampling; its CUDA kernels."""
+    """mmcv's CARAFE without upsampling, which has CUDA kernels only."""
     from mmcv.ops import carafe as operator
 
     if input.device.type != "cuda":
@@ -196,8 +201,8 @@ def carafe(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     return operator(input.contiguous(), logits.flip(1).softmax(1).contiguous(), kernel_size, 1, 1)
 
 
-# Those that have a device here; the reference is the baseline. Not asked of svconv.backends(), which looks at the GPU:
-# the processes that measure are forked from one that imports this, and couldn't use it any more.
+# The backends that may run here; svconv.backends() would say, but it looks at the GPU, which processes that are forked
+# from this one could then no longer use.
 _BACKENDS = ["cuda", "cpu", "triton"] if torch.cuda.device_count() else ["cpu"]
 
 _ALL = [

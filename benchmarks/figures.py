@@ -1,4 +1,4 @@
-"""The acceptance figures: each computed from the rows of a run, with its bar."""
+"""The acceptance figures: each is computed from the rows of a run and has a bar that it should meet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.rows import Row
 
 @dataclass
 class Figure:
-    """`value` is None if a row it needs wasn't timed; `relation` is ">=" or "<="."""
+    """A value and its bar; `value` is None if a row it needs wasn't timed, `relation` is ">=" or "<="."""
 
     name: str
     value: float | None
@@ -25,7 +25,7 @@ class Figure:
 
 
 class _Rows:
-    """The timed rows of a run, at its largest thread count; ours is the fastest backend there."""
+    """The timed rows of a run, looked up at its largest thread count; "svconv" finds the fastest backend of svconv."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = [row for row in rows if row.ms is not None]
@@ -46,7 +46,7 @@ class _Rows:
         return _ratio(self.find(problem, operation, other), self.find(problem, operation))
 
     def share(self, problem: Problem, operation: str) -> float | None:
-        """Of the roof, reached."""
+        """The least time by the roof over the time taken; None where that wasn't timed."""
         row = self.find(problem, operation)
         return row.roof if row else None
 
@@ -109,7 +109,7 @@ def _on_cpu(rows: _Rows) -> list[Figure]:
 
 
 def _on_gpu(rows: _Rows) -> list[Figure]:
-    """N = 1, 128 x 256, K = 9. The roof of bfloat16 is the time of the bytes."""
+    """The figures for GPUs, at N = 1, 128 x 256, K = 9. The bytes alone set the roof of bfloat16."""
     wide = {problem.name.removeprefix("channels-"): problem for problem in WIDE}
     first = wide["512-bf16-nhwc"]
     unfolded, ours = (rows.find(first, "forward+backward", contender) for contender in (BASELINE, OURS))

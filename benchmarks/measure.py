@@ -1,4 +1,4 @@
-"""How it is measured: each task in a process of its own, calls taking turns.
+"""Measures contenders: each task in a process of its own, their calls taking turns.
 
 A process of its own keeps a task's memory, its thread count and its failures to itself. A task is warmed up on a small
 problem that is checked in full, or compiled in a first call; then a call's results are checked by samples and its
@@ -20,7 +20,7 @@ from benchmarks.memory import PeakMemory, is_out_of_memory, limit_memory
 from benchmarks.problems import Group, Problem, Task
 from benchmarks.roofs import Roof, RoofWorker
 
-# Seconds of one turn, in which a fast contender makes several calls.
+# A turn lasts so many seconds; a fast contender makes several calls in it.
 TURN = 0.1
 FEWEST, MOST = 2, 200
 # Clock cycles, about a millisecond, for which a GPU waits before a phase, so that what the host queues is ahead of it.
@@ -29,7 +29,7 @@ HEAD_START = 2_000_000
 
 @dataclass
 class Measured:
-    """What came out for one task.
+    """What was measured for one task.
 
     `status` is "ok", "wrong", "out of memory", "not supported", "not installed" or "failed", `note` says more.
     `error` is the largest difference from float64 over the largest value. For each of the task's operations: `samples`
@@ -46,7 +46,7 @@ class Measured:
 
 
 class Call:
-    """The task's call; `mark` is called at the boundaries of its phases: forward, and in training then backward."""
+    """One call of a contender on a problem; calls `mark` at the boundaries of its phases, forward and then backward."""
 
     def __init__(self, function: Function, problem: Problem, tensors: tuple[Tensor, ...], training: bool) -> None:
         self.function, self.kernel_size, self.training = function, problem.kernel_size, training
@@ -68,9 +68,9 @@ class Call:
 
 
 class Clock:
-    """Milliseconds between marks: the wall clock, or events on a CUDA device.
+    """Takes the milliseconds between marks: by the wall clock, or on a CUDA device by events.
 
-    There each phase starts with the L2 cache emptied and the host ahead: it is the kernels' time alone.
+    On a CUDA device each phase starts with an empty L2 cache and with its work queued: only the kernels are timed.
     """
 
     def __init__(self, device: str) -> None:
@@ -104,12 +104,12 @@ def _event() -> torch.cuda.Event:
 
 
 def by_operation(task: Task, phases: list, total: object) -> dict[str, object]:
-    """The phases of a call as operations: (forward,), or (forward, backward) of training."""
+    """Name the phases of a call by operation: forward alone, or in training backward and the total of both."""
     return {"backward": phases[1], "forward+backward": total} if task.training else {"forward": phases[0]}
 
 
 def serve(connection: Connection, task: Task, contender: Contender, device: str) -> None:
-    """The process of a task: prepares, answers with a `Measured`, then with samples for each number of seconds."""
+    """Run in a task's process: prepare, send a `Measured`, then send samples for each number of seconds received."""
     measured = Measured(task, contender.name)
     call = clock = None
     try:
@@ -137,7 +137,7 @@ def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
         return None
     tensors = problem.tensors(device)
     call = Call(contender.timed, problem, tensors, task.training)
-    # What is compiled for the problem, or holds the result from call to call, is there before memory is measured.
+    # A first call compiles, or allocates the result that later calls reuse, before memory is measured.
     if contender.compiled or contender.inference:
         call()
     memory = PeakMemory(device)
@@ -150,7 +150,7 @@ def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
 
 
 def _turn(clock: Clock, call: Call, seconds: float) -> list[list[float]]:
-    """Timed calls for so many seconds, at least one. Short ones follow one that isn't timed and warms the caches."""
+    """Time calls for so many seconds, at least one. Before short calls, one that isn't timed warms the caches."""
     start = time.perf_counter()
     phases = [clock.time(call)]
     if sum(phases[0]) < 1e3 * seconds / 5:
@@ -172,10 +172,10 @@ def _first_line(error: Exception) -> str:
 
 
 class Worker:
-    """A task's process, from the outside."""
+    """Starts and asks the process of a task."""
 
     def __init__(self, task: Task, contender: Contender, device: str) -> None:
-        # A fork of a server that imported everything once, and never ran a thread.
+        # The server has imported everything once and never run a thread, so that forks of it start fast and sound.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmarks.measure"])
         self.task, self.spent = task, 0.0
@@ -201,7 +201,7 @@ class Worker:
                 self.measured.samples.setdefault(operation, []).append(ms)
 
     def wants(self, share: float, most: int) -> bool:
-        """Whether another turn is due: at least `FEWEST` samples, then `most` or as many as fit in `share` seconds."""
+        """Whether another turn is due: until it has `FEWEST` samples, then `most` or as many as fit `share` seconds."""
         count = max((len(samples) for samples in self.measured.samples.values()), default=0)
         if self.measured.status != "ok" or count >= most:
             return False
@@ -232,10 +232,15 @@ def measure(
     most: int = MOST,
     progress: Callable[[str], None] = lambda doing: None,
 ) -> tuple[list[Measured], dict[tuple[torch.dtype, int], Roof]]:
-    """Every task of the group, in turns, so that a machine's ups and downs fall on all alike; and the roofs, by type
-    and threads, measured in turns with them.
+    """Measure every task of the group, and the roofs; in turns, so that a machine's ups and downs fall on all alike.
 
-    `budget` is in seconds for the group, divided evenly; a slow contender gets fewer samples, but `FEWEST` at least.
+    Args:
+        budget: seconds for the group, divided evenly; a slow contender gets fewer samples, but `FEWEST` at least.
+        most: samples of a contender at most.
+        progress: called with what is being done.
+
+    Returns:
+        what was measured, and the roofs by type and number of threads.
     """
     workers: list[Worker] = []
     roofs: dict[tuple[torch.dtype, int], RoofWorker] = {}
@@ -264,7 +269,7 @@ def measure(
 
 
 def of_name(name: str, contenders: dict[str, Contender], training: bool) -> list[Contender]:
-    """The contender called `name`, or every one of ours for "svconv"; in training only those that have gradients."""
+    """The contender called `name`, or for "svconv" one for each backend; in training only those with gradients."""
     named = [contenders[name]] if name in contenders else []
     found = named or [contender for key, contender in contenders.items() if key.startswith(f"{name} (")]
     return [contender for contender in found if not (training and contender.inference)]

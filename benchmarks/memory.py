@@ -1,4 +1,4 @@
-"""Peak memory of a call, and a limit so that a hungry contender fails alone.
+"""Measures the peak memory of a call, and limits memory, so that a contender that wants too much fails alone.
 
 CUDA: the caching allocator's high-water mark. CPU: the high-water mark of the process's resident memory, reset before
 the call, over what was resident then. It counts every byte that is touched, a native kernel's own scratch as well as
@@ -17,7 +17,7 @@ _STATUS = Path("/proc/self/status")
 
 
 class PeakMemory:
-    """Marks the boundaries of phases; `bytes()` are the peaks of each phase and of all, each over its start."""
+    """Measures the phases between calls of `mark`; `bytes()` gives the peak of each, and of all, over its start."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device.startswith("cuda")
@@ -36,7 +36,7 @@ class PeakMemory:
             return
         self.held.append(_status_bytes("VmRSS"))
         self.peaks.append(_status_bytes("VmHWM"))
-        # 5 resets the high-water mark (proc(5)).
+        # Writing 5 resets the high-water mark (proc(5)).
         Path("/proc/self/clear_refs").write_text("5")
 
     def bytes(self) -> tuple[list[int], int]:
@@ -45,7 +45,7 @@ class PeakMemory:
 
 
 def limit_memory(share: float = 0.9) -> None:
-    """Lets this process allocate `share` of what the machine has free: beyond, an allocation fails.
+    """Let this process allocate `share` of the memory that the machine has free; an allocation beyond that fails.
 
     Without the limit Linux would grant the memory and kill processes once it is touched.
     """
@@ -59,7 +59,7 @@ def limit_memory(share: float = 0.9) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on either device."""
+    """Whether the error is that of an allocation that failed, on a CPU or a GPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     words = str(error).lower()

@@ -1,4 +1,4 @@
-"""Pictures of a run: time over C, H x W and K, and time over memory."""
+"""Draws the pictures of a run: time over C, H x W and K, and time over memory."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from benchmarks.results import Results
 from benchmarks.rows import Row
 
-# What varies, and what has to stay the same beside it.
+# For each picture: the label of its x axis, the value on it, and what has to be the same for all its points.
 _AXES: dict[str, tuple[str, Callable[[Row], int], Callable[[Row], tuple]]] = {
     "channels": ("channels C", lambda row: row.c, lambda row: (row.h, row.w, row.kernel_size)),
     "size": ("pixels H x W", lambda row: row.h * row.w, lambda row: (row.c, row.kernel_size)),
@@ -18,7 +18,7 @@ _AXES: dict[str, tuple[str, Callable[[Row], int], Callable[[Row], tuple]]] = {
 
 
 def plot(results: Results, folder: Path, stem: str, operation: str = "forward") -> list[Path]:
-    """PNG files of float32, NCHW rows at the largest thread count; those that the run has rows for."""
+    """Draw the float32, NCHW rows at the largest thread count as PNG files; gives the paths of those with rows."""
     timed = [row for row in results.rows if row.ms is not None and row.operation == operation]
     most = max((row.threads for row in timed), default=1)
     rows = [row for row in timed if (row.dtype, row.layout, row.threads) == ("float32", "NCHW", most)]
@@ -44,7 +44,7 @@ def plot(results: Results, folder: Path, stem: str, operation: str = "forward") 
 
 
 def _sweep(rows: list[Row], value: Callable[[Row], int], rest: Callable[[Row], tuple]) -> list[Row]:
-    """The rows of the longest sweep: those that differ in `value` only."""
+    """The rows of the longest sweep, which differ in `value` only; none where no two rows do."""
     lengths = Counter(key for key, _ in {(rest(row), value(row)) for row in rows})
     if not lengths:
         return []

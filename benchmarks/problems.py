@@ -1,4 +1,4 @@
-"""What is measured: sizes, random tensors for them, their work, and the presets that group them."""
+"""The problems that are measured: sizes, random tensors for them, their work, and the presets that group them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 OPERATIONS = ("forward", "backward", "forward+backward")
-# Ours is a contender for each backend, and one more that is given a tensor for its result.
+# svconv has a contender for each backend, and one more each that is given a tensor for its result.
 OURS, INTO, BASELINE = "svconv", ", out=", "unfold"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One size (N, C, H, W), type and layout; `kernel_size` 9 is the paper's."""
+    """One size (N, C, H, W), kernel size, type and layout of the operator; the paper's kernel size is 9."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -31,7 +31,7 @@ class Problem:
 
     @property
     def feature_bytes(self) -> int:
-        """Of input; output and both their gradients are as large."""
+        """Bytes of the input; the output and the gradients of both are as large."""
         n, c, h, w = self.shape
         return n * c * h * w * self.dtype.itemsize
 
@@ -41,13 +41,13 @@ class Problem:
         return n * self.kernel_size**2 * h * w * self.dtype.itemsize
 
     def flops(self, operation: str) -> int:
-        """Multiplications and additions; the softmax is left out. Backward is two products, forward one."""
+        """Multiplications and additions, without those of the softmax. Backward is two products, forward one."""
         n, c, h, w = self.shape
         products = {"forward": 1, "backward": 2, "forward+backward": 3}[operation]
         return products * 2 * n * c * h * w * self.kernel_size**2
 
     def bytes(self, operation: str) -> int:
-        """Every argument read once and every result written once.
+        """Bytes moved where every argument is read once and every result written once.
 
         Forward: input, logits; output. Backward: grad_out, input, logits; grad_input, grad_logits.
         """
@@ -56,7 +56,7 @@ class Problem:
         return {"forward": forward, "backward": backward, "forward+backward": forward + backward}[operation]
 
     def tensors(self, device: str = "cpu", seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """input, logits, grad_out: normally distributed, in the problem's type and layout."""
+        """Make input, logits and grad_out, normally distributed, in the problem's type and layout."""
         n, _, h, w = self.shape
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         generator = torch.Generator(device).manual_seed(seed)
@@ -67,16 +67,19 @@ class Problem:
         )
 
     def cut_down(self) -> "Problem":
-        """At most 24 channels and 40 x 56 pixels, for a float64 reference."""
+        """A copy of at most 24 channels and 40 x 56 pixels, small enough for a float64 reference."""
         n, c, h, w = self.shape
         return replace(self, shape=(n, min(c, 24), min(h, 40), min(w, 56)))
 
 
 @dataclass(frozen=True)
 class Task:
-    """One contender on one problem with so many threads; `training` times backward and forward+backward, else forward.
+    """One contender on one problem.
 
-    `contender` is a name, or "svconv" for every backend.
+    Attributes:
+        contender: a name, or "svconv" for every backend.
+        training: whether backward and forward+backward are timed, rather than forward.
+        threads: threads of torch on a CPU.
     """
 
     problem: Problem
@@ -89,7 +92,7 @@ class Task:
         return OPERATIONS[1:] if self.training else OPERATIONS[:1]
 
 
-# The tasks of a group take turns.
+# Tasks that take turns.
 Group = list[Task]
 
 PAPER = Problem("paper", (1, 256, 128, 256))
@@ -100,7 +103,7 @@ KERNELS = [replace(PAPER, name=f"kernel-{k}", kernel_size=k) for k in (3, 5, 7, 
 
 
 def in_other_forms(problem: Problem) -> list[Problem]:
-    """Channels-last, bfloat16, and both."""
+    """The problem in channels-last layout, in bfloat16, and in both."""
     return [
         replace(problem, name=f"{problem.name}-nhwc", channels_last=True),
         replace(problem, name=f"{problem.name}-bf16", dtype=torch.bfloat16),
@@ -108,7 +111,7 @@ def in_other_forms(problem: Problem) -> list[Problem]:
     ]
 
 
-# The sizes of the figures for GPUs, in every form.
+# These are the sizes of the figures for GPUs, in every form.
 WIDE = [form for c in CHANNELS if c.shape[1] in (512, 2048) for form in (c, *in_other_forms(c))]
 
 FAMILIES = {
@@ -128,7 +131,7 @@ _SWEEPS = [PAPER, *CHANNELS, *SIZES, *KERNELS]
 def groups_of(
     problems: list[Problem], contenders: list[str], threads: list[int], operations: tuple[str, ...] = OPERATIONS
 ) -> list[Group]:
-    """A group for each problem and pass, in it every contender with every number of threads."""
+    """Make a group for each problem and pass; in it are all contenders, each with every number of threads."""
     passes = [training for training in (False, True) if set(operations) & set(OPERATIONS[training : 1 + 2 * training])]
     return [
         [Task(problem, contender, training, count) for count in threads for contender in contenders]
@@ -138,12 +141,12 @@ def groups_of(
 
 
 def quick(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The smallest live size."""
+    """The preset for a first look: the smallest live size."""
     return groups_of(LIVE[:1], contenders, threads)
 
 
 def table(contenders: list[str], threads: list[int]) -> list[Group]:
-    """What the acceptance figures need, the times of a figure taking turns."""
+    """The preset for the acceptance figures: all rows they need, those of one figure in one group."""
     nhwc, bf16, _ = in_other_forms(PAPER)
     most = max(threads)
     forward = [Task(PAPER, contender, False, most) for contender in contenders]
@@ -158,12 +161,12 @@ def table(contenders: list[str], threads: list[int]) -> list[Group]:
 
 
 def full(contenders: list[str], threads: list[int]) -> list[Group]:
-    """Every problem in both passes; hours on a small CPU."""
+    """The preset with every problem in both passes; takes hours on a small CPU."""
     return groups_of(list(PROBLEMS.values()), contenders, threads)
 
 
 def gpu(contenders: list[str], threads: list[int]) -> list[Group]:
-    """What the figures for GPUs need, then ours alone: the sweeps, forward; minutes on a GPU."""
+    """The preset for GPUs: all rows that their figures need, then the forward sweeps of svconv alone; takes minutes."""
     most = max(threads)
     first = next(problem for problem in WIDE if problem.name == "channels-512-bf16-nhwc")
     others = [problem for problem in WIDE if problem != first]
@@ -174,7 +177,7 @@ def gpu(contenders: list[str], threads: list[int]) -> list[Group]:
 
 
 def sweeps(contenders: list[str], threads: list[int]) -> list[Group]:
-    """Forward over C, H x W and K, for the plots."""
+    """The preset for the plots: forward over C, H x W and K."""
     return groups_of(_SWEEPS, contenders, threads, OPERATIONS[:1])
 
 

@@ -1,4 +1,4 @@
-"""How a run is printed."""
+"""Prints a run in a terminal, and as Markdown."""
 
 from rich.console import Console
 from rich.table import Table
@@ -42,7 +42,7 @@ def print_roofs(console: Console, roofs: list[Roof]) -> None:
 
 
 def print_rows(console: Console, rows: list[Row]) -> None:
-    """A table for each problem and operation, in the order of measurement."""
+    """Print a table for each problem and operation, in the order of measurement."""
 
     def heading(row: Row) -> str:
         sizes = f"N C H W K = {row.n} {row.c} {row.h} {row.w} {row.kernel_size}"
@@ -78,7 +78,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _digits(value: float | None) -> str:
-    """Three significant digits, all of what is left of the point."""
+    """Write a number with three significant digits, or all digits left of the point where there are more."""
     if value is None:
         return "-"
     if abs(value) >= 1:
@@ -87,7 +87,7 @@ def _digits(value: float | None) -> str:
 
 
 def print_figures(console: Console, figures: list[Figure]) -> None:
-    """Those whose rows were measured."""
+    """Print the figures whose rows were measured."""
     known = [figure for figure in figures if figure.value is not None]
     if not known:
         return
@@ -99,7 +99,7 @@ def print_figures(console: Console, figures: list[Figure]) -> None:
 
 
 def markdown(results: Results) -> str:
-    """For a README: what was timed with all threads, a row for each contender and operation, then the figures."""
+    """The tables of docs/benchmarks.md: the rows timed with the largest number of threads, then the figures."""
     banner = results.banner
     most = max((row.threads for row in results.rows), default=1)
     lines = [

@@ -1,4 +1,4 @@
-"""What is kept of a run: a banner, roofs, rows, figures; as JSON and CSV."""
+"""Keeps a run as JSON and CSV (banner, roofs, rows, figures), loads it, and compares two."""
 
 import csv
 import datetime
@@ -19,7 +19,7 @@ from benchmarks.rows import Row
 
 @dataclass
 class Results:
-    """A run."""
+    """All that is kept of a run. `banner` says when, where and with which versions it was made."""
 
     banner: dict[str, object]
     roofs: list[Roof]
@@ -58,13 +58,13 @@ def _version(package: str) -> str:
 
 
 def file_name(banner: dict[str, object]) -> str:
-    """By device and preset, without suffix."""
+    """The name of a run's files, made of device, cores and preset, without suffix."""
     words = f"{banner['device']}-{banner['cores']}cores-{banner['preset']}"
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def save(results: Results, folder: Path) -> Path:
-    """JSON, and the rows as CSV beside it; the JSON's path."""
+    """Write the run as JSON, and its rows as CSV beside it; gives the path of the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file_name(results.banner)}.json"
     _write_whole(path, lambda file: json.dump(asdict(results), file, indent=1))
@@ -79,7 +79,7 @@ def save(results: Results, folder: Path) -> Path:
 
 
 def _write_whole(path: Path, write) -> None:
-    """Under another name first, so that a file that is there is complete."""
+    """Write under another name first, so that a file of this name is always complete."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", newline="") as file:
         write(file)
@@ -87,7 +87,7 @@ def _write_whole(path: Path, write) -> None:
 
 
 def load(path: Path) -> Results:
-    """What `save` wrote.
+    """Read what `save` wrote.
 
     Raises:
         ValueError: the file isn't the JSON of a run.
@@ -118,7 +118,8 @@ class Change:
 
 
 def compare(before: Results, after: Results, least: float = 0.05) -> list[Change]:
-    """Rows in both runs whose medians lie apart by more than either's p20 to p80 and by more than `least` of the first.
+    """Find the rows of both runs whose medians differ by more than either's p20 to p80, and by more than `least` of the
+    first.
 
     A row that was timed and no longer is (wrong, out of memory) is a change for the worse without a ratio.
     """

@@ -1,4 +1,4 @@
-"""What the machine can do, measured: the rate of a large copy and of a matrix product.
+"""Measures what the machine can do: the rates of a large copy and of a matrix product.
 
 The two take turns with the contenders, so that a machine that slows down lowers its roof too.
 """
@@ -17,7 +17,8 @@ from benchmarks.problems import Problem
 
 @dataclass(frozen=True)
 class Roof:
-    """`copy` in bytes/s, read plus written; `matrix` in FLOP/s of `torch.mm`; medians, beside `problem`."""
+    """Two median rates: `copy` in bytes/s, read plus written; `matrix` in FLOP/s of `torch.mm`. Measured in turns with
+    the contenders on `problem`."""
 
     device: str
     dtype: str
@@ -27,7 +28,7 @@ class Roof:
     problem: str = ""
 
     def ms(self, problem: Problem, operation: str) -> float:
-        """The least time: of the operation's bytes at the copy rate, or of its FLOPs at the matrix rate."""
+        """The least time in ms: the bytes at the copy rate or the FLOPs at the matrix rate, whichever takes longer."""
         return 1e3 * max(problem.bytes(operation) / self.copy, problem.flops(operation) / self.matrix)
 
 
@@ -62,7 +63,7 @@ class RoofWorker:
 
 
 def _serve(connection: Connection, device: str, dtype: torch.dtype, threads: int) -> None:
-    """Answers each message with the two rates.
+    """Run in the worker's process: answer each message with the two rates.
 
     The matrix rate is that of the type or of float32, whichever was faster at the start: a CPU without bfloat16
     arithmetic multiplies it slower.
@@ -84,7 +85,7 @@ def _serve(connection: Connection, device: str, dtype: torch.dtype, threads: int
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:
-    """Of one call, after one that warms the caches."""
+    """Seconds that a call takes, after one that warms the caches."""
     synchronize = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     call()
     synchronize()

@@ -1,4 +1,4 @@
-"""A run's rows: one for each contender and operation, flat."""
+"""Makes the rows of a run: one for each contender and operation."""
 
 import statistics
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from benchmarks.roofs import Roof
 class Row:
     """One contender on one problem and operation. Times in ms; numbers are None where nothing was timed.
 
-    `roof` is the least time the machine's measured rates allow over the time taken; `memory` the peak in bytes beyond
-    the arguments; `over_unfold` and `over_best_other` how many times faster than those, at the same thread count.
+    `roof` is the least time that the machine's measured rates allow over the time taken. `memory` is the peak in bytes
+    beyond the arguments. `over_unfold` and `over_best_other` say how many times faster it is than unfold, and than the
+    fastest contender that is not svconv, with the same number of threads.
     """
 
     problem: str
@@ -43,7 +44,7 @@ class Row:
 
     @property
     def case(self) -> tuple:
-        """What contenders are compared on."""
+        """All that is the same for contenders that are compared with each other."""
         sizes = (self.n, self.c, self.h, self.w, self.kernel_size)
         return (self.operation, self.dtype, self.layout, *sizes, self.threads)
 
@@ -53,7 +54,7 @@ class Row:
 
 
 def rows_of(measured: Measured, roof: Roof, operations: tuple[str, ...]) -> list[Row]:
-    """A row for each of the task's operations that was asked for."""
+    """Make a row for each of the task's operations that is among `operations`."""
     problem, task = measured.task.problem, measured.task
     rows = []
     for operation in task.operations:
@@ -82,14 +83,14 @@ def rows_of(measured: Measured, roof: Roof, operations: tuple[str, ...]) -> list
 
 
 def spread(samples: list[float]) -> tuple[float, float, float]:
-    """Median, 20th and 80th percentile."""
+    """The median, the 20th and the 80th percentile of the samples."""
     ordered = sorted(samples)
     last = len(ordered) - 1
     return statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)]
 
 
 def fill_ratios(rows: list[Row]) -> None:
-    """`over_unfold` and `over_best_other`, among the rows of each case."""
+    """Fill in `over_unfold` and `over_best_other`, comparing the rows of each case."""
     timed = [row for row in rows if row.ms is not None]
     for row in timed:
         others = {other.contender: other.ms for other in timed if other.case == row.case and not other.ours}

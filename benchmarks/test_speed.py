@@ -1,4 +1,4 @@
-"""For regressions: `pytest benchmarks` (pytest-benchmark), ours only, after the correctness gate."""
+"""Times svconv alone with pytest-benchmark, after checking it: `pytest benchmarks`, to find regressions."""
 
 import pytest
 

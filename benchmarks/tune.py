@@ -1,6 +1,6 @@
-"""Which launch is fastest on the GPU at hand: the candidates of csrc/cuda/launch.cu, forced in turn and timed.
+"""Finds the fastest launch on the GPU at hand: the candidates of csrc/cuda/launch.cu are forced in turn and timed.
 
-What comes out are rows of that table, with their times, for whoever edits it or the model that ranks them.
+The result is rows of that table with their times, for whoever edits it or the model that ranks them.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ PRODUCTS = ("forward", "grad_input", "grad_weight")
 
 @dataclass(frozen=True)
 class Launch:
-    """csrc/cuda/kernels.h: which kernel, and how it is cut into blocks."""
+    """Which kernel runs and how its work is cut into blocks: `Launch` of csrc/cuda/kernels.h."""
 
     path: str
     columns: int
@@ -37,7 +37,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Timed:
-    """A launch, or None for the table's own choice; `ms` is None where it can't run, `note` says why."""
+    """The time of a launch (None: the table's own choice); `ms` is None where it can't run, and `note` says why."""
 
     launch: Launch | None
     ms: float | None
@@ -45,7 +45,7 @@ class Timed:
 
 
 def candidates(problem: Problem, product: str) -> list[Launch]:
-    """The table's rows for the product; where the grid splits the channels, once for each number of parts."""
+    """The launches of the table for the product; where the grid splits the channels, one for each number of parts."""
     rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", TABLE.read_text())
     path, largest = "band", 11
     if problem.dtype == torch.float32:
@@ -64,7 +64,7 @@ def candidates(problem: Problem, product: str) -> list[Launch]:
 
 @contextmanager
 def forced(launch: Launch | None) -> Iterator[None]:
-    """All products of this process run by this launch."""
+    """Have all products of this process run by this launch for the length of the block."""
     library = ctypes.CDLL(str(Path(svconv.__file__).with_name("svconv_ops.so")))
     if launch:
         path, *cut = astuple(launch)
@@ -87,7 +87,7 @@ def call_of(problem: Problem, product: str) -> Callable[[], torch.Tensor]:
 
 
 def tune(problem: Problem, product: str, rounds: int = 30) -> list[Timed]:
-    """The table's choice first, then all candidates, the fastest first; medians of calls that take turns."""
+    """Time the table's choice, which comes first, and all candidates, the fastest first; medians of calls in turns."""
     call, clock = call_of(problem, product), Clock("cuda")
     want = call().double()
     samples: dict[Launch | None, list[float]] = {None: []}
@@ -118,7 +118,7 @@ def tune(problem: Problem, product: str, rounds: int = 30) -> list[Timed]:
 
 
 def rows_of(timed: list[Timed], product: str) -> list[str]:
-    """As launch.cu writes them, under the time of its own choice."""
+    """Write the launches as rows of launch.cu, below the time of its own choice."""
     own, *others = timed
     lines = [f"the table's choice: {own.ms:.4f} ms"]
     gradient = str(product == "grad_weight").lower()

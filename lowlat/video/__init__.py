@@ -1,1 +1,1 @@
-"""Video in and pictures out: sources, sinks, overlay, plot, trace. Knows no networks, no schedules."""
+"""Video in and pictures out: sources, sinks, overlay, plots, trace. It knows no networks and no schedules."""

@@ -1,4 +1,4 @@
-"""Whatever FFmpeg can open as a source of frames: files, cameras, network addresses."""
+"""`ContainerSource` makes whatever FFmpeg can open a source of frames: files, cameras, network addresses."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ import numpy as np
 from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
 
 ANSWER_S = 10.0
-"""Seconds that a network address may take to answer, and to send the next frame."""
-# FFmpeg reads any text as a film of a terminal.
+"""Seconds that a network address has to answer, and then to send each frame."""
+# FFmpeg's format `tty` takes any text file for a recording of a terminal.
 _NOT_VIDEO = frozenset({"tty"})
 
 
 class ContainerSource(Source):
-    """Whatever PyAV opens, decoded on one thread: the cores are the network's.
+    """Frames of whatever PyAV opens, decoded on one thread: the other cores are left to the network.
 
-    Damaged packets are passed over; a file says at its end that it had some, or that it ended early. Once it is
-    closed, whoever reads on, on whatever thread, gets a :class:`SourceError`.
+    Damaged packets are passed over. A file that had some, or that ended early, raises :class:`SourceError` after its
+    last frame. Reading on after ``close``, on whatever thread, raises one too.
+
+    Args:
+        address: what FFmpeg opens.
+        name: what the user called it, for messages.
+        kind: what it should be, for messages: "a camera", "a video file" or "a video at an address".
+        resize: ``(width, height)`` to scale every frame to; None keeps its own.
+        live: whether frames come at their own pace. An address without a duration is live too.
+        form: FFmpeg's name of the input format; None to find it out.
+        options: FFmpeg's options for opening it.
+        timeout: seconds to open it, and to read from it; None for no limit.
+
+    Raises:
+        SourceError: it can't be opened, holds no video, or its first frame can't be decoded.
     """
 
     def __init__(
@@ -48,8 +61,8 @@ class ContainerSource(Source):
         try:
             if not self._container.streams.video or self._container.format.name in _NOT_VIDEO:
                 raise self._unreadable("it holds no video")
-            self._stream = self._container.streams.video[0]
-            self._stream.codec_context.thread_count = 1
+            self._video = self._container.streams.video[0]
+            self._video.codec_context.thread_count = 1
             self._decoded = self._decode()
             first = self._next()
             if first is None:
@@ -58,11 +71,11 @@ class ContainerSource(Source):
         except BaseException:
             self._container.close()
             raise
-        self.fps = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_FPS
+        self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
         self.size = (first.shape[1], first.shape[0])
         self.live = live or (timeout is not None and self._container.duration is None)
         seconds = self._seconds()
-        self.frames = self._stream.frames or (round(seconds * self.fps) if seconds else None)
+        self.frames = self._video.frames or (round(seconds * self.fps) if seconds else None)
         if self.live:
             self.frames = None
 
@@ -72,7 +85,7 @@ class ContainerSource(Source):
 
     def close(self) -> None:
         self._closed = True
-        # A device that hangs in a read keeps its container: closing it under the reader would crash.
+        # Closing a container that another thread reads would crash: a device that hangs in a read keeps its own open.
         if self._lock.acquire(timeout=2.0):
             self._container.close()
             self._lock.release()
@@ -89,7 +102,7 @@ class ContainerSource(Source):
 
     def _decode(self) -> Iterator[np.ndarray]:
         broken = None
-        packets = self._container.demux(self._stream)
+        packets = self._container.demux(self._video)
         while True:
             try:
                 packet = next(packets)
@@ -105,12 +118,12 @@ class ContainerSource(Source):
 
     def _frames_of(self, packet: av.Packet | None) -> Iterator[np.ndarray]:
         try:
-            frames = self._stream.decode(packet)
+            frames = self._video.decode(packet)
         except av.error.FFmpegError:
             self._damaged += 1
             return
-        # A frame that the decoder kept to the end comes without a time base of its own.
-        tick = self._stream.time_base
+        # The frames that the decoder held back until the end have no time base.
+        tick = self._video.time_base
         for frame in frames:
             if frame.pts is not None:
                 lasts = frame.duration * tick if frame.duration else 1 / DEFAULT_FPS
@@ -135,13 +148,13 @@ class ContainerSource(Source):
         return array
 
     def _seconds(self) -> Fraction | None:
-        """How long the video says it is; None where it doesn't."""
-        stream = self._stream
-        if self._container.format.name == "avi" and stream.frames and stream.average_rate:
-            # The index survives where the duration shrinks with the file.
-            return stream.frames / stream.average_rate
-        if stream.duration:
-            return stream.duration * stream.time_base
+        """The length that the file states, in seconds; None where it states none."""
+        video = self._video
+        if self._container.format.name == "avi" and video.frames and video.average_rate:
+            # FFmpeg takes the duration of a cut AVI file from what is left of it; its index still counts all frames.
+            return video.frames / video.average_rate
+        if video.duration:
+            return video.duration * video.time_base
         if self._container.duration and len(self._container.streams) == 1:
             return Fraction(self._container.duration, av.time_base)
         return None
@@ -150,7 +163,7 @@ class ContainerSource(Source):
         if not self._count:
             return
         seconds = self._seconds()
-        started = (self._stream.start_time or 0) * self._stream.time_base
+        started = (self._video.start_time or 0) * self._video.time_base
         ended = float(self._end - started)
         if broken is not None:
             why = f"it broke off ({broken})"

@@ -1,4 +1,4 @@
-"""Folders and files to write to, and the error of those that can't be written."""
+"""`prepare_folder` gets a job's output folder ready; `SinkError` is raised for outputs that can't be written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lowlat.files import part_of
 
 
 class SinkError(ValueError):
-    """An output that can't be written: what was expected, what came, the mend, in one line."""
+    """Raised for an output that can't be written; says in one line what was expected, what came, the mend."""
 
 
 def prepare_folder(job: str, folder: Path) -> None:
-    """Make the output folder of a job and try it, before minutes of work.
+    """Make a job's output folder and write to it once, so that a bad one shows before minutes of work.
 
     Raises:
         SinkError: it can't be made, or written to.

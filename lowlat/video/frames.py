@@ -1,4 +1,4 @@
-"""What every source of frames is, whatever it reads."""
+"""`Source`: the interface of every source of frames, whatever it reads."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from fractions import Fraction
 import numpy as np
 
 DEFAULT_FPS = Fraction(25)
-"""Frames a second where the source doesn't say."""
+"""Frames a second that are assumed where the source doesn't say."""
 
 
 class SourceError(ValueError):
-    """A source that can't be opened, or breaks: what was expected, what came, the mend, in one line."""
+    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend."""
 
 
 class Source:
-    """Frames in order, uint8 RGB ``(H, W, 3)``; iterate once, then close (or use as a context manager).
+    """A video's frames in order, uint8 RGB ``(H, W, 3)``; iterate once, then close (or use as a context manager).
 
     Attributes:
         name: what the user called it.
@@ -33,11 +33,11 @@ class Source:
     live: bool
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Frames; raises :class:`SourceError` where the source breaks, after all that can be read."""
+        """Yield the frames that can be read; raises :class:`SourceError` after them where the source breaks."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file or device. May be called again."""
+        """Close the file or device. May be called again."""
 
     def __enter__(self) -> Source:
         return self
@@ -47,5 +47,5 @@ class Source:
 
 
 def by(shape: tuple[int, ...]) -> str:
-    """The size of an array ``(H, W, ...)`` in words: width by height."""
+    """The size of an array ``(H, W, ...)`` in words, width first: "640x360"."""
     return f"{shape[1]}x{shape[0]}"

@@ -1,4 +1,4 @@
-"""A folder of images as a source of frames."""
+"""`ImageFolder` makes a folder of images a source of frames."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that counts: ``2.png`` before ``10.png``."""
+    """Sort key that reads numbers as numbers: ``2.png`` comes before ``10.png``."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower()) if part]
 
 
 class ImageFolder(Source):
-    """The images of one folder in natural order, subfolders left out; images of 8 or 16 bits a channel, as RGB."""
+    """The images of one folder, without subfolders, sorted by :func:`natural_key`; 8 or 16 bits a channel, read as RGB.
+
+    Args:
+        folder: holds files with ``IMAGE_SUFFIXES``; others in it are left out.
+        resize: ``(width, height)`` to scale every image to; None keeps the size, which must be the same for all.
+
+    Raises:
+        SourceError: the folder can't be read or holds no images, or its first image can't be read.
+    """
 
     def __init__(self, folder: str | Path, resize: tuple[int, int] | None = None):
         self.name, self._resize = str(folder), resize
@@ -64,17 +72,17 @@ class ImageFolder(Source):
 
 
 def to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
-    """An image of 8 or 16 bits a channel as RGB of 8.
+    """Convert an image of 8 or 16 bits a channel to RGB of 8 bits.
 
     Args:
         kind: the format of the file that it was read from, as Pillow calls it.
 
     Raises:
-        ValueError: its greys have 32 bits.
+        ValueError: it is a grey image of 32 bits.
     """
-    # Pillow reads greys of 16 bits into 32 where the format has no more.
+    # Pillow reads 16-bit greys of these formats into mode I, whose 32 bits they don't fill.
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PPM", "PNG")):
-        # The high byte, as Pillow reads colours of 16 bits; convert would clip.
+        # The high byte is kept, as Pillow does for 16-bit colours; convert would clip at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"its greys have 32 bits (mode {image.mode}), of which white is unknown: save it with 8 or 16")

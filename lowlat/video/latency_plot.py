@@ -1,4 +1,4 @@
-"""A latency run as two pictures: how often each latency came, and when."""
+"""Two pictures of one run of `lowlat latency`: how often each latency came, and at which frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlat.video.plot import FAST, KEY, LANDED, WHOLE
 
 
 def histogram_figure(results: Sequence[FrameResult], baseline_ms: Sequence[float], title: str) -> Figure:
-    """How often each latency came: the run's, and the per-frame baseline's."""
+    """Histogram of the run's latencies and of the per-frame baseline's, both in ms."""
     figure, axes = _figure(title)
     latencies = [result.latency_ms for result in results]
     bins = _bins([*latencies, *baseline_ms])
@@ -33,12 +33,12 @@ def histogram_figure(results: Sequence[FrameResult], baseline_ms: Sequence[float
 
 
 def timeline_figure(results: Sequence[FrameResult], baseline_p50_ms: float, deadline_ms: float, title: str) -> Figure:
-    """Latency by frame, with landings of S_h, the deadline and the baseline's median."""
+    """Latency in ms by frame index, with key frames, landings of S_h, the deadline and the baseline's median."""
     figure, axes = _figure(title)
     axes.plot(*_places(results), color=FAST, linewidth=0.7, label="latency")
     key, landed = [r for r in results if r.key], [r for r in results if r.landed is not None]
     marks = ((key, "o", KEY, "key frame"), (landed, "v", LANDED, "$S_h$ landed"))
-    # Beyond a few hundred they would hide the curve.
+    # Larger marks would hide the curve of a long run.
     size = 4 if len(results) <= 400 else 1.5
     for chosen, marker, colour, name in marks:
         style = {"marker": marker, "color": colour, "linestyle": "none", "markersize": size}
@@ -71,6 +71,6 @@ def _places(results: Sequence[FrameResult]) -> tuple[list[int], list[float]]:
 
 
 def _bins(values: Sequence[float]) -> list[float]:
-    """A hundred and twenty bins from 0 to the largest value."""
+    """The edges of 120 bins from 0 to just above the largest value."""
     top = max(values) * 1.02
     return [top * step / 120 for step in range(121)]

@@ -1,4 +1,4 @@
-"""The picture a person watches: frame, segmentation, legend, and how the labels came about."""
+"""`Overlay` draws the picture that a person watches: frame, segmentation, legend, and how the labels came about."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TROUGH: Colour = (48, 52, 61)
 BAR: Colour = (86, 180, 233)
 LAMPS: dict[str, Colour] = {"KEY": (240, 200, 60), "S_h LANDED": (60, 200, 150), "DEGRADED": (235, 105, 85)}
 WIDE = 2.0
-"""Width over height from which the two pictures stand one above the other."""
+"""Ratio of width to height from which on the plain frame stands above the segmentation, not beside it."""
 
 
 class Overlay:
-    """Draws results; made once a video, since legend and type are prepared once.
+    """Draws results over frames. Make one for each video: legend and fonts are prepared once.
 
     Args:
         classes: names, by index.
-        palette: RGB, by index; other indices (void) stay without colour.
+        palette: RGB, by index; pixels of other indices (void) are blended with black.
         size: ``(width, height)`` of the frames.
         beside: show the plain frame too, beside the segmentation (above it for wide frames).
         alpha: weight of the class colours over the frame.
@@ -68,7 +68,11 @@ class Overlay:
         return self._pictures[0], self._pictures[1] + self._panel.height
 
     def draw(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
-        """One picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and labels, uint8 ``(H, W)``."""
+        """Draw one picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and labels, uint8 ``(H, W)``.
+
+        Raises:
+            ValueError: frame or labels are not of the overlay's size.
+        """
         width, height = self._frame_size
         if frame.shape != (height, width, 3) or result.labels.shape != (height, width):
             raise ValueError(
@@ -114,7 +118,7 @@ class Overlay:
         self._draw_latency(draw, result.latency_ms, x + self._font.getlength("start-up") + unit, middle)
 
     def _draw_lamp(self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None) -> float:
-        """A name that lights up at a fixed place; returns where the next thing begins."""
+        """Draw a name in a box, filled where `colour` is given; returns the x at which the next item begins."""
         unit = self._unit
         right = x + self._bold.getlength(name) + unit
         box = (x, middle - unit * 0.72, right, middle + unit * 0.72)
@@ -134,12 +138,12 @@ class Overlay:
         late = latency_ms > self._full_ms
         end = left + (right - left) * share
         draw.rectangle((left, box[1], end, box[3]), fill=LAMPS["DEGRADED"] if late else BAR)
-        # The name stands in what is free of the bar.
+        # The name is written only where the bar leaves room for it.
         if right - end > self._bold.getlength(self._full_name) + unit:
             draw.text((right - unit * 0.3, middle), self._full_name, TEXT, self._bold, anchor="rm")
 
     def _draw_legend(self, classes: Sequence[str], palette: Sequence[Colour]) -> Image.Image:
-        """The panel below the pictures: a row left free for the status, then the classes."""
+        """Draw the panel below the pictures: an empty row for the status, then the classes."""
         unit, width = self._unit, self._pictures[0]
         swatch, gap = unit * 0.9, unit * 0.9
         places, x, row = [], unit * 0.8, 0

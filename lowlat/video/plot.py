@@ -1,4 +1,4 @@
-"""The latency of two runs over the same frames, as one picture."""
+"""One picture of the latencies of two runs over the same frames."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from lowlat.files import whole_file
 from lowlat.runtime.result import FrameResult
 
-# Okabe and Ito's palette: told apart with any colour vision. Marker shapes and labels say the same again.
+# Colours of Okabe and Ito's palette can be told apart with any colour vision; markers and labels differ too.
 WHOLE, FAST, KEY, LANDED = "#D55E00", "#0072B2", "#E69F00", "#009E73"
 
 
 def latency_figure(
     whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str = "Latency of every frame"
 ) -> Figure:
-    """Latency in ms by frame index: frame by frame (whole network) and under the low-latency schedule.
+    """Latency in ms by frame index: of the whole network frame by frame, and of the low-latency schedule.
 
     Start-up frames are left out. Key frames and landings of S_h are marked on the second run.
     """

@@ -1,4 +1,4 @@
-"""A file at the rhythm of a camera. For runs that should be timed as live ones are."""
+"""`at_rate` hands out the frames of a file at a camera's pace, for runs that should be timed as live ones are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
     """Hand out one frame every ``1 / fps`` seconds; each is decoded before its time comes.
 
-    A consumer that takes longer shifts the rhythm: frames never bunch up to make good for it.
+    A consumer that takes longer than that shifts all later frames: they never come faster to catch up.
 
     Raises:
         ValueError: ``fps`` is not above 0.

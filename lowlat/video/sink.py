@@ -1,4 +1,4 @@
-"""Where pictures go: an H.264 video, or a folder of label maps. Neither leaves a file that can't be read."""
+"""Outputs: `VideoSink` writes an H.264 video, `LabelSink` a folder of label maps. Neither leaves a broken file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_video_path(path: str | Path) -> bool:
     """Whether an output is meant as a video (by its suffix) rather than as a folder of label maps.
 
     Raises:
-        SinkError: a suffix that is neither.
+        SinkError: the suffix is no video's, and there is no such folder.
     """
     path = Path(path)
     if path.suffix.lower() in CONTAINERS:
@@ -37,14 +37,14 @@ def is_video_path(path: str | Path) -> bool:
 
 
 class VideoSink:
-    """H.264 video under a temporary name beside ``path``; ``close`` makes it whole and gives it its name.
+    """An H.264 video, written under a temporary name beside ``path``; ``close`` makes it whole and gives it its name.
 
-    Close it also after an exception (or use it as a context manager): what was written until then plays. If
-    nothing was, no file remains, and one that was there before stays; likewise after ``abandon``.
+    Close it after an exception too (or use it as a context manager): what was written until then can be played. If
+    nothing was written, or after ``abandon``, no new file remains, and one that was at ``path`` before stays.
 
     Args:
         path: the video; its suffix, one of ``CONTAINERS``, says the container.
-        size: ``(width, height)`` of the pictures; odd ones are padded by a row or column of their own edge.
+        size: ``(width, height)`` of the pictures; an odd side is padded by repeating its last row or column.
         fps: pictures a second.
 
     Raises:
@@ -68,12 +68,12 @@ class VideoSink:
             raise self._unwritable(error) from error
         try:
             width, height = size
-            # libx264 by name, then whatever else encodes H.264.
-            self._stream = self._container.add_stream("h264", rate=Fraction(fps).limit_denominator(60000))
-            self._stream.width, self._stream.height = width + width % 2, height + height % 2
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.options = QUALITY
-            self._stream.codec_context.thread_count = 1
+            # FFmpeg chooses the encoder: libx264 where it has it, else another one of H.264.
+            self._video = self._container.add_stream("h264", rate=Fraction(fps).limit_denominator(60000))
+            self._video.width, self._video.height = width + width % 2, height + height % 2
+            self._video.pix_fmt = "yuv420p"
+            self._video.options = QUALITY
+            self._video.codec_context.thread_count = 1
             self._container.start_encoding()
         except BaseException as error:
             self.abandon()
@@ -85,12 +85,12 @@ class VideoSink:
         """Append one picture, uint8 RGB ``(H, W, 3)``.
 
         Args:
-            index: its place in the video's rhythm, rising, by default the next; where places are left out,
-                the last picture stays.
+            index: its place in the video, rising, by default the next; where places are left out, the picture
+                before them is shown for longer.
 
         Raises:
             ValueError: a picture of another size, or an index that doesn't rise.
-            SinkError: the output can't be written on.
+            SinkError: the output can no longer be written.
         """
         width, height = self.size
         index = self._last + 1 if index is None else index
@@ -105,16 +105,16 @@ class VideoSink:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame.pts = index
         try:
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(self._video.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
             raise self._unwritable(error) from error
         self._last = index
 
     def close(self) -> None:
-        """Make what was written a whole video under its final name. May be called again.
+        """Finish the video and give it its final name. May be called again.
 
         Raises:
-            SinkError: the end of it can't be written; nothing remains then.
+            SinkError: the rest of it can't be written; no file remains then.
         """
         if self._closed:
             return
@@ -122,7 +122,7 @@ class VideoSink:
             self.abandon()
             return
         try:
-            self._container.mux(self._stream.encode(None))
+            self._container.mux(self._video.encode(None))
             self._container.close()
             self._closed = True
             self._part.replace(self.path)
@@ -132,7 +132,7 @@ class VideoSink:
             self.abandon()
 
     def abandon(self) -> None:
-        """Leave nothing of what was written, and close. May be called again."""
+        """Close, and remove what was written. May be called again."""
         if not self._closed:
             self._closed = True
             with suppress(av.error.FFmpegError, OSError):
@@ -155,10 +155,10 @@ class VideoSink:
 
 
 class LabelSink:
-    """A folder of label maps, ``000000.png`` and on: class indices as palette PNGs, each whole or absent.
+    """A folder of label maps, ``000000.png`` and on: palette PNGs of class indices, each of them whole or absent.
 
     Args:
-        folder: made if it isn't there; must hold no PNG yet, so that two runs never mix.
+        folder: is made if it isn't there; must hold no PNG, so that two runs never mix.
         palette: one RGB triple a class; other indices are black.
 
     Raises:
@@ -203,7 +203,7 @@ class LabelSink:
         self._next = index + 1
 
     def close(self) -> None:
-        """Remove the folder again if this made it and nothing was written."""
+        """Remove the folder again if this sink made it and nothing was written."""
         if self._made and not self._next:
             with suppress(OSError):
                 self.path.rmdir()

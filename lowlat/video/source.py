@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a folder of images, a camera or a network address."""
+"""`open_source` opens a source of frames: a video file, a folder of images, a camera or a network address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
 def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> Source:
-    """Open a source by a command line's words; the first frame is decoded at once: a bad source shows here.
+    """Open a source as a command line names it. The first frame is decoded at once, so that a bad source shows here.
 
     Args:
         spec: a video file, a folder of images (sorted naturally), a camera's number, or an address
@@ -26,7 +26,7 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
         resize: scale every frame to ``(width, height)``.
 
     Raises:
-        SourceError: nothing there, or nothing that can be read as video.
+        SourceError: there is nothing, or nothing that can be read as video.
         ValueError: ``resize`` is not two whole numbers of at least 1.
     """
     spec = str(spec)
@@ -36,7 +36,7 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
         live = address[1].lower() in LIVE_SCHEMES
         options = {"rtsp_transport": "tcp"} if address[1].lower() == "rtsp" else {}
         return ContainerSource(
-            spec, spec, "a video stream", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
+            spec, spec, "a video at an address", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
         )
     if spec.isdecimal():
         return _camera(int(spec), resize)
@@ -48,7 +48,7 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
             f"open_source: expected a video file, a folder of images, a camera number or an address, "
             f"found nothing at {spec!r}; check the path"
         )
-    # A path with a colon would be read as a protocol.
+    # Without "file:" FFmpeg would take what stands before a colon in a path for a protocol.
     return ContainerSource(f"file:{path}", spec, "a video file", resize, live=False)
 
 

@@ -1,4 +1,4 @@
-"""A source without files or decoder: a picture that moves, for measuring everything but the source."""
+"""`synthetic_frames` is a source without files or decoder, for measuring everything but the source."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SHIFT = 3  # pixels a frame
+SHIFT = 3
+"""Pixels by which the picture moves in a frame."""
 STEPS = 16
+"""Frames from one end of the movement to the other."""
 
 
 def synthetic_frames(width: int, height: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Endless uint8 RGB frames ``(height, width, 3)``: a smooth random picture that goes to and fro.
+    """Endless uint8 RGB frames ``(height, width, 3)``: a smooth random picture that moves to the side and back.
 
-    All of them are views of one picture, made beforehand: handing one out costs nothing.
+    All frames are made beforehand, so that handing one out costs no time.
 
     Raises:
         ValueError: a side below 8 pixels.
@@ -38,7 +40,7 @@ def _moving(width: int, height: int, random: np.random.Generator) -> Iterator[np
 
 
 def _between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Linear interpolation along the first axis."""
+    """Values at fractional places along the first axis, interpolated linearly."""
     below = places.astype(int)
     part = (places - below)[:, None, None]
     return values[below] * (1 - part) + values[below + 1] * part

@@ -1,5 +1,5 @@
-"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: a track each for S_l, propagation and S_h, and beside a
-device for the host."""
+"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: one track each for S_l, propagation and S_h, and on a GPU
+one for the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROCESS = 1
 
 
 def trace_events(spans: Iterable[Span], name: str = "lowlat") -> dict[str, object]:
-    """Spans in the Trace Event Format: complete events in microseconds, each with its frame's index."""
+    """Convert spans to the Trace Event Format: complete events in microseconds, each with its frame's index."""
     spans = sorted(spans, key=lambda span: span.start_ms)
     events: list[dict[str, object]] = [_label("process_name", 0, name=name)]
     for track, title in enumerate(TRACKS, 1):

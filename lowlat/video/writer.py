@@ -1,4 +1,4 @@
-"""Drawing and encoding off the path of the frames: one background thread, one bounded queue."""
+"""`BackgroundWriter` draws and encodes on a thread of its own, so that no frame's latency contains it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from contextlib import suppress
 from typing import Any
 
 WAITING = 8
-"""Items that may wait; a full queue holds up whoever puts the next."""
+"""Items that may wait to be written; `put` waits while there are so many."""
 NICENESS = 5
+"""Added to the niceness of the writing thread: the threads that label frames go first."""
 
 
 class BackgroundWriter:
-    """Calls ``write(*item)`` for every item put, in order, on a thread that gives way to others.
+    """Calls ``write(*item)`` for every item put, in order, on a thread of lower priority.
 
-    The first exception of ``write`` ends the writing; it is raised by the next ``put`` or by ``close``, once.
+    After the first exception of ``write`` nothing more is written; the next ``put`` or ``close`` raises it, once.
     """
 
     def __init__(self, write: Callable[..., None]):
         self._write = write
         self._items: queue.Queue[tuple | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
-        # In place of a join, which takes the thread for ended once Ctrl-C has come between (CPython 3.11).
+        # Used in place of `join`, which CPython 3.11 takes for done once Ctrl-C has interrupted it.
         self._ended = threading.Event()
         threading.Thread(target=self._work, name="writer", daemon=True).start()
 
     def put(self, *item: Any) -> None:
-        """Leave an item to be written; waits while the queue is full."""
+        """Hand over an item to be written; waits while `WAITING` items are waiting already."""
         self._raise()
         self._items.put(item)
 
     def close(self) -> None:
         """Write what is waiting, then end the thread. May be called again.
 
-        Ctrl-C on the way is raised at the end: nothing is written any more when this returns.
+        Ctrl-C meanwhile is raised at the end, so that nothing is being written when this returns or raises.
         """
         interrupt = None
         while not self._ended.is_set():
