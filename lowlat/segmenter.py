@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
 DEFAULT_PIXELS = 480 * 360
-
-
-class Unset(Enum):
-    """What an argument is that was left out, where None says something else."""
-
-    UNSET = "unset"
-
-
-UNSET = Unset.UNSET
 
 
 def prepare(
@@ -87,7 +77,7 @@ class VideoSegmenter:
         decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.
         age_bound: frames after which S_h is launched whatever the policy says.
         on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
-        pixels: frames are resized to about this many pixels for the network, 172,800 by default; None leaves them as
+        pixels: frames are resized to about this many pixels for the network, 480 x 360 by default; None leaves them as
             they are. Labels come at the frame's own size.
         isolation: what keeps S_h out of a frame's way. On a CPU "segment", the default: parts of S_h take turns with
             frames, for which there must be time between them, as a camera leaves it; or "priority": S_h runs beside the
@@ -120,7 +110,7 @@ class VideoSegmenter:
         decision: str | None = None,
         age_bound: int | None = DEFAULT_AGE_BOUND,
         on_cut: str = "degrade",
-        pixels: int | None | Unset = UNSET,
+        pixels: int | str | None = "default",
         isolation: str | None = None,
         cores: CoreSplit | int | None = None,
         segments: int | None = None,
@@ -129,7 +119,7 @@ class VideoSegmenter:
         compiled: bool | None = None,
     ) -> None:
         options = _given(device=device, dtype=dtype, graphs=graphs, compiled=compiled)
-        if pixels is not UNSET:
+        if pixels != "default":
             options["pixels"] = pixels
         if not isinstance(network, PreparedNetwork):
             prepared = prepare(network, **options)

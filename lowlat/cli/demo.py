@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Segment a clip frame by frame and with the low-latency schedule, and compare the latencies."""
     from lowlat.jobs import demo as job
-    from lowlat.jobs.segment import choose_policy
+    from lowlat.jobs.policies import choose_policy
 
     report = job.demo(
         video,

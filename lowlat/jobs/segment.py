@@ -15,9 +15,9 @@ from rich.table import Table
 
 from lowlat.classes import Classes
 from lowlat.jobs.live import Advance, Summary, Tally, label_frames
+from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
-from lowlat.schedule import Policy, make_policy
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
@@ -45,16 +45,6 @@ class SegmentReport:
         report = asdict(self)
         figures = report.pop("summary")
         return {**report, **figures}
-
-
-def choose_policy(name: str | None, interval: float | None, threshold: float | None) -> Policy | None:
-    """A policy from a command line's words; None for the default, adaptive at the weights' own threshold."""
-    if name is None and (interval is not None or threshold is not None):
-        given = "--interval" if interval is not None else "--threshold"
-        raise ValueError(f"policy: expected --policy beside {given}, got none; name the policy it belongs to")
-    if name is None or (name == "adaptive" and threshold is None and interval is None):
-        return None
-    return make_policy(name, interval=interval, threshold=threshold)
 
 
 def segment(

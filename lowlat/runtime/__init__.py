@@ -10,20 +10,6 @@ from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, S
 from lowlat.runtime.result import TRACKS, FrameResult, Span
 
 __all__ = [
-    "Captured",
-    "Clock",
-    "Engine",
-    "FrameBuffer",
-    "FrameResult",
-    "Job",
-    "KeyFrame",
-    "Outcome",
-    "Overload",
-    "Pipelined",
-    "Span",
-    "Stages",
-    "TRACKS",
-    "VirtualClock",
-    "WallClock",
-    "Worker",
-]
+    "Captured", "Clock", "Engine", "FrameBuffer", "FrameResult", "Job", "KeyFrame", "Outcome", "Overload",
+    "Pipelined", "Span", "Stages", "TRACKS", "VirtualClock", "WallClock", "Worker",
+]  # fmt: skip

@@ -183,8 +183,7 @@ class FrameBuffer:
             yield captured
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called
-        again.
+        """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called again.
 
         Returns:
             Whether the capture thread ended within `timeout_s` seconds; a source that hangs in a read keeps

@@ -12,31 +12,7 @@ from lowlat.runtime.clock import WallClock
 from lowlat.runtime.look_ahead import LookAhead
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
 from lowlat.runtime.result import FrameResult, Span
-from lowlat.schedule import (
-    Action,
-    Classify,
-    Decide,
-    Degrade,
-    Emit,
-    Emitted,
-    Event,
-    Failed,
-    FrameBegun,
-    Landed,
-    Launch,
-    Measured,
-    Mode,
-    Phase,
-    Promote,
-    Propagate,
-    Rebase,
-    ReplaceHigh,
-    RunHigher,
-    RunLower,
-    Schedule,
-    StoreKey,
-    VideoState,
-)
+from lowlat.schedule import Mode, Phase, Schedule, VideoState, events
 
 _TRACKS = {
     "lower": "S_l",
@@ -123,14 +99,11 @@ class Engine:
         self.settle()
         return result
 
-    def run(
-        self, frames: Iterable[Any], on_result: Callable[[FrameResult], None] | None = None
-    ) -> Iterator[FrameResult]:
+    def run(self, frames: Iterable[Any]) -> Iterator[FrameResult]:
         """Labels frames as they come, each result handed out before its deferred work.
 
         Args:
             frames: frames, or `Captured` frames, which carry their own index and time.
-            on_result: called with each result before it is yielded.
 
         With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
         overlaps the fast track of the one before.
@@ -141,8 +114,6 @@ class Engine:
                 result = self.answer(frame.frame, index=frame.index, available_ms=frame.available_ms)
             else:
                 result = self.answer(frame)
-            if on_result is not None:
-                on_result(result)
             yield result
             self.settle()
 
@@ -151,14 +122,13 @@ class Engine:
 
         Args:
             frame: whatever `Stages.lower` takes.
-            index: the frame's index, rising; by default one more than the last. Skipped indices count as
-                frames in ages and intervals.
-            available_ms: when the frame was available on the host, on the engine's clock; by default the
-                present.
+            index: the frame's index, rising; by default one more than the last. Skipped indices count as frames in ages
+                and intervals.
+            available_ms: when the frame was available on the host, on the engine's clock; by default the present.
 
         Raises:
-            RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again),
-                or the engine is closed.
+            RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again), or the
+                engine is closed.
             Exception: whatever a fast-track stage raised; the frame counts as never begun.
         """
         if self._closed:
@@ -179,7 +149,7 @@ class Engine:
             raise
         state, key = self._state, self._key
         try:
-            self._carry_out(FrameBegun(index))
+            self._carry_out(events.FrameBegun(index))
         except BaseException:
             replaced, self._state, self._key = self._key is not key, state, key
             self._drop_frame()
@@ -213,7 +183,7 @@ class Engine:
             if self._pipelined is not None:
                 # After the labels: reading timers takes time.
                 result.spans.extend(self._pipelined.spans())
-            self._carry_out(Emitted(result.index))
+            self._carry_out(events.Emitted(result.index))
             result.settled = True
         except BaseException as error:
             # The caches may hold half a frame, and S_h may have been promised and not launched.
@@ -251,8 +221,7 @@ class Engine:
             self._worker.close()
 
     def _collect(self, index: int) -> None:
-        """Takes in a finished background pass. Only here: what lands is used by frames that start after
-        it."""
+        """Takes in a finished background pass. Only here: what lands is used by frames that start after it."""
         outcome = self._worker.poll(index) if self._worker is not None else None
         if outcome is None:
             return
@@ -260,15 +229,15 @@ class Engine:
         self._result.spans.append(Span("S_h", "higher", outcome.job.index, outcome.start_ms, outcome.end_ms))
         self._landing = outcome
         if outcome.error is None:
-            self._carry_out(Landed(launch))
+            self._carry_out(events.Landed(launch))
         else:
             self._result.error = outcome.error
-            self._carry_out(Failed(launch))
+            self._carry_out(events.Failed(launch))
         self._landing = None
 
-    def _carry_out(self, event: Event) -> None:
+    def _carry_out(self, event: events.Event) -> None:
         """Feeds the schedule with an event and does what it answers, until it has nothing more to say."""
-        actions: deque[Action] = deque()
+        actions: deque[events.Action] = deque()
         while event is not None or actions:
             if event is not None:
                 self._state, more = self.schedule.advance(self._state, event)
@@ -277,51 +246,51 @@ class Engine:
             else:
                 event = self._do(actions.popleft())
 
-    def _do(self, action: Action) -> Event | None:
+    def _do(self, action: events.Action) -> events.Event | None:
         """Does one action; the event is its answer to the schedule, if it has one at once."""
         result = self._result
         match action:
-            case RunLower():
+            case events.RunLower():
                 self._low = self._lowered(result.index)
-            case Decide(index, signal):
+            case events.Decide(index, signal):
                 value = self._timed("select", self._stages.measure, self._key, self._low, signal)
                 result.value = float(value)
-                return Measured(index, result.value)
-            case Propagate():
+                return events.Measured(index, result.value)
+            case events.Propagate():
                 result.labels, self._high = self._timed("propagate", self._stages.propagate, self._key, self._low)
-            case RunHigher(_, launch):
+            case events.RunHigher(_, launch):
                 try:
                     self._high = self._timed("higher", self._stages.higher, self._low)
                 except Exception as error:
                     result.error = error
-                    return Failed(launch)
-                return Landed(launch)
-            case StoreKey(index):
+                    return events.Failed(launch)
+                return events.Landed(launch)
+            case events.StoreKey(index):
                 self._hold(KeyFrame(index, index, self._low, self._high))
-            case Classify():
+            case events.Classify():
                 result.labels = self._timed("classify", self._stages.classify, self._high)
-            case Emit(_, key, age, degraded, startup):
+            case events.Emit(_, key, age, degraded, startup):
                 result.key, result.age, result.degraded, result.startup = key, age, degraded, startup
                 if self._pipelined is not None:
                     self._ahead.begin_waiting()
                     result.labels = self._timed("wait", self._pipelined.wait, result.labels)
                 result.emitted_ms = self._clock.now()
-            case Promote(index):
+            case events.Promote(index):
                 result.key = True
                 self._hold(KeyFrame(index, self._key.source, self._low, self._high))
-            case Rebase():
+            case events.Rebase():
                 self._hold(replace(self._key, high=self._high, base=self._low))
-            case Launch(index, launch):
+            case events.Launch(index, launch):
                 try:
                     self._worker.submit(Job(launch, index, self._low))
                 except Exception as error:
                     result.error = error
-                    return Failed(launch)
+                    return events.Failed(launch)
                 result.launched = True
-            case ReplaceHigh(index):
+            case events.ReplaceHigh(index):
                 self._hold(replace(self._key, source=index, high=self._landing.high))
                 result.landed = index
-            case Degrade():
+            case events.Degrade():
                 result.degraded = True
         return None
 

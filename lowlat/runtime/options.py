@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from lowlat.networks.layers import ConvBN, fold_batch_norms, speed_up_pointwise
+from lowlat.networks.layers import fold_batch_norms, speed_up_pointwise
 from lowlat.networks.video_network import VideoNetwork
 
 Stages = TypeVar("Stages", bound="PreparedNetwork")
@@ -33,10 +32,6 @@ class Options:
     """Batch norms folded into the convolutions before them."""
     pointwise: bool = True
     """1x1 convolutions by oneDNN on one thread too, on a CPU in float32."""
-    merge: bool = True
-    """The three reductions of F_l as one convolution."""
-    cache_key: bool = True
-    """The key frame's half of the concatenated convolution computed once a key frame, not once a frame."""
     graphs: bool = True
     """Each stage captured as a CUDA graph, on devices that have them."""
     compiled: bool = False
@@ -125,22 +120,9 @@ class PreparedNetwork:
         return stages
 
 
-class SeparateReductions(nn.Module):
-    """The merged reduction as the three convolutions that it stands for."""
-
-    def __init__(self, merged: ConvBN) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(_share(merged, part) for part in range(3))
-
-    def forward(self, low: Tensor) -> Tensor:
-        return torch.cat([part(low) for part in self.parts], 1)
-
-
 def prepared(network: VideoNetwork, options: Options, device: str | torch.device = "cpu") -> VideoNetwork:
     """A copy of ``network`` for inference on a device, with the options that concern its weights."""
     network = copy.deepcopy(network).eval()
-    if not options.merge:
-        network.reduction = SeparateReductions(network.reduction)
     if options.fold:
         fold_batch_norms(network)
     if options.pointwise and torch.device(device).type == "cpu" and options.dtype == "float32":
@@ -148,15 +130,3 @@ def prepared(network: VideoNetwork, options: Options, device: str | torch.device
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     network = network.to(device, DTYPES[options.dtype], memory_format=layout)
     return network.requires_grad_(False)
-
-
-def _share(merged: ConvBN, part: int) -> ConvBN:
-    """One third of a merged reduction's output channels, as a layer of its own."""
-    total = merged.conv.out_channels
-    rows = slice(part * total // 3, (part + 1) * total // 3)
-    one = ConvBN(merged.conv.in_channels, total // 3, 3, relu=merged.relu)
-    own = one.state_dict()
-    for name, value in merged.state_dict().items():
-        own[name] = value[rows] if value.ndim else value
-    one.load_state_dict(own)
-    return one.eval()

@@ -45,8 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's
-    clock."""
+    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's clock."""
 
     job: Job
     high: Any

@@ -1,5 +1,4 @@
-"""The replay runtime: S_h lands an exact number of frames later. For accuracy that doesn't depend on the
-machine."""
+"""The replay runtime: S_h lands an exact number of frames later. For accuracy that doesn't depend on the machine."""
 
 from __future__ import annotations
 

@@ -30,8 +30,7 @@ class FrameResult:
     """The labels of one frame and how they came about.
 
     `key`, `degraded`, `launched`, `value` and `deferred_ms` are final once the frame is settled (`settled`):
-    at once after `Engine.step`; after `Engine.settle` where the result was handed out before the deferred
-    work.
+    at once after `Engine.step`; after `Engine.settle` where the result was handed out before the deferred work.
     """
 
     index: int
@@ -39,9 +38,8 @@ class FrameResult:
     labels: Any
     """What the stages made: labels on the host."""
     age: int
-    """Frames between this one and the frame whose true S_h features are the source of the labels; 0 where S_h
-    was waited for. A temporary key frame has propagated features, so its age goes on counting from the true
-    source."""
+    """Frames between this one and the frame whose true S_h features are the source of the labels; 0 where S_h was
+    waited for. A temporary key frame has propagated features, so its age goes on counting from the true source."""
     key: bool = False
     """Whether this frame was made the key frame (served by S_h, or promoted and S_h launched on it)."""
     degraded: bool = False
@@ -55,8 +53,7 @@ class FrameResult:
     wait_ms: float = 0.0
     """Time from available to the start of the engine's work on it."""
     stages_ms: dict[str, float] = field(default_factory=dict)
-    """Critical path by stage: "lower", "select", "propagate"; "higher" and "classify" where S_h was waited
-    for."""
+    """Critical path by stage: "lower", "select", "propagate"; "higher" and "classify" where S_h was waited for."""
     deferred_ms: dict[str, float] = field(default_factory=dict)
     """Stages run after the labels, no part of the latency: "select" with a deferred decision."""
     value: float | None = None
@@ -74,6 +71,5 @@ class FrameResult:
 
     @property
     def latency_ms(self) -> float:
-        """From the frame available on the host to its labels on the host, in ms. Deferred work is no part of
-        it."""
+        """From the frame available on the host to its labels on the host, in ms. Deferred work is no part of it."""
         return self.emitted_ms - self.available_ms

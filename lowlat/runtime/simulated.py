@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -32,52 +31,6 @@ class Costs:
                 raise ValueError(
                     f"Costs: expected {cost.name} in finite milliseconds from 0 up, got {ms!r}; give its cost"
                 )
-
-
-class SyntheticSignal:
-    """A deviation that exceeds `level` at a mean of `interval` frames after the key frame.
-
-    It rises with the distance to the key frame and crosses `level` after a gap of whole frames: without a
-    seed the gaps are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5); with one
-    they are spread evenly between 1 and about twice the interval, with the same mean. With `by_distance` it
-    does so times the distance, for policies that look at that. Calls must come from one stream, in order.
-
-    Raises:
-        ValueError: `interval` is below 1, or `level` isn't above 0.
-    """
-
-    def __init__(self, interval: float, level: float, seed: int | None = None, by_distance: bool = False) -> None:
-        if not 1 <= interval < math.inf:
-            raise ValueError(
-                f"SyntheticSignal: expected an interval of at least 1 frame, got {interval!r}; use 1 or more"
-            )
-        if not 0 < level < math.inf:
-            raise ValueError(f"SyntheticSignal: expected a level above 0, got {level!r}; raise the policy's threshold")
-        self._interval = interval
-        self._level = level
-        self._by_distance = by_distance
-        self._spread = math.floor(interval) - 1
-        self._random = random.Random(seed) if seed is not None else None
-        self._gaps = 0
-        self._key: int | None = None
-        self._gap = 0
-
-    @property
-    def longest(self) -> int:
-        """The longest gap in frames that may come."""
-        return math.ceil(self._interval) + (self._spread if self._random is not None else 0)
-
-    def __call__(self, key: int, index: int) -> float:
-        if key != self._key:
-            self._key, self._gap = key, self._next_gap()
-        # Half a frame more than the distance: no comparison hangs on the last bit of a float.
-        value = self._level * (index - key + 0.5) / self._gap
-        return value / (index - key) if self._by_distance else value
-
-    def _next_gap(self) -> int:
-        gap = math.floor((self._gaps + 1) * self._interval) - math.floor(self._gaps * self._interval)
-        self._gaps += 1
-        return gap if self._random is None else gap + self._random.randint(-self._spread, self._spread)
 
 
 class SimulatedStages:
@@ -109,8 +62,7 @@ class SimulatedStages:
 
 
 class SimulatedWorker:
-    """S_h beside the fast track in virtual time: a job lands `higher_ms` after it was submitted and slows
-    nothing."""
+    """S_h beside the fast track in virtual time: a job lands `higher_ms` after it was submitted and slows nothing."""
 
     def __init__(self, clock: VirtualClock, higher_ms: float) -> None:
         self._clock = clock

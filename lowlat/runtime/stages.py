@@ -23,17 +23,14 @@ MULTIPLE = 8  # of the working size, in pixels: S_l's stride
 
 @dataclass
 class Low:
-    """F_l of a frame with its reductions; the key frame's half of the fast track is filled in when first
-    asked for."""
+    """F_l of a frame with its reductions; the key frame's half of the fast track is filled in when first asked for."""
 
     features: Tensor
     size: tuple[int, int]  # (H, W) of the frame
     reduced: Reduced | None = None
     _anchor: Anchor | None = field(default=None, repr=False)
 
-    def anchor(self, network: VideoNetwork, keep: bool = True) -> Anchor:
-        if not keep:
-            return network.anchor(self.reduced)
+    def anchor(self, network: VideoNetwork) -> Anchor:
         if self._anchor is None:
             self._anchor = network.anchor(self.reduced)
         return self._anchor
@@ -49,10 +46,6 @@ class High(NamedTuple):
 class NetworkStages(PreparedNetwork):
     """Runs a network on uint8 RGB frames ``(H, W, 3)``; may be shared by the engines of several videos."""
 
-    def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which the network sees a frame of ``height`` x ``width`` pixels."""
-        return working_size(height, width, self.pixels)
-
     @torch.inference_mode()
     def lower(self, frame: np.ndarray) -> Low:
         """S_l and the reductions of F_l.
@@ -64,20 +57,20 @@ class NetworkStages(PreparedNetwork):
         # A view in channels-last layout; the copy covers arrays with negative strides or read-only memory.
         pixels = torch.from_numpy(np.require(frame, requirements=("C", "W")))
         image = pixels.permute(2, 0, 1)[None].to(self.device)
-        features = self.network.lower(self.network.normalise(resized(image, self.working_size(*size))))
+        features = self.network.lower(self.network.normalise(resized(image, working_size(*size, self.pixels))))
         return Low(features, size, self.network.reduce(features) if self.fast_track else None)
 
     @torch.inference_mode()
     def higher(self, low: Low) -> High:
         """S_h. Makes the key frame's half of the fast track as well: here it delays no frame."""
-        if self.fast_track and self.options.cache_key:
+        if self.fast_track:
             low.anchor(self.network)
         return High(self.network.higher(low.features), low.size)
 
     @torch.inference_mode()
     def higher_parts(self, low: Low) -> Generator[None, None, High]:
         """:meth:`higher` in parts, a link of S_h's chain each: pauses behind each one, returns F_h."""
-        if self.fast_track and self.options.cache_key:
+        if self.fast_track:
             low.anchor(self.network)
         features = low.features
         for run in self.network.higher_chain():
@@ -95,7 +88,7 @@ class NetworkStages(PreparedNetwork):
         """Labels of any other frame, uint8 ``(H, W)``, and its F_h."""
         _check_size("propagate", key, low)
         network = self.network
-        anchor = key.base.anchor(network, self.options.cache_key)
+        anchor = key.base.anchor(network)
         propagated = network.propagate(anchor, key.high.features, low.reduced)
         fused = network.fuse(propagated, low.reduced)
         return self._labels(fused.scores, low.size), High(fused.high, low.size)
@@ -105,7 +98,7 @@ class NetworkStages(PreparedNetwork):
         """Predicted deviation from the key frame, or the relative difference of F_l."""
         _check_size("measure", key, low)
         if signal is Signal.DEVIATION:
-            return self.network.deviation(key.low.anchor(self.network, self.options.cache_key), low.reduced).item()
+            return self.network.deviation(key.low.anchor(self.network), low.reduced).item()
         return self.network.difference(key.low.features, low.features).item()
 
     def _labels(self, scores: Tensor, size: tuple[int, int]) -> np.ndarray:

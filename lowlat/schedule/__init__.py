@@ -1,32 +1,12 @@
-"""When is a frame a key frame, and how is it served: the policies and the pure state machine."""
+"""When is a frame a key frame, and how is it served: the policies and the pure state machine.
 
-from lowlat.schedule.events import (
-    Action,
-    Classify,
-    Decide,
-    Degrade,
-    Discard,
-    Emit,
-    Emitted,
-    Event,
-    Failed,
-    FrameBegun,
-    GiveUp,
-    Landed,
-    Launch,
-    Measured,
-    Promote,
-    Propagate,
-    Rebase,
-    ReplaceHigh,
-    RunHigher,
-    RunLower,
-    StoreKey,
-)
+What goes in and comes out of the machine is in `lowlat.schedule.events`.
+"""
+
 from lowlat.schedule.machine import DEFAULT_AGE_BOUND, LONGEST_BACKOFF, Decision, Mode, OnCut, Schedule
 from lowlat.schedule.policies import (
     MEASURED,
-    POLICY_NAMES,
+    POLICIES,
     Accumulated,
     Adaptive,
     Every,
@@ -34,51 +14,11 @@ from lowlat.schedule.policies import (
     Policy,
     Signal,
     Threshold,
-    make_policy,
-)
+)  # fmt: skip
 from lowlat.schedule.state import Counts, Flight, Phase, Plan, VideoState
 
 __all__ = [
-    "Accumulated",
-    "Action",
-    "Adaptive",
-    "Classify",
-    "Counts",
-    "DEFAULT_AGE_BOUND",
-    "Decide",
-    "Decision",
-    "Degrade",
-    "Discard",
-    "Emit",
-    "Emitted",
-    "Event",
-    "Every",
-    "Failed",
-    "Flight",
-    "FrameBegun",
-    "GiveUp",
-    "LONGEST_BACKOFF",
-    "Landed",
-    "Launch",
-    "MEASURED",
-    "Measured",
-    "Mode",
-    "OnCut",
-    "POLICY_NAMES",
-    "PerFrame",
-    "Phase",
-    "Plan",
-    "Policy",
-    "Promote",
-    "Propagate",
-    "Rebase",
-    "ReplaceHigh",
-    "RunHigher",
-    "RunLower",
-    "Schedule",
-    "Signal",
-    "StoreKey",
+    "Accumulated", "Adaptive", "Counts", "DEFAULT_AGE_BOUND", "Decision", "Every", "Flight", "LONGEST_BACKOFF",
+    "MEASURED", "Mode", "OnCut", "POLICIES", "PerFrame", "Phase", "Plan", "Policy", "Schedule", "Signal", "Threshold",
     "VideoState",
-    "Threshold",
-    "make_policy",
-]
+]  # fmt: skip

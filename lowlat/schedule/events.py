@@ -156,18 +156,6 @@ class GiveUp:
 
 Event = FrameBegun | Measured | Emitted | Landed | Failed
 Action = (
-    RunLower
-    | Decide
-    | RunHigher
-    | Propagate
-    | StoreKey
-    | Classify
-    | Emit
-    | Promote
-    | Rebase
-    | Launch
-    | ReplaceHigh
-    | Discard
-    | Degrade
-    | GiveUp
-)
+    RunLower | Decide | RunHigher | Propagate | StoreKey | Classify | Emit | Promote | Rebase | Launch | ReplaceHigh
+    | Discard | Degrade | GiveUp
+)  # fmt: skip

@@ -5,29 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from lowlat.schedule.events import (
-    Action,
-    Classify,
-    Decide,
-    Degrade,
-    Discard,
-    Emit,
-    Emitted,
-    Event,
-    Failed,
-    FrameBegun,
-    GiveUp,
-    Landed,
-    Launch,
-    Measured,
-    Promote,
-    Propagate,
-    Rebase,
-    ReplaceHigh,
-    RunHigher,
-    RunLower,
-    StoreKey,
-)
+from lowlat.schedule import events
 from lowlat.schedule.policies import Policy
 from lowlat.schedule.state import Flight, Phase, Plan, VideoState
 
@@ -38,7 +16,7 @@ DEFAULT_AGE_BOUND = 10
 LONGEST_BACKOFF = 8
 """Frames between two tries of an S_h that keeps failing."""
 
-Step = tuple[VideoState, tuple[Action, ...]]
+Step = tuple[VideoState, tuple[events.Action, ...]]
 
 
 class Mode(str, Enum):
@@ -75,30 +53,27 @@ class Schedule:
 
         state, actions = schedule.advance(state, event)
 
-    Events of one frame: `FrameBegun`; `Measured` in answer to `Decide`; `Landed` or `Failed` in answer to
-    `RunHigher`; `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames,
-    so what it brings is used from the first frame that starts after its completion.
+    Events of one frame: `FrameBegun`; `Measured` in answer to `Decide`; `Landed` or `Failed` in answer to `RunHigher`;
+    `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames, so what it brings is
+    used from the first frame that starts after its completion.
 
-    Age bound. A frame whose features are `age_bound` frames old or older becomes a key frame whatever the
-    policy says, as soon as S_h is free. What this promises: a frame older than the bound is only ever shown
-    while an S_h pass is in flight (or, after failures, while the next try is being waited for), and in
-    low-latency mode no frame is older than max(age_bound, d) + d, where d is the delay in frames from a
-    launch to its landing. In blocking mode every age shown is below the bound. It can't promise more without
-    waiting for S_h.
+    Age bound. A frame whose features are `age_bound` frames old or older becomes a key frame whatever the policy says,
+    as soon as S_h is free. What this promises: a frame older than the bound is only ever shown while an S_h pass is in
+    flight (or, after failures, while the next try is being waited for), and in low-latency mode no frame is older than
+    max(age_bound, d) + d, where d is the delay in frames from a launch to its landing. In blocking mode every age shown
+    is below the bound. It can't promise more without waiting for S_h.
 
-    Degraded. Labels are marked so while the features come from before a scene cut; from a failure of S_h to
-    its next landing; and once their age exceeds twice the bound, that is when a pass has been out longer than
-    the bound itself (S_h hangs, or is far too slow). With a deferred decision a cut is known after the labels
-    of its first frame.
+    Degraded. Labels are marked so while the features come from before a scene cut; from a failure of S_h to its next
+    landing; and once their age exceeds twice the bound, that is when a pass has been out longer than the bound itself
+    (S_h hangs, or is far too slow). With a deferred decision a cut is known after the labels of its first frame.
 
-    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The
-    old cache stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame
-    starts up again.
+    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The old cache
+    stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame starts up again.
 
-    Rebasing. Kernels reach so many positions and no further, so features are carried over a long distance in
-    steps: a frame that is `rebase` frames or more away from the one it was propagated from is what later frames
-    are propagated from, at no cost to itself. Not while S_h is under way for the key frame, whose features will
-    need the key frame's F_l.
+    Rebasing. Kernels reach so many positions and no further, so features are carried over a long distance in steps: a
+    frame that is `rebase` frames or more away from the one it was propagated from is what later frames are propagated
+    from, at no cost to itself. Not while S_h is under way for the key frame, whose features will need the key frame's
+    F_l.
 
     Args:
         policy: when a frame is a key frame.
@@ -154,22 +129,26 @@ class Schedule:
         every_frame = self.policy.signal is None and self.policy.is_key(1, None)
         return not (self.mode is Mode.BLOCKING and every_frame)
 
-    def advance(self, state: VideoState, event: Event) -> Step:
+    def advance(self, state: VideoState, event: events.Event) -> Step:
         """The state after `event`, and what to do, in order.
 
         Raises:
             ValueError: the event doesn't fit the state (a runtime's mistake).
         """
         match event:
-            case FrameBegun(index) if state.phase is Phase.BETWEEN and (state.index is None or index > state.index):
+            case events.FrameBegun(index) if state.phase is Phase.BETWEEN and (
+                state.index is None or index > state.index
+            ):
                 return self._begin(state, index)
-            case Measured(index, value) if state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index:
+            case events.Measured(index, value) if (
+                state.phase in (Phase.DECIDING, Phase.DEFERRED) and index == state.index
+            ):
                 return self._measured(state, value)
-            case Emitted(index) if state.phase is Phase.EMITTING and index == state.index:
+            case events.Emitted(index) if state.phase is Phase.EMITTING and index == state.index:
                 return self._emitted(state)
-            case Landed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
+            case events.Landed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
                 return self._landed(state, launch)
-            case Failed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
+            case events.Failed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
                 return self._failed(state, launch)
         raise ValueError(
             f"Schedule.advance: expected an event that fits '{state.phase.value}' at frame {state.index}, "
@@ -178,14 +157,14 @@ class Schedule:
 
     def _begin(self, state: VideoState, index: int) -> Step:
         state = replace(state, index=index, plan=Plan.UNDECIDED)
-        lower = RunLower(index)
+        lower = events.RunLower(index)
         if state.key is None:
             return self._block(state, lower)
         if self.policy.signal is None:
             return self._serve(self._decide(state, None), lower)
         if self.decision is Decision.DEFERRED:
             return self._propagate(state, lower)
-        return replace(state, phase=Phase.DECIDING), (lower, Decide(index, self.policy.signal))
+        return replace(state, phase=Phase.DECIDING), (lower, events.Decide(index, self.policy.signal))
 
     def _measured(self, state: VideoState, value: float) -> Step:
         late = state.phase is Phase.DEFERRED
@@ -193,32 +172,32 @@ class Schedule:
         state = self._decide(state, value)
         if not late:
             return self._serve(state)
-        degrade = (Degrade(state.index),) if state.counts.cuts > cuts else ()
+        degrade = (events.Degrade(state.index),) if state.counts.cuts > cuts else ()
         return self._finish(state, *degrade)
 
     def _emitted(self, state: VideoState) -> Step:
         state = _count(state, frames=1)
         if state.plan is Plan.UNDECIDED:
-            return replace(state, phase=Phase.DEFERRED), (Decide(state.index, self.policy.signal),)
+            return replace(state, phase=Phase.DEFERRED), (events.Decide(state.index, self.policy.signal),)
         return self._finish(state)
 
     def _landed(self, state: VideoState, launch: int) -> Step:
         flight = state.flight
         if flight is None or flight.launch != launch:
-            return _count(state, discarded=1), (Discard(launch),)
+            return _count(state, discarded=1), (events.Discard(launch),)
         waited_for = state.phase is Phase.HIGHER
         startup = state.key is None
         state = _count(state, landings=1, keys=int(waited_for))
         state = replace(state, source=flight.index, flight=None, failures_in_a_row=0)
         if not waited_for:
-            return state, (ReplaceHigh(flight.index, launch),)
+            return state, (events.ReplaceHigh(flight.index, launch),)
         state = replace(state, phase=Phase.EMITTING, key=flight.index, base=flight.index, owed=False, pending=False)
-        emit = Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
-        return state, (StoreKey(flight.index), Classify(flight.index), emit)
+        emit = events.Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
+        return state, (events.StoreKey(flight.index), events.Classify(flight.index), emit)
 
     def _failed(self, state: VideoState, launch: int) -> Step:
         if state.flight is None or state.flight.launch != launch:
-            return _count(state, discarded=1), (Discard(launch),)
+            return _count(state, discarded=1), (events.Discard(launch),)
         failures = state.failures_in_a_row + 1
         state = _count(
             replace(
@@ -233,7 +212,7 @@ class Schedule:
         if state.phase is Phase.BETWEEN:
             return state, ()
         if state.key is None:
-            return replace(state, phase=Phase.BETWEEN), (GiveUp(state.index),)
+            return replace(state, phase=Phase.BETWEEN), (events.GiveUp(state.index),)
         return self._propagate(replace(state, plan=Plan.PROPAGATED))
 
     def _decide(self, state: VideoState, value: float | None) -> VideoState:
@@ -255,31 +234,31 @@ class Schedule:
         block = self.mode is Mode.BLOCKING or (behind_cut and self.on_cut is OnCut.BLOCK)
         return replace(state, plan=Plan.BLOCKING if block else Plan.PROMOTED)
 
-    def _serve(self, state: VideoState, *before: Action) -> Step:
+    def _serve(self, state: VideoState, *before: events.Action) -> Step:
         serve = self._block if state.plan is Plan.BLOCKING else self._propagate
         return serve(state, *before)
 
-    def _block(self, state: VideoState, *before: Action) -> Step:
+    def _block(self, state: VideoState, *before: events.Action) -> Step:
         flight = Flight(state.counts.launches, state.index)
         state = _count(replace(state, phase=Phase.HIGHER, plan=Plan.BLOCKING, flight=flight), launches=1)
-        return state, (*before, RunHigher(flight.index, flight.launch))
+        return state, (*before, events.RunHigher(flight.index, flight.launch))
 
-    def _propagate(self, state: VideoState, *before: Action) -> Step:
+    def _propagate(self, state: VideoState, *before: events.Action) -> Step:
         key = state.plan is Plan.PROMOTED
-        emit = Emit(state.index, key=key, age=state.age, degraded=self._degraded(state), startup=False)
-        return replace(state, phase=Phase.EMITTING), (*before, Propagate(state.index), emit)
+        emit = events.Emit(state.index, key=key, age=state.age, degraded=self._degraded(state), startup=False)
+        return replace(state, phase=Phase.EMITTING), (*before, events.Propagate(state.index), emit)
 
-    def _finish(self, state: VideoState, *before: Action) -> Step:
+    def _finish(self, state: VideoState, *before: events.Action) -> Step:
         """Ends the frame: what is left to do once its labels are out."""
         state = replace(state, phase=Phase.BETWEEN)
         if state.plan is Plan.PROPAGATED and self._rebases(state):
-            return replace(state, base=state.index), (*before, Rebase(state.index))
+            return replace(state, base=state.index), (*before, events.Rebase(state.index))
         if state.plan is not Plan.PROMOTED:
             return state, before
         flight = Flight(state.counts.launches, state.index)
         state = replace(state, key=state.index, base=state.index, flight=flight, owed=False, pending=False)
         state = _count(state, launches=1, keys=1)
-        return state, (*before, Promote(flight.index), Launch(flight.index, flight.launch))
+        return state, (*before, events.Promote(flight.index), events.Launch(flight.index, flight.launch))
 
     def _rebases(self, state: VideoState) -> bool:
         return self.rebase is not None and state.flight is None and state.index - state.base >= self.rebase

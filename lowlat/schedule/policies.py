@@ -31,21 +31,34 @@ class Policy(Protocol):
         """Whether the value is so high that the scene must have changed."""
 
 
-@dataclass(frozen=True)
-class PerFrame:
-    """Every frame is a key frame: the baseline of the paper's Table 1."""
+class _Distance:
+    """A policy that looks at the distance alone: it finds no cuts."""
 
     signal = None
-
-    def is_key(self, distance: int, value: float | None) -> bool:
-        return True
 
     def is_cut(self, value: float | None) -> bool:
         return False
 
 
+class _Measured:
+    """A policy that looks at a measured value."""
+
+    cut: float | None
+
+    def is_cut(self, value: float | None) -> bool:
+        return self.cut is not None and value is not None and value > self.cut
+
+
 @dataclass(frozen=True)
-class Every:
+class PerFrame(_Distance):
+    """Every frame is a key frame: the baseline of the paper's Table 1."""
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Every(_Distance):
     """A key frame every `interval` frames (the paper's fixed schedule, l = 5 in Table 1).
 
     Frames are counted by index, so frames dropped before the engine count too.
@@ -55,8 +68,6 @@ class Every:
     """
 
     interval: int
-
-    signal = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.interval) or self.interval != int(self.interval) or self.interval < 1:
@@ -69,12 +80,9 @@ class Every:
     def is_key(self, distance: int, value: float | None) -> bool:
         return distance >= self.interval
 
-    def is_cut(self, value: float | None) -> bool:
-        return False
-
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(_Measured):
     """A key frame where the difference of F_l to the key frame exceeds `threshold`.
 
     `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts,
@@ -96,12 +104,9 @@ class Threshold:
     def is_key(self, distance: int, value: float | None) -> bool:
         return _exceeds(value, self.threshold)
 
-    def is_cut(self, value: float | None) -> bool:
-        return self.cut is not None and value is not None and value > self.cut
-
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(_Measured):
     """A key frame where the predicted deviation from the key frame exceeds `threshold` (paper, section 4.3).
 
     `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks
@@ -123,12 +128,9 @@ class Adaptive:
     def is_key(self, distance: int, value: float | None) -> bool:
         return _exceeds(value, self.threshold)
 
-    def is_cut(self, value: float | None) -> bool:
-        return self.cut is not None and value is not None and value > self.cut
-
 
 @dataclass(frozen=True)
-class Accumulated:
+class Accumulated(_Measured):
     """A key frame where the predicted deviation times the frames since the key frame exceeds `threshold`.
 
     Where the deviation grows by r a frame that is twice its sum over the frames since the key frame, and a key frame
@@ -154,43 +156,11 @@ class Accumulated:
     def is_key(self, distance: int, value: float | None) -> bool:
         return _exceeds(None if value is None else value * distance, self.threshold)
 
-    def is_cut(self, value: float | None) -> bool:
-        return self.cut is not None and value is not None and value > self.cut
-
 
 MEASURED = {"threshold": Threshold, "adaptive": Adaptive, "accumulated": Accumulated}
 """The policies that compare a measured value with a threshold, by name."""
-POLICY_NAMES = ("per-frame", "every", *MEASURED)
-
-
-def make_policy(
-    name: str, *, interval: float | None = None, threshold: float | None = None, cut: float | None = None
-) -> Policy:
-    """Makes a policy from the words of a command line.
-
-    Args:
-        name: one of `POLICY_NAMES`.
-        interval: frames between key frames; needed by "every", refused by the others.
-        threshold: needed by those of `MEASURED`, refused by the others.
-        cut: value above which the scene must have changed; None keeps the policy's own.
-
-    Raises:
-        ValueError: an unknown name, or an option that is missing, of no use to the policy, or out of range.
-    """
-    if name not in POLICY_NAMES:
-        raise ValueError(f"make_policy: expected one of {', '.join(POLICY_NAMES)}, got {name!r}")
-    given = {"interval": interval, "threshold": threshold, "cut": cut}
-    needed = ("threshold",) if name in MEASURED else ("interval",) if name == "every" else ()
-    allowed = (*needed, "cut") if name in MEASURED else needed
-    for option in needed:
-        if given[option] is None:
-            raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
-    for option, value in given.items():
-        if value is not None and option not in allowed:
-            raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
-    options = {option: given[option] for option in allowed if given[option] is not None}
-    kinds = {"per-frame": PerFrame, "every": Every, **MEASURED}
-    return kinds[name](**options)
+POLICIES = {"per-frame": PerFrame, "every": Every, **MEASURED}
+"""All policies, by name."""
 
 
 def _exceeds(value: float | None, threshold: float) -> bool:

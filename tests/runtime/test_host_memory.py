@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from lowlat.runtime.cpu.host_memory import resident_mb
+from lowlat.jobs.host_memory import resident_mb
 
 # Three blocks of 24 MiB, as large as features; freed together they are more than glibc keeps.
 ROUNDS = """
 import ctypes, resource, sys, threading
-from lowlat.runtime.cpu.host_memory import keep_freed_memory
+from lowlat.jobs.host_memory import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

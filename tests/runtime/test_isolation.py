@@ -11,7 +11,7 @@ from places import at
 from stream_runs import build, deferred
 
 from lowlat.runtime.gpu.engine import gpu_engine
-from lowlat.runtime.gpu.isolation import AtOnce, InTurns, isolation_of
+from lowlat.runtime.gpu.isolation import AtOnce, InTurns
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.options import Options
@@ -167,9 +167,7 @@ def test_closing_lets_go_of_a_thread_that_waits_for_a_frame():
     assert not turns._thread.is_alive()
 
 
-def test_an_unknown_isolation_is_refused():
-    with pytest.raises(ValueError, match="one of priority, partition, segment, got 'luck'"):
-        isolation_of("luck")
+def test_no_segments_are_refused():
     with pytest.raises(ValueError, match="at least 1 segment, got 0"):
         InTurns(FakeDevice(), 0, threaded=False)
 

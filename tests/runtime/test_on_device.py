@@ -22,7 +22,7 @@ from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
 
-PLAIN = Options(channels_last=False, fold=False, merge=False, cache_key=False, graphs=False)
+PLAIN = Options(channels_last=False, fold=False, graphs=False)
 SIZE = (48, 64)
 FRAMES = 24
 
@@ -121,8 +121,6 @@ def test_labels_are_those_of_the_cpus_engine(tiny_network, frames, place, schedu
 CHANGES = {
     "channels-last": ({"channels_last": True}, 0.995),
     "folded": ({"fold": True}, 0.995),
-    "merged reductions": ({"merge": True}, 0.995),
-    "key half kept": ({"cache_key": True}, 0.995),
     "graphs": ({"graphs": True}, 0.995),
     "bfloat16 with all": ({"dtype": "bfloat16", "channels_last": True, "fold": True, "graphs": True}, 0.9),
     "float16 with all": ({"dtype": "float16", "channels_last": True, "fold": True, "graphs": True}, 0.97),

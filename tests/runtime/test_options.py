@@ -16,22 +16,20 @@ from lowlat.runtime.gpu.isolation import AtOnce
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
-from lowlat.runtime.options import Options, SeparateReductions, prepared
+from lowlat.runtime.options import Options, prepared
 from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Schedule, Signal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PLAIN = Options(channels_last=False, fold=False, pointwise=False, merge=False, cache_key=False, graphs=False)
+PLAIN = Options(channels_last=False, fold=False, pointwise=False, graphs=False)
 # Relative to the largest value: eps times a hundred, for sums over up to 300 products in a dozen layers.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 8e-2, "float16": 1e-2}
 CHANGES = {
     "channels-last": {"channels_last": True},
     "folded": {"fold": True},
     "pointwise by oneDNN": {"pointwise": True},
-    "merged reductions": {"merge": True},
-    "key half kept": {"cache_key": True},
-    "all of them": {"channels_last": True, "fold": True, "pointwise": True, "merge": True, "cache_key": True},
+    "all of them": {"channels_last": True, "fold": True, "pointwise": True},
     "bfloat16": {"dtype": "bfloat16", "channels_last": True, "fold": True},
     "float16": {"dtype": "float16", "channels_last": True, "fold": True},
 }
@@ -152,9 +150,8 @@ def test_programs_match_and_correct_as_the_network_defines(tiny_matching_network
     assert_labels(labels["current"], expected["scores"], chosen.dtype, "current frame")
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_rebased_frame_is_propagated_from_and_not_decided_by(tiny_network, frames, cached):
-    chosen = Options(cache_key=cached, graphs=False)
+def test_a_rebased_frame_is_propagated_from_and_not_decided_by(tiny_network, frames):
+    chosen = Options(graphs=False)
     stages = NetworkStages(tiny_network, options=chosen)
     first, second, third = map(stages.lower, [*frames, frames[1][::-1].copy()])
     key = KeyFrame(0, 0, first, stages.higher(first))
@@ -193,7 +190,6 @@ def test_stages_compute_what_the_network_defines(tiny_network, frames, change):
     assert_labels(labels, expected["scores"], chosen.dtype, "current frame")
     deviation = torch.tensor(stages.measure(key, second, Signal.DEVIATION))
     assert_close(deviation, expected["deviation"], chosen.dtype, "deviation")
-    assert (first._anchor is not None) == chosen.cache_key
 
 
 def test_stages_carry_a_correction_on(tiny_matching_network, frames):
@@ -248,7 +244,6 @@ def test_options_change_a_copy(tiny_network):
     assert network.mean.dtype is torch.bfloat16
     assert not any(isinstance(module, BatchNorm2d) for module in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in tiny_network.state_dict().items())
-    assert isinstance(prepared(tiny_network, PLAIN).reduction, SeparateReductions)
 
 
 def test_an_unknown_dtype_is_refused():

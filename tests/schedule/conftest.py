@@ -2,19 +2,8 @@
 
 import pytest
 
-from lowlat.schedule import (
-    Decide,
-    Emit,
-    Emitted,
-    Failed,
-    FrameBegun,
-    Landed,
-    Launch,
-    Measured,
-    RunHigher,
-    Schedule,
-    VideoState,
-)
+from lowlat.schedule import Schedule, VideoState
+from lowlat.schedule.events import Decide, Emit, Emitted, Failed, FrameBegun, Landed, Launch, Measured, RunHigher
 
 
 class Stream:

@@ -2,29 +2,26 @@
 
 import pytest
 
-from lowlat.schedule import (
-    Adaptive,
+from lowlat.schedule import Adaptive, Every, PerFrame, Signal
+from lowlat.schedule.events import (
     Classify,
     Decide,
     Degrade,
     Discard,
     Emit,
     Emitted,
-    Every,
     Failed,
     FrameBegun,
     GiveUp,
     Landed,
     Launch,
     Measured,
-    PerFrame,
     Promote,
     Propagate,
     Rebase,
     ReplaceHigh,
     RunHigher,
     RunLower,
-    Signal,
     StoreKey,
 )
 

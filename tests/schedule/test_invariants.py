@@ -3,29 +3,23 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowlat.schedule import (
-    Accumulated,
-    Adaptive,
+from lowlat.schedule import Accumulated, Adaptive, Every, PerFrame, Schedule, Threshold, VideoState
+from lowlat.schedule.events import (
     Decide,
     Emit,
     Emitted,
-    Every,
     Failed,
     FrameBegun,
     GiveUp,
     Landed,
     Launch,
     Measured,
-    PerFrame,
     Promote,
     Propagate,
     Rebase,
     ReplaceHigh,
     RunHigher,
-    Schedule,
     StoreKey,
-    Threshold,
-    VideoState,
 )
 
 POLICIES = [

@@ -5,8 +5,9 @@ from statistics import fmean
 
 import pytest
 
+from lowlat.jobs.policies import make_policy
 from lowlat.schedule import (
-    POLICY_NAMES,
+    POLICIES,
     Accumulated,
     Adaptive,
     Every,
@@ -14,7 +15,6 @@ from lowlat.schedule import (
     Schedule,
     Signal,
     Threshold,
-    make_policy,
 )
 
 
@@ -127,4 +127,4 @@ def test_what_cannot_be_meant_is_refused_with_the_mend(make, mend):
 def test_every_name_is_a_policy():
     measured = {name: {"threshold": 0.1} for name in ("threshold", "adaptive", "accumulated")}
     options = {"every": {"interval": 3}, **measured}
-    assert len({type(make_policy(name, **options.get(name, {}))) for name in POLICY_NAMES}) == 5
+    assert len({type(make_policy(name, **options.get(name, {}))) for name in POLICIES}) == 5

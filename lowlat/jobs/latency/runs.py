@@ -14,11 +14,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from lowlat.jobs.host_memory import resident_mb
 from lowlat.jobs.live import Tally, label_frames
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, Overload, Span
 from lowlat.runtime.cpu.engine import cpu_engine
-from lowlat.runtime.cpu.host_memory import resident_mb
 from lowlat.runtime.gpu.engine import DEFAULT_SMS, gpu_engine
 from lowlat.runtime.gpu.isolation import SEGMENTS
 from lowlat.runtime.options import DEFAULT, Options

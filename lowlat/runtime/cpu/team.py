@@ -10,14 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from lowlat.runtime.cpu.threads import (
-    check_cores,
-    cores_at_hand,
-    join_or_warn,
-    let_go_of_threads,
-    set_own_threads,
-    start_thread,
-)
+from lowlat.runtime.cpu import threads
 from lowlat.runtime.cpu.turns import TurnRule
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome
 from lowlat.runtime.stages import NetworkStages
@@ -62,8 +55,8 @@ class Team:
     """
 
     def __init__(self, clock: Clock, cores: int | None = None) -> None:
-        self.cores = cores_at_hand() if cores is None else cores
-        check_cores("Team", self.cores, "leave it out to use those at hand")
+        self.cores = threads.cores_at_hand() if cores is None else cores
+        threads.check_cores("Team", self.cores, "leave it out to use those at hand")
         self.rule = TurnRule()
         self._clock = clock
         self._changed = threading.Condition()
@@ -71,8 +64,8 @@ class Team:
         self._pass: _Pass | None = None
         self._landed: Outcome | None = None
         self._closed = False
-        let_go_of_threads()
-        self._thread = start_thread("stages", lambda: set_own_threads(self.cores), self._work)
+        threads.let_go_of_threads()
+        self._thread = threads.start_thread("stages", lambda: threads.set_own_threads(self.cores), self._work)
 
     def run(self, function: Callable[..., Any], *arguments: Any, begins: bool = False, ends: bool = False) -> Any:
         """Call ``function`` on the team's thread; its result, or what it raises.
@@ -121,7 +114,7 @@ class Team:
         with self._changed:
             self._closed, self._pass, self._landed = True, None, None
             self._changed.notify_all()
-        join_or_warn(self._thread, timeout_s, "Team.close: a stage")
+        threads.join_or_warn(self._thread, timeout_s, "Team.close: a stage")
 
     def _work(self) -> None:
         try:

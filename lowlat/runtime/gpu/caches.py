@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from lowlat.runtime.gpu.device import Buffer, Device, Event, Work
-from lowlat.schedule import Signal
+from lowlat.runtime.gpu.device import Buffer, Device, Event
+
+if TYPE_CHECKING:
+    from lowlat.runtime.gpu.programs import NetworkPrograms
 
 Size = tuple[int, int]
 """Height and width of a frame, in pixels."""
-
-
-class Programs(Protocol):
-    """A network's stages on given memory: each reads its first arguments and writes its last. No state of a stream.
-
-    F_l with its reductions is `low`; what is kept of a key frame's F_l is `kept`; F_h is `high`.
-    """
-
-    def size_of(self, frame: Any) -> Size:
-        """The frame's size; ValueError if it is no frame."""
-
-    def makers(self, size: Size) -> Mapping[str, Callable[[], Any]]:
-        """What makes the memory of each buffer of `Slot` and `Caches`, by name."""
-
-    def load(self, frame: Any) -> Work:
-        """-> `work(frame buffer)`: the frame into pinned memory, on the host."""
-
-    def lower(self, image: Any, low: Any) -> None:
-        """S_l and the reductions."""
-
-    def higher(self, segments: int) -> list[Work]:
-        """S_h in so many parts or fewer, in order, each `work(source, *before, after)`. All read `kept` or `low`, all
-        but the first what the part before has left in the scratch; the last writes `high`."""
-
-    def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
-        """What makes the memory between those parts, in order. Where the keys are equal it may be the same memory,
-        never so for neighbours."""
-
-    def hold(self, low: Any, kept: Any) -> None:
-        """F_l and the key frame's half of the fast track."""
-
-    def rebase(self, low: Any, kept: Any) -> None:
-        """Of `hold` only what propagation needs: the decision's part stays the key frame's."""
-
-    def keep(self, propagated: Any, high: Any) -> None:
-        """The F_h of a temporary key frame."""
-
-    def propagate(self, kept: Any, high: Any, low: Any, propagated: Any, labels: Any) -> None:
-        """Eq. 1, AdaptNet, fusion, labels."""
-
-    def classify(self, high: Any, labels: Any) -> None:
-        """Labels from F_h alone."""
-
-    def select(self, signal: Signal) -> Work:
-        """-> `work(kept, low, value)`: the key frame decision's value."""
-
-    def labels(self, labels_out: Any) -> Any:
-        """Labels from pinned memory, in memory of their own."""
-
-    def number(self, value_out: Any) -> float:
-        """The value from pinned memory."""
 
 
 HOST = frozenset({"frame", "labels_out", "value_out"})
@@ -113,7 +64,7 @@ class Caches:
         RuntimeError: they don't fit into the device's memory.
     """
 
-    def __init__(self, device: Device, programs: Programs, size: Size, segments: int) -> None:
+    def __init__(self, device: Device, programs: NetworkPrograms, size: Size, segments: int) -> None:
         self.size = size
         makers = programs.makers(size)
 

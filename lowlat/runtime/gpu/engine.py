@@ -6,7 +6,7 @@ import warnings
 
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.gpu.cuda import CudaDevice, partition
-from lowlat.runtime.gpu.isolation import SEGMENTS, AtOnce, InTurns, Isolation, isolation_of
+from lowlat.runtime.gpu.isolation import ISOLATIONS, SEGMENTS, AtOnce, InTurns
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
@@ -39,9 +39,11 @@ def gpu_engine(
     Raises:
         ValueError: no such isolation.
     """
-    wanted, notice = isolation_of(isolation or Isolation.PRIORITY), ""
+    isolation, notice = "priority" if isolation is None else isolation, ""
+    if isolation not in ISOLATIONS:
+        raise ValueError(f"isolation: expected one of {', '.join(ISOLATIONS)} on a GPU, got {isolation!r}")
     device = CudaDevice(programs.device)
-    if wanted is Isolation.PARTITION:
+    if isolation == "partition":
         try:
             device.low, granted = partition(sms, device.device)
             if granted != sms:
@@ -49,9 +51,9 @@ def gpu_engine(
         except RuntimeError as error:
             notice = f"gpu_engine: isolation 'partition' can't be had, 'priority' takes its place: {error}"
             warnings.warn(notice, RuntimeWarning, stacklevel=2)
-            wanted = Isolation.PRIORITY
-    turns = InTurns(device, segments) if wanted is Isolation.SEGMENT else AtOnce()
+            isolation = "priority"
+    turns = InTurns(device, segments) if isolation == "segment" else AtOnce()
     stages = GpuStages(device, programs, schedule, graphs=programs.options.graphs, turns=turns, timed=timed)
     engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
-    engine.isolation, engine.notice = wanted.value, notice
+    engine.isolation, engine.notice = isolation, notice
     return engine

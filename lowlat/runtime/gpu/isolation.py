@@ -12,29 +12,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 from lowlat.runtime.gpu.device import Device, Event, Stream
 
+ISOLATIONS = ("priority", "partition", "segment")
 SEGMENTS = 25
 """Parts of S_h: of `resnet101` each is one residual block, or half of the head."""
-
-
-class Isolation(str, Enum):
-    """How S_h is kept out of a frame's way."""
-
-    PRIORITY = "priority"
-    PARTITION = "partition"
-    SEGMENT = "segment"
-
-
-def isolation_of(word: str) -> Isolation:
-    """An isolation by its word; ValueError names them all."""
-    try:
-        return Isolation(word)
-    except ValueError:
-        words = ", ".join(isolation.value for isolation in Isolation)
-        raise ValueError(f"isolation: expected one of {words}, got {word!r}") from None
 
 
 class Turns:

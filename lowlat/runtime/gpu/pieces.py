@@ -4,11 +4,14 @@ then launched or replayed."""
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lowlat.runtime.gpu.caches import Caches, Programs, Side, Slot
+from lowlat.runtime.gpu.caches import Caches, Side, Slot
 from lowlat.runtime.gpu.device import Buffer, Device, Graph, StageTimer, Stream, Work
 from lowlat.runtime.result import Span
+
+if TYPE_CHECKING:
+    from lowlat.runtime.gpu.programs import NetworkPrograms
 
 
 class Piece(NamedTuple):
@@ -35,7 +38,7 @@ class Pieces:
 
     def __init__(
         self,
-        programs: Programs,
+        programs: NetworkPrograms,
         caches: Caches,
         higher: Sequence[Work],
         select: Work | None,

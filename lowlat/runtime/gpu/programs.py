@@ -41,7 +41,12 @@ class KeptMemory(NamedTuple):
 
 
 class NetworkPrograms(PreparedNetwork):
-    """`Programs` of a network: holds the weights, once for all streams, and no state of a stream."""
+    """A network's stages on given memory: each reads its first arguments and writes its last. It holds the weights,
+    once for all videos, and no state of a video.
+
+    F_l with its reductions is `low`; what is kept of a key frame's F_l is `kept`; F_h is `high`. `GpuStages` is free of
+    torch: tests give it numbers in the place of tensors.
+    """
 
     @cached_property
     def _low(self) -> Callable[..., Any]:
@@ -58,9 +63,11 @@ class NetworkPrograms(PreparedNetwork):
         return programs
 
     def size_of(self, frame: Any) -> Size:
+        """The frame's height and width; ValueError if it is no frame."""
         return checked_frame("NetworkPrograms", frame)
 
     def makers(self, size: Size) -> Mapping[str, Callable[[], Any]]:
+        """What makes the memory of each buffer of `Slot` and `Caches`, by name."""
         shapes = _meta(self.network)
         with torch.inference_mode():
             low = self._meta_low(shapes, size)
@@ -85,18 +92,24 @@ class NetworkPrograms(PreparedNetwork):
         }
 
     def load(self, frame: np.ndarray) -> Work:
+        """-> `work(frame buffer)`: the frame into pinned memory, on the host."""
         return lambda pinned: np.copyto(pinned.numpy(), frame)
 
     @torch.inference_mode()
     def lower(self, image: Tensor, low: LowMemory) -> None:
+        """S_l and the reductions."""
         # Without the fast track there is F_l alone.
         for memory, part in zip(low, self._low(image), strict=False):
             memory.copy_(part)
 
     def higher(self, segments: int) -> list[Work]:
+        """S_h in so many parts or fewer, in order, each `work(source, *before, after)`. All read `kept` or `low`, all
+        but the first what the part before has left in the scratch; the last writes `high`."""
         return [self._segment(links) for links in _parts(self.network.higher_chain(), segments)]
 
     def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
+        """What makes the memory between those parts, in order. Where the keys are equal it may be the same memory,
+        never so for neighbours."""
         shapes, between = _meta(self.network), []
         with torch.inference_mode():
             x = low = self._meta_low(shapes, size)
@@ -135,23 +148,26 @@ class NetworkPrograms(PreparedNetwork):
 
     @torch.inference_mode()
     def hold(self, low: LowMemory, kept: KeptMemory) -> None:
+        """Keep F_l and the key frame's half of the fast track."""
         kept.features.copy_(low.features)
         kept.select.copy_(low.select)
         self.rebase(low, kept)
 
     @torch.inference_mode()
     def rebase(self, low: LowMemory, kept: KeptMemory) -> None:
-        kept.predict.copy_(self.network.predictor.from_key(low.predict) if self.options.cache_key else low.predict)
+        """Keep what propagation needs; the decision's part stays the key frame's."""
+        kept.predict.copy_(self.network.predictor.from_key(low.predict))
 
     @torch.inference_mode()
     def keep(self, propagated: Tensor, high: Tensor) -> None:
+        """Keep the F_h of a temporary key frame."""
         high.copy_(propagated)
 
     @torch.inference_mode()
     def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, propagated: Tensor, labels: Tensor) -> None:
+        """Eq. 1, AdaptNet, fusion, labels."""
         network = self.network
-        half = kept.predict if self.options.cache_key else network.predictor.from_key(kept.predict)
-        logits = network.predictor(half, low.predict)
+        logits = network.predictor(kept.predict, low.predict)
         svconv2d(
             high,
             logits,
@@ -166,9 +182,12 @@ class NetworkPrograms(PreparedNetwork):
 
     @torch.inference_mode()
     def classify(self, high: Tensor, labels: Tensor) -> None:
+        """Labels from F_h alone."""
         labels.copy_(full_size_labels(self.network.classify(high), labels.shape)[0])
 
     def select(self, signal: Signal) -> Work:
+        """-> `work(kept, low, value)`: the key frame decision's value."""
+
         @torch.inference_mode()
         def deviation(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
             reduced = Reduced(low.predict, low.adapt, low.select)
@@ -181,9 +200,11 @@ class NetworkPrograms(PreparedNetwork):
         return deviation if signal is Signal.DEVIATION else difference
 
     def labels(self, pinned: Tensor) -> np.ndarray:
+        """Labels from pinned memory, in memory of their own."""
         return pinned.numpy().copy()
 
     def number(self, pinned: Tensor) -> float:
+        """The value from pinned memory."""
         return pinned.item()
 
     def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,15 +17,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lowlat.runtime.gpu.caches import Caches, Programs, Side, Slot, out_of_memory
+from lowlat.runtime.gpu.caches import Caches, Side, Slot, out_of_memory
 from lowlat.runtime.gpu.device import Device, Event, Priority
 from lowlat.runtime.gpu.isolation import AtOnce, Turns
 from lowlat.runtime.gpu.pieces import Launcher, Pieces
 from lowlat.runtime.protocols import Job, KeyFrame
 from lowlat.runtime.result import Span
 from lowlat.schedule import Decision, Mode, OnCut, Schedule, Signal
+
+if TYPE_CHECKING:
+    from lowlat.runtime.gpu.programs import NetworkPrograms
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class GpuStages:
     def __init__(
         self,
         device: Device,
-        programs: Programs,
+        programs: NetworkPrograms,
         schedule: Schedule,
         *,
         graphs: bool = False,

@@ -1,0 +1,44 @@
+"""Policies from the words of a command line. For the jobs and the commands."""
+
+from __future__ import annotations
+
+from lowlat.schedule import MEASURED, POLICIES, Policy
+
+
+def make_policy(
+    name: str, *, interval: float | None = None, threshold: float | None = None, cut: float | None = None
+) -> Policy:
+    """Makes a policy from the words of a command line.
+
+    Args:
+        name: a name in `POLICIES`.
+        interval: frames between key frames; needed by "every", refused by the others.
+        threshold: needed by those of `MEASURED`, refused by the others.
+        cut: value above which the scene must have changed; None keeps the policy's own.
+
+    Raises:
+        ValueError: an unknown name, or an option that is missing, of no use to the policy, or out of range.
+    """
+    if name not in POLICIES:
+        raise ValueError(f"make_policy: expected one of {', '.join(POLICIES)}, got {name!r}")
+    given = {"interval": interval, "threshold": threshold, "cut": cut}
+    needed = ("threshold",) if name in MEASURED else ("interval",) if name == "every" else ()
+    allowed = (*needed, "cut") if name in MEASURED else needed
+    for option in needed:
+        if given[option] is None:
+            raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
+    for option, value in given.items():
+        if value is not None and option not in allowed:
+            raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
+    options = {option: given[option] for option in allowed if given[option] is not None}
+    return POLICIES[name](**options)
+
+
+def choose_policy(name: str | None, interval: float | None, threshold: float | None) -> Policy | None:
+    """A policy from a command line's words; None for the default, adaptive at the weights' own threshold."""
+    if name is None and (interval is not None or threshold is not None):
+        given = "--interval" if interval is not None else "--threshold"
+        raise ValueError(f"policy: expected --policy beside {given}, got none; name the policy it belongs to")
+    if name is None or (name == "adaptive" and threshold is None and interval is None):
+        return None
+    return make_policy(name, interval=interval, threshold=threshold)
