@@ -27,7 +27,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.Exit:
-            # A RuntimeError by its class: how `--help` ends.
+            # This is how `--help` ends; its class is a RuntimeError's child.
             raise
         except KeyboardInterrupt:
             _say("interrupted")
@@ -61,7 +61,7 @@ def main(
     ] = False,
 ) -> None:
     """Low-latency video semantic segmentation."""
-    # Before any thread starts. It steadies latency, and takes a quarter off the time of a training step on a CPU.
+    # This must come before any thread starts. It steadies latency, and takes a quarter off a training step on a CPU.
     keep_freed_memory()
 
 

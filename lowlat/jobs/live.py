@@ -94,18 +94,18 @@ def steady_process() -> Iterator[None]:
 class _Passing:
     """Frames on their way to the engine, which may take one early; those it has not answered are in `taken`."""
 
-    def __init__(self, stream: Iterable[Any]) -> None:
-        self._stream = stream
+    def __init__(self, coming: Iterable[Any]) -> None:
+        self._coming = coming
         self.taken: deque[np.ndarray] = deque()
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._stream:
+        for item in self._coming:
             self._note(item)
             yield item
 
     def take_waiting(self) -> Captured | None:
         """The next frame if it is there already: only a buffer can tell."""
-        item = self._stream.take_waiting() if isinstance(self._stream, FrameBuffer) else None
+        item = self._coming.take_waiting() if isinstance(self._coming, FrameBuffer) else None
         if item is not None:
             self._note(item)
         return item
@@ -140,11 +140,11 @@ def label_frames(
     buffer = None
     try:
         with steady_process():
-            stream: Iterable[Any] = frames
+            coming: Iterable[Any] = frames
             if overload is not None:
-                stream = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
+                coming = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
                 buffer.capture(frames)
-            passing = _Passing(stream)
+            passing = _Passing(coming)
             for result in segmenter.run(passing):
                 done, last = last, (passing.taken.popleft(), result)
                 if done is not None:

@@ -77,7 +77,7 @@ class SyntheticSignal:
     It rises with the distance to the key frame and crosses `level` after a gap of whole frames: without a
     seed the gaps are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5); with one
     they are spread evenly between 1 and about twice the interval, with the same mean. With `by_distance` it
-    does so times the distance, for policies that look at that. Calls must come from one stream, in order.
+    does so times the distance, for policies that look at that. Calls must come from one video, in order.
 
     Raises:
         ValueError: `interval` is below 1, or `level` isn't above 0.

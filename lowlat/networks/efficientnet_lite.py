@@ -121,7 +121,7 @@ class EfficientNetLite0(Backbone):
             for index in range(blocks):
                 name = f"blocks.{len(self._blocks)}"
                 stride = stage_stride if index == 0 else 1
-                # The block that gives up its stride still sees the spacing of the map before it.
+                # The block whose stride becomes dilation still reads a map without it; the blocks after it are dilated.
                 self.dilations[name] = dilation
                 if stride == 2 and total_stride == output_stride:
                     stride, dilation = 1, dilation * 2

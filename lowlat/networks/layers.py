@@ -43,14 +43,14 @@ def speed_up_pointwise(network: nn.Module) -> nn.Module:
     for module in network.modules():
         plain = type(module) is nn.Conv2d and module.kernel_size == module.stride == (1, 1) and module.groups == 1
         if plain and torch.backends.mkldnn.is_available():
-            # The same parameters by the same names: nothing else about the layer changes.
+            # Changing the class alone keeps the layer's parameters and their names.
             module.__class__ = Pointwise
     return network
 
 
 def reset_parameters(module: nn.Module) -> None:
     """Give a module and all within it fresh parameters, from torch's global generator."""
-    # Inner modules first: an outer one may have its own word on their parameters.
+    # Inner modules come first: an outer one may give their parameters other values afterwards.
     for inner in reversed(list(module.modules())):
         if hasattr(inner, "reset_parameters"):
             inner.reset_parameters()

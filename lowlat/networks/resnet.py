@@ -62,7 +62,7 @@ class ResNet101(Backbone):
             width = 32 * 2**index
             layer = nn.ModuleList()
             for block in range(blocks):
-                # The first block of a dilated layer sees the spacing of the layer before it, as in torchvision.
+                # The first block of a dilated layer still has the dilation of the layer before it, as in torchvision.
                 layer.append(Bottleneck(channels_in, width, stride if block == 0 else 1, dilation))
                 if block == 0:
                     dilation *= dilate

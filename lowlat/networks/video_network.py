@@ -1,4 +1,4 @@
-"""The whole network of the paper, as the stages that a schedule runs. It keeps no state of a stream."""
+"""The whole network of the paper, as the stages that a schedule runs. It keeps no state of a video."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Fused(NamedTuple):
 class Widths:
     """Channel counts of the modules around a backbone."""
 
-    higher: int  # F_h
-    reduced: int  # predictor, AdaptNet and selector
+    higher: int  # channels of F_h
+    reduced: int  # channels of F_l reduced for the predictor, AdaptNet and the selector, each
     fused: int
     kernel_size: int = 9
 

@@ -46,7 +46,7 @@ class FrameBuffer:
         capacity: frames held; 1 gives the lowest latency.
         clock: stamps the frames; give it the engine's.
         stall_s: seconds without a frame after which the consumer gets a TimeoutError; None waits on.
-        first: index of the first frame, for a stream that was begun without the buffer.
+        first: index of the first frame, for a video that was begun without the buffer.
 
     Raises:
         ValueError: an unknown policy, or a capacity below 1.

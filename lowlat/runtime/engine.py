@@ -24,7 +24,7 @@ _TRACKS = {
 
 
 class Engine:
-    """Labels the frames of one stream, in order, from one thread.
+    """Labels the frames of one video, in order, from one thread.
 
     Three ways to drive it, from plain to live:
 
@@ -74,7 +74,7 @@ class Engine:
 
     @property
     def state(self) -> VideoState:
-        """The schedule's state of this stream, with its counts."""
+        """The schedule's state of this video, with its counts."""
         return self._state
 
     @property
@@ -132,7 +132,7 @@ class Engine:
             Exception: whatever a fast-track stage raised; the frame counts as never begun.
         """
         if self._closed:
-            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this stream")
+            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this video")
         self.settle()
         started = self._clock.now()
         if index is None:
@@ -157,7 +157,7 @@ class Engine:
                 self._ahead.forget()
                 self._pipelined.abandon()
                 if replaced:
-                    # The caches hold another key frame than the one to go back to.
+                    # The caches hold a newer key frame, and the one before it is gone: there is nothing to go back to.
                     self.restart()
             raise
         if self._state.phase is Phase.BETWEEN:
@@ -181,7 +181,7 @@ class Engine:
         lost = False
         try:
             if self._pipelined is not None:
-                # After the labels: reading timers takes time.
+                # Timers are read after the labels, since reading them takes time.
                 result.spans.extend(self._pipelined.spans())
             self._carry_out(events.Emitted(result.index))
             result.settled = True

@@ -32,13 +32,13 @@ class LookAhead:
         return other
 
     def __iter__(self) -> Iterator[Any]:
-        stream = iter(self._frames)
+        coming = iter(self._frames)
         while True:
             if self._taken is not None:
                 frame, self._taken = self._taken, None
             else:
                 try:
-                    frame = next(stream)
+                    frame = next(coming)
                 except StopIteration:
                     return
             yield frame
@@ -52,7 +52,7 @@ class LookAhead:
             try:
                 self._begun = (self._taken.frame, self._stages.begin(self._taken.frame, self._taken.index))
             except Exception:
-                # It will be raised again when its turn comes; the current frame is sound.
+                # The frame will be begun again in its turn, and raise then; the current frame is sound.
                 self._begun = None
 
     def lowered(self, frame: Any) -> Any | None:

@@ -25,7 +25,7 @@ class Options:
     """
 
     dtype: str = "float32"
-    """Of weights and features: "float32", "bfloat16" or "float16". Labels and decisions are made of it too."""
+    """The type of weights, features and scores: "float32", "bfloat16" or "float16"."""
     channels_last: bool = True
     """Features with their channels side by side in memory."""
     fold: bool = True

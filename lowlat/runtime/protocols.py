@@ -55,7 +55,7 @@ class Outcome:
 
 
 class Stages(Protocol):
-    """The network's stages on one device. They hold no state of a stream.
+    """The network's stages on one device. They hold no state of a video.
 
     `lower` may return whatever `propagate` and `measure` need of a frame (F_l together with its reductions,
     say); `higher` is given the same object, from another thread if the worker has one.

@@ -37,7 +37,7 @@ class ReplayWorker:
             raise RuntimeError("ReplayWorker.submit: expected no job in flight, got a second one; poll until it lands")
         self._outcome = run_job(self._higher, job, self._clock)
         if not isinstance(self._outcome.error, Exception | None):
-            # Ctrl-C, on the caller's own thread. Who goes on after it sees the job fail in its turn.
+            # Ctrl-C came on the caller's own thread, and ends the run. If that goes on, the job fails when it is due.
             raise self._outcome.error
 
     def poll(self, index: int) -> Outcome | None:

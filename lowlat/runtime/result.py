@@ -45,7 +45,7 @@ class FrameResult:
     degraded: bool = False
     """Labels known to be worse than usual: see `lowlat.schedule.Schedule`."""
     startup: bool = False
-    """The stream's first frame: a full pass, waited for."""
+    """The video's first frame: a full pass, waited for."""
     available_ms: float = 0.0
     """When the frame was available on the host, on the engine's clock."""
     emitted_ms: float = 0.0
@@ -63,7 +63,7 @@ class FrameResult:
     launched: bool = False
     """Whether S_h was launched in the background on this frame."""
     error: BaseException | None = None
-    """What S_h raised, if a failure of it became known with this frame; the stream goes on."""
+    """What S_h raised, if a failure of it became known with this frame; the video goes on."""
     settled: bool = False
     """Whether the work after the labels is done."""
     spans: list[Span] = field(default_factory=list)

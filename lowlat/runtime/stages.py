@@ -18,7 +18,7 @@ from lowlat.runtime.options import PreparedNetwork
 from lowlat.runtime.protocols import KeyFrame
 from lowlat.schedule import Signal
 
-MULTIPLE = 8  # of the working size, in pixels: S_l's stride
+MULTIPLE = 8  # pixels; sides of the working size are multiples of S_l's stride
 
 
 @dataclass

@@ -49,7 +49,7 @@ class OnCut(str, Enum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Says what to do with each frame. Holds the options only: the state of a stream goes in and comes out.
+    """Says what to do with each frame. Holds the options only: the state of a video goes in and comes out.
 
         state, actions = schedule.advance(state, event)
 

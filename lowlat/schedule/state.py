@@ -1,4 +1,4 @@
-"""The state of one stream's schedule: a value, replaced at every event."""
+"""The state of one video's schedule: a value, replaced at every event."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """Where in a frame the stream is: what event may come next."""
+    """Where in a frame the video is: what event may come next."""
 
     BETWEEN = "between frames"
     DECIDING = "waiting for Measured"
@@ -35,7 +35,7 @@ class Flight:
 
 @dataclass(frozen=True)
 class Counts:
-    """What has happened to a stream so far, each a number of times."""
+    """What has happened to a video so far, each a number of times."""
 
     frames: int = 0
     """Frames whose labels are out."""
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class VideoState:
-    """All that the schedule remembers of one stream. A fresh stream is `VideoState()`."""
+    """All that the schedule remembers of one video. A fresh one is `VideoState()`."""
 
     phase: Phase = Phase.BETWEEN
     plan: Plan = Plan.UNDECIDED

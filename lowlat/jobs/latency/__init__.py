@@ -61,7 +61,7 @@ class LatencyReport:
     p50_over_baseline: float
     max_over_baseline: float
     control_p99_over_p50: float | None
-    """Of a fixed computation of 10 ms on one thread between the frames of the run, on a CPU."""
+    """The same ratio of a fixed computation of 10 ms on one thread, run between the frames on a CPU."""
     memory_growth_mb: float
     """Most in use in the second half of the measured frames less that in the first; of the device where there is one,
     else of the process."""
@@ -133,8 +133,8 @@ def measure(
 
         def record(schedule: Schedule, count: int, name: str, **live: object) -> tuple[Recorded, Engine]:
             advance = Advance(progress, name, count + WARM_UP + 1)
-            with source_frames(source, (width, height)) as stream, bench.engine(schedule) as engine:
-                chosen = itertools.islice(stream, count + WARM_UP + 1)
+            with source_frames(source, (width, height)) as coming, bench.engine(schedule) as engine:
+                chosen = itertools.islice(coming, count + WARM_UP + 1)
                 recorded = record_run(engine, chosen, advance, bench.memory_mb, bench.control, **live)
             advance.draw()
             return recorded, engine
@@ -226,7 +226,7 @@ def _tables(whole: Recorded, others: dict[str, Recorded], live: Recorded) -> Pap
 
     runs = {"per frame": whole, **others, "adaptive, low-latency": live}
     schedules = {name: averages(recorded) for name, recorded in runs.items() if recorded.results}
-    # Modules by themselves: nothing runs beside them in the blocking schedules.
+    # Table 3 is of modules by themselves: in the blocking schedules nothing runs beside them.
     times = stage_medians(others["adaptive"].spans) if "adaptive" in others else stage_medians(live.spans)
     times = {**stage_medians(whole.spans), **times}
     stages = {

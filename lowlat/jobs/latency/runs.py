@@ -61,7 +61,7 @@ class Recorded:
     memory_mb: list[float] = field(default_factory=list)
     """In use after each frame."""
     control_ms: list[float] = field(default_factory=list)
-    """Of the control, after each frame that left it room."""
+    """How long the control took, after each frame that left it room."""
 
     @property
     def control_p99_over_p50(self) -> float | None:
@@ -86,7 +86,7 @@ class Control:
     milliseconds = 10.0
 
     def __init__(self) -> None:
-        # NumPy's: PyTorch would start OpenMP threads beside those that the run has.
+        # NumPy computes it: PyTorch would start OpenMP threads beside those that the run has.
         self._values = np.linspace(-1, 1, 8192, dtype=np.float32)
         self._out = np.empty_like(self._values)
         self._rounds = 100
@@ -135,7 +135,7 @@ class Bench:
         self._make = cpu_engine if self.on_cpu else partial(gpu_engine, segments=segments, sms=sms)
         self._isolation = isolation
         self.control = Control() if self.on_cpu else None
-        # Tells of a wrong word before anything is measured.
+        # An isolation that can't be had is told of here, before anything is measured.
         self.engine(Schedule(PerFrame(), "blocking")).close()
 
     def engine(self, schedule: Schedule) -> Engine:
@@ -156,7 +156,7 @@ def source_frames(source: str | Path | None, size: tuple[int, int]) -> Iterator[
     if source is None:
         yield synthetic_frames(*size)
     else:
-        # A synthetic run takes no decoder.
+        # Imported here, so that a synthetic run needs no decoder.
         from lowlat.video.source import open_source
 
         with open_source(source, resize=size) as opened:
@@ -189,7 +189,7 @@ def record_run(
         recorded.results.append(result)
         recorded.memory_mb.append(memory_mb())
         advance()
-        # The next frame is two periods after this one: the newest one's labels are out already.
+        # The next frame comes two periods after this one: labels of the frame between are out already.
         alone = engine.state.flight is None
         if control is not None and alone and engine.clock.now() - result.available_ms < room_ms:
             recorded.control_ms.append(control())

@@ -120,12 +120,12 @@ class Team:
         try:
             while (work := self._next()) is not None:
                 work()
-                # Held any longer, F_l of a past frame would outlive its use.
+                # A reference kept while waiting would keep F_l of a past frame in memory.
                 del work
         finally:
             with self._changed:
                 self._closed = True
-            # None is left but where this thread breaks down.
+            # Calls are left only where this thread has broken down; their callers must not wait for ever.
             why = "Team.run: expected a team at work, got one whose thread broke down; make another engine"
             for call in self._calls:
                 call.result.set_exception(RuntimeError(why))
@@ -154,7 +154,7 @@ class Team:
         except BaseException as raised:
             error = raised
         if call.ends or error is not None:
-            # Before the caller knows, who may have the next frame at hand.
+            # The rule must know that the frame has ended before the caller does, who may begin the next one at once.
             with self._changed:
                 self.rule.frame_ended(self._clock.now())
         if error is None:

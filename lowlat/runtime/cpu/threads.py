@@ -23,7 +23,7 @@ from lowlat.runtime.replay import run_job
 
 NICENESS = 5
 """Added to the niceness of the S_h thread: who wants a core takes it from S_h, not from the fast track."""
-_OMP_PAUSE_SOFT = 1  # of omp.h
+_OMP_PAUSE_SOFT = 1  # omp.h: omp_pause_soft
 
 
 def let_go_of_threads() -> None:
@@ -36,7 +36,7 @@ def let_go_of_threads() -> None:
 
 def set_own_threads(count: int) -> None:
     """The number of torch's threads for the calling thread alone, once, before it computes."""
-    # The first question sets the thread up with the process's count: asked later it would undo ours.
+    # torch gives a thread the process's count when the thread first asks for its own, and would undo ours then.
     torch.get_num_threads()
     torch.set_num_threads(count)
 
@@ -168,7 +168,7 @@ class ThreadWorker:
     def poll(self, index: int) -> Outcome | None:
         with contextlib.suppress(queue.Empty):
             while outcome := self._outcomes.get_nowait():
-                # Else one that was forgotten while it ran.
+                # An outcome of another job is of one that was forgotten while it ran.
                 if outcome.job is self._job:
                     self._job = None
                     return outcome
@@ -196,10 +196,10 @@ class ThreadWorker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            # One that was forgotten before its turn never runs.
+            # A job that was forgotten before its turn never runs.
             if job is self._job:
                 self._outcomes.put(run_job(self._higher, job, self._clock))
-            # Held any longer, F_l of a past frame would outlive its use.
+            # A reference kept while waiting would keep F_l of a past frame in memory.
             del job
 
 

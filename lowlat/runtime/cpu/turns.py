@@ -50,7 +50,7 @@ class TurnRule:
         """Part number ``part`` of a pass took ``cost``."""
         if part == len(self._costs):
             self._costs.append(cost)
-        # A dearer one is believed at once, a cheaper one by half.
+        # A cost that rose is taken as it is, one that fell by half: parts must not begin too late.
         self._costs[part] = max(cost, (cost + self._costs[part]) / 2)
 
     def overdue(self, part: int) -> bool:

@@ -1,4 +1,4 @@
-"""The static memory of one stream on a device: two slots for frames under way, the key frame's caches, their events."""
+"""The static memory of one video on a device: two slots for frames under way, the key frame's caches, their events."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Slot:
     """What belongs to one frame under way. Frames take the two slots in turn."""
 
     number: int
-    frame: Buffer  # pinned
+    frame: Buffer  # pinned memory of the host
     image: Buffer
     low: Buffer
     labels: Buffer
-    labels_out: Buffer  # pinned
+    labels_out: Buffer  # pinned memory of the host
     value: Buffer
-    value_out: Buffer  # pinned
+    value_out: Buffer  # pinned memory of the host
     uploaded: Event
     lowered: Event
     labelled: Event
@@ -52,7 +52,7 @@ class Side:
 
 
 class Caches:
-    """All static buffers and events of one stream.
+    """All static buffers and events of one video.
 
     Args:
         device: makes them.
@@ -97,9 +97,9 @@ class Caches:
 
 
 def out_of_memory(who: str, size: Size, error: BaseException) -> RuntimeError:
-    """What to lower when the memory of a stream doesn't fit."""
+    """What to lower when the memory of a video doesn't fit."""
     height, width = size
     return RuntimeError(
-        f"{who}: expected room on the device for a stream of {width}x{height} frames, got: {error}; lower the frame "
-        "size, take dtype='bfloat16', switch graphs off, or run fewer streams"
+        f"{who}: expected room on the device for a video of {width}x{height} frames, got: {error}; lower the frame "
+        "size, take dtype='bfloat16', switch graphs off, or run fewer videos"
     )

@@ -59,7 +59,7 @@ class AtOnce(Turns):
             for part in parts:
                 part()
         finally:
-            # Also behind the parts before one that raised.
+            # Where a part raises, the parts before it are under way all the same.
             stream.record(landed)
 
 
@@ -116,7 +116,7 @@ class InTurns(Turns):
 
     def cancel(self) -> None:
         with self._changed:
-            # A part that is being launched is on the stream before whatever comes after this.
+            # The part that is being launched gets onto the stream before anything that the caller enqueues next.
             self._changed.wait_for(lambda: not self._launching)
             self._drop()
 
@@ -141,7 +141,7 @@ class InTurns(Turns):
             part = self._parts[0]
         error = None
         try:
-            # With the lock free: frames begin and end meanwhile.
+            # The lock is free meanwhile, so that frames can begin and end.
             part()
             self._stream.record(self._turn)
         except BaseException as raised:
@@ -169,6 +169,6 @@ class InTurns(Turns):
                 self._changed.wait_for(lambda: self._closed or self.may_launch())
                 if self._closed:
                     return
-            # Waiting for the device keeps the lock free: frames begin and end meanwhile.
+            # The lock is free while this waits for the device, so that frames can begin and end.
             self._turn.wait()
             self.advance()

@@ -1,4 +1,4 @@
-"""The work of one stream of frames on a device, piece by piece: what each reads and writes, run once before it counts,
+"""The work of one video on a device, piece by piece: what each reads and writes, run once before it counts,
 then launched or replayed."""
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Piece(NamedTuple):
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
     track: str | None = None
-    """Of the trace; None where it is not timed."""
+    """The track of the trace that it is shown on; None where it is not timed."""
 
 
 class Pieces:
-    """Every piece of work there is on a stream's caches.
+    """Every piece of work there is on a video's caches.
 
     Args:
-        programs, caches: of the stream of frames.
+        programs, caches: the network, and the video's memory.
         higher: the parts of S_h.
         select: the decision, if there is one.
         lower, fast, slow: the streams of S_l, propagation and S_h.

@@ -58,7 +58,7 @@ class NetworkPrograms(PreparedNetwork):
 
     def without_fast_track(self) -> NetworkPrograms:
         programs = super().without_fast_track()
-        # What has been compiled has the fast track in it.
+        # A compiled S_l computes the reductions too: another one is compiled without them.
         programs.__dict__.pop("_low", None)
         return programs
 
@@ -98,7 +98,7 @@ class NetworkPrograms(PreparedNetwork):
     @torch.inference_mode()
     def lower(self, image: Tensor, low: LowMemory) -> None:
         """S_l and the reductions."""
-        # Without the fast track there is F_l alone.
+        # Where no fast track is wanted `_low` gives F_l alone.
         for memory, part in zip(low, self._low(image), strict=False):
             memory.copy_(part)
 
@@ -177,7 +177,7 @@ class NetworkPrograms(PreparedNetwork):
         )
         found, high = self._fused(propagated, low, labels.shape)
         labels.copy_(found)
-        # In the published form this is the very memory.
+        # Without a correction `high` is `propagated` itself.
         propagated.copy_(high)
 
     @torch.inference_mode()
@@ -208,7 +208,7 @@ class NetworkPrograms(PreparedNetwork):
         return pinned.item()
 
     def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, compiled where that is wanted; with static shapes, since a stream's frames have one size."""
+        """The function, compiled where that is wanted; with static shapes, since a video's frames have one size."""
         return torch.compile(function, dynamic=False) if self.options.compiled else function
 
     def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""The runtime on streams: S_l, propagation and S_h each in an order of their own, held together by events.
+"""The runtime on CUDA streams: S_l, propagation and S_h each in an order of their own, held together by events.
 
 What is enqueued where, and what waits for what; free of torch. The rules, each of them checked by a fake device:
 a buffer is read after the event behind its writer, written after the events behind its readers, and nothing is
@@ -48,7 +48,7 @@ class FrameHigh:
 
 
 class GpuStages:
-    """`Pipelined` stages of one stream of frames of one size, on a device.
+    """`Pipelined` stages of one video on a device.
 
     Args:
         device: where to run; also the clock.
@@ -89,7 +89,8 @@ class GpuStages:
         self._caches: Caches | None = None
         self._pieces: Pieces | None = None
         self._begun = 0
-        # The side that propagation reads; whose F_l is kept; which decisions are on their way to the host.
+        # `_active` is the side that propagation reads, `_kept` the key frame whose F_l is kept, `_asked` the decisions
+        # that are on their way to the host.
         self._active: Side | None = None
         self._kept: FrameLow | None = None
         self._asked: list[tuple[FrameLow, FrameLow]] = []
@@ -124,7 +125,7 @@ class GpuStages:
         low = FrameLow(slot, self._begun, index)
         slot.serial, self._begun = low.serial, self._begun + 1
         self.turns.frame_begun(low.serial)
-        # Complete, unless the frame two before was abandoned: then the host waits here for its upload.
+        # The slot's last upload is complete, unless its frame was abandoned: then the host waits for it here.
         if not slot.uploaded.done():
             slot.uploaded.wait()
         self._device.host(self._programs.load(frame), writes=(slot.frame,))
@@ -154,10 +155,10 @@ class GpuStages:
     def higher(self, low: FrameLow) -> FrameHigh:
         """S_h on the critical path."""
         slot, side = self._slot(low), self._idle_side()
-        # What is left of a pass that nobody waits for any more would get between these parts.
+        # Parts of a pass that was given up must not get between the parts of this one.
         self.turns.cancel()
         self.slow.wait(slot.lowered)
-        # The frames that read it may have been abandoned: nobody has waited for them.
+        # Frames that read this side may have been abandoned, so that nobody has waited for them.
         self.slow.wait(side.read)
         try:
             timing = self._launcher.timer.begin(self.slow, "S_h", "higher", low.index)
@@ -166,7 +167,7 @@ class GpuStages:
             self._launcher.timer.end(self.slow, timing)
         finally:
             self.slow.record(self._caches.landed)
-            # Also where it failed half-way: propagation goes on behind what was enqueued.
+            # Where S_h failed half-way, propagation must still come after what was enqueued of it.
             self._fast.wait(self._caches.landed)
         return FrameHigh(side)
 
@@ -188,7 +189,7 @@ class GpuStages:
             self._active = key.high.side
             return
         slot, caches = self._slot(key.base), self._caches
-        # S_h has read what is kept: it is idle, unless it failed half-way or its outcome is no longer wanted.
+        # S_h may still read what is kept, where it failed half-way or its outcome is no longer wanted.
         self._fast.wait(caches.landed)
         if self._fast_track:
             self._launcher.launch(self._pieces.rebase(slot) if rebased else self._pieces.hold(slot))
@@ -255,14 +256,14 @@ class GpuStages:
     def _prepare(self, size: tuple[int, int]) -> None:
         """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
         if self._caches is not None:
-            # Room for the new size: what is under way on the old memory comes to its end first.
+            # The old memory makes room for the new size, once nothing under way uses it.
             self.turns.cancel()
             self._device.synchronize()
             self._caches = self._pieces = None
             self._launcher.forget()
         try:
             caches = Caches(self._device, self._programs, size, self.turns.segments)
-            # Fresh memory is filled by a stream that none of ours waits for.
+            # Fresh memory is filled on torch's own stream, which none of ours waits for.
             self._device.synchronize()
             streams = {"lower": self._lower, "fast": self._fast, "slow": self.slow}
             pieces = Pieces(self._programs, caches, self._higher, self._select, **streams)
@@ -278,7 +279,7 @@ class GpuStages:
         self._launcher.launch(self._pieces.select(slot), low.index)
         self._fast.copy(slot.value, slot.value_out)
         self._fast.record(slot.decided)
-        # An answer that was never read is written over.
+        # A decision in the same slot that was never read is written over by this one.
         self._asked = [(key, asked) for key, asked in self._asked if asked.slot is not slot]
         self._asked.append((self._kept, low))
 

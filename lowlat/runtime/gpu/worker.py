@@ -1,4 +1,4 @@
-"""S_h in the background of the stream runtime: the worker beside `GpuStages`."""
+"""S_h in the background on a GPU: the worker beside `GpuStages`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GpuWorker:
     """S_h in the background on its own stream: `submit` enqueues, `poll` asks an event.
 
     Args:
-        stages: of the same stream of frames.
+        stages: those of the same video.
         device: the clock.
     """
 
