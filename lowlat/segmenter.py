@@ -61,9 +61,9 @@ class VideoSegmenter:
                 result = segmenter.step(frame)
                 show(result.labels, result.latency_ms)
 
-    Only the first frame waits for a pass of S_h, or the first after :meth:`restart`: labels come from the fast track, and
-    S_h follows in the background, on a CPU in parts between frames, on a GPU on a CUDA stream of its own. What of S_h a
-    frame may meet all the same is bounded by the `isolation`.
+    Only the first frame waits for a pass of S_h, and the first after :meth:`restart`: labels come from the fast track,
+    and S_h follows in the background, on a CPU in parts between frames, on a GPU on a CUDA stream of its own. What of
+    S_h a frame may meet all the same is bounded by the `isolation`.
     Frame by frame with the whole network is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:

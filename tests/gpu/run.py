@@ -60,6 +60,9 @@ class Outcome:
     last_line: str = ""
 
 
+ENGINE = ("tests/runtime/test_segmenter.py", "tests/runtime/test_on_device.py")
+
+
 def find_gpu() -> Gpu | str:
     """The first GPU, or why there is none."""
     query = ["nvidia-smi", "--query-gpu=compute_cap,memory.total,name", "--format=csv,noheader,nounits"]
@@ -100,11 +103,12 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
             120,
             ("compute-sanitizer",),
         ),
-        "engine": Stage((pytest("tests/runtime/test_on_device.py", "-k", "cuda"),), 120, ("pytest", "safetensors")),
+        # The door's own tests, and those of the engine behind it.
+        "engine": Stage((pytest(*ENGINE, "-k", "cuda"),), 240, ("pytest", "hypothesis")),
         "latency": Stage(
             ((*LATENCY, "--network", "resnet101", *live, "--device", "cuda", "--frames", "1800", "--fps", "30"),),
             140,
-            ("typer", "rich", "matplotlib", "safetensors"),
+            ("typer", "rich", "matplotlib"),
         ),
         "benchmarks": Stage(
             ((*BENCHMARKS, "--preset", "gpu", "--device", "cuda", "--budget", "2", "--out", str(out), "--plots"),),
