@@ -266,7 +266,7 @@ def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(tm
         train("propagation", **options)
     path = train("propagation", init="lite", tensorboard=True, **options)
     with safe_open(path, "pt") as file:
-        assert file.metadata()["base"] == fingerprint(models.load("lite"))
+        assert file.metadata()["network"] == fingerprint(models.load("lite"))
     given = watched["propagation-unified"]
     assert given["tensorboard"] and given["origin"]["start"] == weights_digest("lite")
 

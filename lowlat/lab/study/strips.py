@@ -8,10 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lowlat.files import whole_file
-from lowlat.lab.methods import build
-from lowlat.lab.methods.evaluate import LabelledVideo, MethodStages
+from lowlat.lab.methods import OURS, build
+from lowlat.lab.recorded import LabelledVideo, MethodStages
 from lowlat.lab.study.grounds import Ground, Which
-from lowlat.lab.study.measure import OURS
 from lowlat.lab.study.parts import Row, Unit
 from lowlat.runtime import KeyFrame
 

@@ -12,7 +12,7 @@ from lowlat import models
 from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import ClipPairs, SimulatedPairs, read_clip
-from lowlat.lab.methods import build
+from lowlat.lab.methods import OURS, build
 from lowlat.lab.train import base, methods, processes, propagation, selector
 from lowlat.lab.train.distillation import distill
 from lowlat.lab.train.origin import videos_digest, weights_digest
@@ -40,7 +40,7 @@ def train(
     init: str | Path | None = None,
     validate: str | Path | None = None,
     device: str = "cpu",
-    method: str = "adaptive-fusion",
+    method: str = OURS,
     tensorboard: bool = False,
     **changes,
 ) -> Path:
@@ -73,7 +73,7 @@ def train(
     """
     if stage not in (*STAGES, "all"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
-    if method != "adaptive-fusion":
+    if method != OURS:
         if stage != "propagation":
             raise ValueError(
                 f"train: expected stage 'propagation' with method {method!r}, got {stage!r}; train it alone"
@@ -130,7 +130,7 @@ class _Stages:
             unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
             sources = {"simulated": simulated, "clips": unlabelled}
             bank = methods.draw_bank(network, sources, generator, pairs=PAIRS, device=self.device)
-            own = build("adaptive-fusion", network)
+            own = build(OURS, network)
             fresh = init is None
             origin |= {"fresh": str(fresh), "clips": videos_digest(clips)}
             propagation.train_propagation(name, own, bank, *arguments, fresh=fresh, origin=origin, **self.options)

@@ -38,7 +38,7 @@ def load_base(path: str | Path, classes: int, device: str) -> VideoNetwork:
 def frozen_features(network: VideoNetwork, device: str) -> Features:
     """The per-frame network as a function: float frames in [0, 255] -> (F_l, F_h, uint8 labels), on the CPU."""
     # A copy: what is trained from here on leaves it alone, and its batch norms can be folded.
-    network = fold_batch_norms(copy.deepcopy(network))
+    network = fold_batch_norms(copy.deepcopy(network).to(device))
 
     @torch.inference_mode()
     def features(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
