@@ -19,7 +19,7 @@ from lowlat.lab.study.consistency import Motion, motions
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training, about, device_inputs
-from lowlat.lab.train.origin import videos_digest, weights_digest
+from lowlat.lab.train.provenance import weights_digest
 from lowlat.networks.video_network import VideoNetwork
 
 TRAIN = "train"
@@ -177,7 +177,7 @@ class Ground:
     def training_inputs(self, seed: int) -> dict[str, Any]:
         """What a training depends on."""
         settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
-        return {"seed": seed, "train": self.training.content, "clips": videos_digest(self.clips), **settings}
+        return {"seed": seed, "train": self.training.content, "clips": self.training.clips_content, **settings}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
         """What a network depends on beyond its per-frame part."""

@@ -25,7 +25,7 @@ from lowlat.lab.train.bank import Bank, PairSource
 from lowlat.lab.train.base import FINETUNE
 from lowlat.lab.train.loop import Recipe
 from lowlat.lab.train.methods import SHARES, draw_bank, train_methods
-from lowlat.lab.train.origin import videos_digest
+from lowlat.lab.train.provenance import videos_digest
 from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 
@@ -59,6 +59,11 @@ class Training:
     def content(self) -> str:
         """What says which images and labels they are."""
         return digest(self.data)
+
+    @cached_property
+    def clips_content(self) -> str:
+        """What says which clips they are."""
+        return videos_digest(self.clips)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -148,8 +153,7 @@ class Training:
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
         base = weights.fingerprint(models.load(base))
-        clips = videos_digest(self.clips)
-        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=clips, **settings)
+        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=self.clips_content, **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
         """A folder of its own for all that its contents depend on."""

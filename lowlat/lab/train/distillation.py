@@ -21,8 +21,8 @@ from lowlat.lab.data.recording import Batch, Recording
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Recipe, fit
-from lowlat.lab.train.origin import videos_digest, weights_digest
 from lowlat.lab.train.propagation import HOP_SHARE
+from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
@@ -122,7 +122,7 @@ def distill(
             recipe,
             out,
             validate=lambda: agreement(network, recordings, device),
-            origin={
+            starts_from={
                 "videos": videos_digest(videos),
                 "start": weights_digest(init),
                 "labels": labels,
