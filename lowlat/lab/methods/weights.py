@@ -18,11 +18,15 @@ FAST_TRACK = ("reduction", "predictor", "adapt", "fusion", "selector")
 """The modules of a network that are not part of it frame by frame."""
 
 
-def fingerprint(network: VideoNetwork) -> str:
-    """A hash of the per-frame network: S_l, S_h and their classifier. The same before and after saving the network."""
+def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
+    """A hash of the per-frame network: S_l, S_h and their classifier. The same before and after saving the network.
+
+    Args:
+        whole: whether the fast track and the selector count too.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        if name.split(".")[0] not in FAST_TRACK:
+        if whole or name.split(".")[0] not in FAST_TRACK:
             digest.update(name.encode())
             # Convolutions are stored in float16.
             digest.update((value.half() if value.ndim > 1 else value).cpu().contiguous().numpy().tobytes())

@@ -43,7 +43,7 @@ def study(
     device: str | torch.device = "cpu",
     console: Console | None = None,
 ) -> Study:
-    """Make tables and figures; measurements already in ``<out>/.parts`` are not made again.
+    """Make tables and figures; measurements already in ``<out>/parts.jsonl`` are not made again.
 
     Args:
         tables: of `TABLES`; none for all of them. What is written holds also those finished before under the same
@@ -68,7 +68,7 @@ def study(
         raise ValueError(f"study: expected at most one --weights for each --data, got {len(weights)} for {len(data)}")
     began = time.perf_counter()
     out = Path(out)
-    parts = Parts(out / ".parts")
+    parts = Parts(out)
     chosen = [*weights, *[TRAIN] * (len(data) - len(weights))]
     grounds = [Ground(*ground, parts, settings, clips, device=device) for ground in zip(data, chosen, strict=True)]
     names = [ground.name for ground in grounds]
@@ -98,7 +98,7 @@ def study(
         "seconds of this run": round(time.perf_counter() - began, 1),
     }
     result = Study(rows, checks(rows), about)
-    report.write(out, parts, result.tables, result.checks, result.about)
+    report.write(out, result.tables, result.checks, result.about)
     return result
 
 

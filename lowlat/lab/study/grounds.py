@@ -19,7 +19,6 @@ from lowlat.lab.study.consistency import Motion, motions
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training, about, device_inputs
-from lowlat.lab.train.provenance import weights_digest
 from lowlat.networks.video_network import VideoNetwork
 
 TRAIN = "train"
@@ -42,7 +41,7 @@ class Ground:
     Args:
         spec: the data set, as `open_dataset` takes it.
         weights: of the per-frame network: a shipped network's name, a file, or ``"train"``.
-        parts: what has been measured; what is trained lies in a folder beside it.
+        parts: what has been measured; what is trained lies in the folder ``.training`` beside it.
         settings: of the study.
         clips: unlabelled videos, for pairs labelled by the network itself.
         device: where networks are trained and their accuracy is measured.
@@ -110,7 +109,7 @@ class Ground:
 
     @cached_property
     def training(self) -> Training:
-        return Training(self.spec, self.parts.folder / self.name, self.settings, self.clips, self.device)
+        return Training(self.spec, self.parts.folder / ".training" / self.name, self.settings, self.clips, self.device)
 
     def whiches(self) -> list[Which]:
         """The networks that schedules are run with."""
@@ -163,6 +162,11 @@ class Ground:
             return {"train": self.training.content, **{name: getattr(self.settings, name) for name in names}}
         return method_weights.fingerprint(models.load(self._given))
 
+    @cached_property
+    def _whole(self) -> str | None:
+        """What says which network was given, its fast track and selector included."""
+        return None if self._given is None else method_weights.fingerprint(models.load(self._given), whole=True)
+
     def content(self, split: str) -> str:
         """What says which data a list holds, wherever it lies."""
         if split not in self._contents:
@@ -183,8 +187,7 @@ class Ground:
         """What a network depends on beyond its per-frame part."""
         if which.seed is not None:
             return {"network": which.name, **self.training_inputs(which.seed)}
-        whole = None if self._given is None else weights_digest(self._given)
-        return {"network": which.name, "file": whole}
+        return {"network": which.name, "whole": self._whole}
 
 
 class First:

@@ -97,8 +97,8 @@ def fit(
         tensorboard: write the log for TensorBoard too.
 
     Raises:
-        ValueError: the checkpoint is of another recipe or of a run that starts from something else, or the batch doesn't
-            divide among processes and passes.
+        ValueError: the checkpoint is of another recipe or starts from something else, or the batch doesn't divide among
+            processes and passes.
         RuntimeError: a loss or a validation figure that is not finite.
     """
     folder = Path(folder)
