@@ -15,6 +15,7 @@ import svconv
 from benchmarks.figures import Figure
 from benchmarks.roofs import Roof
 from benchmarks.rows import Row
+from lowlat.files import whole_file
 
 
 @dataclass
@@ -67,23 +68,13 @@ def save(results: Results, folder: Path) -> Path:
     """Write the run as JSON, and its rows as CSV beside it; gives the path of the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file_name(results.banner)}.json"
-    _write_whole(path, lambda file: json.dump(asdict(results), file, indent=1))
-
-    def write_rows(file) -> None:
+    with whole_file(path) as part:
+        part.write_text(json.dumps(asdict(results), indent=1))
+    with whole_file(path.with_suffix(".csv")) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in results.rows)
-
-    _write_whole(path.with_suffix(".csv"), write_rows)
     return path
-
-
-def _write_whole(path: Path, write) -> None:
-    """Write under another name first, so that a file of this name is always complete."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
-        write(file)
-    partial.replace(path)
 
 
 def load(path: Path) -> Results:

@@ -9,18 +9,34 @@ from pathlib import Path
 
 
 def part_of(path: Path) -> Path:
-    """The temporary name beside ``path``, hidden and of this process alone."""
+    """A temporary name in the folder of ``path``: hidden, and of this process alone."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path, which takes the final name if the block ends well and is removed if not."""
+def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """Gives a temporary path, which takes the final name if the block ends well and is removed if not.
+
+    Args:
+        path: the final name; a file that has it stays until the block ends.
+        durable: wait until the contents are on the disk before the name changes, so that a file is whole even after a
+            power failure. A checkpoint is worth the milliseconds; the frames of a video are not.
+    """
     path = Path(path)
     part = part_of(path)
     try:
         yield part
+        if durable:
+            _flush(part)
         part.replace(path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,54 +1,182 @@
-"""The accuracy protocol: one confusion matrix a set, drops against the same network's own per-frame figure.
+"""The accuracy protocol: a method of propagation on a labelled video, by distance from the key frame and by schedule.
 
-The video figures come from the engine itself in replay: S_h lands an exact number of frames after its launch, so they
-depend on no machine's speed.
+Under a schedule the engine itself runs, S_h waited for or landing an exact number of frames after its launch, so that
+figures depend on no machine's speed. The network's own fast track is one of the methods. Counts are confusion matrices,
+one over a whole set; drops are quoted against the same network frame by frame.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lowlat import models
 from lowlat.jobs.progress import track
 from lowlat.lab.data.dataset import LabelledImages, labelled_indices
 from lowlat.lab.data.open import open_dataset
-from lowlat.lab.metrics import Confusion
+from lowlat.lab.methods import OURS, Propagation, build
+from lowlat.lab.metrics import Confusion, Scores
+from lowlat.lab.recorded import DecisionsOnly, LabelledVideo, MethodStages, check_classes, check_video
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, KeyFrame
+from lowlat.runtime.protocols import Stages
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
-from lowlat.runtime.stages import High, Low, NetworkStages
-from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule, Signal
+from lowlat.runtime.stages import NetworkStages
+from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
 
 DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Percent: mean IoU, pixel accuracy, mean class accuracy; IoU by class, None for one that does not occur."""
+class Timing:
+    """A schedule in replay.
 
-    miou: float
-    pixel_accuracy: float
-    class_accuracy: float
-    class_iou: dict[str, float | None]
+    Args:
+        policy: when a frame is a key frame.
+        delay: frames from the launch of S_h to the first frame that uses its features; 0: it is waited for (blocking).
+        age_bound: the bound on ages of `Schedule`.
+    """
 
-    @staticmethod
-    def of(confusion: Confusion, classes: Sequence[str]) -> Scores:
-        ious = zip(classes, confusion.class_iou.tolist(), strict=True)
-        by_class = {name: None if math.isnan(iou) else round(100 * iou, 2) for name, iou in ious}
-        figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)
-        return Scores(*(round(figure, 2) for figure in figures), by_class)
+    policy: Policy
+    delay: int = PAPER_DELAY
+    age_bound: int | None = DEFAULT_AGE_BOUND
+
+    def run(self, stages: Stages, frames: int) -> list[FrameResult]:
+        """Send frames 0 to ``frames`` - 1, each given by its index, through the engine."""
+        if self.delay == 0:
+            engine = Engine(Schedule(self.policy, mode="blocking", age_bound=self.age_bound), stages)
+        else:
+            schedule = Schedule(self.policy, decision="deferred", age_bound=self.age_bound)
+            engine = Engine(schedule, stages, ReplayWorker(stages.higher, self.delay))
+        with engine:
+            return [engine.step(index) for index in range(frames)]
+
+
+def timing_at(
+    video: LabelledVideo,
+    policy: str,
+    interval: float = 5,
+    delay: int = PAPER_DELAY,
+    *,
+    threshold: float | None = None,
+) -> Timing:
+    """A policy set so that its key frames come every ``interval`` frames of this video, on average.
+
+    Args:
+        policy: ``"every"`` or one of `MEASURED`.
+        interval: frames. The bound on ages is `DEFAULT_AGE_BOUND` or twice the interval, whichever is more, since the
+            default one would set the rate of long intervals by itself.
+        delay: frames, as in `Timing`.
+        threshold: the policy's threshold, given in place of ``interval``.
+
+    Raises:
+        ValueError: an unknown policy, or a threshold for one that has none.
+    """
+    if policy != "every" and policy not in MEASURED:
+        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
+    if threshold is not None:
+        if policy == "every":
+            raise ValueError(
+                f"timing_at: expected no threshold with policy 'every', got {threshold}; give an interval, or one of "
+                f"{', '.join(MEASURED)}"
+            )
+        return Timing(MEASURED[policy](threshold, cut=None), delay)
+    age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
+    if policy == "every":
+        return Timing(Every(interval), delay, age_bound)
+    stages = DecisionsOnly(video)
+
+    def interval_of(rule: Policy) -> float:
+        return mean_interval(Timing(rule, delay, age_bound).run(stages, len(video)))
+
+    return Timing(_find_threshold(policy, interval_of, interval, age_bound), delay, age_bound)
+
+
+def _find_threshold(policy: str, interval_of: Callable[[Policy], float], interval: float, age_bound: int) -> Policy:
+    """The policy whose mean interval comes nearest to ``interval``; it looks for no cuts."""
+    tried = {}
+    # A deviation of 1 at the bound on ages is the most that accumulates.
+    low, high = 0.0, float(age_bound) if policy == "accumulated" else 1.0
+    for _ in range(14):
+        threshold = (low + high) / 2
+        found = interval_of(MEASURED[policy](threshold, cut=None))
+        tried[threshold] = abs(found - interval)
+        low, high = (threshold, high) if found < interval else (low, threshold)
+    return MEASURED[policy](min(tried, key=tried.get), cut=None)
+
+
+def mean_interval(results: list[FrameResult]) -> float:
+    """Frames after start-up over key frames after start-up."""
+    return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method on a video under a schedule."""
+
+    results: list[FrameResult]
+    confusion: Confusion
+
+    @property
+    def mean_interval(self) -> float:
+        """Frames between key frames, after start-up."""
+        return mean_interval(self.results)
+
+    @property
+    def mean_age(self) -> float:
+        """Frames since S_h saw what the labels come from, after start-up."""
+        return sum(result.age for result in self.results[1:]) / max(1, len(self.results) - 1)
+
+
+def run_method(method: Propagation, video: LabelledVideo, timing: Timing) -> Run:
+    """Run a method over the whole video under a schedule, and score the labels shown."""
+    results = timing.run(MethodStages(method, video), len(video))
+    return Run(results, video.score((result.index, result.labels) for result in results))
+
+
+def by_distance(
+    method: Propagation, video: LabelledVideo, distances: Iterable[int] = DISTANCES
+) -> dict[int, Confusion]:
+    """Score a method at exact distances from a true key frame, over every pair of the video without a cut between."""
+    stages = MethodStages(method, video)
+    confusions = {distance: Confusion(video.network.classes) for distance in distances}
+    for key, stop in track([(key, scene.stop) for scene in video.scenes for key in scene], method.name):
+        key_frame = KeyFrame(key, key, video.lows[key], video.highs[key])
+        for distance, confusion in confusions.items():
+            truth = video.truth[key + distance] if key + distance < stop else None
+            if truth is not None:
+                labels, _ = stages.propagate(key_frame, video.lows[key + distance])
+                confusion.add(torch.from_numpy(labels), truth)
+    return confusions
+
+
+def per_frame(video: LabelledVideo) -> Confusion:
+    """Score the same network frame by frame: what every drop is quoted against."""
+    return video.score(enumerate(video.per_frame))
+
+
+def evaluate_images(network: VideoNetwork, data: LabelledImages, device: str | torch.device = "cpu") -> Scores:
+    """Score a network frame by frame on every labelled image of a list.
+
+    Raises:
+        ValueError: nothing is labelled.
+    """
+    stages = NetworkStages(network, device=device, fast_track=False)
+    confusion = Confusion(network.classes)
+    for index in track(labelled_indices(data), f"{data.split} images"):
+        frame = data.image(index).permute(1, 2, 0).numpy()
+        labels = stages.classify(stages.higher(stages.lower(frame)))
+        confusion.add(torch.from_numpy(labels), data.label(index))
+    return Scores.of(confusion, data.classes)
 
 
 @dataclass(frozen=True)
 class VideoReport:
-    """The labelled video under a schedule in replay, beside the same network frame by frame."""
+    """The network's own fast track on a labelled video under a schedule, beside the same network frame by frame."""
 
     policy: str
     delay: int
@@ -74,197 +202,44 @@ class VideoReport:
         return {**asdict(self), "drop": round(self.drop, 2), "gain": round(self.gain, 2)}
 
 
-class RecordedVideo(NetworkStages):
-    """Stages over a video whose frames are given by index, each one's F_l and F_h computed once and kept."""
-
-    def __init__(self, network: VideoNetwork, frames: list[np.ndarray]):
-        super().__init__(network)
-        self.lows, self.highs, self.per_frame = [], [], []
-        for frame in track(frames, "frame by frame"):
-            self.lows.append(super().lower(frame))
-            self.highs.append(super().higher(self.lows[-1]))
-            self.per_frame.append(super().classify(self.highs[-1]))
-        self._index = {id(low): index for index, low in enumerate(self.lows)}
-
-    def lower(self, frame: int) -> Low:
-        return self.lows[frame]
-
-    def higher(self, low: Low) -> High:
-        return self.highs[self._index[id(low)]]
-
-
-class DecisionsOnly:
-    """Stages that decide and launch but label nothing: for trying thresholds quickly, each pair measured once."""
-
-    def __init__(self, video: RecordedVideo):
-        self.lower, self.higher = video.lower, video.higher
-        self._measure, self._measured = video.measure, {}
-
-    def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
-        pair = id(key.low), id(low), signal
-        if pair not in self._measured:
-            self._measured[pair] = self._measure(key, low, signal)
-        return self._measured[pair]
-
-    def classify(self, high: High) -> None:
-        return None
-
-    def propagate(self, key: KeyFrame, low: Low) -> tuple[None, High]:
-        return None, key.high
-
-
-def replay(stages, frames: int, schedule: Schedule, delay: int) -> list[FrameResult]:
-    """Run frames 0 to ``frames`` - 1 through the engine, S_h landing ``delay`` frames after its launch."""
-    with Engine(schedule, stages, ReplayWorker(stages.higher, delay)) as engine:
-        return [engine.step(index) for index in range(frames)]
-
-
-def mean_interval(results: list[FrameResult]) -> float:
-    """Frames after start-up over key frames after start-up."""
-    return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))
-
-
-def find_threshold(
-    policy: str, run: Callable[[Policy], list[FrameResult]], interval: float, age_bound: int = DEFAULT_AGE_BOUND
-) -> Policy:
-    """A policy whose threshold is set so that key frames come nearest to every ``interval`` frames, in the mean.
-
-    Args:
-        policy: one of `MEASURED`; it looks for no cuts.
-        run: a video under a policy.
-        age_bound: of that run, in frames.
-    """
-    tried = {}
-    # A deviation of 1 at the bound on ages is the most that accumulates.
-    low, high = 0.0, float(age_bound) if policy == "accumulated" else 1.0
-    for _ in range(14):
-        threshold = (low + high) / 2
-        found = mean_interval(run(MEASURED[policy](threshold, cut=None)))
-        tried[threshold] = abs(found - interval)
-        low, high = (threshold, high) if found < interval else (low, threshold)
-    return MEASURED[policy](min(tried, key=tried.get), cut=None)
-
-
-def age_bound_at(interval: float) -> int:
-    """A bound on ages that leaves key frames every ``interval`` frames to the policy: the usual one, or twice that."""
-    return max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
-
-
-def check_classes(who: str, network: VideoNetwork, data: LabelledImages) -> None:
-    """``ValueError`` where labels and network don't tell as many classes apart."""
-    if len(data.classes) != network.classes:
-        raise ValueError(
-            f"{who}: expected data of the network's {network.classes} classes, got {len(data.classes)}; "
-            "give weights trained on this data"
-        )
-
-
-def check_video(who: str, data: LabelledImages) -> None:
-    """``ValueError`` where a list holds no labelled video."""
-    if not data.videos or len(data) < 2 or not any(map(data.labelled, range(len(data)))):
-        raise ValueError(
-            f"{who}: expected a labelled video of two frames or more in the list {data.split!r}, got {len(data)} "
-            f"images, {sum(map(data.labelled, range(len(data))))} of them labelled, {len(data.videos)} videos; "
-            "use other data"
-        )
-
-
-def evaluate_images(network: VideoNetwork, data: LabelledImages) -> Scores:
-    """Frame by frame, on every labelled image of a list.
-
-    Raises:
-        ValueError: nothing is labelled.
-    """
-    stages = NetworkStages(network, fast_track=False)
-    confusion = Confusion(network.classes)
-    for index in track(labelled_indices(data), f"{data.split} images"):
-        frame = data.image(index).permute(1, 2, 0).numpy()
-        labels = stages.classify(stages.higher(stages.lower(frame)))
-        confusion.add(torch.from_numpy(labels), data.label(index))
-    return Scores.of(confusion, data.classes)
-
-
-def record(network: VideoNetwork, data: LabelledImages) -> RecordedVideo:
-    """Compute F_l, F_h and the per-frame labels of a video once; it holds all of them in memory."""
-    return RecordedVideo(network, [data.image(i).permute(1, 2, 0).numpy() for i in range(len(data))])
-
-
 def evaluate_video(
-    video: RecordedVideo,
-    data: LabelledImages,
+    video: LabelledVideo,
     *,
     policy: str = "adaptive",
     interval: float = 5,
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
 ) -> VideoReport:
-    """A labelled video (CamVid's ``val``) in replay, scored on its labelled frames.
+    """Run a labelled video (CamVid's ``val``) under a schedule, scored on its labelled frames; it may have cuts.
 
     Args:
-        data: a set whose frames are one stream; it may have cuts.
-        policy: ``"every"`` or one of `MEASURED`.
-        interval: frames between key frames; a threshold is set so that their mean comes near it.
-        threshold: of the policies that have one, instead of ``interval``.
-        delay: frames from the launch of S_h to the first frame that uses its features.
+        policy, interval, threshold, delay: see :func:`timing_at`.
 
     Raises:
         ValueError: an unknown policy, or a threshold for one that has none.
     """
-    stages = DecisionsOnly(video)
-    age_bound = age_bound_at(interval) if threshold is None else DEFAULT_AGE_BOUND
-
-    def scheduled(rule: Policy) -> Schedule:
-        return Schedule(rule, decision="deferred", age_bound=age_bound)
-
-    if policy == "every":
-        if threshold is not None:
-            raise ValueError(f"evaluate_video: expected no threshold with policy 'every', got {threshold}")
-        rule = Every(interval)
-    elif policy not in MEASURED:
-        raise ValueError(f"evaluate_video: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
-    elif threshold is not None:
-        rule = MEASURED[policy](threshold, cut=None)
-    else:
-        decide = partial(replay, stages, len(data), delay=delay)
-        rule = find_threshold(policy, lambda rule: decide(scheduled(rule)), interval, age_bound)
-    results = replay(video, len(data), scheduled(rule), delay)
-    truth = [data.label(i) for i in range(len(data))]
-
-    def score(labels: Callable[[FrameResult], np.ndarray]) -> Scores:
-        confusion = Confusion(video.network.classes)
-        for result in results:
-            if (true := truth[result.index]) is not None:
-                confusion.add(torch.from_numpy(labels(result)), true)
-        return Scores.of(confusion, data.classes)
-
+    timing = timing_at(video, policy, interval, delay, threshold=threshold)
+    run = run_method(build(OURS, video.network), video, timing)
+    reused = video.score((result.index, video.per_frame[result.index - result.age]) for result in run.results)
     return VideoReport(
         policy=policy,
         delay=delay,
-        threshold=getattr(rule, "threshold", None),
-        mean_interval=mean_interval(results),
-        mean_age=sum(result.age for result in results[1:]) / (len(results) - 1),
-        per_frame=score(lambda result: video.per_frame[result.index]),
-        scheduled=score(lambda result: result.labels),
-        reuse=score(lambda result: video.per_frame[result.index - result.age]),
+        threshold=getattr(timing.policy, "threshold", None),
+        mean_interval=run.mean_interval,
+        mean_age=run.mean_age,
+        per_frame=Scores.of(per_frame(video), video.classes),
+        scheduled=Scores.of(run.confusion, video.classes),
+        reuse=Scores.of(reused, video.classes),
     )
 
 
-def evaluate_distances(video: RecordedVideo, data: LabelledImages) -> list[dict[str, float]]:
-    """mIoU at exact distances from a true key frame: propagation with fusion, and reuse of the key frame's labels."""
-    rows = []
-    for distance in track(DISTANCES, "distances"):
-        ours, reuse = Confusion(video.network.classes), Confusion(video.network.classes)
-        for index in range(len(data)):
-            before = index - distance
-            # Not across a cut.
-            if not data.labelled(index) or not any(before in part and index in part for part in data.videos):
-                continue
-            key = KeyFrame(before, before, video.lows[before], video.highs[before])
-            truth = data.label(index)
-            ours.add(torch.from_numpy(video.propagate(key, video.lows[index])[0]), truth)
-            reuse.add(torch.from_numpy(video.per_frame[before]), truth)
-        rows.append({"distance": distance, "miou": round(ours.miou, 2), "reuse_miou": round(reuse.miou, 2)})
-    return rows
+def evaluate_distances(video: LabelledVideo) -> list[dict[str, float]]:
+    """mIoU at exact distances from a true key frame: the network's own fast track, and reuse of the key frame."""
+    ours, reuse = (by_distance(build(name, video.network), video) for name in (OURS, "reuse"))
+    return [
+        {"distance": distance, "miou": round(ours[distance].miou, 2), "reuse_miou": round(reuse[distance].miou, 2)}
+        for distance in DISTANCES
+    ]
 
 
 def evaluate(
@@ -278,15 +253,17 @@ def evaluate(
     interval: float = 5,
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
+    device: str | torch.device = "cpu",
 ) -> dict[str, object]:
-    """The figures of a network on a labelled set, as plain values for JSON.
+    """The figures of a network on a labelled set, as plain values for JSON. `lowlat evaluate` is a shell over this.
 
     Args:
-        data: as for `open_dataset`: a folder, or a kind and its place.
+        data: a folder, or a kind and its place, as `open_dataset` takes it.
         weights: a shipped network's name or a file.
-        images: per frame on the ``test`` list.
-        video: the labelled video ``val`` under a schedule, see :func:`evaluate_video`.
-        distances: also by exact distance from the key frame.
+        images: whether to score the list ``test`` frame by frame.
+        video: whether to run the labelled video of the list ``val`` under a schedule, see :func:`evaluate_video`.
+        distances: whether to score that video by exact distance from the key frame.
+        device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the whole video.
 
     Raises:
         ValueError: no such set, no labels or no video in it, or classes not as many as the network's; options that
@@ -295,16 +272,16 @@ def evaluate(
     network = models.load(weights)
     report: dict[str, object] = {"weights": str(weights)}
     if images:
-        report["test_per_frame"] = asdict(evaluate_images(network, _open(data, "test", network)))
+        report["test_per_frame"] = asdict(evaluate_images(network, _open(data, "test", network), device))
     if video or distances:
         labelled = _open(data, "val", network)
         check_video("evaluate", labelled)
-        recorded = record(network, labelled)
+        recorded = LabelledVideo(network, labelled, device=device)
         if video:
             options = {"policy": policy, "interval": interval, "threshold": threshold, "delay": delay}
-            report["video"] = evaluate_video(recorded, labelled, **options).as_dict()
+            report["video"] = evaluate_video(recorded, **options).as_dict()
         if distances:
-            report["distances"] = evaluate_distances(recorded, labelled)
+            report["distances"] = evaluate_distances(recorded)
     return report
 
 

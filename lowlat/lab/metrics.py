@@ -1,6 +1,10 @@
-"""Scores from one confusion matrix over a whole set, void ignored (docs: accuracy protocol)."""
+"""Figures of segmentation, from one confusion matrix over a whole set; void is ignored."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -14,10 +18,15 @@ class Confusion:
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
     def add(self, predicted: Tensor, true: Tensor) -> None:
-        """Integer label maps of one shape; true labels outside ``[0, classes)`` are void and ignored."""
+        """Count the pixels of two integer label maps of one shape; true labels of ``classes`` or more are void.
+
+        Raises:
+            ValueError: the maps differ in shape.
+        """
         if predicted.shape != true.shape:
             raise ValueError(
-                f"Confusion.add: expected label maps of one shape, got {tuple(predicted.shape)} and {tuple(true.shape)}"
+                f"Confusion.add: expected label maps of one shape, got {tuple(predicted.shape)} and "
+                f"{tuple(true.shape)}; scale the prediction to the labels' size"
             )
         known = true < self.classes
         index = true[known].long() * self.classes + predicted[known].long()
@@ -43,3 +52,25 @@ class Confusion:
     def class_accuracy(self) -> float:
         """Mean over the classes that occur of the percent of their pixels labelled right."""
         return 100 * (self.counts.diag().double() / self.counts.sum(1)).nanmean().item()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Percent: mean IoU, pixel accuracy, mean class accuracy; IoU by class, None for one that does not occur."""
+
+    miou: float
+    pixel_accuracy: float
+    class_accuracy: float
+    class_iou: dict[str, float | None]
+
+    @staticmethod
+    def of(confusion: Confusion, classes: Sequence[str]) -> Scores:
+        """The figures of a confusion matrix, rounded to two digits; ``classes``: their names."""
+        ious = zip(classes, confusion.class_iou.tolist(), strict=True)
+        by_class = {name: None if math.isnan(iou) else round(100 * iou, 2) for name, iou in ious}
+        figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)
+        return Scores(*(round(figure, 2) for figure in figures), by_class)
+
+    def overall(self) -> dict[str, float]:
+        """The figures over all classes, without those by class."""
+        return {name: figure for name, figure in asdict(self).items() if name != "class_iou"}

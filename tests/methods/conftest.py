@@ -19,6 +19,7 @@ class Drifting:
         random = torch.Generator().manual_seed(3)
         blocks = torch.randint(0, 12, (1, 1, 6, 18), generator=random).float()
         labels = F.interpolate(blocks, scale_factor=8)[0, 0].to(torch.uint8)
+        self.videos = [range(frames)]
         self.labels = [labels[:, 2 * i : 2 * i + SIZE[1]] for i in range(frames)]
 
     def __len__(self):

@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lowlat.lab.accuracy import Timing, by_distance, per_frame, run_method, timing_at
 from lowlat.lab.methods import METHODS, Propagation, build
-from lowlat.lab.methods.evaluate import (
-    LabelledVideo,
-    MethodStages,
-    Timing,
-    by_distance,
-    per_frame,
-    run_method,
-    timing_at,
-)
 from lowlat.lab.metrics import Confusion
+from lowlat.lab.recorded import LabelledVideo, MethodStages
 from lowlat.runtime import KeyFrame
 from lowlat.runtime.stages import High
 from lowlat.schedule import Every
@@ -71,10 +64,17 @@ def test_distances_pair_every_key_frame_with_its_later_frame(tiny_network, video
     assert spy.calls[:6] == [("begin", 7), ("carry", 8), ("carry", 11), ("begin", 8), ("carry", 9), ("carry", 12)]
 
 
-def test_no_pair_spans_a_cut(tiny_network, video, drifting):
-    rows = by_distance(build("reuse", tiny_network), video, (4,), [range(0, 6), range(6, 14)])
+def test_no_pair_spans_a_cut(tiny_network, drifting, monkeypatch):
+    monkeypatch.setattr(drifting, "videos", [range(0, 6), range(6, 14)])
+    video = LabelledVideo(tiny_network, drifting)
+    rows = by_distance(build("reuse", tiny_network), video, (4,))
     expected = reuse_by_hand(video, drifting, [None] * 4 + [4] * 2 + [None] * 4 + [4] * 4)
     assert torch.equal(rows[4].counts, expected)
+
+
+def test_the_scenes_of_a_part_of_a_set_are_counted_from_its_first_frame(tiny_network, drifting, monkeypatch):
+    monkeypatch.setattr(drifting, "videos", [range(0, 4), range(4, 9), range(9, 14)])
+    assert LabelledVideo(tiny_network, drifting, range(5, 11)).scenes == [range(0, 4), range(4, 6)]
 
 
 class Spy(Propagation):

@@ -1,6 +1,8 @@
 """A whole study of a tiny network: every table is made, kept, and says what was measured."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -68,10 +70,40 @@ def test_the_truth_keeps_its_labels_along_exact_motion(made):
 
 def test_a_second_run_measures_nothing(made):
     options, found = made
-    before = {path: path.stat().st_mtime_ns for path in (options["out"] / ".parts").iterdir()}
+    before = (options["out"] / "parts.jsonl").read_bytes()
     again = study(["table2"], **options)
     assert again.tables == found.tables and again.checks == found.checks
-    assert {path: path.stat().st_mtime_ns for path in (options["out"] / ".parts").iterdir()} == before
+    assert (options["out"] / "parts.jsonl").read_bytes() == before
+
+
+def lines(path):
+    """A page's lines, without those that say how it was made."""
+    return [line for line in path.read_text().splitlines() if not re.search("command|seconds of this run", line)]
+
+
+def test_what_is_committed_of_a_study_is_enough_to_write_it_again(made, tmp_path, monkeypatch):
+    options, found = made
+    for path in options["out"].iterdir():
+        if path.name == "parts.jsonl" or path.name.startswith("pictures-"):
+            shutil.copy(path, tmp_path)
+    monkeypatch.setattr(Parts, "_append", lambda parts, part: pytest.fail(f"measured again: {part['kind']}"))
+    study(**{**options, "out": tmp_path})
+    assert {path.name for path in options["out"].iterdir()} - {path.name for path in tmp_path.iterdir()} == {
+        ".training"
+    }
+    for name in ("README.md", "study.json"):
+        first, again = (lines(folder / name) for folder in (options["out"], tmp_path))
+        assert again == first
+
+
+def test_a_picture_that_is_not_the_one_measured_is_drawn_again(made, tmp_path):
+    options, found = made
+    copy = shutil.copytree(options["out"], tmp_path / "copy")
+    picture = copy / "pictures-street.png"
+    drawn = picture.read_bytes()
+    picture.write_bytes(b"another")
+    assert study(["figure6"], **{**options, "out": copy}).tables["figure6"] == found.tables["figure6"]
+    assert picture.read_bytes() == drawn
 
 
 def test_a_run_that_was_stopped_goes_on(made, tmp_path, monkeypatch):
@@ -88,10 +120,10 @@ def test_a_run_that_was_stopped_goes_on(made, tmp_path, monkeypatch):
         patch.setattr(Parts, "rows", stop)
         with pytest.raises(KeyboardInterrupt):
             study(["table2"], **options)
-    assert len(list((tmp_path / ".parts").glob("*.json"))) == 3 and not (tmp_path / "study.json").exists()
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / ".parts").glob("*.json")}
+    done = (tmp_path / "parts.jsonl").read_text()
+    assert len(done.splitlines()) == 3 and not (tmp_path / "study.json").exists()
     again = study(["table2"], **options)
-    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert (tmp_path / "parts.jsonl").read_text().startswith(done)
     # Trained anew from the same seeds: the same numbers.
     assert again.tables["table2"] == made[1].tables["table2"]
     # Only what is whole is told of: the units of other tables are missing.

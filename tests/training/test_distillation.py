@@ -137,10 +137,10 @@ def test_a_distillation_does_not_go_on_from_another_one(tmp_path, monkeypatch, o
 
 
 def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
-    origins = []
+    starts = []
     monkeypatch.setattr(distillation, "per_frame", lambda network, device: look)
     monkeypatch.setattr(distillation, "agreement", lambda *_: 0.0)
-    monkeypatch.setattr(distillation, "fit", lambda *_, origin, **__: origins.append(origin) or Best(0.0, 0))
+    monkeypatch.setattr(distillation, "fit", lambda *_, starts_from, **__: starts.append(starts_from) or Best(0.0, 0))
     models.save(models.load("lite"), tmp_path / "out" / "start.safetensors")
     for changed, name in (
         ({"videos": [folder, folder]}, "videos"),
@@ -150,10 +150,10 @@ def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
         ({"frames": 58}, "frames"),
         ({"held_out": 0.3}, "held_out"),
     ):
-        origins.clear()
+        starts.clear()
         for given in ({}, {}, changed):
             distill(**{"videos": [folder], "out": tmp_path / "out", "held_out": 0.25, **given})
-        first, again, other = origins
+        first, again, other = starts
         assert first == again and {key for key in first if first[key] != other[key]} == {name}
 
 

@@ -7,11 +7,13 @@ from PIL import Image
 
 from lowlat import models
 from lowlat.classes import CAMVID
-from lowlat.lab.accuracy import evaluate, evaluate_distances, evaluate_video, mean_interval, record, replay
+from lowlat.lab.accuracy import DISTANCES, Timing, evaluate, evaluate_distances, evaluate_video, mean_interval
 from lowlat.lab.data.camvid import CamVid
 from lowlat.lab.data.street import Street
-from lowlat.lab.metrics import Confusion
-from lowlat.schedule import Every, Schedule
+from lowlat.lab.metrics import Confusion, Scores
+from lowlat.lab.recorded import LabelledVideo
+from lowlat.runtime import KeyFrame
+from lowlat.schedule import Every
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +29,18 @@ def labelled(camvid):
 
 @pytest.fixture(scope="module")
 def video(network, labelled):
-    return record(network, labelled)
+    return LabelledVideo(network, labelled)
 
 
 def test_replay_lands_exactly_the_delay_after_the_launch(video):
-    results = replay(video, 12, Schedule(Every(5), decision="deferred"), delay=3)
+    results = Timing(Every(5), delay=3).run(video, 12)
     assert [result.index for result in results if result.key] == [0, 5, 10]
     assert [result.age for result in results] == [0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 5, 6]
     assert mean_interval(results) == 11 / 2
 
 
 def test_scores_compare_each_frame_with_its_own_truth(video, labelled):
-    report = evaluate_video(video, labelled, policy="every", interval=5, delay=3)
+    report = evaluate_video(video, policy="every", interval=5, delay=3)
     per_frame, reuse = Confusion(11), Confusion(11)
     for index, age in enumerate([0, 1, 2, 3, 4, 5, 6, 7, 3, 4, 5, 6]):
         per_frame.add(torch.from_numpy(video.per_frame[index]), labelled.label(index))
@@ -50,22 +52,54 @@ def test_scores_compare_each_frame_with_its_own_truth(video, labelled):
 
 
 @pytest.mark.parametrize(("policy", "least", "most"), [("adaptive", 0.6, 0.9), ("accumulated", 1.2, 2.7)])
-def test_the_threshold_found_gives_the_interval_asked_for(video, labelled, monkeypatch, policy, least, most):
+def test_the_threshold_found_gives_the_interval_asked_for(video, monkeypatch, policy, least, most):
     index = {id(low): number for number, low in enumerate(video.lows)}
     monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.3 * (index[id(low)] - key.index))
-    report = evaluate_video(video, labelled, policy=policy, interval=4, delay=2)
+    report = evaluate_video(video, policy=policy, interval=4, delay=2)
     assert least <= report.threshold < most
-    assert evaluate_video(video, labelled, policy=policy, threshold=report.threshold, delay=2) == report
+    assert evaluate_video(video, policy=policy, threshold=report.threshold, delay=2) == report
     assert report.mean_interval == 11 / 3  # key frames 3, 6 and 9 of frames 1 to 11: nearer to 4 than 11 / 2
 
 
 def test_distance_rows_pair_propagation_with_reuse(video, labelled):
-    rows = evaluate_distances(video, labelled)
+    rows = evaluate_distances(video)
     assert [row["distance"] for row in rows] == [1, 2, 3, 4, 5, 6, 8, 10]
     reuse = Confusion(11)
     for index in range(3, 12):
         reuse.add(torch.from_numpy(video.per_frame[index - 3]), labelled.label(index))
     assert rows[2]["reuse_miou"] == pytest.approx(reuse.miou, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def street():
+    """The shipped network on a drive of 16 frames that counts as one with a cut before its seventh frame."""
+    data = Street(size=(48, 64), frames=16, split="val")
+    data.videos = [range(6), range(6, 16)]
+    return LabelledVideo(models.load("lite"), data)
+
+
+def test_the_networks_own_fast_track_is_what_the_network_itself_runs(street):
+    report = evaluate_video(street, policy="every", interval=5, delay=3)
+    own = Timing(Every(5), delay=3).run(street, len(street))
+    scheduled = Scores.of(street.score((result.index, result.labels) for result in own), street.classes)
+    assert report.scheduled == scheduled
+    assert report.scheduled != report.reuse != report.per_frame
+
+
+def test_distances_are_those_of_the_network_itself_within_scenes(street):
+    rows = {row["distance"]: row for row in evaluate_distances(street)}
+    assert list(rows) == list(DISTANCES)
+    ours, reuse = Confusion(11), Confusion(11)
+    for now in (now for scene in street.scenes for now in scene if now - 4 in scene):
+        key = KeyFrame(now - 4, now - 4, street.lows[now - 4], street.highs[now - 4])
+        ours.add(torch.from_numpy(street.propagate(key, street.lows[now])[0]), street.truth[now])
+        reuse.add(torch.from_numpy(street.per_frame[now - 4]), street.truth[now])
+    assert (rows[4]["miou"], rows[4]["reuse_miou"]) == (round(ours.miou, 2), round(reuse.miou, 2))
+    assert rows[4]["miou"] != rows[4]["reuse_miou"]
+
+
+def test_with_no_delay_key_frames_are_waited_for(street):
+    assert evaluate_video(street, policy="every", interval=5, delay=0).mean_age == pytest.approx(2, abs=0.1)
 
 
 def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
@@ -76,19 +110,19 @@ def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
     assert {"drop", "gain", "delay", "mean_interval", "per_frame", "scheduled", "reuse"} <= set(report["video"])
 
 
-def test_policies_that_make_no_sense_are_refused(video, labelled):
+def test_policies_that_make_no_sense_are_refused(video):
     with pytest.raises(ValueError, match="'every' or one of threshold, adaptive, accumulated, got 'sometimes'"):
-        evaluate_video(video, labelled, policy="sometimes")
+        evaluate_video(video, policy="sometimes")
     with pytest.raises(ValueError, match="expected no threshold with policy 'every', got 0.3"):
-        evaluate_video(video, labelled, policy="every", threshold=0.3)
+        evaluate_video(video, policy="every", threshold=0.3)
 
 
 def test_an_interval_beyond_the_usual_bound_on_ages_is_come_to(network, monkeypatch):
     data = Street(size=(48, 64), frames=60, split="val")
-    video = record(network, data)
+    video = LabelledVideo(network, data)
     index = {id(low): number for number, low in enumerate(video.lows)}
     monkeypatch.setattr(video, "measure", lambda key, low, signal: 0.02 * (index[id(low)] - key.index))
-    assert evaluate_video(video, data, interval=19, delay=2).mean_interval == 59 / 3
+    assert evaluate_video(video, interval=19, delay=2).mean_interval == 59 / 3
 
 
 def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):

@@ -178,7 +178,7 @@ def test_another_recipe_does_not_go_on_from_the_checkpoint(tmp_path):
 
 
 def test_another_origin_does_not_go_on_from_the_checkpoint(tmp_path):
-    train(tmp_path, recipe(), origin={"data": "a", "validate": "b"})
+    train(tmp_path, recipe(), starts_from={"data": "a", "validate": "b"})
     for changed, words in (
         ({"data": "c", "validate": "b"}, r"expected data=a as in .*tiny\.pt, got c"),
         ({"data": "a"}, "expected validate=b .*, got None"),
@@ -186,8 +186,8 @@ def test_another_origin_does_not_go_on_from_the_checkpoint(tmp_path):
         (None, "expected data=a .*, got None"),
     ):
         with pytest.raises(ValueError, match=words):
-            train(tmp_path, recipe(), origin=changed)
-    train(tmp_path, recipe(), origin={"validate": "b", "data": "a"})
+            train(tmp_path, recipe(), starts_from=changed)
+    train(tmp_path, recipe(), starts_from={"validate": "b", "data": "a"})
 
 
 def test_a_figure_that_is_not_finite_stops_training(tmp_path):

@@ -22,7 +22,7 @@ from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training
 from lowlat.lab.train import STAGES, base, propagation, selector, train
 from lowlat.lab.train.loop import Recipe, _Run, fit
-from lowlat.lab.train.origin import videos_digest, weights_digest
+from lowlat.lab.train.provenance import videos_digest, weights_digest
 
 STREET = "street:64x48,seed=1,frames=6"
 
@@ -204,7 +204,7 @@ def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch,
     assert train("finetune", data=STREET, init="lite", validate=STREET, **options).is_file()
 
 
-def test_weights_and_videos_are_told_by_content(tmp_path):
+def test_weights_are_told_by_content(tmp_path):
     models.save(models.load("lite"), tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes((models.WEIGHTS / "lite.safetensors").read_bytes())
     assert (
@@ -214,17 +214,38 @@ def test_weights_and_videos_are_told_by_content(tmp_path):
     )
     with pytest.raises(ValueError, match="expected a shipped network"):
         weights_digest("none")
+
+
+def test_videos_are_told_by_content(tmp_path):
     clip, frames = tmp_path / "clip.mp4", tmp_path / "frames"
     clip.write_bytes(b"12")
     frames.mkdir()
     (frames / "0.png").write_bytes(b"1")
     seen = [videos_digest([]), videos_digest([clip]), videos_digest([frames]), videos_digest([clip, frames])]
-    clip.write_bytes(b"123")
-    seen.append(videos_digest([str(clip)]))
+    assert seen[0] == "none" and seen[1].startswith("clip.mp4 ")
+    for content in (b"123", b"13"):
+        clip.write_bytes(content)
+        seen.append(videos_digest([str(clip)]))
+    (frames / "0.png").write_bytes(b"2")
+    seen.append(videos_digest([frames]))
     (frames / "0.png").rename(frames / "1.png")
     seen.append(videos_digest([frames]))
-    assert len(set(seen)) == len(seen) and seen[0] == "none" and seen[1].startswith("clip.mp4 ")
-    assert videos_digest(["rtsp://camera/1"]), "no file at all"
+    assert len(set(seen)) == len(seen)
+    (tmp_path / "elsewhere").mkdir()
+    assert videos_digest([clip.rename(tmp_path / "elsewhere" / "clip.mp4")]) in seen
+
+
+def test_videos_that_are_no_files_are_told_by_their_address():
+    assert videos_digest(["rtsp://one/1"]) != videos_digest(["rtsp://other/1"])
+
+
+def test_a_video_larger_than_a_piece_is_told_by_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("lowlat.lab.train.provenance.CHUNK", 4)
+    digests = set()
+    for content in (b"0123456789", b"0123456788", b"0123x56789"):
+        (tmp_path / "clip.mp4").write_bytes(content)
+        digests.add(videos_digest([tmp_path / "clip.mp4"]))
+    assert len(digests) == 3
 
 
 @pytest.fixture
@@ -247,15 +268,15 @@ def test_propagation_hangs_on_its_clips(tmp_path, watched, one_thread):
     clip.mkdir()
     for index in range(12):
         Image.fromarray(np.full((6, 8, 3), index, np.uint8)).save(clip / f"{index:02}.png")
-    origins = []
+    starts = []
     for clips, init in (((), "lite"), ([clip], "lite"), ((), None)):
         models.save(models.load("lite"), tmp_path / "finetune.safetensors")
         train("propagation", data=STREET, out=tmp_path, clips=clips, init=init)
         (tmp_path / "propagation.safetensors").unlink()
-        origins.append(watched["propagation"]["origin"])
-    assert [origin["clips"] for origin in origins] == ["none", videos_digest([clip]), "none"]
-    assert [origin["fresh"] for origin in origins] == ["False", "False", "True"]
-    assert origins[0]["start"] == weights_digest("lite") != origins[2]["start"]
+        starts.append(watched["propagation"]["starts_from"])
+    assert [starts_from["clips"] for starts_from in starts] == ["none", videos_digest([clip]), "none"]
+    assert [starts_from["fresh"] for starts_from in starts] == ["False", "False", "True"]
+    assert starts[0]["start"] == weights_digest("lite") != starts[2]["start"]
 
 
 def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(tmp_path, watched, one_thread):
@@ -266,9 +287,9 @@ def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(tm
         train("propagation", **options)
     path = train("propagation", init="lite", tensorboard=True, **options)
     with safe_open(path, "pt") as file:
-        assert file.metadata()["base"] == fingerprint(models.load("lite"))
+        assert file.metadata()["network"] == fingerprint(models.load("lite"))
     given = watched["propagation-unified"]
-    assert given["tensorboard"] and given["origin"]["start"] == weights_digest("lite")
+    assert given["tensorboard"] and given["starts_from"]["start"] == weights_digest("lite")
 
 
 def folder(root, classes, *, labels=True):

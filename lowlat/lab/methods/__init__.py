@@ -8,11 +8,13 @@ from lowlat.lab.methods.kernels import Adaptive, AdaptiveFusion, ImageDifference
 from lowlat.lab.methods.reuse import Clockwork, Reuse
 from lowlat.networks.video_network import VideoNetwork
 
-__all__ = ["METHODS", "Propagation", "View", "build"]
+__all__ = ["METHODS", "OURS", "Propagation", "View", "build"]
 
 METHODS: dict[str, type[Propagation]] = {
     kind.name: kind for kind in (Reuse, Clockwork, Flow, ExactFlow, Unified, ImageDifference, Adaptive, AdaptiveFusion)
 }
+OURS = AdaptiveFusion.name
+"""The network's own fast track among `METHODS`: the paper's method, and what runs live."""
 
 
 def build(name: str, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Propagation:

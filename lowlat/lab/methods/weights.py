@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lowlat.files import whole_file
 from lowlat.lab.methods import build
 from lowlat.lab.methods.base import Propagation
 from lowlat.lab.methods.flow import ExactFlows
@@ -17,11 +18,15 @@ FAST_TRACK = ("reduction", "predictor", "adapt", "fusion", "selector")
 """The modules of a network that are not part of it frame by frame."""
 
 
-def fingerprint(network: VideoNetwork) -> str:
-    """Of the per-frame network: S_l, S_h and their classifier. The same before and after saving the network."""
+def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
+    """A hash of the per-frame network: S_l, S_h and their classifier. The same before and after saving the network.
+
+    Args:
+        whole: whether the fast track and the selector count too.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        if name.split(".")[0] not in FAST_TRACK:
+        if whole or name.split(".")[0] not in FAST_TRACK:
             digest.update(name.encode())
             # Convolutions are stored in float16.
             digest.update((value.half() if value.ndim > 1 else value).cpu().contiguous().numpy().tobytes())
@@ -32,10 +37,9 @@ def save(method: Propagation, path: str | Path) -> None:
     """Write what ``method`` learned (safetensors); the file appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     state = {name: value.contiguous() for name, value in method.learned.state_dict().items()}
-    save_file(state, part, {"method": method.name, "base": fingerprint(method.network)})
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(state, part, {"method": method.name, "network": fingerprint(method.network)})
 
 
 def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Propagation:
@@ -56,15 +60,15 @@ def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = N
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
         state = load_file(path)
-        name, base = about["method"], about["base"]
+        name, learned_on = about["method"], about["network"]
     except Exception as error:
         raise ValueError(
             f"load: expected a method's weights at {path}, got a file that holds none: {error!r}"
         ) from error
-    if base != fingerprint(network):
+    if learned_on != fingerprint(network):
         raise ValueError(
-            f"load: expected weights learned on this network ({fingerprint(network)}), got {path}, learned on {base}; "
-            "train the method again"
+            f"load: expected weights learned on this network ({fingerprint(network)}), got {path}, learned on "
+            f"{learned_on}; train the method again"
         )
     method = build(name, network, flow=flow)
     method.learned.load_state_dict(state)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from lowlat.jobs.progress import progress_bar
@@ -39,9 +40,10 @@ def study(
     settings: Settings = QUICK,
     clips: Sequence[str] = (),
     command: str = "",
+    device: str | torch.device = "cpu",
     console: Console | None = None,
 ) -> Study:
-    """Make tables and figures; measurements already in ``<out>/.parts`` are not made again.
+    """Make tables and figures; measurements already in ``<out>/parts.jsonl`` are not made again.
 
     Args:
         tables: of `TABLES`; none for all of them. What is written holds also those finished before under the same
@@ -52,6 +54,8 @@ def study(
         out: a folder for ``study.json``, ``README.md`` and pictures.
         clips: unlabelled videos, one more source of pairs.
         command: what was typed, for the header.
+        device: where networks are trained and their accuracy is measured, ``"cpu"``, ``"cuda"``, ...; times are those
+            of this machine's CPU on every device.
         console: for progress; by default standard error.
 
     Raises:
@@ -64,9 +68,9 @@ def study(
         raise ValueError(f"study: expected at most one --weights for each --data, got {len(weights)} for {len(data)}")
     began = time.perf_counter()
     out = Path(out)
-    parts = Parts(out / ".parts")
+    parts = Parts(out)
     chosen = [*weights, *[TRAIN] * (len(data) - len(weights))]
-    grounds = [Ground(spec, name, parts, settings, clips) for spec, name in zip(data, chosen, strict=True)]
+    grounds = [Ground(*ground, parts, settings, clips, device=device) for ground in zip(data, chosen, strict=True)]
     names = [ground.name for ground in grounds]
     if len(set(names)) < len(names):
         # Tables and figures tell them apart by their kind.
@@ -94,7 +98,7 @@ def study(
         "seconds of this run": round(time.perf_counter() - began, 1),
     }
     result = Study(rows, checks(rows), about)
-    report.write(out, parts, result.tables, result.checks, result.about)
+    report.write(out, result.tables, result.checks, result.about)
     return result
 
 

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from statistics import mean
 
+from lowlat.lab.methods import OURS
 from lowlat.lab.study.parts import Row
 from lowlat.lab.study.published import PUBLISHED_DROP
 
@@ -67,7 +68,7 @@ def _table4(rows: list[Row]) -> list[Row]:
 
 def _table2(rows: list[Row]) -> list[Row]:
     miou = {row["method"]: row["miou"] for row in rows if row["method"] != "per frame"}
-    ours = miou.pop("adaptive-fusion", None)
+    ours = miou.pop(OURS, None)
     # The upper bound of warping is no method of propagation: nobody has exact flow.
     miou.pop("exact-flow", None)
     if ours is None or not miou:

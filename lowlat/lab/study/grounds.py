@@ -7,18 +7,18 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from lowlat import models
-from lowlat.lab.accuracy import check_classes, check_video
 from lowlat.lab.data.dataset import LabelledImages, digest
 from lowlat.lab.data.open import open_dataset, recognise
 from lowlat.lab.methods import METHODS, Propagation, build
 from lowlat.lab.methods import weights as method_weights
-from lowlat.lab.methods.evaluate import LabelledVideo
+from lowlat.lab.recorded import LabelledVideo, check_classes, check_video
 from lowlat.lab.study.consistency import Motion, motions
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
-from lowlat.lab.study.training import Training, about
-from lowlat.lab.train.origin import videos_digest, weights_digest
+from lowlat.lab.study.training import Training, about, device_inputs
 from lowlat.networks.video_network import VideoNetwork
 
 TRAIN = "train"
@@ -41,9 +41,10 @@ class Ground:
     Args:
         spec: the data set, as `open_dataset` takes it.
         weights: of the per-frame network: a shipped network's name, a file, or ``"train"``.
-        parts: what has been measured; what is trained lies in a folder beside it.
+        parts: what has been measured; what is trained lies in the folder ``.training`` beside it.
         settings: of the study.
         clips: unlabelled videos, for pairs labelled by the network itself.
+        device: where networks are trained and their accuracy is measured.
 
     Raises:
         ValueError: no such data, no labelled video in its list ``val``, no such weights, or weights of other classes.
@@ -51,10 +52,19 @@ class Ground:
 
     base = Which(None)
 
-    def __init__(self, spec: str, weights: str, parts: Parts, settings: Settings, clips: Sequence[str] = ()):
+    def __init__(
+        self,
+        spec: str,
+        weights: str,
+        parts: Parts,
+        settings: Settings,
+        clips: Sequence[str] = (),
+        *,
+        device: str | torch.device = "cpu",
+    ):
         kind, colon, _ = spec.partition(":")
         self.name = kind if colon else recognise(Path(spec))
-        self.spec, self.settings, self.clips = spec, settings, tuple(clips)
+        self.spec, self.settings, self.clips, self.device = spec, settings, tuple(clips), device
         self._given = None if weights == TRAIN else models.find(weights)
         data = self.images("val")
         check_video("study", data)
@@ -99,7 +109,7 @@ class Ground:
 
     @cached_property
     def training(self) -> Training:
-        return Training(self.spec, self.parts.folder / self.name, self.settings, self.clips)
+        return Training(self.spec, self.parts.folder / ".training" / self.name, self.settings, self.clips, self.device)
 
     def whiches(self) -> list[Which]:
         """The networks that schedules are run with."""
@@ -120,14 +130,8 @@ class Ground:
         if self._recorded is None or self._recorded[0] != which:
             self._recorded = None
             data = self.images("val")
-            self._recorded = which, LabelledVideo(self.network(which), data, self._frames(data))
+            self._recorded = which, LabelledVideo(self.network(which), data, self._frames(data), device=self.device)
         return self._recorded[1]
-
-    def scenes(self) -> list[range]:
-        """The frames of that stream from cut to cut."""
-        data = self.images("val")
-        stop = self._frames(data).stop
-        return [range(video.start, min(video.stop, stop)) for video in data.videos if video.start < stop]
 
     def _frames(self, data: LabelledImages) -> range:
         return range(len(data))[: self.settings.frames]
@@ -158,6 +162,11 @@ class Ground:
             return {"train": self.training.content, **{name: getattr(self.settings, name) for name in names}}
         return method_weights.fingerprint(models.load(self._given))
 
+    @cached_property
+    def _whole(self) -> str | None:
+        """What says which network was given, its fast track and selector included."""
+        return None if self._given is None else method_weights.fingerprint(models.load(self._given), whole=True)
+
     def content(self, split: str) -> str:
         """What says which data a list holds, wherever it lies."""
         if split not in self._contents:
@@ -167,19 +176,18 @@ class Ground:
     def inputs(self, **more: Any) -> dict[str, Any]:
         """What every unit of this ground depends on, and more."""
         mine = {"data": self.name, "val": self.content("val"), "frames": self.settings.frames, "weights": self.weights}
-        return {**mine, **more}
+        return {**mine, **device_inputs(self.device), **more}
 
     def training_inputs(self, seed: int) -> dict[str, Any]:
         """What a training depends on."""
         settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
-        return {"seed": seed, "train": self.training.content, "clips": videos_digest(self.clips), **settings}
+        return {"seed": seed, "train": self.training.content, "clips": self.training.clips_content, **settings}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
         """What a network depends on beyond its per-frame part."""
         if which.seed is not None:
             return {"network": which.name, **self.training_inputs(which.seed)}
-        whole = None if self._given is None else weights_digest(self._given)
-        return {"network": which.name, "file": whole}
+        return {"network": which.name, "whole": self._whole}
 
 
 class First:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lowlat.lab.methods import build
-from lowlat.lab.methods.evaluate import MethodStages, Timing
+from lowlat.lab.accuracy import Timing
+from lowlat.lab.methods import OURS, build
+from lowlat.lab.recorded import MethodStages
 from lowlat.lab.study.clocked import completed, stream
 from lowlat.lab.study.consistency import consistency
 from lowlat.lab.study.grounds import Ground, Which
-from lowlat.lab.study.measure import OURS, schedule_unit
+from lowlat.lab.study.measure import schedule_unit
 from lowlat.lab.study.parts import Row, Unit
 from lowlat.lab.study.rows import pearson
 from lowlat.lab.study.settings import INTERVAL

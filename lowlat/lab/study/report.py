@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from lowlat.files import whole_file
 from lowlat.lab.study.checks import Tables
 from lowlat.lab.study.figures import draw_figures
-from lowlat.lab.study.parts import Parts, Row
+from lowlat.lab.study.parts import Row
+from lowlat.lab.study.strips import file_name
 from lowlat.lab.study.tables import TABLES
 
 HIDDEN = ("series", "class_iou", "picture")
@@ -31,13 +31,11 @@ NOTES = {
 }
 
 
-def write(folder: Path, parts: Parts, tables: Tables, found: list[Row], about: dict[str, Any]) -> None:
+def write(folder: Path, tables: Tables, found: list[Row], about: dict[str, Any]) -> None:
     """Write ``study.json``, ``README.md`` and the pictures; every file appears whole or not at all."""
     pictures = draw_figures(tables, folder)
     for row in tables.get("figure6", []):
-        name = f"pictures-{row['data']}.png"
-        shutil.copyfile(parts.folder / row["picture"], folder / name)
-        pictures.setdefault("figure6", []).append(name)
+        pictures.setdefault("figure6", []).append(file_name(row["data"]))
     _write(folder / "study.json", json.dumps({"about": about, "checks": found, **tables}, indent=1) + "\n")
     _write(folder / "README.md", markdown(tables, found, about, pictures))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lowlat.files import whole_file
-from lowlat.lab.methods import build
-from lowlat.lab.methods.evaluate import LabelledVideo, MethodStages
+from lowlat.lab.methods import OURS, build
+from lowlat.lab.recorded import LabelledVideo, MethodStages
 from lowlat.lab.study.grounds import Ground, Which
-from lowlat.lab.study.measure import OURS
 from lowlat.lab.study.parts import Row, Unit
 from lowlat.runtime import KeyFrame
 
@@ -20,20 +22,31 @@ DISTANCES = (1, 3, 5, 8)
 
 
 def strip_unit(ground: Ground, which: Which) -> Unit:
-    """One picture, beside the unit's rows in the folder of parts."""
+    """The picture of a ground, in the study's folder; the row keeps a hash of the file, by which it is known again."""
+    path = ground.parts.folder / file_name(ground.name)
 
     def compute() -> list[Row]:
         video = ground.video(which)
         data = ground.images("val")
         key = max(0, (len(video) - max(DISTANCES)) // 2)
         figure = draw(video, key, np.array([*data.palette, (0, 0, 0)], np.uint8))
-        name = f"pictures-{unit.digest}.png"
-        with whole_file(ground.parts.folder / name) as part:
+        with whole_file(path) as part:
             figure.savefig(part, format="png")
-        return [{"data": ground.name, "network": which.name, "key": video.first + key, "picture": name}]
+        return [{"data": ground.name, "network": which.name, "key": video.first + key, "picture": _hash(path)}]
 
-    unit = Unit("pictures", ground.inputs(**ground.which_inputs(which)), compute)
-    return unit
+    def intact(rows: list[Row]) -> bool:
+        return path.is_file() and _hash(path) == rows[0]["picture"]
+
+    return Unit("pictures", ground.inputs(**ground.which_inputs(which)), compute, intact)
+
+
+def file_name(ground: str) -> str:
+    """The name of a ground's picture."""
+    return f"pictures-{ground}.png"
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def draw(video: LabelledVideo, key: int, palette: np.ndarray) -> Figure:

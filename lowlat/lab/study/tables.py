@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lowlat.lab.methods import OURS
 from lowlat.lab.study import measure, moving, strips, timing
 from lowlat.lab.study.grounds import Ground
 from lowlat.lab.study.paper import (
@@ -115,7 +116,7 @@ def _consistency(ground: Ground, rows: RowsOf) -> list[Row]:
 
 def _source_units(ground: Ground) -> list[Unit]:
     return [
-        measure.method_unit(ground, measure.OURS, seed, source)
+        measure.method_unit(ground, OURS, seed, source)
         for seed in range(ground.settings.seeds)
         for source in ground.sources()
     ]

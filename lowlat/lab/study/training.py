@@ -18,18 +18,17 @@ from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices, sp
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import SIZE, ClipPairs, Features, SimulatedPairs, VideoPairs, read_clip
 from lowlat.lab.data.street import Street
-from lowlat.lab.methods import weights
+from lowlat.lab.methods import OURS, weights
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.train import propagation, selector, train
 from lowlat.lab.train.bank import Bank, PairSource
 from lowlat.lab.train.base import FINETUNE
 from lowlat.lab.train.loop import Recipe
 from lowlat.lab.train.methods import SHARES, draw_bank, train_methods
-from lowlat.lab.train.origin import videos_digest
+from lowlat.lab.train.provenance import videos_digest
 from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 
-OURS = "adaptive-fusion"
 STREET = "street"
 """The procedural street as a source of pairs for other data; never in the mixture."""
 
@@ -42,10 +41,14 @@ class Training:
         folder: for checkpoints and weights.
         settings: of the study.
         clips: unlabelled videos.
+        device: where everything is trained.
     """
 
-    def __init__(self, spec: str, folder: Path, settings: Settings, clips: Sequence[str]):
+    def __init__(
+        self, spec: str, folder: Path, settings: Settings, clips: Sequence[str], device: str | torch.device = "cpu"
+    ):
         self.spec, self.folder, self.settings, self.clips = spec, folder, settings, clips
+        self.device = str(device)
         self._bank: tuple[Path, Bank] | None = None
 
     @cached_property
@@ -56,6 +59,11 @@ class Training:
     def content(self) -> str:
         """What says which images and labels they are."""
         return digest(self.data)
+
+    @cached_property
+    def clips_content(self) -> str:
+        """What says which clips they are."""
+        return videos_digest(self.clips)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -78,18 +86,19 @@ class Training:
         """Weights of the per-frame network."""
         steps, batch = self.settings.base_steps, self.settings.batch
         folder = self._folder("base", steps=steps, batch=batch)
-        train("base", data=self.spec, out=folder, steps=steps, batch=batch)
+        train("base", data=self.spec, out=folder, device=self.device, steps=steps, batch=batch)
         fewer = None if steps is None else min(steps, FINETUNE.steps)
-        return train("finetune", data=self.spec, out=folder, steps=fewer, batch=batch)
+        return train("finetune", data=self.spec, out=folder, device=self.device, steps=fewer, batch=batch)
 
     def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
         """Weights of a method, trained on pairs of one source, or of those of the data in `SHARES`."""
         folder = self._seed_folder(base, seed, source)
         path = folder / f"propagation-{name}.safetensors"
         if not path.is_file():
-            network = models.load(base)
+            network = models.load(base).to(self.device)
             bank = self._pairs(network, folder, seed, source)
-            train_methods([name], network, bank, folder, recipe=self._recipe(propagation.RECIPE, seed))
+            recipe = self._recipe(propagation.RECIPE, seed)
+            train_methods([name], network, bank, folder, recipe=recipe, device=self.device)
         return path
 
     def network(self, base: Path, seed: int) -> Path:
@@ -97,16 +106,16 @@ class Training:
         folder = self._seed_folder(base, seed, None)
         path = folder / "network.safetensors"
         if not path.is_file():
-            network = models.load(base)
+            network = models.load(base).to(self.device)
             weights.load(self.method(base, OURS, seed, None), network)
             torch.manual_seed(seed)
             reset_parameters(network.selector)
-            features = propagation.frozen_features(network, "cpu")
+            features = propagation.frozen_features(network, self.device)
             generator = Generator().manual_seed(seed)
             simulated = self._simulated(features, generator)
             count = min(self.settings.pairs, selector.SIMULATED)
             pairs = selector.DeviationPairs(simulated, features, generator, count)
-            selector.train_selector(network, pairs, folder, self._recipe(selector.RECIPE, seed))
+            selector.train_selector(network, pairs, folder, self._recipe(selector.RECIPE, seed), self.device)
             models.save(network, path, stage="selector", data=self.spec)
         return path
 
@@ -118,11 +127,12 @@ class Training:
         """The pairs of a seed, the same for all its methods; only the last ones are kept in memory."""
         if self._bank is None or self._bank[0] != folder:
             self._bank = None
-            features = propagation.frozen_features(network, "cpu")
+            features = propagation.frozen_features(network, self.device)
             generator = Generator().manual_seed(seed)
             names = [source] if source else [name for name in self.sources() if name in SHARES]
             kinds = {"video" if name == STREET else name: self._source(name, features, generator) for name in names}
-            self._bank = folder, draw_bank(network, kinds, generator, pairs=self.settings.pairs)
+            bank = draw_bank(network, kinds, generator, pairs=self.settings.pairs, device=self.device)
+            self._bank = folder, bank
         return self._bank[1]
 
     def _source(self, name: str, features: Features, generator: Generator) -> PairSource:
@@ -143,13 +153,18 @@ class Training:
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
         base = weights.fingerprint(models.load(base))
-        clips = videos_digest(self.clips)
-        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=clips, **settings)
+        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=self.clips_content, **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
         """A folder of its own for all that its contents depend on."""
-        key = json.dumps([self.content, inputs], sort_keys=True)
+        key = json.dumps([self.content, {**inputs, **device_inputs(self.device)}], sort_keys=True)
         return self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def device_inputs(device: str | torch.device) -> dict[str, str]:
+    """The kind of device, which figures depend on where it is not a CPU: sums are taken in another order there."""
+    kind = torch.device(device).type
+    return {} if kind == "cpu" else {"device": kind}
 
 
 def about(path: Path) -> dict[str, str]:

@@ -12,10 +12,10 @@ from lowlat import models
 from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import ClipPairs, SimulatedPairs, read_clip
-from lowlat.lab.methods import build
+from lowlat.lab.methods import OURS, build
 from lowlat.lab.train import base, methods, processes, propagation, selector
 from lowlat.lab.train.distillation import distill
-from lowlat.lab.train.origin import videos_digest, weights_digest
+from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import Recipe, change
 from lowlat.networks.video_network import VideoNetwork
 
@@ -40,7 +40,7 @@ def train(
     init: str | Path | None = None,
     validate: str | Path | None = None,
     device: str = "cpu",
-    method: str = "adaptive-fusion",
+    method: str = OURS,
     tensorboard: bool = False,
     **changes,
 ) -> Path:
@@ -73,7 +73,7 @@ def train(
     """
     if stage not in (*STAGES, "all"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
-    if method != "adaptive-fusion":
+    if method != OURS:
         if stage != "propagation":
             raise ValueError(
                 f"train: expected stage 'propagation' with method {method!r}, got {stage!r}; train it alone"
@@ -118,7 +118,7 @@ class _Stages:
             return
         start = init or self.before(name)
         network = propagation.load_base(start, len(self.labelled.classes), self.device)
-        origin = {"data": digest(self.labelled), "start": weights_digest(start)}
+        starts_from = {"data": digest(self.labelled), "start": weights_digest(start)}
         features = propagation.frozen_features(network, self.device)
         generator = Generator().manual_seed(self.recipes[name].seed)
         # Propagation lives on variety; the selector gets by with one view of each image.
@@ -130,13 +130,15 @@ class _Stages:
             unlabelled = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
             sources = {"simulated": simulated, "clips": unlabelled}
             bank = methods.draw_bank(network, sources, generator, pairs=PAIRS, device=self.device)
-            own = build("adaptive-fusion", network)
+            own = build(OURS, network)
             fresh = init is None
-            origin |= {"fresh": str(fresh), "clips": videos_digest(clips)}
-            propagation.train_propagation(name, own, bank, *arguments, fresh=fresh, origin=origin, **self.options)
+            starts_from |= {"fresh": str(fresh), "clips": videos_digest(clips)}
+            propagation.train_propagation(
+                name, own, bank, *arguments, fresh=fresh, starts_from=starts_from, **self.options
+            )
         else:
             pairs = selector.DeviationPairs(simulated, features, generator)
-            selector.train_selector(network, pairs, *arguments, origin=origin, **self.options)
+            selector.train_selector(network, pairs, *arguments, starts_from=starts_from, **self.options)
         self.finish(network, name)
 
     def before(self, name: str) -> Path:

@@ -17,7 +17,7 @@ from lowlat.lab.metrics import Confusion
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Best, Mean, Recipe, fit
-from lowlat.lab.train.origin import weights_digest
+from lowlat.lab.train.provenance import weights_digest
 from lowlat.models import build, load
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
@@ -213,7 +213,7 @@ def train_base(
         recipe,
         folder,
         validate=validate if held_out is not None else None,
-        origin={
+        starts_from={
             "data": digest(data),
             "start": "ImageNet" if start is None else weights_digest(start),
             "validate": "none" if held_out is None else digest(held_out),

@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlat import models
+from lowlat.files import whole_file
 from lowlat.lab.data.recording import Batch, Recording
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Recipe, fit
-from lowlat.lab.train.origin import videos_digest, weights_digest
 from lowlat.lab.train.propagation import HOP_SHARE
+from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
-from lowlat.lab.train.records import write_whole
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
@@ -122,7 +122,7 @@ def distill(
             recipe,
             out,
             validate=lambda: agreement(network, recordings, device),
-            origin={
+            starts_from={
                 "videos": videos_digest(videos),
                 "start": weights_digest(init),
                 "labels": labels,
@@ -146,7 +146,8 @@ def distill(
         )
         if processes.rank() == 0:
             models.save(network, report.weights, stage="distill", data=", ".join(report.videos))
-            write_whole(out / "distill.json", lambda file: file.write(json.dumps(report.as_dict(), indent=1).encode()))
+            with whole_file(out / "distill.json") as part:
+                part.write_text(json.dumps(report.as_dict(), indent=1))
         processes.wait()
     return report
 

@@ -74,7 +74,7 @@ def fit(
     folder: str | Path,
     *,
     validate: Callable[[], float] | None = None,
-    origin: Mapping[str, str] | None = None,
+    starts_from: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> Best | None:
     """Minimise ``loss`` over ``groups``, from the last checkpoint in ``folder`` where there is one.
@@ -92,18 +92,18 @@ def fit(
         loss: of what ``draw`` gave; a `Mean`, or a scalar that is the mean over the share's examples.
         validate: the figure that decides which weights are best, higher is better; called by every process, with the
             averaged weights in ``modules``.
-        origin: what else decides the numbers, such as the data (`lowlat.lab.train.origin`); a resumed run must have the
-            same.
+        starts_from: what decides the numbers beside the recipe, by name: the data, the weights at the start, options
+            (`lowlat.lab.train.provenance`). A resumed run must have the same.
         tensorboard: write the log for TensorBoard too.
 
     Raises:
-        ValueError: the checkpoint is of another recipe or origin, or the batch doesn't divide among processes and
-            passes.
+        ValueError: the checkpoint is of another recipe or starts from something else, or the batch doesn't divide among
+            processes and passes.
         RuntimeError: a loss or a validation figure that is not finite.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(name, modules, groups, recipe, folder, origin or {})
+    run = _Run(name, modules, groups, recipe, folder, starts_from or {})
     run.resume()
     writes = processes.rank() == 0
     log = Log(folder / f"{name}.jsonl", run.steps, tensorboard=tensorboard) if writes else None
@@ -141,11 +141,11 @@ class _Run:
         groups: list[dict],
         recipe: Recipe,
         folder: Path,
-        origin: Mapping[str, str],
+        starts_from: Mapping[str, str],
     ):
         self.name, self.modules, self.recipe = name, modules, recipe
         # What a resumed run must share with the one that was stopped.
-        self.fixed = {**recipe.numbers(), **origin}
+        self.fixed = {**recipe.numbers(), **starts_from}
         self.checkpoint, self.best_weights = folder / f"{name}.pt", folder / f"{name}.best.pt"
         self.optimizer = torch.optim.AdamW(
             [{"lr": recipe.learning_rate * group.pop("scale", 1.0), **group} for group in map(dict, groups)],

@@ -16,8 +16,8 @@ from lowlat.lab.methods import METHODS, build, weights
 from lowlat.lab.train import processes
 from lowlat.lab.train.bank import Bank, PairSource
 from lowlat.lab.train.loop import Recipe
-from lowlat.lab.train.origin import videos_digest, weights_digest
 from lowlat.lab.train.propagation import RECIPE, frozen_features, load_base, train_propagation
+from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.networks.video_network import VideoNetwork
 
 PAIRS = 1000  # in a bank
@@ -60,7 +60,7 @@ def train_methods(
     *,
     recipe: Recipe = RECIPE,
     device: str = "cpu",
-    origin: Mapping[str, str] | None = None,
+    starts_from: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> dict[str, Path]:
     """Train methods one after another, each from fresh parameters, on the same pairs in the same order.
@@ -70,7 +70,7 @@ def train_methods(
     Args:
         names: among `TRAINED`.
         network: the trained per-frame network; it is left as it is.
-        origin: of the pairs, as in `fit`.
+        starts_from: what the pairs were made from, see `fit`.
         tensorboard: write the logs for TensorBoard too.
 
     Raises:
@@ -83,7 +83,9 @@ def train_methods(
             weights.load(path, copy.deepcopy(network))
             continue
         method = build(name, copy.deepcopy(network)).to(device)
-        train_propagation(path.stem, method, bank, out, recipe, device, origin=origin, tensorboard=tensorboard)
+        train_propagation(
+            path.stem, method, bank, out, recipe, device, starts_from=starts_from, tensorboard=tensorboard
+        )
         if processes.rank() == 0:
             weights.save(method, path)
         processes.wait()
@@ -138,14 +140,14 @@ def train_for_comparison(
     if clips:
         sources["clips"] = ClipPairs([scene for clip in clips for scene in read_clip(clip)], features)
     bank = draw_bank(network, sources, generator, pairs=pairs, device=device)
-    origin = {
+    starts_from = {
         "data": digest(labelled) if simulated else "none",
         "start": weights_digest(start),
         "clips": videos_digest(clips),
         "views": str(views),
         "pairs": str(len(bank)),
     }
-    options = {"recipe": recipe, "device": device, "origin": origin, "tensorboard": tensorboard}
+    options = {"recipe": recipe, "device": device, "starts_from": starts_from, "tensorboard": tensorboard}
     return train_methods(names, network, bank, out, **options)
 
 

@@ -38,7 +38,7 @@ def load_base(path: str | Path, classes: int, device: str) -> VideoNetwork:
 def frozen_features(network: VideoNetwork, device: str) -> Features:
     """The per-frame network as a function: float frames in [0, 255] -> (F_l, F_h, uint8 labels), on the CPU."""
     # A copy: what is trained from here on leaves it alone, and its batch norms can be folded.
-    network = fold_batch_norms(copy.deepcopy(network))
+    network = fold_batch_norms(copy.deepcopy(network).to(device))
 
     @torch.inference_mode()
     def features(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,7 +70,7 @@ def train_propagation(
     device: str = "cpu",
     *,
     fresh: bool = True,
-    origin: Mapping[str, str] | None = None,
+    starts_from: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> None:
     """Train what ``method`` learns, in place; cross-entropy on the current frames' labels.
@@ -81,7 +81,7 @@ def train_propagation(
     Args:
         name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
         fresh: start from fresh parameters rather than from those it has.
-        origin: as in `fit`.
+        starts_from: see `fit`.
     """
     torch.manual_seed(recipe.seed)
     if fresh:
@@ -101,7 +101,7 @@ def train_propagation(
         return segmentation_loss(fast_track(method, batch, hop=hop), batch.labels, weights)
 
     groups = [{"params": list(learned.parameters()), "scale": method.learning_rate_scale}]
-    fit(name, learned, groups, draw, loss, recipe, folder, origin=origin, tensorboard=tensorboard)
+    fit(name, learned, groups, draw, loss, recipe, folder, starts_from=starts_from, tensorboard=tensorboard)
     if fusion is not None:
         remove_class_weights(fusion.classifier, weights)
     method.eval().requires_grad_(True)

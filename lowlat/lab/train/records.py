@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import torch
 
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file that is there whole or not at all, whenever the process or the machine dies."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+from lowlat.files import whole_file
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Tensors and plain values, in PyTorch's format."""
-    write_whole(path, lambda file: torch.save(state, file))
+    """Write tensors and plain values in PyTorch's format; the file is whole whenever the process or machine dies."""
+    with whole_file(path, durable=True) as part, part.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_state(path: Path) -> dict:
-    """What :func:`save_state` wrote, on the CPU; ``ValueError`` where it is no such file."""
+    """Read what :func:`save_state` wrote, onto the CPU; ``ValueError`` where it is no such file."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -37,12 +27,14 @@ def load_state(path: Path) -> dict:
 
 
 class Log:
-    """One JSON object a line and a step; rows from ``start`` on, of a run that was killed, are taken out first.
+    """The log of a run: one JSON object a line and a step.
+
+    Lines of step ``start`` and later ones, which a run that was killed has left, are taken out first.
 
     Args:
         path: the file of lines; TensorBoard's files go to a folder of that name without its ending.
         start: the step that the run goes on from.
-        tensorboard: write them too.
+        tensorboard: whether to write TensorBoard's files.
 
     Raises:
         ImportError: TensorBoard is asked for and not installed.
@@ -52,7 +44,8 @@ class Log:
         self.path = path
         self.board = summary_writer(path.with_suffix(""), start) if tensorboard else None
         kept = [line for line in _rows(path) if json.loads(line)["step"] < start]
-        write_whole(path, lambda file: file.write("".join(f"{line}\n" for line in kept).encode()))
+        with whole_file(path, durable=True) as part:
+            part.write_text("".join(f"{line}\n" for line in kept))
 
     def write(self, step: int, **figures: float) -> None:
         with self.path.open("a") as file:

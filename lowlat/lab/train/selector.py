@@ -47,13 +47,13 @@ def train_selector(
     recipe: Recipe = RECIPE,
     device: str = "cpu",
     *,
-    origin: Mapping[str, str] | None = None,
+    starts_from: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> None:
     """Train the selector and its third of the reduction in place, mean squared error on the deviation.
 
     Args:
-        origin: as in `fit`.
+        starts_from: see `fit`.
     """
     network.eval()
     modules = nn.ModuleList([network.reduction, network.selector])
@@ -69,4 +69,4 @@ def train_selector(
         predicted = network.deviation(anchor, network.reduce(currents))
         return F.mse_loss(predicted.float(), deviations)
 
-    fit("selector", modules, groups, draw, loss, recipe, folder, origin=origin, tensorboard=tensorboard)
+    fit("selector", modules, groups, draw, loss, recipe, folder, starts_from=starts_from, tensorboard=tensorboard)
