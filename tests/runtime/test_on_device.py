@@ -230,6 +230,7 @@ def test_stages_are_timed_on_the_device(tiny_network, frames, place):
     assert all(0 <= span.end_ms - span.start_ms < 10_000 for span in spans)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.filterwarnings("ignore:gpu_engine. policy 'partition':RuntimeWarning")
 @pytest.mark.parametrize("policy", ["priority", "partition", "segment"])
 def test_the_minute_of_make_gpu_measures_every_policy(tiny_network, place, policy, tmp_path, monkeypatch):
