@@ -2,35 +2,57 @@
 #
 #   make demo                   segment the sample clip, results in demo/
 #   make demo VIDEO=drive.mp4   segment your own
-#   make test                   lint and tests
+#   make test                   lint, and every kind of check, in minutes
+#   make check                  all there is: lint, wheel, aarch64, the study, every test; TORCHES="2.11.0" others too
 #   make bench                  the operator against what else there is
 #   make gpu                    build for the NVIDIA GPU at hand, test and measure it; in PYTHON's environment, offline
 #   make gpu STAGES=operator    one of: build kernels operator sanitizers engine latency benchmarks triton
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
+#   make torch-names            the names of torch that the operator uses, in each release of TORCHES
+#   make clean                  remove what was built
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+TORCHES ?=
 VIDEO ?=
 STAGES ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # What the compiled libraries and the environment are made from.
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
+PYTEST := $(BIN)/python -m pytest --durations=25
+# The tests of a file share a process, and with it what their fixtures made.
+PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test bench gpu aarch64 wheel clean
+.PHONY: demo test check lint study bench gpu aarch64 arm-tools wheel torch-names clean
+# The steps of `make check` each keep all cores busy.
+.NOTPARALLEL:
 
 # The programs that .venv came with, cmake and ninja among them, before those of the machine.
-demo test bench wheel $(READY): export PATH := $(abspath $(BIN)):$(PATH)
+demo test check lint study bench wheel torch-names $(READY): export PATH := $(abspath $(BIN)):$(PATH)
 
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
 
-test: $(READY)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+test: lint
+	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
+	$(PYTEST) -m "serial and not thorough and not memory"
+
+check: lint aarch64 wheel study torch-names
+	$(PYTEST) $(PARALLEL) -m "not serial and not memory"
+	$(PYTEST) -m "serial and not memory"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Every table and figure of the study, small, from data that is drawn by rule.
+study: $(READY)
+	$(BIN)/lowlat study --quick --out build/study
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks --preset table
@@ -38,13 +60,22 @@ bench: $(READY)
 gpu:
 	$(PYTHON) tests/gpu/run.py $(STAGES)
 
-# As CMakeLists.txt builds the baseline. Needs g++-aarch64-linux-gnu and qemu-user-static.
-aarch64:
+# As CMakeLists.txt builds the baseline.
+aarch64: arm-tools
 	mkdir -p build
 	aarch64-linux-gnu-g++ -std=c++17 -O2 -Wall -Wextra -ffp-contract=fast -fno-math-errno -Wno-psabi \
 	-Wno-maybe-uninitialized -DSVCONV_ISA=baseline -DSVCONV_VECTOR_BYTES=16 -DSVCONV_TILE_PIXELS=6 \
 	-Icsrc/cpu -static csrc/cpu/*.cpp tests/native/check_products.cpp -o build/check_products_aarch64
 	qemu-aarch64-static build/check_products_aarch64
+
+# Installs the cross compiler and the emulator where they are missing and root asks.
+arm-tools:
+	@found() { command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64-static; } >/dev/null; \
+	if ! found && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq g++-aarch64-linux-gnu qemu-user-static; \
+	fi; \
+	found || { echo "make aarch64: expected aarch64-linux-gnu-g++ and qemu-aarch64-static on the PATH, found not both;" \
+	  "install g++-aarch64-linux-gnu and qemu-user-static, or run it as root with a package index at hand" >&2; exit 1; }
 
 wheel: $(READY)
 	rm -rf dist build/wheel-check
@@ -54,6 +85,15 @@ wheel: $(READY)
 	import torch, svconv, lowlat; \
 	assert svconv.__file__.startswith('$(abspath build/wheel-check)'), svconv.__file__; \
 	print(svconv.svconv2d(torch.randn(1, 8, 12, 10), torch.randn(1, 81, 12, 10)).shape, svconv.build_info())"
+
+# The release in .venv is tested with all the rest; the libraries built for it serve the others too.
+torch-names: $(READY)
+	set -e; for release in $(TORCHES); do \
+	  $(BIN)/python -m venv build/torch-$$release; \
+	  build/torch-$$release/bin/pip install --quiet --disable-pip-version-check "torch==$$release" numpy av typer rich \
+	    matplotlib pillow safetensors pytest hypothesis; \
+	  build/torch-$$release/bin/python -m pytest tests/svconv/test_svconv_torch_names.py; \
+	done
 
 $(READY): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

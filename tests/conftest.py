@@ -1,4 +1,19 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and which of them run where.
+
+One thread a process, so that two processes keep two cores busy: threads that share a dozen pixels wait for each other
+most of the time. Tests of threads set a number of their own and give it back.
+
+    @pytest.mark.serial      alone on the machine: its times, or threads of its own, count
+    @pytest.mark.thorough    in `make check`, not in `make test`
+    @pytest.mark.sample(n)   every nth case of the test in `make test`, all of them in `make check`; where n has no
+                             divisor in common with the number of types and layouts, all of these come up
+"""
+
+import os
+from collections import Counter
+
+# PyTorch reads it when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -23,12 +38,35 @@ def pytest_report_header():
     return "the operator on CUDA: " + ("tested" if obstacle is None else f"NOT TESTED, {obstacle}")
 
 
+@pytest.hookimpl(specname="pytest_collection_modifyitems", tryfirst=True)
+def pytest_mark_what_samples_leave_out(items):
+    seen = Counter()
+    for item in items:
+        sample = item.get_closest_marker("sample")
+        if sample is None:
+            continue
+        test = item.path, item.originalname
+        if seen[test] % sample.args[0]:
+            item.add_marker("thorough")
+        seen[test] += 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     part = config.getoption("--part")
     if part is not None:
         # By pairs: neighbours, of one case in two layouts, share the reference's answer.
         items[:] = [item for index, item in enumerate(items) if index // 2 % 2 == int(part)]
+
+
+@pytest.fixture(autouse=True)
+def threads_are_given_back():
+    """The number of threads after a test is the number before it."""
+    before = torch.get_num_threads()
+    yield
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == before, f"expected the test to leave {before} threads as it found them, got {after}"
 
 
 @pytest.fixture

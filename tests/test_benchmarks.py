@@ -35,6 +35,7 @@ def planted() -> dict[str, Measured]:
     return {measured.contender: measured for measured in measure(group, PLANTED, budget=0.2, most=5)[0]}
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("name", "status"),
     [
@@ -52,6 +53,7 @@ def test_what_cannot_be_timed_is_listed_with_its_reason(planted, name, status):
     assert (row.status, row.ms) == (status, None)
 
 
+@pytest.mark.serial
 def test_what_is_right_is_timed(planted):
     measured = planted["unfold"]
     assert measured.status == "ok"
@@ -122,6 +124,7 @@ def test_training_gives_backward_and_both():
     assert all(backward < both for backward, both in pairs)
 
 
+@pytest.mark.serial
 def test_a_result_that_is_given_is_not_counted_as_memory_of_the_call():
     problem = Problem("wide", (1, 64, 256, 320), kernel_size=3)
     group = [Task(problem, name, False, 1) for name in ("svconv (cpu)", "svconv (cpu), out=")]
@@ -178,6 +181,7 @@ print(first, second, total)
 """
 
 
+@pytest.mark.serial
 def test_peak_memory_counts_what_is_freed_again():
     # In a process of its own: a command run in this one may have had the C library keep what is freed.
     ran = subprocess.run([sys.executable, "-c", PHASES], capture_output=True, text=True, check=True)
@@ -315,6 +319,7 @@ def test_presets_ask_for_known_contenders_and_threads(name):
     assert {task.threads for task in tasks} <= {1, 2}
 
 
+@pytest.mark.serial
 def test_command_line_measures_and_writes(tmp_path, monkeypatch):
     monkeypatch.setitem(PROBLEMS, "tiny", TINY)
     arguments = ["tiny", "--directions", "forward", "backward", "--threads", "1", "2", "--contender", "svconv (cpu)"]

@@ -111,8 +111,8 @@ class MethodStages:
 
     @torch.inference_mode()
     def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
-        if self._key is None or key.origin is not self._key.origin or key.high is not self._key.high:
-            self._key, self._state = key, self._method.begin(self._video.view(key.origin), key.high.features)
+        if self._key is None or key.base is not self._key.base or key.high is not self._key.high:
+            self._key, self._state = key, self._method.begin(self._video.view(key.base), key.high.features)
         scores, high = self._method.carry(self._state, self._video.view(low))
         return full_size_labels(scores, low.size)[0].cpu().numpy(), High(high, low.size)
 

@@ -19,7 +19,7 @@ from lowlat.runtime import FrameResult, Span
 from lowlat.video.files import SinkError
 from lowlat.video.synthetic import synthetic_frames
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.serial]
 KEYS = "baseline_p50_ms p50_ms p95_ms p99_ms max_ms max_over_baseline p99_over_p50 deadline_misses landings".split()
 
 

@@ -82,6 +82,7 @@ def pytest(*arguments: str) -> tuple[str, ...]:
 
 def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
     """On a GPU."""
+    # Thorough tests too, in any case.
     marked = "memory or not memory" if gpu.megabytes > 20_000 else "not memory"
     short_set = (PYTHON, "tests/gpu/short_set.py", "cuda")
     triton = "cuda and (sizes and nchw or opcheck and float32 or compiled_package or captured_graph and bfloat16)"
@@ -104,7 +105,7 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
             ("compute-sanitizer",),
         ),
         # The door's own tests, and those of the engine behind it.
-        "engine": Stage((pytest(*ENGINE, "-k", "cuda"),), 240, ("pytest", "hypothesis")),
+        "engine": Stage((pytest(*ENGINE, "-k", "cuda", "-m", marked),), 240, ("pytest", "hypothesis")),
         "latency": Stage(
             ((*LATENCY, "--network", "resnet101", *live, "--device", "cuda", "--frames", "1800", "--fps", "30"),),
             140,
@@ -117,13 +118,15 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
         ),
         # Each problem has kernels of its own, which take seconds to compile: a part of the operator's tests.
         "triton": Stage(
-            (pytest("tests/svconv", "--backend", "triton", "-k", triton),), 200, ("pytest", "onnxruntime", "triton")
+            (pytest("tests/svconv", "--backend", "triton", "-k", triton, "-m", "not memory"),),
+            200,
+            ("pytest", "onnxruntime", "triton"),
         ),
     }
 
 
 def stages_off(out: Path) -> dict[str, Stage]:
-    """What stands for them without a GPU: a short part of what `make test` runs in full."""
+    """What stands for them without a GPU: a short part of what `make check` runs in full."""
     simulator = ("tests/simulator/test_primitives.py", "tests/simulator/test_products.py")
     kernels = "none and mma_m16n8k16 or generic_kernel and float32"
     operator = ("tests/svconv/test_svconv_out.py", "tests/svconv/test_svconv_transforms.py")

@@ -14,6 +14,8 @@ from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, Schedule, Threshold
 from lowlat.segmenter import VideoSegmenter
 
+pytestmark = pytest.mark.serial
+
 PATIENCE_S = 30
 
 

@@ -209,6 +209,7 @@ def test_stages_are_timed_on_the_device(tiny_network, frames, place):
     assert all(0 <= span.end_ms - span.start_ms < 10_000 for span in spans)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("isolation", ["priority", "partition", "segment"])
 def test_the_minute_of_make_gpu_measures_every_isolation(tiny_network, place, isolation, tmp_path, monkeypatch):
     """Its own command line, with a small network, few frames and, without a GPU, a fake one under it."""

@@ -67,6 +67,7 @@ def test_a_landing_at_the_very_start_of_a_frame_is_used_by_it():
     assert report.landing_delay_max_frames == 5
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("seed", [None, 0, 1])
 @pytest.mark.parametrize("interval", [1, 2.5, 5, 12.3])
 @pytest.mark.parametrize("policy", ["threshold", "adaptive", "accumulated"])

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -57,15 +58,23 @@ def once(compiler: str, command: list[str], name: str, inputs: Callable[[], list
     output = BUILD / f"{Path(name).stem}-{key.hexdigest()[:20]}{Path(name).suffix}"
     if not output.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=BUILD) as directory:
-            made = Path(directory) / "out"
-            done = subprocess.run([compiler, *command, "-o", str(made)], capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
-            if inputs() != before:
-                raise RuntimeError(f"{name}: its sources changed during the build; build again")
-            made.replace(output)
+        # Another process of the same tests may be making it.
+        with FileLock(f"{output}.lock"):
+            if not output.exists():
+                _make(compiler, command, output, lambda: inputs() == before)
     return output
+
+
+def _make(compiler: str, command: list[str], output: Path, unchanged: Callable[[], bool]) -> None:
+    """Runs the command; `output` appears whole, and only if its inputs are `unchanged()` at the end."""
+    with tempfile.TemporaryDirectory(dir=BUILD) as directory:
+        made = Path(directory) / "out"
+        done = subprocess.run([compiler, *command, "-o", str(made)], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+        if not unchanged():
+            raise RuntimeError(f"{output.name}: its sources changed during the build; build again")
+        made.replace(output)
 
 
 def compile(source: Path, sanitizer: str = "none", kernels: Path = KERNELS) -> Path:

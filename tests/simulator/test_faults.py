@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import products
 import pytest
@@ -20,15 +19,6 @@ def sound():
     yield programs
     for program in programs.values():
         program.close()
-
-
-@pytest.fixture(scope="session")
-def faulty(request):
-    """Of each fault that is asked for, the program with it in, on its way: two are compiled at a time."""
-    asked = [item.callspec.params["fault"] for item in request.session.items if "faulty" in item.fixturenames]
-    pool = ThreadPoolExecutor(max_workers=2)
-    yield {fault.name: pool.submit(plant, fault) for fault in asked}
-    pool.shutdown(cancel_futures=True)
 
 
 def plant(fault: Fault) -> Program:
@@ -56,10 +46,20 @@ def run(program: Program, check: Check) -> None:
     products.check(program, check.case, check.product, check.layout, check.launch)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
-def test_a_planted_fault_is_caught(sound, faulty, fault):
+def one_of_each_kind() -> list:
+    """All faults, of which `make test` runs the first of each compiled source and sanitizer."""
+    kinds, cases = set(), []
+    for fault in FAULTS:
+        kind = fault.unit, fault.sanitizer
+        cases.append(pytest.param(fault, marks=[pytest.mark.thorough] if kind in kinds else []))
+        kinds.add(kind)
+    return cases
+
+
+@pytest.mark.parametrize("fault", one_of_each_kind(), ids=lambda fault: fault.name.replace(" ", "-"))
+def test_a_planted_fault_is_caught(sound, fault):
     run(sound[fault.sanitizer], fault.check)
-    program = faulty[fault.name].result()
+    program = plant(fault)
     try:
         with pytest.raises((AssertionError, SimulatorError)):
             run(program, fault.check)

@@ -73,6 +73,7 @@ def test_mma_m16n8k8_tf32_multiplies_fragments_and_drops_lower_bits(primitives):
     np.testing.assert_allclose(got, spread_sum(c + a @ b), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.sample(5)
 @ORDER
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_matrices_move_between_shared_memory_and_registers(primitives, variant, order):
@@ -117,6 +118,7 @@ def test_copies_are_seen_after_their_wait_only(primitives, size, order):
     assert (all_groups[::2, 1] == source[::2, 1]).all() and (all_groups[1::2, 1] == 0).all()
 
 
+@pytest.mark.sample(5)
 @ORDER
 @pytest.mark.parametrize("width", [32, 8])
 @pytest.mark.parametrize("by", [0, 1, 5, 16])

@@ -54,6 +54,7 @@ def program():
     program.close()
 
 
+@pytest.mark.sample(4)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
@@ -63,6 +64,7 @@ def test_products_match_the_reference(program, product, kernel_size, dtype, devi
             check(program, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, device)
 
 
+@pytest.mark.sample(2)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("layout", ["view", "channels_last_view", "wide_strides"])
@@ -71,6 +73,7 @@ def test_products_take_any_strides(program, product, layout, dtype, device):
         check(program, replace(case, dtype=dtype), product, layout, device)
 
 
+@pytest.mark.sample(2)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("layout", ["nchw/channels_last", "channels_last/nchw", "channels_last_view/nchw"])
@@ -97,6 +100,7 @@ def test_steep_logits(program, product, kernel_size, dtype, device):
     torch.testing.assert_close(got.double(), want, rtol=4 * torch.finfo(dtype).eps, atol=1e-3 * want.abs().max().item())
 
 
+@pytest.mark.sample(7)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [3, 5, 9, 11])
@@ -105,6 +109,7 @@ def test_nan_and_infinity_are_never_lost(program, product, layout, kernel_size, 
     check(program, NotFinite((1, 40, 9, 20), kernel_size, dtype=dtype), product, layout, device, ["forward"])
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "kernel_size, layout, dtype",
     [(3, "nchw", torch.float16), (9, "channels_last", torch.bfloat16), (11, "nchw", torch.bfloat16)],
@@ -123,6 +128,7 @@ def test_every_launch_of_the_table_gives_the_same_answers(program, gradient, lau
             check(program, case, product, layout, launch, ["reverse"])
 
 
+@pytest.mark.sample(2)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [5, 9, 11])
@@ -204,6 +210,7 @@ def guarded():
     program.close()
 
 
+@pytest.mark.sample(4)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [3, 9, 11])

@@ -145,6 +145,7 @@ def test_what_is_not_there_is_said_at_once(made, tmp_path, change, words):
         study(**{**made[0], "out": tmp_path, **change})
 
 
+@pytest.mark.thorough
 def test_without_seeds_nothing_is_trained(made, tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setattr("lowlat.lab.study.grounds.Training", lambda *_: pytest.fail("something is to be trained"))
     options = {**made[0], "out": tmp_path, "settings": replace(SMALL, seeds=0)}
@@ -162,6 +163,7 @@ def test_a_study_of_less_than_no_seeds_is_refused():
         replace(room.QUICK, seeds=-1)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("table", [name for name in TABLES if name not in ("table1", "table3", "figure1", "streaming")])
 def test_each_table_can_be_the_first_to_need_training(tiny_weights, tmp_path, table):
     """Those left out need a live run, and train as table1's schedules do."""

@@ -165,6 +165,7 @@ IMPORTS = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("statement", IMPORTS)
 def test_names_are_there_however_they_are_imported(statement):
     program = f"import sys\n{statement}\n{IMPORTS[statement]}"

@@ -15,6 +15,7 @@ SHAPE = TESTED["shape"]
 CASES = [
     Case(shape=(2, 6, 7, 11), kernel_size=k, dilation=d, groups=g)
     for k, d, g in product((3, 9) if TESTED["interpreted"] else (1, 3, 9, 11), (1, 2), (1, 3))
+    if k > 1 or d == 1
 ]
 SIZES = [Case(shape=shape) for shape in ((1, 1, 1, 1), (1, 3, 2, 300), (1, 3, 140, 2), (1, 7, 4, 3), (1, 70, 37, 61))]
 
@@ -36,6 +37,7 @@ def check(case: Case, device: str, layout: str) -> None:
     assert got.is_contiguous(memory_format=LAYOUTS[layout])
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -94,6 +96,7 @@ def test_first_and_second_derivatives_of_correlation(groups, device):
     assert torch.autograd.gradgradcheck(function, (query, key))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_correlation_by_slices(case, dtype):
@@ -105,6 +108,7 @@ def test_correlation_by_slices(case, dtype):
     assert_close(case, "grad_logits", got, want)
 
 
+@pytest.mark.serial
 def test_correlations_repeat_bit_for_bit_whatever_the_number_of_threads():
     query, key = pair(Case(shape=(1, 40, 35, 70)), "cpu")
     threads = torch.get_num_threads()

@@ -10,9 +10,12 @@ from svconv import reference, svconv2d
 
 # Derivatives are the same code for all kernels: in an interpreter one kernel size will do.
 SIZES = (3,) if TESTED["interpreted"] else (1, 3, 5)
+# Padding shows in a softmax alone; neither padding nor dilation shows where there is one tap.
+PADDED = ((True, "zeros"), (True, "renormalize"), (False, "zeros"))
 CASES = [
     Case((1, 2, 3, 4), kernel_size=k, dilation=d, groups=g, normalize=norm, padding_mode=padding, dtype=torch.float64)
-    for k, d, g, norm, padding in product(SIZES, (1, 2), (1, 2), (True, False), ("zeros", "renormalize"))
+    for k, d, g, (norm, padding) in product(SIZES, (1, 2), (1, 2), PADDED)
+    if k > 1 or (d == 1 and padding == "zeros")
 ]
 PRODUCTS = {"svconv::forward", "svconv::grad_input", "svconv::grad_weight"}
 # Operators of another backend do the same under another name.
@@ -34,6 +37,7 @@ def gradients(case, function=svconv2d):
     return of
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_first_and_second_derivatives_are_those_of_finite_differences(case, device):
     def function(input, logits):
@@ -46,8 +50,7 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(case, devi
     assert torch.autograd.gradgradcheck(function, leaves(case, device), **quick)
 
 
-@pytest.mark.parametrize("padding_mode", ["zeros", "renormalize"])
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(("normalize", "padding_mode"), PADDED)
 def test_third_derivatives_are_those_of_finite_differences(normalize, padding_mode, device):
     case = Case((1, 2, 3, 2), 3, groups=2, normalize=normalize, padding_mode=padding_mode, dtype=torch.float64)
     assert torch.autograd.gradgradcheck(gradients(case), leaves(case, device), fast_mode=True)
@@ -156,7 +159,7 @@ def test_dense_layouts_are_never_copied(layout, dtype, device):
     assert results + lse <= allocated < 1.1 * (results + lse)
 
 
-@pytest.mark.parametrize("kernel_size", range(1, 16, 2))
+@pytest.mark.parametrize("kernel_size", range(3, 16, 2))
 @pytest.mark.parametrize("dilation", [2, 5])
 def test_any_odd_kernel_at_any_dilation(kernel_size, dilation, device):
     case = Case((1, 6, 9, 13), kernel_size, dilation, padding_mode="renormalize")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from svconv_cases import DTYPES, LAYOUTS, TESTED, Case, NotFinite, check
+from svconv_cases import DTYPES, LAYOUTS, TESTED, Case, NotFinite, check, run
 
 from svconv import svconv2d
 
@@ -39,6 +39,7 @@ def laid_out(tensors, layout):
     return [t.contiguous(memory_format=LAYOUTS[layout]) for t in tensors]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", KERNELS, ids=str)
@@ -47,6 +48,7 @@ def test_kernel_sizes_in_every_type_and_layout(case, dtype, layout, device):
     check(case, *laid_out(case.tensors(device), layout))
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", OPTIONS, ids=str)
@@ -129,6 +131,7 @@ def test_empty_tensors(shape, device):
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("case", [Case(shape=(1, 40, 35, 70)), Case(shape=(2, 8, 35, 20), dilation=2)], ids=str)
 def test_results_repeat_bit_for_bit_whatever_the_number_of_threads(case):
     threads = torch.get_num_threads()
@@ -153,6 +156,21 @@ def test_large_logits_do_not_overflow_and_masked_taps_weigh_nothing(device):
     input, logits = torch.randn(1, 3, 6, 7, device=device), torch.full((1, 9, 6, 7), -torch.inf, device=device)
     logits[:, 4] = 1e4
     assert torch.equal(svconv2d(input, logits, kernel_size=3), input)
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(3, 1), (3, 2), (9, 1)])
+def test_padding_shows_in_a_softmax_alone(kernel_size, dilation, device):
+    zeros = Case(shape=SHAPE, kernel_size=kernel_size, dilation=dilation, normalize=False)
+    renormalised = replace(zeros, padding_mode="renormalize")
+    tensors = zeros.tensors(device)
+    for one, other in zip(*(run(svconv2d, *tensors, **case.options) for case in (zeros, renormalised)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_dilation_moves_no_tap_where_there_is_one(device):
+    input, logits, _ = Case(shape=SHAPE, kernel_size=1).tensors(device)
+    near, far = (svconv2d(input, logits, kernel_size=1, dilation=dilation) for dilation in (1, 2))
+    assert torch.equal(near, far)
 
 
 @pytest.mark.parametrize("poison", ["input", "logits"])

@@ -16,6 +16,8 @@ from lowlat.lab.data.camvid import CamVid
 from lowlat.lab.train import base
 from lowlat.lab.train.recipe import change
 
+pytestmark = pytest.mark.serial
+
 WORKER = Path(__file__).with_name("worker.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LIMIT_S = 120  # of a run that hangs
