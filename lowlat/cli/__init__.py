@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lowlat.__main__ import missing
 from lowlat.cli import demo, evaluate, info, latency, segment, simulate, street, study, train
+from lowlat.jobs.extras import missing
 from lowlat.jobs.host_memory import keep_freed_memory
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.

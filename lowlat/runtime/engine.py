@@ -197,7 +197,17 @@ class Engine:
             self._state = replace(self._state, phase=Phase.BETWEEN)
             self._drop_frame()
             if lost:
-                self.restart()
+                self._recover()
+
+    def _recover(self) -> None:
+        """Goes on after a frame that may not have been kept whole, or an S_h that may not have been launched."""
+        flight = self._state.flight
+        if flight is not None and self._key is not None and self._key.index == flight.index:
+            # The frame is kept: only its pass has failed.
+            self._worker.forget()
+            self._carry_out(events.Failed(flight.launch))
+        else:
+            self.restart()
 
     def restart(self) -> None:
         """Forgets the key frame, and a pass in flight, which counts as discarded: the next frame starts up again. For a

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 
 class Signal(str, Enum):
@@ -17,40 +16,27 @@ class Signal(str, Enum):
     """Predicted share of pixels whose label changes, in [0, 1] (paper, section 4.3)."""
 
 
-class Policy(Protocol):
-    """Decides from the distance to the key frame and, where `signal` is set, from one measured value."""
+class Policy:
+    """Decides from the distance to the key frame and, where `signal` is set, from one measured value.
 
-    @property
-    def signal(self) -> Signal | None:
-        """What has to be measured on every frame; None if the distance is enough."""
+    `signal` is what has to be measured on every frame; None if the distance is enough. `cut` is the value above which
+    the scene must have changed; None looks for no cuts.
+    """
+
+    signal: Signal | None = None
+    cut: float | None = None
 
     def is_key(self, distance: int, value: float | None) -> bool:
         """Whether a frame `distance` frames after the key frame becomes one itself."""
+        raise NotImplementedError
 
     def is_cut(self, value: float | None) -> bool:
         """Whether the value is so high that the scene must have changed."""
-
-
-class _Distance:
-    """A policy that looks at the distance alone: it finds no cuts."""
-
-    signal = None
-
-    def is_cut(self, value: float | None) -> bool:
-        return False
-
-
-class _Measured:
-    """A policy that looks at a measured value."""
-
-    cut: float | None
-
-    def is_cut(self, value: float | None) -> bool:
         return self.cut is not None and value is not None and value > self.cut
 
 
 @dataclass(frozen=True)
-class PerFrame(_Distance):
+class PerFrame(Policy):
     """Every frame is a key frame: the baseline of the paper's Table 1."""
 
     def is_key(self, distance: int, value: float | None) -> bool:
@@ -58,7 +44,7 @@ class PerFrame(_Distance):
 
 
 @dataclass(frozen=True)
-class Every(_Distance):
+class Every(Policy):
     """A key frame every `interval` frames (the paper's fixed schedule, l = 5 in Table 1).
 
     Frames are counted by index, so frames dropped before the engine count too.
@@ -82,7 +68,7 @@ class Every(_Distance):
 
 
 @dataclass(frozen=True)
-class Threshold(_Measured):
+class Threshold(Policy):
     """A key frame where the difference of F_l to the key frame exceeds `threshold`.
 
     `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts,
@@ -106,7 +92,7 @@ class Threshold(_Measured):
 
 
 @dataclass(frozen=True)
-class Adaptive(_Measured):
+class Adaptive(Policy):
     """A key frame where the predicted deviation from the key frame exceeds `threshold` (paper, section 4.3).
 
     `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks
@@ -130,7 +116,7 @@ class Adaptive(_Measured):
 
 
 @dataclass(frozen=True)
-class Accumulated(_Measured):
+class Accumulated(Policy):
     """A key frame where the predicted deviation times the frames since the key frame exceeds `threshold`.
 
     Where the deviation grows by r a frame that is twice its sum over the frames since the key frame, and a key frame

@@ -6,8 +6,8 @@ import sys
 import pytest
 import typer
 
-from lowlat.__main__ import LAB, LIVE
 from lowlat.cli import app
+from lowlat.jobs.extras import LAB, LIVE
 
 
 @pytest.mark.parametrize(

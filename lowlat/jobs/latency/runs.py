@@ -22,7 +22,7 @@ from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.gpu.engine import DEFAULT_SMS, gpu_engine
 from lowlat.runtime.gpu.isolation import SEGMENTS
 from lowlat.runtime.options import DEFAULT, Options
-from lowlat.schedule import PerFrame, Schedule, Signal
+from lowlat.schedule import PerFrame, Policy, Schedule, Signal
 from lowlat.segmenter import prepare
 from lowlat.video.rate import at_rate
 from lowlat.video.synthetic import synthetic_frames
@@ -34,7 +34,7 @@ STALL_S = 15.0
 
 
 @dataclass(frozen=True)
-class Metronome:
+class Metronome(Policy):
     """A key frame every `interval` frames, with the deviation measured on every frame: the load of the adaptive
     schedule at a locked interval, so that runs compare."""
 
@@ -44,9 +44,6 @@ class Metronome:
 
     def is_key(self, distance: int, value: float | None) -> bool:
         return distance >= self.interval
-
-    def is_cut(self, value: float | None) -> bool:
-        return False
 
 
 @dataclass

