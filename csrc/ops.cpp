@@ -26,9 +26,10 @@ Tensor result_like(const Tensor& t) {
 }
 
 void run(Product product, Problem& p) {
-  const int64_t items = svconv::cpu::plan(product, p, torch::stable::get_num_threads());
-  if (items == 0) return;
-  torch::stable::parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
+  const int64_t threads = svconv::cpu::threads_for(p, torch::stable::get_num_threads());
+  const int64_t items = svconv::cpu::plan(product, p, threads);
+  if (threads == 1) return svconv::cpu::run(product, p, 0, items);
+  torch::stable::parallel_for(0, items, (items + threads - 1) / threads, [&](int64_t begin, int64_t end) {
     svconv::cpu::run(product, p, begin, end);
   });
 }

@@ -16,6 +16,10 @@ using svconv::Product;
 using svconv::Type;
 using svconv::View;
 
+// The threads that the product is worth: one for every so many multiply-adds, at least one and at most `most`. A small
+// product stays on the caller's thread. docs/backends.md has the measurement.
+SVCONV_API int64_t threads_for(const Problem& problem, int64_t most);
+
 // Cuts the problem into independent work items and returns their number. The cut changes
 // nothing in the result: every output element is computed in the same order whatever it is.
 SVCONV_API int64_t plan(Product product, Problem& problem, int64_t threads);
