@@ -6,9 +6,8 @@
 #include "tile.h"
 #include "weights.h"
 
-#ifndef SVCONV_ISA
-#define SVCONV_ISA baseline
-#endif
+#include <stdexcept>
+#include <string>
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
@@ -287,6 +286,8 @@ void run(Product product, const Problem& p, int64_t begin, int64_t end) {
     case Type::float16: return run_items<half>(product, p, begin, end);
     case Type::bfloat16: return run_items<bfloat16>(product, p, begin, end);
   }
+  throw std::invalid_argument("svconv::cpu::run: expected a Problem of float32, float64, float16 or bfloat16, got type "
+                              "number " + std::to_string(int(p.type)));
 }
 
 }  // namespace svconv::cpu::SVCONV_ISA

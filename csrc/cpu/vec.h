@@ -6,17 +6,23 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
 
+// The instruction set being compiled, which is the namespace of all that is made for it.
+#ifndef SVCONV_ISA
+#define SVCONV_ISA baseline
+#endif
 #ifndef SVCONV_VECTOR_BYTES
 #define SVCONV_VECTOR_BYTES 16
 #endif
 
 #define SVCONV_INLINE inline __attribute__((always_inline))
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 template <class A>
@@ -120,6 +126,7 @@ SVCONV_INLINE VecN<Accumulate<T>, L> widen_n(const T* p) {
     const auto u = __builtin_convertvector(load_as<VecN<uint16_t, L>>(p), VecN<uint32_t, L>) << 16;
     return (VecN<float, L>)u;
   } else {
+    static_assert(std::is_same_v<T, half>);
 #ifdef __F16C__
     if constexpr (L == 4) return (VecN<float, 4>)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)p));
     if constexpr (L == 8) return (VecN<float, 8>)_mm256_cvtph_ps(load_as<__m128i>(p));
@@ -145,6 +152,7 @@ SVCONV_INLINE void narrow_n(T* p, Vec<Accumulate<T>> v) {
     const auto is_nan = (VecN<uint32_t, L>)(v != v);
     store_as(p, __builtin_convertvector((rounded & ~is_nan) | (is_nan & 0x7fc0), VecN<uint16_t, L>));
   } else {
+    static_assert(std::is_same_v<T, half>);
 #if defined(__AVX512F__)
     store_as(p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(__F16C__)
@@ -229,3 +237,4 @@ SVCONV_INLINE void load_transposed(const T* src, int64_t stride, Vec<float> out[
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

@@ -1,10 +1,11 @@
-// From logits to the weights of one row of pixels: [K * K taps, pitch pixels], pitch a multiple of the vector.
+// Makes the weights of one row of pixels from its logits: [K * K taps, pitch pixels], pitch a multiple of the vector.
 #pragma once
 
 #include "item.h"
 
 #include <limits>
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 // -inf in every tap whose input position lies outside the frame.
@@ -90,3 +91,4 @@ void gather_weights(A* taps, int64_t pitch, A* tap_row, A* lse_row, int64_t wide
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA
