@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from svconv.precision import asks_for_tf32
+
 # What the kernels are written for.
 OLDEST = (3, 4)
 
@@ -24,7 +26,7 @@ def run(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tenso
     """The operator on checked arguments."""
     from svconv.triton import ops
 
-    return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize")[0]
+    return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize", asks_for_tf32())[0]
 
 
 def correlation(query: Tensor, key: Tensor, **options) -> Tensor:

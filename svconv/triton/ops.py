@@ -10,10 +10,9 @@ import threading
 import torch
 import triton
 from torch import Tensor
-from torch._subclasses.fake_tensor import is_fake
 
 from svconv import ops
-from svconv.precision import asks_for_tf32
+from svconv.torch_private import is_fake
 from svconv.triton import configs
 from svconv.triton.band import band_gradient, band_sum
 from svconv.triton.configs import Config, ProblemClass
@@ -24,6 +23,7 @@ from svconv.weights import accumulation_type
 INTERPRETED = not isinstance(band_sum, triton.JITFunction)
 # The widest kernel for which there are tiles, by bytes of a number; wider ones are summed tap by tap.
 WIDEST_BAND = {2: 15, 4: 9}
+TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 if INTERPRETED:
     # Nothing to see through.
@@ -39,11 +39,18 @@ else:
 
 @_operator("svconv::triton_forward", mutates_args=())
 def forward(
-    input: Tensor, logits: Tensor, kernel_size: int, dilation: int, groups: int, normalize: bool, renormalize: bool
+    input: Tensor,
+    logits: Tensor,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    normalize: bool,
+    renormalize: bool,
+    tf32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     _check("triton_forward", input, logits, kernel_size, groups)
     out, lse = ops.fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize)
-    _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, False)
+    _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, tf32, False)
     return out, lse
 
 
@@ -57,10 +64,11 @@ def grad_input(
     groups: int,
     normalize: bool,
     renormalize: bool,
+    tf32: bool = False,
 ) -> Tensor:
     _check("triton_grad_input", grad_out, logits, kernel_size, groups, lse=lse if normalize else None)
     result = torch.empty_like(grad_out)
-    _sum(grad_out, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize, True)
+    _sum(grad_out, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize, tf32, True)
     return result
 
 
@@ -75,10 +83,11 @@ def grad_weight(
     groups: int,
     normalize: bool,
     renormalize: bool,
+    tf32: bool = False,
 ) -> Tensor:
     _check("triton_grad_weight", input, logits, kernel_size, groups, grad_out, lse if normalize else None)
     result = torch.empty_like(logits)
-    gradient = _band_gradient if _family(input, kernel_size) == "band" else _taps_gradient
+    gradient = _band_gradient if _family(input, kernel_size, tf32) == "band" else _taps_gradient
     gradient(grad_out, input, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize)
     return result
 
@@ -106,6 +115,8 @@ def _check(
 ) -> None:
     """The backstop for calls that did not come through svconv2d: wrong shapes must not become wrong addresses."""
     n, c, h, w = input.shape
+    if input.dtype not in TYPES:
+        raise RuntimeError(f"svconv::{name}: expected one of {TYPES}, got {input.dtype=}")
     if kernel_size % 2 == 0 or c % groups:
         raise RuntimeError(
             f"svconv::{name}: expected an odd kernel_size and channels divisible by groups, "
@@ -123,16 +134,17 @@ def _check(
             )
 
 
-def _family(input: Tensor, kernel_size: int) -> str:
-    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not asks_for_tf32())
+def _family(input: Tensor, kernel_size: int, tf32: bool) -> str:
+    """ "band" or "taps": which kernels compute the product."""
+    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not tf32)
     widest = WIDEST_BAND[input.dtype.itemsize] if not exact else 0
     return "band" if kernel_size <= widest else "taps"
 
 
-def _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, transposed) -> None:
+def _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, tf32, transposed) -> None:
     """`forward`, or with `transposed` `grad_input`, written to `out`."""
     n, c, h, w = input.shape
-    family = _family(input, kernel_size)
+    family = _family(input, kernel_size, tf32)
 
     def launch(config: Config) -> None:
         part = _part(config, input, dilation, groups)
