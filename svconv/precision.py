@@ -7,7 +7,7 @@ import torch
 # torch guards every compiled graph on it.
 @torch.compiler.assume_constant_result
 def asks_for_tf32() -> bool:
-    """Whether float32 may be rounded to tf32 before it is multiplied.
+    """True if float32 may be rounded to tf32 before it is multiplied.
 
     `torch.backends.cuda.matmul.fp32_precision` is what torch's matrix products look at; `allow_tf32` and
     `torch.set_float32_matmul_precision` set it too, but can't be read any more once it was set by itself.

@@ -42,7 +42,7 @@ def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation:
 
 
 def _reads(input: Tensor, kernel_size: int, dilation: int) -> Iterator[Tensor]:
-    """What each tap reads, in the accumulation type and the shape of `input`: zero outside the frame."""
+    """The numbers that each tap reads, in the accumulation type and the shape of `input`: zero outside the frame."""
     margin = dilation * (kernel_size // 2)
     padded = F.pad(input.to(accumulation_type(input.dtype)), (margin,) * 4)
     for tap in range(kernel_size * kernel_size):

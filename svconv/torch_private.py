@@ -27,7 +27,7 @@ set_forward_gradients = forward_ad._set_fwd_grad_enabled
 
 
 def in_forward_mode() -> bool:
-    """Whether a level of forward-mode differentiation is open; the level has no public reader."""
+    """True if a level of forward-mode differentiation is open; the level has no public reader."""
     return forward_ad._current_level >= 0
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from svconv.precision import asks_for_tf32
 
-# What the kernels are written for.
+# The kernels are written for this version of Triton and later ones.
 OLDEST = (3, 4)
 
 
@@ -52,7 +52,7 @@ def _obstacle_on(device_type: str) -> str | None:
 
 
 def _interpreter_asked_for() -> bool:
-    """By Triton's own setting; what it is when Triton is imported stays."""
+    """True if Triton's own setting asks for its interpreter; Triton keeps the setting that it is imported with."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 

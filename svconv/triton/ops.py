@@ -26,7 +26,7 @@ WIDEST_BAND = {2: 15, 4: 9}
 TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 if INTERPRETED:
-    # Nothing to see through.
+    # The interpreter has no kernel for a compiler to see through to.
     _operator = torch.library.custom_op
 
     def wrap_triton(kernel):
@@ -243,17 +243,17 @@ def _band_options(input: Tensor) -> tuple[str, bool]:
 
 
 def _wide(*tensors: Tensor) -> bool:
-    """Whether offsets within an image of one of them may pass 32 bits, as far as is known."""
+    """True if offsets within an image of one of the tensors may pass 32 bits, or if sizes are unknown."""
     if not all(map(_concrete, tensors)):
         return True
-    # What is masked out may lie anywhere.
+    # Positions outside the tensor are never read, whatever their offsets come to.
     return any(
         sum((size - 1) * step for size, step in zip(t.shape[1:], t.stride()[1:], strict=True)) >= 2**31 for t in tensors
     )
 
 
 def _concrete(tensor: Tensor) -> bool:
-    """Whether its sizes are numbers, not symbols of a program that serves any size."""
+    """True if the tensor's sizes are numbers, not symbols of a program that serves any size."""
     return all(type(size) is int for size in tensor.shape)
 
 
@@ -295,7 +295,7 @@ def _class_of(product: str, family: str, input: Tensor, kernel_size: int, groups
 
 
 def _seconds(launch, config: Config) -> float:
-    """Of one launch on the current stream: the least of a few runs of several."""
+    """The time of one launch on the current stream, in seconds: the least of a few runs of several launches."""
     launch(config)
     times = []
     for _ in range(3):
@@ -311,5 +311,5 @@ def _seconds(launch, config: Config) -> float:
 
 @functools.cache
 def _processors(device: torch.device) -> int:
-    """Of the GPU; without one, for a program that is compiled ahead of time, of a typical one."""
+    """The number of the GPU's multiprocessors; a typical one without a GPU, for programs compiled ahead of time."""
     return torch.cuda.get_device_properties(device).multi_processor_count if torch.cuda.is_available() else 128

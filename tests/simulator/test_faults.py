@@ -24,7 +24,7 @@ def sound():
 
 @pytest.fixture(scope="session")
 def faulty(request):
-    """Of each fault that is asked for, the program with it in, on its way: two are compiled at a time."""
+    """The programs with a fault in, by fault, each a future: two are compiled at a time."""
     asked = [item.callspec.params["fault"] for item in request.session.items if "faulty" in item.fixturenames]
     pool = ThreadPoolExecutor(max_workers=2)
     yield {fault.name: pool.submit(plant, fault) for fault in asked}

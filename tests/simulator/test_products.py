@@ -220,7 +220,7 @@ def test_any_problem(program, shape, layout, device, product, order, groups, nor
 
 @pytest.fixture(scope="session")
 def guarded():
-    """The same under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    """The program of the kernels under AddressSanitizer and UndefinedBehaviorSanitizer."""
     program = simulated.Program(simulated.build(products.sources(), "address"))
     yield program
     program.close()
@@ -241,7 +241,7 @@ def test_nothing_is_read_or_written_out_of_bounds(guarded, product, kernel_size,
 
 @pytest.fixture(scope="session")
 def watched():
-    """The same under ThreadSanitizer."""
+    """The program of the kernels under ThreadSanitizer."""
     program = simulated.Program(simulated.build(products.sources(), "thread"))
     yield program
     program.close()
