@@ -1,4 +1,4 @@
-"""The operators in PyTorch's own operators, one shifted slice of the input a tap: what ONNX can express.
+"""The operators in PyTorch's own operators, which ONNX can express: one shifted slice of the input for each tap.
 
 Unlike `svconv.reference` it never unfolds the input, so an exported model runs in a few times the memory of its input.
 """

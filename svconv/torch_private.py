@@ -7,10 +7,10 @@ checked by tests/svconv/test_svconv_torch_names.py, which runs under any torch.
 
 import torch
 
-# Recording a node of autograd below the operator's Autograd key needs a Function that functorch doesn't interpret.
+# torch.func lets a Function be applied below its own interpretation only within this guard.
 from torch._functorch.utils import enable_single_level_autograd_function
 
-# Whether an argument is a fake tensor, wrapped or not; isinstance misses those inside functional tensors.
+# `is_fake` sees fake tensors inside functional ones too, which isinstance misses.
 from torch._subclasses.fake_tensor import is_fake
 from torch.autograd import forward_ad
 

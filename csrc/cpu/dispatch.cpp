@@ -94,9 +94,9 @@ int64_t threads_for(const Problem& p, int64_t most) {
   // Two threads took 0.56 to 0.73 of one thread's time from twice this on, and a half of that gained next to nothing,
   // while a second thread that has no core to itself costs milliseconds (docs/backends.md).
   constexpr double kWorkOfThread = 1 << 20;
-  // To read a logit and take its exponential counts as the products of 64 channels.
+  // Reading a logit and taking its exponential count as the products of 64 channels.
   constexpr int64_t kWeightInChannels = 64;
-  // In floating point, which no product of sizes overflows.
+  // The products are taken in floating point, where none overflows.
   const double weights = double(p.batch * p.height * p.width) * p.groups * p.kernel * p.kernel;
   const double threads = weights * (p.channels / p.groups + kWeightInChannels) / kWorkOfThread;
   return threads < 1 ? 1 : threads < most ? int64_t(threads) : std::max<int64_t>(most, 1);

@@ -1,5 +1,5 @@
-// The boundary of the CPU library: plain pointers and sizes in, no torch.
-// Used by the torch glue (ops.cpp) and by the Python module (bindings.cpp).
+// The boundary of the CPU library: plain pointers and sizes in, no torch. The torch glue (ops.cpp) and the Python
+// module (bindings.cpp) use it.
 #pragma once
 
 #include "../problem.h"
@@ -39,11 +39,11 @@ SVCONV_API const char* active_instruction_set();
 SVCONV_API bool force_instruction_set(const char* name);
 
 // Asks for huge pages under a fresh allocation: faulting in a large result in 4 KiB pages takes longer than
-// computing it. A hint; does nothing to small arrays or where there is no such call.
+// computing it. It is a hint, and does nothing to small arrays or where there is no such call.
 SVCONV_API void advise_huge_pages(void* data, size_t bytes);
 
 // Faults in the pages of [data, data + bytes) at once. Threads that each do so for a part of a result share the
-// clearing of its pages; left to the kernels, those that meet in a huge page would all clear it. A hint, too.
+// clearing of its pages; left to the kernels, those that meet in a huge page would all clear it. A hint as well.
 SVCONV_API void populate_pages(void* data, size_t bytes);
 
 // The calling thread's scratch memory, 64-byte aligned, kept between calls.

@@ -1,5 +1,5 @@
 // Copies between strided tensors of any element type and dense blocks in the accumulation type.
-// A block is [minor][lanes]: the lanes are what a vector holds (channels or pixels).
+// A block is [minor][lanes]: a lane is a channel or a pixel, whichever a vector holds.
 #pragma once
 
 #include "vec.h"

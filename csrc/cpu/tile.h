@@ -134,7 +134,7 @@ void reduce(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x
     for (int s = 0; s < TAPS; ++s) vstore(dw[row] + s * pitch, acc[row][s]);
 }
 
-// A whole tap row: x points at the column that tap 0 of the first lane reads.
+// Reduces a whole tap row; x points at the column that tap 0 of the first lane reads.
 template <class A, int ROWS>
 void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A* x, int64_t width, int64_t channels,
                 int K) {

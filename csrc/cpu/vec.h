@@ -82,7 +82,8 @@ SVCONV_INLINE void vstore(A* p, Vec<A> v) {
   store_as(p, v);
 }
 
-// Loaded once and kept: the compiler would rather load it again with every use, and loads are what runs short.
+// Keeps a loaded vector in its register. The compiler would rather load it again with every use, and loads are what
+// runs short.
 template <class V>
 SVCONV_INLINE void keep_in_register(V& v) {
 #ifdef __x86_64__
@@ -92,7 +93,7 @@ SVCONV_INLINE void keep_in_register(V& v) {
 #endif
 }
 
-// One element, from and to its storage type.
+// widen and narrow convert one element from and to its storage type.
 SVCONV_INLINE float widen(float x) { return x; }
 SVCONV_INLINE double widen(double x) { return x; }
 SVCONV_INLINE float widen(bfloat16 x) {
@@ -117,7 +118,7 @@ SVCONV_INLINE half narrow<half>(float x) {
   return load_as<half>(&h);
 }
 
-// L elements at once, from and to their storage type.
+// widen_n and narrow_n convert L elements at once from and to their storage type.
 template <int L, class T>
 SVCONV_INLINE VecN<Accumulate<T>, L> widen_n(const T* p) {
   if constexpr (sizeof(T) >= 4) {

@@ -123,8 +123,8 @@ struct SumFragments<float, K, kChannelsInside> {
 };
 
 // grad_weight with K <= 9, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp
-// whose window starts at (row, column) of the chunk of input, and whose pixels do `pixels` on at (row, column) of that
-// of grad_out.
+// whose window starts at (row, column) of the chunk of input. Its pixels start at (row, column) of the chunk of
+// grad_out, which lies `pixels` elements after that of input.
 template <class T, int K, bool kChannelsInside>
 struct GradientFragments {
   using Order = ChunkOrder<T, K, kChannelsInside, 32>;

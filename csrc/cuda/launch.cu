@@ -1,4 +1,4 @@
-// Which kernel computes a product and how it is cut into blocks.
+// The choice which kernel computes a product and how it is cut into blocks, and the call of that kernel.
 #include "paths.h"
 #include "plane.h"
 
@@ -14,7 +14,7 @@ using Path = Launch::Path;
 struct Candidate {
   Path path;
   bool gradient;
-  int columns, rows, splits, stages;  // splits: of a block's warps among channels; 0 where the grid is split instead
+  int columns, rows, splits, stages;  // splits: parts of a block's warps; 0 where the grid is split instead
 };
 
 constexpr Candidate kCandidates[] = {
@@ -58,7 +58,7 @@ constexpr Candidate kCandidates[] = {
     {Path::fma, true, 1, 4, 1, 2},
 };
 
-// The fastest kernels that there are for the problem. What tf32 loses in accuracy it must gain in speed.
+// The fastest kernels that there are for the problem. tf32 is taken only where it gains speed for the accuracy lost.
 Path path_of(const Problem& p, bool tf32) {
   constexpr int64_t limit = 1 << 30;  // 32-bit coordinates, sums of two included
   const int64_t K = p.kernel;
@@ -98,7 +98,7 @@ int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch)
 }
 
 // The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
-// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. A model to rank tiles by.
+// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. The model only ranks tiles.
 double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
   const int rows = launch.rows * rows_of(c, p), columns = launch.columns * 8;
   const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;

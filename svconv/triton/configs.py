@@ -102,7 +102,7 @@ class Cache:
         try:
             return {name: Config(**values) for name, values in json.loads(self.file.read_text()).items()}
         except (OSError, AttributeError, TypeError, ValueError):
-            # Not there yet, or not ours: measured anew.
+            # The file isn't there yet, or isn't ours: everything is measured anew.
             return {}
 
     def get(self, problem: ProblemClass) -> Config | None:
@@ -120,7 +120,7 @@ class Cache:
                 file.write(text + "\n")
             os.replace(file.name, self.file)
         except OSError:
-            # Nowhere to write: this process keeps what it measured, the next one measures again.
+            # The folder can't be written: this process keeps what it measured, the next one measures again.
             self.file = None
 
 

@@ -135,7 +135,7 @@ def _check(
 
 
 def _family(input: Tensor, kernel_size: int, tf32: bool) -> str:
-    """ "band" or "taps": which kernels compute the product."""
+    """The kernels that compute the product: "band" or "taps"."""
     exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not tf32)
     widest = WIDEST_BAND[input.dtype.itemsize] if not exact else 0
     return "band" if kernel_size <= widest else "taps"
@@ -238,7 +238,7 @@ def _band_tile(config: Config, kernel_size: int) -> dict[str, int]:
 
 
 def _band_options(input: Tensor) -> tuple[str, bool]:
-    """PRECISION and UPCAST: the interpreter can't multiply bfloat16."""
+    """The constants PRECISION and UPCAST; the interpreter can't multiply bfloat16."""
     return "tf32" if input.dtype == torch.float32 else "ieee", INTERPRETED and input.dtype == torch.bfloat16
 
 
