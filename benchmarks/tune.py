@@ -9,17 +9,18 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 
-import svconv
 from benchmarks.checks import error, tolerance
 from benchmarks.measure import Clock
 from benchmarks.problems import Problem
 from svconv.precision import asks_for_tf32
 
-TABLE = Path(__file__).parents[1] / "csrc" / "cuda" / "launch.cu"
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "csrc" / "cuda" / "launch.cu"
 PATHS = ("generic", "fma", "band", "tf32")
 PRODUCTS = ("forward", "grad_input", "grad_weight")
 
@@ -62,27 +63,45 @@ def candidates(problem: Problem, product: str) -> list[Launch]:
     return launches
 
 
+@cache
+def library() -> ctypes.CDLL:
+    """The operators `torch.ops.svconv_tuning` and `svconv_force_launch`, which a build leaves in its folder.
+
+    Raises:
+        RuntimeError: there is none under build/.
+    """
+    built = sorted(ROOT.glob("build/*/svconv_tuning.so"), key=lambda path: path.stat().st_mtime)
+    if not built:
+        raise RuntimeError(
+            f"tune: expected {ROOT}/build/*/svconv_tuning.so, got none; a build with CUDA kernels leaves it there: "
+            "pip install --no-build-isolation --editable ."
+        )
+    torch.ops.load_library(str(built[-1]))
+    return ctypes.CDLL(str(built[-1]))
+
+
 @contextmanager
 def forced(launch: Launch | None) -> Iterator[None]:
-    """Have all products of this process run by this launch for the length of the block."""
-    library = ctypes.CDLL(str(Path(svconv.__file__).with_name("svconv_ops.so")))
+    """Have all products of `torch.ops.svconv_tuning` in this process run by this launch for the length of the block."""
     if launch:
         path, *cut = astuple(launch)
-        library.svconv_force_launch((ctypes.c_int * 5)(PATHS.index(path), *cut))
+        library().svconv_force_launch((ctypes.c_int * 5)(PATHS.index(path), *cut))
     try:
         yield
     finally:
-        library.svconv_force_launch(None)
+        library().svconv_force_launch(None)
 
 
 def call_of(problem: Problem, product: str) -> Callable[[], torch.Tensor]:
     input, logits, grad_out = problem.tensors("cuda")
-    options = (problem.kernel_size, 1, 1, True, False)
-    _, lse = torch.ops.svconv.forward(input, logits, *options)
+    options = (problem.kernel_size, 1, 1, True, False, asks_for_tf32())
+    library()
+    ops = torch.ops.svconv_tuning
+    _, lse = ops.forward(input, logits, *options)
     return {
-        "forward": lambda: torch.ops.svconv.forward(input, logits, *options)[0],
-        "grad_input": lambda: torch.ops.svconv.grad_input(grad_out, logits, lse, *options),
-        "grad_weight": lambda: torch.ops.svconv.grad_weight(grad_out, input, logits, lse, *options),
+        "forward": lambda: ops.forward(input, logits, *options)[0],
+        "grad_input": lambda: ops.grad_input(grad_out, logits, lse, *options),
+        "grad_weight": lambda: ops.grad_weight(grad_out, input, logits, lse, *options),
     }[product]
 
 

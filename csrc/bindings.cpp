@@ -88,10 +88,22 @@ void run_items(Product product, const Problem& problem, int64_t count, int64_t t
   if (error) std::rethrow_exception(error);
 }
 
+int64_t threads_for(int64_t batch, int64_t channels, int64_t height, int64_t width, int64_t kernel_size, int64_t groups,
+                    int64_t most) {
+  Problem p;
+  p.batch = batch;
+  p.channels = channels;
+  p.height = height;
+  p.width = width;
+  p.kernel = kernel_size;
+  p.groups = groups;
+  return svconv::cpu::threads_for(p, most);
+}
+
 // Arguments are validated in Python (svconv/numpy.py); the checks here are the backstop.
 void forward(const std::string& dtype, const py::array& input, const py::array& logits, py::array& out,
              int64_t kernel_size, int64_t dilation, int64_t groups, bool normalize, bool renormalize,
-             int64_t threads) {
+             int64_t most_threads) {
   if (input.ndim() != 4 || kernel_size < 1 || kernel_size % 2 == 0 || dilation < 1 || groups < 1)
     throw py::value_error("svconv._C.forward: expected 4 dimensions and positive options");
   Problem p;
@@ -120,6 +132,7 @@ void forward(const std::string& dtype, const py::array& input, const py::array& 
     p.lse = lse.get();
   }
   svconv::cpu::advise_huge_pages(p.result.data, bytes);
+  const int64_t threads = svconv::cpu::threads_for(p, most_threads);
   const int64_t count = svconv::cpu::plan(Product::forward, p, threads);
   run_items(Product::forward, p, count, threads);
 }
@@ -134,6 +147,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("active_instruction_set", &svconv::cpu::active_instruction_set, "The one in use, process-wide.");
   m.def("force_instruction_set", &force_instruction_set, py::arg("name"),
         "Use the one named, or with None the widest this machine has. Process-wide; meant for tests.");
+  m.def("threads_for", &threads_for, py::arg("batch"), py::arg("channels"), py::arg("height"), py::arg("width"),
+        py::kw_only(), py::arg("kernel_size"), py::arg("groups"), py::arg("most"),
+        "How many threads, at most `most`, a product of this size is computed on.");
   m.def("forward", &forward, py::arg("dtype"), py::arg("input").noconvert(), py::arg("logits").noconvert(),
         py::arg("out").noconvert(), py::kw_only(), py::arg("kernel_size"), py::arg("dilation"), py::arg("groups"),
         py::arg("normalize"), py::arg("renormalize"), py::arg("threads"),

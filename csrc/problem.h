@@ -1,4 +1,4 @@
-// What one product is computed on: plain pointers and sizes. Shared by the CPU and the CUDA kernels and their glue.
+// A product's data as plain pointers and sizes, shared by the CPU and the CUDA kernels and their glue.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct Problem {
   View data, grad, logits, result;
   void* lse = nullptr;
   // Set by the CPU's plan(): the rows and columns that one work item covers.
-  int64_t band = 0, strip = 0;
+  int64_t item_rows = 0, item_columns = 0;
 };
 
 }  // namespace svconv

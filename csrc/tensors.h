@@ -1,5 +1,5 @@
-// From torch's tensors to a Problem, with checks that the Python side makes first (svconv/functional.py), where errors
-// can name the mend. For the glue of both devices, on torch's stable ABI.
+// Makes a Problem from torch's tensors, on torch's stable ABI. The checks repeat those of the Python side
+// (svconv/functional.py), whose errors name the mend.
 #pragma once
 
 #include "problem.h"

@@ -39,7 +39,7 @@ class Backend:
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:
-    """As torch's own operators do it: given `out`, they run in the type of their arguments."""
+    """Switches autocast off: given `out`, torch's own operators run in the type of their arguments."""
     available = torch.amp.is_autocast_available(device_type)
     return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
@@ -57,7 +57,10 @@ def _cuda_obstacle(*, device_type: str, device_index: int | None = None, **_) ->
 # Looks at the machine, which a compiler can take as it is.
 @torch.compiler.assume_constant_result
 def _gpu_obstacle(index: int | None) -> str | None:
-    """Of one GPU, by default the current one; without a GPU there are fake tensors alone, and the build decides."""
+    """Why the CUDA kernels can't run on GPU `index`, or None for the current GPU; None if they can.
+
+    Without a GPU there are fake tensors alone, and the build decides.
+    """
     if _CUDA_BUILD.startswith("none"):
         return f"this build has no CUDA kernels, {_CUDA_BUILD}"
     if torch.version.hip is not None:
@@ -134,7 +137,7 @@ def select(name: str | None, input: Tensor, options: dict[str, object], function
 
 
 def _facts(input: Tensor, options: dict[str, object]) -> dict[str, object]:
-    """What predicates look at."""
+    """The arguments that every predicate is called with."""
     return {"device_type": input.device.type, "device_index": input.device.index, "dtype": input.dtype, **options}
 
 
@@ -163,7 +166,7 @@ class Explanation:
 
 
 def explain(name: str | None, input: Tensor, options: dict[str, object]) -> Explanation:
-    """What `select` chooses on the same arguments, and why. Raises what `select` raises."""
+    """The backend that `select` chooses on the same arguments, and why. Raises the errors of `select`."""
     facts = _facts(input, options)
     verdicts = (Verdict(b.name, b.description, b.obstacle(**facts)) for b in BACKENDS.values())
     return Explanation(select(name, input, options).name, tuple(verdicts))

@@ -125,7 +125,7 @@ def explain(
         `chosen`, a backend's name, and `verdicts`, one a backend with its `obstacle` (None if it can run).
 
     Raises:
-        What `svconv2d` raises on the same arguments.
+        The errors of `svconv2d` on the same arguments.
     """
     _check_options(kernel_size, dilation, groups, padding_mode)
     _check_tensors(input, logits, kernel_size, groups)
@@ -153,7 +153,7 @@ def warmup(
         options: of `svconv2d`, `backend` among them.
 
     Raises:
-        What `svconv2d` raises on the same arguments.
+        The errors of `svconv2d` on the same arguments.
     """
     kernel_size, groups = options.get("kernel_size", 9), options.get("groups", 1)
     for n, c, h, w in shapes:
@@ -228,7 +228,10 @@ def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
 
 
 def _overlaps_itself(t: Tensor) -> bool:
-    """Whether a stride doesn't step over all that the smaller ones reach: in views of a dense tensor each does."""
+    """True if two elements may share memory: a stride doesn't step over all that the smaller strides reach.
+
+    In views of a dense tensor each one does.
+    """
     reach = 0
     for stride, size in sorted((stride, size) for size, stride in zip(t.shape, t.stride(), strict=True) if size > 1):
         if stride <= reach:
@@ -238,7 +241,7 @@ def _overlaps_itself(t: Tensor) -> bool:
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether the addresses from first to last element meet; no where there are none."""
+    """True if the addresses from first to last element of both tensors meet; False where one has no memory."""
     first, other_first = _address(a), _address(b)
     if 0 in (first, other_first):
         return False
@@ -247,7 +250,7 @@ def _share_memory(a: Tensor, b: Tensor) -> bool:
 
 
 def _address(t: Tensor) -> int:
-    """Of the first element; 0 for a tensor without memory, as on the meta device, fake, or wrapped by torch.func."""
+    """The address of the first element; 0 for a tensor without memory: meta, fake, or wrapped by torch.func."""
     try:
         return t.data_ptr()
     except RuntimeError:
@@ -259,7 +262,7 @@ def _last_offset(t: Tensor) -> int:
 
 
 def _cast_by_autocast(a: Tensor, b: Tensor) -> bool:
-    """Whether autocast brings both to its dtype; it leaves float64 as it is."""
+    """True if autocast brings both tensors to its dtype; it leaves float64 as it is."""
     device_type = a.device.type
     enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     return enabled and torch.float64 not in (a.dtype, b.dtype)

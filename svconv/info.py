@@ -1,4 +1,4 @@
-"""What was built and what runs, for reports and bug reports."""
+"""Facts about the build and about what runs, for reports and bug reports."""
 
 import re
 from functools import cache
@@ -22,9 +22,10 @@ def build_info() -> dict[str, object]:
 
 @cache
 def built_for(architecture: int, build: str = _C.build_info()["cuda"]) -> bool:
-    """Whether a build, in the words of `build_info()["cuda"]`, has CUDA kernels for an architecture of GPUs, as 90.
+    """True if a build has CUDA kernels for an architecture of GPUs: 90 is sm_90.
 
-    What was compiled for sm_80 runs on sm_86 too, of one major version; PTX is compiled on any GPU from its own on.
+    `build` says what it has in the words of `build_info()["cuda"]`. Kernels for sm_80 run on sm_86 too, which
+    has the same major version; PTX is compiled on any GPU from its own on.
     """
     return any(
         int(number) <= architecture and (kind == "compute" or int(number) // 10 == architecture // 10)

@@ -1,38 +1,36 @@
 """Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs.
 
-Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize)`:
+Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize, tf32=False)`:
 `torch.ops.svconv.forward`, `grad_input`, `grad_weight`; `svconv.triton.ops` has Triton's, explained alike. With
 `normalize=False` the logits are the weights, and the three are what `<grad_out, out>`, linear in grad_out, input and
 weights, leaves when one of them is taken away. So each one's derivatives are the other two, and the softmax's are
 ordinary tensor code (`svconv.weights`). `forward_into` is forward into a given tensor, without derivatives.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
-from torch.autograd.function import _SingleLevelFunction
 from torch.utils.flop_counter import register_flop_formula
 
-from svconv import precision
+from svconv import torch_private
+from svconv.precision import asks_for_tf32
 from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 
-_PATH = str(Path(__file__).with_name("svconv_ops.so"))
-torch.ops.load_library(_PATH)
-precision.connect(_PATH)
+torch.ops.load_library(str(Path(__file__).with_name("svconv_ops.so")))
 _library = torch.library.Library("svconv", "FRAGMENT")
 
 
 @dataclass(frozen=True)
 class Products:
-    """The raw operators of one backend."""
+    """The raw operators of one backend, as overloads: `torch.ops.svconv.forward.default`."""
 
-    forward: torch._ops.OpOverload
-    grad_input: torch._ops.OpOverload
-    grad_weight: torch._ops.OpOverload
+    forward: Callable
+    grad_input: Callable
+    grad_weight: Callable
 
 
 COMPILED = Products(*(getattr(torch.ops.svconv, name).default for name in ("forward", "grad_input", "grad_weight")))
@@ -50,11 +48,11 @@ def forward(
 ) -> Tensor:
     """The operator without argument checks or choice of backend, for inference code in a hot loop.
 
-    Shapes and dtypes as in `svconv.svconv2d`; wrong ones raise a bare `RuntimeError`. Under
+    Shapes, dtypes and torch's setting for tf32 as in `svconv.svconv2d`; wrong ones raise a bare `RuntimeError`. Under
     `torch.inference_mode()` the call reaches the kernel without passing through autograd. With `out` nothing is
     recorded for a derivative.
     """
-    options = kernel_size, dilation, groups, normalize, renormalize
+    options = kernel_size, dilation, groups, normalize, renormalize, asks_for_tf32()
     if out is None:
         return COMPILED.forward(input, logits, *options)[0]
     torch.ops.svconv.forward_into.default(input, logits, out, *options)
@@ -68,27 +66,28 @@ def correlation(
     n, _, h, w = query.shape
     channels_last = query.stride(1) == 1 and query.shape[1] > 1
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    # For its shape and layout alone; its numbers are never read.
+    # The result takes shape and layout from this tensor, whose numbers are never read.
     shape = n, groups * kernel_size**2, h, w
     result_like = torch.empty(shape, dtype=query.dtype, device=query.device, memory_format=memory_format)
     none = query.new_empty(0, dtype=accumulation_type(query.dtype))
-    return products.grad_weight(query, key, result_like, none, kernel_size, dilation, groups, False, False)
+    options = kernel_size, dilation, groups, False, False, asks_for_tf32()
+    return products.grad_weight(query, key, result_like, none, *options)
 
 
 # Fake kernels: shapes, types and strides of the results.
 
 
-def fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize):
+def fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize, tf32=False):
     n, _, h, w = input.shape
     shape = (n, groups, h, w) if normalize else (0,)
     return torch.empty_like(input), input.new_empty(shape, dtype=accumulation_type(input.dtype))
 
 
-def fake_grad_input(grad_out, logits, lse, kernel_size, dilation, groups, normalize, renormalize):
+def fake_grad_input(grad_out, logits, lse, *options):
     return torch.empty_like(grad_out)
 
 
-def fake_grad_weight(grad_out, input, logits, lse, kernel_size, dilation, groups, normalize, renormalize):
+def fake_grad_weight(grad_out, input, logits, lse, *options):
     return torch.empty_like(logits)
 
 
@@ -99,24 +98,25 @@ torch.library.register_fake("svconv::grad_weight", fake_grad_weight)
 
 
 # Derivatives, reverse and forward. The log-sum-exp spares the kernels a pass over the logits; it is a function of them
-# and has no derivative of its own. What is saved is what the gradients asked for need.
+# and has no derivative of its own. What is saved is what the gradients asked for need. `options` are the raw schema
+# arguments; torch leaves out the last one where it has its default, tf32=False.
 
 
 def _bilinear(options):
     """The options with weights in place of logits."""
-    kernel_size, dilation, groups, _, _ = options
-    return kernel_size, dilation, groups, False, False
+    kernel_size, dilation, groups, _, _, *tf32 = options
+    return kernel_size, dilation, groups, False, False, *tf32
 
 
 def _weights_along(logits: Tensor, direction: Tensor, options) -> Tensor:
     """The weights' derivative along a direction of the logits, and a cotangent of the weights brought to the logits."""
-    kernel_size, dilation, groups, normalize, renormalize = options
+    kernel_size, dilation, groups, normalize, renormalize, *_ = options
     return softmax_jacobian(logits, direction, kernel_size, dilation, groups, renormalize) if normalize else direction
 
 
 def _grad_weight_along(ctx, grad_out: Tensor, input: Tensor, logits: Tensor, direction: Tensor, lse: Tensor):
     """grad_weight's derivative along a direction of the logits; None where there is no softmax to derive."""
-    kernel_size, dilation, groups, normalize, renormalize = ctx.options
+    kernel_size, dilation, groups, normalize, renormalize, *_ = ctx.options
     if not normalize:
         return None
     weights_grad = ctx.ops.grad_weight(grad_out, input, logits.detach(), lse, *_bilinear(ctx.options))
@@ -221,21 +221,20 @@ class _GradWeight:
         )
 
 
-def _register_autograd(products: Products, op: torch._ops.OpOverload, formulas: type, keys: tuple[str, ...]) -> None:
-    """What `torch.library.register_autograd` does, which refuses `torch.func` and drops forward-mode derivatives."""
+def _register_autograd(products: Products, op: Callable, formulas: type, keys: tuple[str, ...]) -> None:
+    """Does for an operator what `torch.library.register_autograd` does, for `torch.func` and forward mode too."""
 
-    class Function(_SingleLevelFunction):
-        @staticmethod
-        def _compiled_autograd_key(ctx):
-            """Of a node in compiled autograd's cache: `torch.autograd.Function`'s, which this isn't one of."""
-            return (ctx._autograd_function_id,)
+    below_autograd = torch_private.AutoDispatchBelowAutograd
+
+    class Function(torch_private.SingleLevelFunction):
+        _compiled_autograd_key = staticmethod(torch_private.compiled_autograd_key)
 
         @staticmethod
         def forward(*inputs):
             *inputs, keyset = inputs
             # An outer transform of torch.func still records, though this level's function does not.
-            with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
-                return op.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
+            with torch.enable_grad(), torch_private.set_forward_gradients(True), below_autograd():
+                return op.redispatch(keyset & torch_private.after_autograd, *inputs)
 
         @staticmethod
         def setup_context(ctx, inputs, output):
@@ -252,26 +251,26 @@ def _register_autograd(products: Products, op: torch._ops.OpOverload, formulas: 
         @staticmethod
         def jvp(ctx, *tangents):
             # The tangents may have tangents of an outer transform, which the formulas must carry on.
-            with forward_ad._set_fwd_grad_enabled(True):
+            with torch_private.set_forward_gradients(True):
                 primals = [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
                 return formulas.jvp(ctx, primals, *tangents[: -1 - len(ctx.options)])
 
     def autograd(keyset, *inputs):
-        reverse = torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs)
-        if not reverse and forward_ad._current_level < 0:
-            with torch._C._AutoDispatchBelowAutograd():
-                return op.redispatch(keyset & torch._C._after_autograd_keyset, *inputs)
-        with enable_single_level_autograd_function():
+        reverse = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+        if not reverse and not torch_private.in_forward_mode():
+            with below_autograd():
+                return op.redispatch(keyset & torch_private.after_autograd, *inputs)
+        with torch_private.enable_single_level_autograd_function():
             return Function.apply(*inputs, keyset)
 
     for key in keys:
-        _library.impl(op._opname, autograd, key, with_keyset=True)
+        _library.impl(op.overloadpacket.__name__, autograd, key, with_keyset=True)
 
 
 def _forward_into(keyset, input, logits, out, *options):
     """Tells autograd that `out` changes, which an operation before may have saved."""
     torch.autograd.graph.increment_version(out)
-    below = keyset & torch._C._after_ADInplaceOrView_keyset
+    below = keyset & torch_private.after_inplace
     torch.ops.svconv.forward_into.default.redispatch(below, input, logits, out, *options)
 
 
@@ -324,17 +323,16 @@ def _flops(shape, *args, out_shape=None, **kwargs) -> int:
     return 2 * n * c * h * w * kernel_size**2
 
 
-def _register_autocast(op: torch._ops.OpOverload, device_type: str, dispatch_key: str) -> None:
+def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> None:
     """Runs a `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
-    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, dispatch_key))
 
     def autocast_forward(input, logits, *options):
         dtype = torch.get_autocast_dtype(device_type)
         cast = [t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in (input, logits)]
-        with torch._C._ExcludeDispatchKeyGuard(keys):
+        with torch_private.without_autocast_key(dispatch_key):
             return op(*cast, *options)
 
-    _library.impl(op._opname, autocast_forward, dispatch_key)
+    _library.impl(op.overloadpacket.__name__, autocast_forward, dispatch_key)
 
 
 def explain_to_pytorch(products: Products, keys: tuple[str, ...] = ("Autograd",)) -> None:

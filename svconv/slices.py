@@ -1,4 +1,4 @@
-"""The operators in PyTorch's own operators, one shifted slice of the input a tap: what ONNX can express.
+"""The operators in PyTorch's own operators, which ONNX can express: one shifted slice of the input for each tap.
 
 Unlike `svconv.reference` it never unfolds the input, so an exported model runs in a few times the memory of its input.
 """
@@ -42,7 +42,7 @@ def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation:
 
 
 def _reads(input: Tensor, kernel_size: int, dilation: int) -> Iterator[Tensor]:
-    """What each tap reads, in the accumulation type and the shape of `input`: zero outside the frame."""
+    """The numbers that each tap reads, in the accumulation type and the shape of `input`: zero outside the frame."""
     margin = dilation * (kernel_size // 2)
     padded = F.pad(input.to(accumulation_type(input.dtype)), (margin,) * 4)
     for tap in range(kernel_size * kernel_size):

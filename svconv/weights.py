@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    """What sums and softmax are computed in: float64 for float64, else float32."""
+    """The dtype that sums and softmax are computed in: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 

@@ -1,14 +1,13 @@
 """The launches of the CUDA kernels as the tuning command sees them, and the figures of a run on a GPU."""
 
-import ctypes
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import svconv
+import svconv.ops
 from benchmarks import tune
 from benchmarks.__main__ import app
 from benchmarks.figures import figures
@@ -48,11 +47,18 @@ def test_rows_come_in_the_tables_words():
 
 
 @pytest.mark.skipif(svconv.build_info()["cuda"].startswith("none"), reason=f"CUDA: {svconv.build_info()['cuda']}")
-def test_the_library_lets_a_launch_be_forced():
-    library = ctypes.CDLL(str(Path(svconv.__file__).with_name("svconv_ops.so")))
-    assert library.svconv_force_launch
+def test_the_library_of_this_tool_lets_a_launch_be_forced():
     with tune.forced(tune.candidates(NHWC, "forward")[0]), tune.forced(None):
         pass
+    schemas = [getattr(torch.ops.svconv_tuning, product).default._schema for product in tune.PRODUCTS]
+    installed = [getattr(torch.ops.svconv, product).default._schema for product in tune.PRODUCTS]
+    assert [str(s).removeprefix("svconv_tuning") for s in schemas] == [str(s).removeprefix("svconv") for s in installed]
+
+
+def test_a_build_without_that_library_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(tune, "ROOT", tmp_path)
+    with pytest.raises(RuntimeError, match=r"expected .*build/\*/svconv_tuning.so, got none"):
+        tune.library.__wrapped__()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it would be tuned for")

@@ -90,23 +90,35 @@ bool force_instruction_set(const char* name) {
   return false;
 }
 
+int64_t threads_for(const Problem& p, int64_t most) {
+  // Two threads took 0.56 to 0.73 of one thread's time from twice this on, and a half of that gained next to nothing,
+  // while a second thread that has no core to itself costs milliseconds (docs/backends.md).
+  constexpr double kWorkOfThread = 1 << 20;
+  // Reading a logit and taking its exponential count as the products of 64 channels.
+  constexpr int64_t kWeightInChannels = 64;
+  // The products are taken in floating point, where none overflows.
+  const double weights = double(p.batch * p.height * p.width) * p.groups * p.kernel * p.kernel;
+  const double threads = weights * (p.channels / p.groups + kWeightInChannels) / kWorkOfThread;
+  return threads < 1 ? 1 : threads < most ? int64_t(threads) : std::max<int64_t>(most, 1);
+}
+
 int64_t plan(Product product, Problem& p, int64_t threads) {
   // A dilated product is dilation^2 independent undilated ones on interleaved sub-images.
   const int64_t rows_apart = std::min(p.dilation, p.height), columns_apart = std::min(p.dilation, p.width);
   if (p.batch * p.groups * p.height * p.width == 0) return 0;
   const int64_t height = div_up(p.height, rows_apart), width = div_up(p.width, columns_apart);
-  // Wide strips make for long runs of memory and little halo; a strip's weights (forward) or windows (grad_weight) for
+  // Wide items make for long runs of memory and little halo; an item's weights (forward) or windows (grad_weight) for
   // a few rows fit a 512 KiB L2. Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
   const int64_t widest = product == Product::grad_weight ? 64 : 264;
   const int64_t granule = product == Product::grad_weight ? 16 : 12;
-  p.strip = div_up(div_up(width, div_up(width, widest)), granule) * granule;
-  const int64_t columns = div_up(width, p.strip) * p.batch * p.groups * rows_apart * columns_apart;
+  p.item_columns = div_up(div_up(width, div_up(width, widest)), granule) * granule;
+  const int64_t columns = div_up(width, p.item_columns) * p.batch * p.groups * rows_apart * columns_apart;
   // Each thread takes an equal count of items in a row: as many as there are threads, or else a few for each.
   constexpr int64_t kTallest = 64;
-  int64_t bands = std::max(div_up(height, kTallest), div_up(threads, columns));
-  if (columns * bands % threads != 0) bands = std::max(bands, div_up(4 * threads, columns));
-  p.band = div_up(height, std::min(bands, height));
-  return columns * div_up(height, p.band);
+  int64_t parts = std::max(div_up(height, kTallest), div_up(threads, columns));
+  if (columns * parts % threads != 0) parts = std::max(parts, div_up(4 * threads, columns));
+  p.item_rows = div_up(height, std::min(parts, height));
+  return columns * div_up(height, p.item_rows);
 }
 
 void run(Product product, const Problem& problem, int64_t begin, int64_t end) {

@@ -1,4 +1,4 @@
-// One work item: a strip of columns in a band of rows of one image, group and sub-image.
+// One work item: a block of rows and columns of one image, group and sub-image.
 #pragma once
 
 #include "kernels.h"
@@ -6,10 +6,8 @@
 
 #include <algorithm>
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
-
-using svconv::cpu::Problem;
-using svconv::cpu::View;
 
 // A dilated product is dilation^2 undilated ones on interleaved sub-images, so kernels never see a dilation: an
 // item's rows and columns are those of its sub-image.
@@ -30,16 +28,16 @@ inline bool item_at(const Problem& p, int64_t index, Item& item) {
     index /= size;
     return digit;
   };
-  item.column = take(div_up(div_up(p.width, column_phases), p.strip)) * p.strip;
-  item.row = take(div_up(div_up(p.height, row_phases), p.band)) * p.band;
+  item.column = take(div_up(div_up(p.width, column_phases), p.item_columns)) * p.item_columns;
+  item.row = take(div_up(div_up(p.height, row_phases), p.item_rows)) * p.item_rows;
   item.column_phase = take(column_phases);
   item.row_phase = take(row_phases);
   item.group = take(p.groups);
   item.n = index;
   item.height = div_up(p.height - item.row_phase, p.dilation);
   item.width = div_up(p.width - item.column_phase, p.dilation);
-  item.rows = std::min(p.band, item.height - item.row);
-  item.columns = std::min(p.strip, item.width - item.column);
+  item.rows = std::min(p.item_rows, item.height - item.row);
+  item.columns = std::min(p.item_columns, item.width - item.column);
   return item.rows > 0 && item.columns > 0;
 }
 
@@ -68,3 +66,4 @@ Plane<A> lse_plane(const Problem& p, const Item& item) {
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

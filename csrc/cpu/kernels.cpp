@@ -1,4 +1,4 @@
-// The three products on one instruction set. Compiled once per set, into namespace SVCONV_ISA.
+// The three products on one instruction set. This file is compiled once per set, into namespace SVCONV_ISA.
 //
 // Input rows are packed into dense blocks in the accumulation type, a chunk of channels at a time, whatever the
 // tensor's layout and type; the inner loops (tile.h) know one format only.
@@ -6,9 +6,8 @@
 #include "tile.h"
 #include "weights.h"
 
-#ifndef SVCONV_ISA
-#define SVCONV_ISA baseline
-#endif
+#include <stdexcept>
+#include <string>
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
@@ -39,8 +38,8 @@ constexpr int kTileVectors = (kTile + kLanes<A> - 1) / kLanes<A>;
 template <class A>
 constexpr int kOverrun = kTileVectors<A> * kLanes<A> - kTile;
 
-// [taps, pitch], times the pixels' scale if there is one -> tiles of [taps, kTile], `apart` elements from one to the
-// next. Stores run over by kOverrun elements into the next tap, which is written after.
+// Cuts [taps, pitch], times the pixels' scale if there is one, into tiles of [taps, kTile], `apart` elements from one
+// to the next. Stores run over by kOverrun elements into the next tap, which is written after.
 template <class A>
 void split_tiles(A* dst, int64_t apart, const A* taps, int64_t pitch, const A* scale, int64_t tiles, int64_t area) {
   constexpr int L = kLanes<A>;
@@ -89,7 +88,8 @@ void weighted_sum(const Problem& p, const Item& item, bool reversed) {
   A *taps = arena.at<A>(taps_at), *tap_row = arena.at<A>(tap_row_at), *lse_row = arena.at<A>(lse_at);
   A *scale = p.normalize && !reversed ? arena.at<A>(scale_at) : nullptr, *w = arena.at<A>(w_at);
   A *x = arena.at<A>(x_at), *out = arena.at<A>(out_at);
-  // Where row y lies in its ring: slot[y % slots], twice over so that going back K rows from the second needs no wrap.
+  // Row y lies at slot[y % slots] of its ring. All slots come twice, so that going back K rows from the second copy
+  // needs no wrap.
   int64_t* slot = arena.at<int64_t>(slot_at);
   for (int64_t i = 0; i < 2 * slots; ++i) slot[i] = i % slots * x_row;
 
@@ -129,7 +129,7 @@ void weighted_sum(const Problem& p, const Item& item, bool reversed) {
         for (int64_t y = packed; y < bottom; ++y)
           pack(ring + slot[y % slots], chunk, source.at(c, y, item.column - r), source.c, source.w,
                Span{0, channels, chunk}, columns, A(0));
-        // Asked for while the tiles are computed: what the next chunk will pack.
+        // The memory that the next chunk will pack is asked for while the tiles are computed.
         const int64_t next_channels = std::max<int64_t>(0, std::min(chunk, std::min(first + slab, depth) - c - chunk));
         Prefetch next = Prefetch::block(source.at(c + chunk, packed, item.column - r + columns.first), bottom - packed,
                                         source.h, next_channels, source.c, columns.last - columns.first, source.w);
@@ -153,7 +153,7 @@ void weighted_sum(const Problem& p, const Item& item, bool reversed) {
   }
 }
 
-// grad_logits = w * (dw - delta), delta = sum over taps of w * dw; in place of dw.
+// Puts grad_logits = w * (dw - delta), delta = sum over taps of w * dw, in place of dw.
 template <class A>
 void softmax_backward(A* dw, const A* w, int64_t pitch, int64_t area) {
   for (int64_t l = 0; l < pitch; l += kLanes<A>) {
@@ -166,8 +166,8 @@ void softmax_backward(A* dw, const A* w, int64_t pitch, int64_t area) {
   }
 }
 
-// Rows of `width` columns from every L-th column on: [channels, columns] -> vectors of [channels, width], `apart`
-// elements from one to the next. `lines` is scratch of a row of `wide` columns for every channel.
+// Packs [channels, columns] as windows: `width` columns from every L-th column on make a vector of [channels, width],
+// `apart` elements from one to the next. `lines` is scratch of a row of `wide` columns for every channel.
 template <class T, class A = Accumulate<T>>
 void pack_windows(A* dst, int64_t apart, int64_t width, int64_t vectors, A* lines, int64_t wide, const T* src,
                   int64_t column_stride, int64_t channel_stride, Span columns, int64_t channels) {
@@ -178,8 +178,8 @@ void pack_windows(A* dst, int64_t apart, int64_t width, int64_t vectors, A* line
         vstore(dst + b * apart + c * width + l, vload(lines + c * wide + b * kLanes<A> + l));
 }
 
-// Swept downwards once for every chunk of channels, whose windows then stay in L2; the gradient accumulates over the
-// chunks, in the order of the channels.
+// grad_weight of one item. It is swept downwards once for every chunk of channels, whose windows then stay in L2; the
+// gradient accumulates over the chunks, in the order of the channels.
 template <class T>
 void grad_weight(const Problem& p, const Item& item) {
   using A = Accumulate<T>;
@@ -219,7 +219,7 @@ void grad_weight(const Problem& p, const Item& item) {
       for (int64_t row = top; row < end; ++row)
         pack_windows(g + (row - top) * g_row, chunk * L, L, vectors, lines, pitch, grad.at(c, row, item.column),
                      grad.w, grad.c, g_columns, channels);
-      // Asked for while the reductions run: what the next step will pack.
+      // The memory that the next step will pack is asked for while the reductions run.
       const int64_t next_end = std::min(end + step, item_end);
       Prefetch next_x = Prefetch::block(input.at(c, packed, item.column - r + x_columns.first),
                                         std::min(next_end + r, item.height) - packed, input.h, channels, input.c,
@@ -287,6 +287,8 @@ void run(Product product, const Problem& p, int64_t begin, int64_t end) {
     case Type::float16: return run_items<half>(product, p, begin, end);
     case Type::bfloat16: return run_items<bfloat16>(product, p, begin, end);
   }
+  throw std::invalid_argument("svconv::cpu::run: expected a Problem of float32, float64, float16 or bfloat16, got type "
+                              "number " + std::to_string(int(p.type)));
 }
 
 }  // namespace svconv::cpu::SVCONV_ISA

@@ -1,5 +1,5 @@
-// The boundary of the CPU library: plain pointers and sizes in, no torch.
-// Used by the torch glue (ops.cpp) and by the Python module (bindings.cpp).
+// The boundary of the CPU library: plain pointers and sizes in, no torch. The torch glue (ops.cpp) and the Python
+// module (bindings.cpp) use it.
 #pragma once
 
 #include "../problem.h"
@@ -15,6 +15,10 @@ using svconv::Problem;
 using svconv::Product;
 using svconv::Type;
 using svconv::View;
+
+// The threads that the product is worth: one for every so many multiply-adds, at least one and at most `most`. A small
+// product stays on the caller's thread. docs/backends.md has the measurement.
+SVCONV_API int64_t threads_for(const Problem& problem, int64_t most);
 
 // Cuts the problem into independent work items and returns their number. The cut changes
 // nothing in the result: every output element is computed in the same order whatever it is.
@@ -35,11 +39,11 @@ SVCONV_API const char* active_instruction_set();
 SVCONV_API bool force_instruction_set(const char* name);
 
 // Asks for huge pages under a fresh allocation: faulting in a large result in 4 KiB pages takes longer than
-// computing it. A hint; does nothing to small arrays or where there is no such call.
+// computing it. It is a hint, and does nothing to small arrays or where there is no such call.
 SVCONV_API void advise_huge_pages(void* data, size_t bytes);
 
 // Faults in the pages of [data, data + bytes) at once. Threads that each do so for a part of a result share the
-// clearing of its pages; left to the kernels, those that meet in a huge page would all clear it. A hint, too.
+// clearing of its pages; left to the kernels, those that meet in a huge page would all clear it. A hint as well.
 SVCONV_API void populate_pages(void* data, size_t bytes);
 
 // The calling thread's scratch memory, 64-byte aligned, kept between calls.

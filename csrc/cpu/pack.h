@@ -1,9 +1,10 @@
-// Between strided tensors of any element type and dense blocks in the accumulation type.
-// A block is [minor][lanes]: the lanes are what a vector holds (channels or pixels).
+// Copies between strided tensors of any element type and dense blocks in the accumulation type.
+// A block is [minor][lanes]: a lane is a channel or a pixel, whichever a vector holds.
 #pragma once
 
 #include "vec.h"
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 // The part [first, last) of [0, size) that exists; the rest is filled.
@@ -141,3 +142,4 @@ void unpack(T* dst, int64_t lane_stride, int64_t minor_stride, const A* src, int
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

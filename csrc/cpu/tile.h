@@ -7,6 +7,7 @@
 #define SVCONV_TILE_PIXELS 6
 #endif
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 constexpr int kTile = SVCONV_TILE_PIXELS;
@@ -52,7 +53,7 @@ void tile(A* out, const A* x, const int64_t* rows, const A* w, int, int first, i
     for (int v = 0; v < kDepth; ++v) vstore(out + p * kChunk<A> + v * L, acc[p][v]);
 }
 
-// The same for a kernel size known only at run time.
+// The product of tile() for a kernel size that is known at run time alone.
 template <class A>
 void tile_any(A* out, const A* x, const int64_t* rows, const A* w, int K, int first, int last) {
   constexpr int L = kLanes<A>;
@@ -133,7 +134,7 @@ void reduce(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x
     for (int s = 0; s < TAPS; ++s) vstore(dw[row] + s * pitch, acc[row][s]);
 }
 
-// A whole tap row: x points at the column that tap 0 of the first lane reads.
+// Reduces a whole tap row; x points at the column that tap 0 of the first lane reads.
 template <class A, int ROWS>
 void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A* x, int64_t width, int64_t channels,
                 int K) {
@@ -161,3 +162,4 @@ void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

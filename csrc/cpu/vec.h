@@ -6,17 +6,23 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
 
+// The instruction set being compiled, which is the namespace of all that is made for it.
+#ifndef SVCONV_ISA
+#define SVCONV_ISA baseline
+#endif
 #ifndef SVCONV_VECTOR_BYTES
 #define SVCONV_VECTOR_BYTES 16
 #endif
 
 #define SVCONV_INLINE inline __attribute__((always_inline))
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 template <class A>
@@ -76,7 +82,8 @@ SVCONV_INLINE void vstore(A* p, Vec<A> v) {
   store_as(p, v);
 }
 
-// Loaded once and kept: the compiler would rather load it again with every use, and loads are what runs short.
+// Keeps a loaded vector in its register. The compiler would rather load it again with every use, and loads are what
+// runs short.
 template <class V>
 SVCONV_INLINE void keep_in_register(V& v) {
 #ifdef __x86_64__
@@ -86,7 +93,7 @@ SVCONV_INLINE void keep_in_register(V& v) {
 #endif
 }
 
-// One element, from and to its storage type.
+// widen and narrow convert one element from and to its storage type.
 SVCONV_INLINE float widen(float x) { return x; }
 SVCONV_INLINE double widen(double x) { return x; }
 SVCONV_INLINE float widen(bfloat16 x) {
@@ -111,7 +118,7 @@ SVCONV_INLINE half narrow<half>(float x) {
   return load_as<half>(&h);
 }
 
-// L elements at once, from and to their storage type.
+// widen_n and narrow_n convert L elements at once from and to their storage type.
 template <int L, class T>
 SVCONV_INLINE VecN<Accumulate<T>, L> widen_n(const T* p) {
   if constexpr (sizeof(T) >= 4) {
@@ -120,6 +127,7 @@ SVCONV_INLINE VecN<Accumulate<T>, L> widen_n(const T* p) {
     const auto u = __builtin_convertvector(load_as<VecN<uint16_t, L>>(p), VecN<uint32_t, L>) << 16;
     return (VecN<float, L>)u;
   } else {
+    static_assert(std::is_same_v<T, half>);
 #ifdef __F16C__
     if constexpr (L == 4) return (VecN<float, 4>)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)p));
     if constexpr (L == 8) return (VecN<float, 8>)_mm256_cvtph_ps(load_as<__m128i>(p));
@@ -145,6 +153,7 @@ SVCONV_INLINE void narrow_n(T* p, Vec<Accumulate<T>> v) {
     const auto is_nan = (VecN<uint32_t, L>)(v != v);
     store_as(p, __builtin_convertvector((rounded & ~is_nan) | (is_nan & 0x7fc0), VecN<uint16_t, L>));
   } else {
+    static_assert(std::is_same_v<T, half>);
 #if defined(__AVX512F__)
     store_as(p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(__F16C__)
@@ -229,3 +238,4 @@ SVCONV_INLINE void load_transposed(const T* src, int64_t stride, Vec<float> out[
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

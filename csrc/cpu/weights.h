@@ -1,13 +1,14 @@
-// From logits to the weights of one row of pixels: [K * K taps, pitch pixels], pitch a multiple of the vector.
+// Makes the weights of one row of pixels from its logits: [K * K taps, pitch pixels], pitch a multiple of the vector.
 #pragma once
 
 #include "item.h"
 
 #include <limits>
 
+namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
-// -inf in every tap whose input position lies outside the frame.
+// Writes -inf to every tap whose input position lies outside the frame.
 template <class A>
 void exclude_outside(A* taps, int64_t pitch, const Item& item, int64_t row, int64_t K) {
   const A excluded = -std::numeric_limits<A>::infinity();
@@ -24,7 +25,7 @@ void exclude_outside(A* taps, int64_t pitch, const Item& item, int64_t row, int6
   }
 }
 
-// Logits of `row`, as the softmax sees them.
+// Reads the logits of `row`, as the softmax sees them.
 template <class T, class A = Accumulate<T>>
 void read_logits(A* taps, int64_t pitch, const Problem& p, const Item& item, Plane<T> logits, int64_t row) {
   const int64_t area = p.kernel * p.kernel;
@@ -33,8 +34,8 @@ void read_logits(A* taps, int64_t pitch, const Problem& p, const Item& item, Pla
   if (p.normalize && p.renormalize) exclude_outside(taps, pitch, item, row, p.kernel);
 }
 
-// Softmax over the taps, in place and short of its last step: the weights are taps * scale, one scale per pixel. lse
-// receives log-sum-exp.
+// Takes the softmax over the taps, in place and short of its last step: the weights are taps * scale, one scale per
+// pixel. lse receives the log-sum-exp.
 template <class A>
 void softmax(A* taps, int64_t pitch, int64_t area, A* scale, A* lse) {
   constexpr int L = kLanes<A>;
@@ -53,13 +54,13 @@ void softmax(A* taps, int64_t pitch, int64_t area, A* scale, A* lse) {
   }
 }
 
-// Weights from logits and a saved log-sum-exp; in place, or from one array to another.
+// Makes weights from logits and a saved log-sum-exp; in place, or from one array to another.
 template <class A>
 void exponentiate(A* weights, const A* logits, const A* lse, int64_t count) {
   for (int64_t l = 0; l < count; l += kLanes<A>) vstore(weights + l, vexp(vload(logits + l) - vload(lse + l)));
 }
 
-// The weights that reach pixels of `row` in grad_input, tap order reversed so that the forward tile serves:
+// Makes the weights that reach pixels of `row` in grad_input, tap order reversed so that the forward tile serves:
 //   taps[K * K - 1 - k, x] = w[k = (u, v), row + u, x + v], 0 where that pixel lies outside the frame.
 // Each weight of the image is computed once over all rows. `tap_row` is scratch of K rows of `wide` >= pitch + K - 1.
 template <class T, class A = Accumulate<T>>
@@ -90,3 +91,4 @@ void gather_weights(A* taps, int64_t pitch, A* tap_row, A* lse_row, int64_t wide
 }
 
 }  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

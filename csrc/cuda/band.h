@@ -29,7 +29,7 @@ template <class T, int K, bool kInside, int kDepth>
 struct ChunkOrder {
   static constexpr bool kChannelsInside = kInside;
   static constexpr int kChannels = kDepth;
-  // Elements of one copy: 16 bytes, in rows of 16-bit numbers 8.
+  // The elements of one copy. It has 16 bytes, or 8 where columns of 16-bit numbers lie inside.
   static constexpr int kVector = sizeof(T) == 4 ? 4 : kInside ? 8 : 4;
   int columns;
 
@@ -42,14 +42,14 @@ struct ChunkOrder {
     } else return (row * kDepth + channel) * columns + column;
   }
   __device__ __forceinline__ int row_pitch() const { return columns * kDepth; }
-  // The offset `channels` (0 or half of them all) on from an offset in the first half of the channels. A step is one
-  // bit of the vector's number, whatever is swizzled.
+  // The offset that lies `channels` (0 or half of them all) after `offset`, which lies in the first half of the
+  // channels. A step is one bit of the vector's number, whatever is swizzled.
   __device__ __forceinline__ int step(int offset, int channels) const {
     return kInside ? offset ^ channels : offset + channels * columns;
   }
 
  private:
-  // Exclusive or with the number of a vector of this column.
+  // The number of a vector of this column is combined with this one by exclusive or.
   __device__ __forceinline__ static int swizzle(int column) {
     if constexpr (sizeof(T) == 2) return column / 2 % 4;
     else return kDepth == 32 ? column / 4 % 4 * 2 : column / 2 % 2 * 2;
@@ -76,8 +76,8 @@ __device__ __forceinline__ void for_each_run(int rows, int width, bool vectors, 
   else for_each_run_of<Order, 1>(rows, width, f);
 }
 
-// Channels [channel, channel + kChannels) of rows x width pixels from (y, x) on, zeros outside the image and past
-// `depth`.
+// Copies channels [channel, channel + kChannels) of rows x width pixels from (y, x) on to shared memory, with zeros
+// outside the image and past `depth`.
 template <class Order, class T>
 __device__ __forceinline__ void load_chunk(T* to, const Order& order, Plane<const T> from, const Image& image, int y,
                                            int x, int rows, int width, int channel, int depth, bool vectors) {
@@ -115,8 +115,8 @@ __device__ __forceinline__ void wait_for_chunk(int stages) {
   else cp_async_wait<0>();
 }
 
-// Taps of a tile with `halo` columns on either side. A warp's gather of the band takes one from each plane and meets no
-// bank twice with planes 4 words apart modulo 32, of 16-bit numbers; of float32, one other at most.
+// Taps of a tile with `halo` columns on either side. A warp that gathers its band takes one number from each plane.
+// Planes lie 4 words apart modulo 32, so that 16-bit numbers meet no bank twice, and float32 one other at most.
 template <class T>
 __host__ __device__ inline Taps band_taps(int rows, int columns, int halo) {
   constexpr int kLine = 128 / sizeof(T);

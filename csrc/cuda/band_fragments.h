@@ -1,4 +1,4 @@
-// The fragments of the tensor-core products: from a chunk in shared memory to registers, in 16-bit types by matrix
+// Loads the fragments of the tensor-core products from a chunk in shared memory to registers: in 16-bit types by matrix
 // loads, in float32 by vector loads and a rounding to tf32.
 //
 // The channels and columns behind the rows and columns of a fragment may be any, as long as A, B and what is done with
@@ -30,7 +30,7 @@ __device__ __forceinline__ int matrix_row(const Order& order, int row, int colum
                                 : order.at(row, column + 8 * right, channel + 8 * upper + line);
 }
 
-// From a column to that 16 on, which is swizzled alike.
+// The offset from a column to the 16th after it, which is swizzled alike.
 template <class Order>
 __device__ __forceinline__ constexpr int sixteen_columns() {
   return Order::kChannelsInside ? 16 * Order::kChannels : 16;
@@ -49,7 +49,10 @@ struct SumFragments {
   const Order& order;
   int window;
 
-  // Matrices in the order of their registers: channels 0-7, 8-15 of columns 0-7, then of 8-15.
+  // The matrices in the order of their registers:
+  //   register   0      1      2      3
+  //   channels   0-7    8-15   0-7    8-15
+  //   columns    0-7    0-7    8-15   8-15
   __device__ __forceinline__ SumFragments(const Order& order, int row, int column) : order(order) {
     const int matrix = threadIdx.x % 32 / 8;
     window = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);
@@ -66,8 +69,13 @@ struct SumFragments {
   }
 };
 
-// A lane reads 4 neighbouring columns, of which a product takes 2 steps of 8: channels inside, of 4 neighbouring
-// channels, which two products share; columns inside, of 2 channels.
+// A lane reads 4 neighbouring columns of each of its channels. With g = lane / 4 and t = lane % 4:
+//
+//                     channels of the lane                         columns of the lane    products of 16 channels
+//   channels inside   4 g .. 4 g + 3                               4 t .. 4 t + 3         2
+//   columns inside    g with its lower bits exchanged, 8 further   4 t .. 4 t + 3         1
+//
+// A product takes 8 columns at a time, so that the window's 16 are two steps.
 template <int K, bool kChannelsInside>
 struct SumFragments<float, K, kChannelsInside> {
   using Order = ChunkOrder<float, K, kChannelsInside, 32>;
@@ -115,8 +123,8 @@ struct SumFragments<float, K, kChannelsInside> {
 };
 
 // grad_weight with K <= 9, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp
-// whose window starts at (row, column) of the chunk of input, and whose pixels do `pixels` on at (row, column) of that
-// of grad_out.
+// whose window starts at (row, column) of the chunk of input. Its pixels start at (row, column) of the chunk of
+// grad_out, which lies `pixels` elements after that of input.
 template <class T, int K, bool kChannelsInside>
 struct GradientFragments {
   using Order = ChunkOrder<T, K, kChannelsInside, 32>;
@@ -124,8 +132,12 @@ struct GradientFragments {
   const Order& order;
   int window, pixels;
 
-  // Matrices in the order of their registers: of input, columns 0-7, 8-15 of channels 0-7, then of 8-15; of grad_out,
-  // channels 0-7, 8-15 of one row, then of the next.
+  // The matrices in the order of their registers:
+  //   register              0      1      2      3
+  //   input     columns     0-7    8-15   0-7    8-15
+  //             channels    0-7    0-7    8-15   8-15
+  //   grad_out  channels    0-7    8-15   0-7    8-15
+  //             row         i      i      i + 1  i + 1
   __device__ __forceinline__ GradientFragments(const Order& order, int row, int column, int pixels) : order(order) {
     const int matrix = threadIdx.x % 32 / 8;
     window = matrix_row(order, row, column, 0, matrix % 2, matrix / 2);
@@ -149,8 +161,11 @@ struct GradientFragments {
   __device__ __forceinline__ static int column(int entry) { return threadIdx.x % 32 / 4 + entry / 2 * 8; }
 };
 
-// A lane reads neighbouring channels of columns lane / 4 and 8 on, or neighbouring columns of channels lane % 4 and 4
-// on.
+// A lane reads two neighbours at a time. With g = lane / 4 and t = lane % 4:
+//
+//                     columns of the lane    channels of the lane
+//   channels inside   g, g + 8               2 t, 2 t + 1
+//   columns inside    2 g, 2 g + 1           t, t + 4
 template <int K, bool kChannelsInside>
 struct GradientFragments<float, K, kChannelsInside> {
   using Order = ChunkOrder<float, K, kChannelsInside, 16>;
@@ -246,8 +261,12 @@ class GradientSums<T, 11, kChannelsInside> {
   using Order = ChunkOrder<T, K, kChannelsInside, 32>;
   static constexpr int kStep = 16;
 
-  // Matrices in the order of their registers: of input, channels 0-7, 8-15 of columns 0-7, then of 8-15; of grad_out,
-  // both rows of channels 0-7, then of 8-15.
+  // The matrices in the order of their registers:
+  //   register              0      1      2      3
+  //   input     channels    0-7    8-15   0-7    8-15
+  //             columns     0-7    0-7    8-15   8-15
+  //   grad_out  row         i      i + 1  i      i + 1
+  //             channels    0-7    0-7    8-15   8-15
   __device__ __forceinline__ GradientSums(const Order& order, int row, int column, int pixels) : order_(order) {
     const int matrix = threadIdx.x % 32 / 8;
     window_ = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);

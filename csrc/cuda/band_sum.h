@@ -33,7 +33,8 @@ struct SumMemory {
   }
 };
 
-// The sums of one row of pixels from (y, x) on and of the channels from `channel` on, as SumFragments<float> has them.
+// Stores the sums of one row of pixels from (y, x) on and of the channels from `channel` on; a warp's lanes hold them
+// as SumFragments<float> says.
 template <bool kChannelsInside, class Sums>
 __device__ __forceinline__ void store_sums(Plane<float> to, const Sums& sum, const Image& image, int y, int x,
                                            int channel, int depth, bool vectors) {
@@ -111,7 +112,10 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
     store_chunk(result, staging, order, image, tile.y, tile.x, tile.rows, tile.columns, chunk * kChunk, depth,
                 vectors.result);
   };
-  // Matrices of results in the order of their registers: channels 0-7, 8-15 of one row, then of the next.
+  // The matrices of results in the order of their registers:
+  //   register   0      1      2      3
+  //   channels   0-7    8-15   0-7    8-15
+  //   row        i      i      i + 1  i + 1
   const int matrix = threadIdx.x % 32 / 8;
   const int target = matrix_row(order, row + matrix / 2, column, 0, 0, matrix % 2);
   const Fragments fragments(order, row, column);

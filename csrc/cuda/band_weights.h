@@ -1,4 +1,4 @@
-// From logits in shared memory to a warp's B fragments: the band matrices of its rows, softmax included.
+// Makes a warp's B fragments, the band matrices of its rows, from logits in shared memory; the softmax is taken here.
 #pragma once
 
 #include "band.h"
@@ -16,16 +16,17 @@ constexpr int kBandRegisters = sizeof(T) == 4 ? kEntries<K> : kEntries<K> / 2;
 template <class T, int K>
 using Band = uint32_t[kRows][K][kBandRegisters<T, K>];
 
-// mma.m16n8k16 has columns 2 * (lane % 4) + {0, 1, 8, 9} in a lane, the m16n8k8 after it those 16 and 17 on. Those of
-// the tf32 products may be any, as long as A and B agree: neighbours, which A reads at once.
+// The window column behind an entry of a lane. mma.m16n8k16 has columns 2 * (lane % 4) + {0, 1, 8, 9} in a lane, the
+// m16n8k8 after it columns 2 * (lane % 4) + {16, 17}. The columns of the tf32 products may be any, as long as A and B
+// agree: they are neighbours, which A reads at once.
 template <class T>
 __device__ __forceinline__ int window_column(int entry) {
   if constexpr (sizeof(T) == 4) return 4 * (threadIdx.x % 4) + entry;
   else return 2 * (threadIdx.x % 4) + entry % 2 + entry / 2 * 8;
 }
 
-// The same number, opaque to the compiler: it would keep the addresses of all taps from row to row, in registers that
-// it lacks.
+// Returns `uniform` in a way that the compiler can't see through. It would otherwise keep the addresses of all taps
+// from row to row, in registers that it lacks.
 __device__ __forceinline__ int anew(int uniform, int row) { return __shfl_sync(0xffffffffu, uniform, row); }
 
 template <class T, int K>

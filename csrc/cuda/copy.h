@@ -1,4 +1,4 @@
-// Between tensors of any strides and tiles in shared memory. For the kernels that work on tiles.
+// Copies between tensors of any strides and tiles in shared memory, for the kernels that work on tiles.
 #pragma once
 
 #include "numbers.h"
@@ -23,28 +23,29 @@ struct Walk {
   }
 };
 
-// Whether runs of elements may be copied at once, for each tensor of a problem.
+// Says for each tensor of a problem whether runs of its elements may be copied at once.
 struct Vectors {
   bool data = false, grad = false, logits = false, result = false;
 };
 
-// Runs of `vector` elements along the dimension of stride 1 (`along`), the other strides multiples of it.
+// True if every run of `vector` elements along a dimension is one aligned piece of memory: the stride `along` is 1, the
+// other strides are multiples of `vector`.
 inline bool aligned(const View& v, int element_bytes, int vector, int64_t along, int64_t other) {
   return along == 1 && other % vector == 0 && v.h % vector == 0 && v.n % vector == 0 &&
          reinterpret_cast<uintptr_t>(v.data) % (vector * element_bytes) == 0;
 }
 
-// Runs of `vector` pixels in a row.
+// True if runs of `vector` pixels in a row can be copied at once.
 inline bool aligned_rows(const View& v, const Problem& p, int element_bytes, int vector) {
   return p.dilation == 1 && p.width % vector == 0 && aligned(v, element_bytes, vector, v.w, v.c);
 }
 
-// Runs of `vector` channels of a pixel.
+// True if runs of `vector` channels of a pixel can be copied at once.
 inline bool aligned_channels(const View& v, const Problem& p, int element_bytes, int vector) {
   return p.channels / p.groups % vector == 0 && aligned(v, element_bytes, vector, v.c, v.w);
 }
 
-// A run of floats, 16 bytes at a time.
+// Reads a run of floats, 16 bytes at a time.
 template <int kCount>
 __device__ __forceinline__ void read_floats(float (&to)[kCount], const float* from) {
 #pragma unroll
@@ -61,7 +62,7 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool vali
   if constexpr (kBytes == 4) cp_async_4(to, from, valid);
 }
 
-// One element; 16-bit ones are too small for an asynchronous copy.
+// Copies one element: asynchronously but for 16 bits, which are too few for it.
 template <class T>
 __device__ __forceinline__ void copy_element(T* to, const T* from, bool valid) {
   if constexpr (sizeof(T) == 4) cp_async_4(to, from, valid);
@@ -77,8 +78,8 @@ struct Taps {
   int rows, columns, pitch;
 };
 
-// Logits of the tile whose first pixel is (y, x). Reversed, tap row t starts at row y + t - r and, if kShift, tap
-// column s at column x + s - r: the pixels whose taps reach the tile.
+// Copies the logits of the tile whose first pixel is (y, x) to shared memory. Reversed, tap row t starts at row
+// y + t - r and, if kShift, tap column s at column x + s - r: the pixels whose taps reach the tile.
 template <int K, bool kShift, class T>
 __device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, const Image& image, int y, int x,
                             bool reversed, bool vectors) {
@@ -111,7 +112,8 @@ __device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, cons
   }
 }
 
-// The other way, from the accumulation type; pixels outside the image are left out.
+// Writes the taps of the tile whose first pixel is (y, x) from shared memory to the tensor `result`, rounded from
+// float32 to its type. It is the reverse of load_logits; pixels outside the image are left out.
 template <int K, class T>
 __device__ void store_taps(Plane<T> result, const float* from, const Taps& taps, const Image& image, int y, int x) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -128,15 +130,16 @@ __device__ void store_taps(Plane<T> result, const float* from, const Taps& taps,
   }
 }
 
-// Log-sum-exp of rows [y, y + rows) x columns [x, x + columns); outside the image infinity, so that weights are zero.
+// Copies the log-sum-exp of rows [y, y + rows) x columns [x, x + columns) to shared memory; outside the image it is
+// infinity, so that weights are zero there.
 __device__ inline void load_lse(float* to, Plane<float> lse, const Image& image, int y, int x, int rows, int columns) {
   for (Walk at(threadIdx.x, blockDim.x, columns); at.line < rows; at.next())
     to[at.line * columns + at.item] =
         inside(image, y + at.line, x + at.item) ? *lse.at(0, y + at.line, x + at.item) : float(INFINITY);
 }
 
-// grad_logits = w * (dw - delta), delta = sum over taps of w * dw, in place of dw; one thread a pixel. Logits lie in
-// shared memory as `from`, the pixel (i, j) of dw at column j + shift of them.
+// Puts grad_logits = w * (dw - delta), delta = sum over taps of w * dw, in place of dw; one thread works on a pixel.
+// The logits lie in shared memory as `from` says, those of pixel (i, j) of dw at their column j + shift.
 template <int K, class T>
 __device__ void softmax_backward(float* dw, const Taps& to, const T* logits, const Taps& from, int shift,
                                  const Problem& p, Plane<float> lse, const Image& image, int y, int x) {

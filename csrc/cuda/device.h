@@ -209,7 +209,8 @@ __device__ __forceinline__ void mma_m16n8k16<bfloat16_t>(float (&d)[4], const ui
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// The same with a of 16x8, b of 8x8: a[0..1] = (g, 2t), (g + 8, 2t) and the next column, b = (2t, g) and the next row.
+// d += a * b with a of 16x8, b of 8x8, d of 16x8, pairs in one register:
+//   a[0..1] = (g, 2t), (g + 8, 2t) and the next column;  b = (2t, g) and the next row;  d as above
 template <class T>
 __device__ __forceinline__ void mma_m16n8k8(float (&d)[4], const uint32_t (&a)[2], uint32_t b);
 

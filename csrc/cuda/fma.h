@@ -21,7 +21,8 @@ struct Planes {
         pitch(int(divide_up(rows * row_pitch - 4, 32) * 32 + 4)) {}
 };
 
-// Channels [channel, channel + kChannels) of the pixels from (y, x) on, zeros outside the image and past `depth`.
+// Copies channels [channel, channel + kChannels) of the pixels from (y, x) on to shared memory, with zeros outside the
+// image and past `depth`.
 template <int kChannels>
 __device__ __forceinline__ void load_planes(float* to, const Planes& planes, Plane<const float> from,
                                             const Image& image, int y, int x, int channel, int depth, bool vectors) {

@@ -13,7 +13,7 @@ constexpr int kOwn = kChunk / kLanes;
 // Weights of a tile's pixels: [K * K][rows][columns].
 __host__ __device__ Taps weights_of(int rows, int columns) { return {rows, columns, rows * columns}; }
 
-// Softmax over the taps, in place of the logits; one thread a pixel.
+// Takes the softmax over the taps, in place of the logits; one thread works on a pixel.
 template <int K>
 __device__ void softmax(float* weights, const Taps& taps, const Problem& p, const Image& image, int y, int x,
                         Plane<float> lse, bool write_lse) {
@@ -37,7 +37,8 @@ __device__ void softmax(float* weights, const Taps& taps, const Problem& p, cons
   }
 }
 
-// Weights that reach the tile, from logits loaded in their shifted places (load_logits, kShift) and the log-sum-exp.
+// Makes the weights that reach the tile from the log-sum-exp, in place of logits loaded in their shifted places
+// (load_logits, kShift).
 template <int K>
 __device__ void reversed_weights(float* weights, const Taps& taps, const Image& image, int y, int x,
                                  Plane<float> lse) {

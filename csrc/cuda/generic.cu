@@ -1,5 +1,5 @@
 // The three products for everything that no specialised kernel takes: any odd K, dilation, groups, padding, strides and
-// type. One thread a pixel and a few channels, or one warp a pixel; plain loops, 64-bit indices.
+// type. A thread computes a pixel of a few channels, or a warp a pixel, by plain loops on 64-bit indices.
 #include "numbers.h"
 #include "paths.h"
 #include "plane.h"
@@ -8,7 +8,7 @@ namespace svconv::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kChannels = 4;  // that share one reading of the weights
+constexpr int kChannels = 4;  // of a thread, which share one reading of the weights
 
 struct Pixel {
   int64_t n, group, part, y, x;
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads) weighted_sum(Problem p, bool reverse
   }
 }
 
-// dw of one tap: the channel reduction.
+// The gradient dw of one tap: the sum over the channels.
 template <class T>
 __device__ Accumulate<T> reduce_channels(const Problem& p, const Pixel& at, Plane<const T> data, Plane<const T> grad,
                                          int64_t k, int64_t depth) {
@@ -99,7 +99,7 @@ __device__ Accumulate<T> reduce_channels(const Problem& p, const Pixel& at, Plan
   return sum;
 }
 
-// One warp a pixel, taps over its lanes. dw is computed twice rather than kept: K has no bound here.
+// A warp computes a pixel, each lane some of its taps. dw is computed twice rather than kept: K has no bound here.
 template <class T>
 __global__ void __launch_bounds__(kThreads) weight_gradient(Problem p, int64_t count) {
   using A = Accumulate<T>;

@@ -6,13 +6,13 @@
 
 namespace svconv::cuda {
 
-// What the launch choice depends on.
+// The facts about a GPU that the choice of a launch depends on.
 struct Device {
   int processors = 132;       // multiprocessors
   int shared_bytes = 227 << 10;  // most dynamic shared memory of a block
 };
 
-// The kernel that computes a product and how the problem is cut among its blocks (launch.cpp has the table).
+// The kernel that computes a product and how the problem is cut among its blocks (launch.cu has the table).
 struct Launch {
   enum class Path {
     generic,  // generic.cu: everything
@@ -30,7 +30,8 @@ struct Launch {
 // `tf32`: float32 may be rounded to tf32 before it is multiplied.
 Launch choose(Product product, const Problem& problem, const Device& device, bool tf32);
 
-// Queues the product on the stream (a cudaStream_t) of the current device, and returns the cudaError_t.
+// Queues the product on the stream (a cudaStream_t) of the current device, and returns the cudaError_t: that of an
+// invalid value where the launch's path does not compute the problem's type.
 int run(Product product, const Problem& problem, const Launch& launch, void* stream);
 
 }  // namespace svconv::cuda

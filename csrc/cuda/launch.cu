@@ -1,4 +1,4 @@
-// Which kernel computes a product and how it is cut into blocks.
+// The choice which kernel computes a product and how it is cut into blocks, and the call of that kernel.
 #include "paths.h"
 #include "plane.h"
 
@@ -14,7 +14,7 @@ using Path = Launch::Path;
 struct Candidate {
   Path path;
   bool gradient;
-  int columns, rows, splits, stages;  // splits: of a block's warps among channels; 0 where the grid is split instead
+  int columns, rows, splits, stages;  // splits: parts of a block's warps; 0 where the grid is split instead
 };
 
 constexpr Candidate kCandidates[] = {
@@ -58,25 +58,31 @@ constexpr Candidate kCandidates[] = {
     {Path::fma, true, 1, 4, 1, 2},
 };
 
-// The fastest kernels that there are for the problem. What tf32 loses in accuracy it must gain in speed.
+// The fastest kernels that there are for the problem. tf32 is taken only where it gains speed for the accuracy lost.
 Path path_of(const Problem& p, bool tf32) {
   constexpr int64_t limit = 1 << 30;  // 32-bit coordinates, sums of two included
   const int64_t K = p.kernel;
   const bool fits = p.height < limit && p.width < limit && p.channels < limit && p.dilation < limit &&
                     p.batch * p.channels * p.height * p.width > 0;
-  if (!fits || K < 3 || p.type == Type::float64) return Path::generic;
-  if (p.type != Type::float32) return K <= kLargestBand<half_t> ? Path::band : Path::generic;
-  if (tf32 && K >= kSmallestBand<float> && K <= kLargestBand<float>) return Path::tf32;
-  return K <= 9 ? Path::fma : Path::generic;
+  if (!fits || K < 3) return Path::generic;
+  switch (p.type) {
+    case Type::float16:
+    case Type::bfloat16: return K <= kLargestBand<half_t> ? Path::band : Path::generic;
+    case Type::float32:
+      if (tf32 && K >= kSmallestBand<float> && K <= kLargestBand<float>) return Path::tf32;
+      return K <= 9 ? Path::fma : Path::generic;
+    case Type::float64: return Path::generic;
+  }
+  return Path::generic;  // which refuses a type that it doesn't know
 }
 
-// Rows of pixels of a thread's or a warp's share.
+// The rows of pixels that are a thread's or a warp's share.
 int rows_of(const Candidate& c, const Problem& p) {
   if (c.path == Path::fma) return 1;
   return c.gradient ? gradient_rows(p.kernel) : kRows;
 }
 
-// Whether a block may have so many warps; what the fma kernels have in the table they may.
+// True if the registers allow a block of so many warps. The fma kernels were compiled for what they have in the table.
 bool fits_registers(const Candidate& c, const Problem& p) {
   const int threads = 32 * c.columns * c.rows * (c.gradient ? c.splits : 1);
   if (c.path == Path::fma) return true;
@@ -92,7 +98,7 @@ int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch)
 }
 
 // The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
-// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. A model to rank tiles by.
+// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. The model only ranks tiles.
 double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
   const int rows = launch.rows * rows_of(c, p), columns = launch.columns * 8;
   const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
@@ -101,6 +107,17 @@ double cost(const Candidate& c, const Launch& launch, const Problem& p, const De
   const int halo = p.kernel <= 9 ? 8 : 16;
   const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + halo)) / 2;  // written and read
   return busiest * (chunks + 4) * pixels + chunks * 128.0 / of_block;
+}
+
+template <class T>
+int run_band(Product product, const Problem& p, const Launch& launch, cudaStream_t stream) {
+  if (product == Product::grad_weight) return run_band_gradient<T>(p, launch, stream);
+  return run_band_sum<T>(product == Product::grad_input, p, launch, stream);
+}
+
+int run_fma(Product product, const Problem& p, const Launch& launch, cudaStream_t stream) {
+  if (product == Product::grad_weight) return run_fma_gradient(p, launch, stream);
+  return run_fma_sum(product == Product::grad_input, p, launch, stream);
 }
 
 }  // namespace
@@ -127,19 +144,19 @@ Launch choose(Product product, const Problem& p, const Device& device, bool tf32
 int run(Product product, const Problem& p, const Launch& launch, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
   if (p.batch * p.groups * p.height * p.width == 0) return cudaSuccess;
-  const bool gradient = product == Product::grad_weight, reversed = product == Product::grad_input;
+  // A path that the launch forces on a type of another one ends in the error.
   switch (launch.path) {
     case Path::generic: return run_generic(product, p, stream);
     case Path::fma:
-      return gradient ? run_fma_gradient(p, launch, stream) : run_fma_sum(reversed, p, launch, stream);
+      if (p.type == Type::float32) return run_fma(product, p, launch, stream);
+      break;
     case Path::band:
-      if (p.type == Type::float16)
-        return gradient ? run_band_gradient<half_t>(p, launch, stream)
-                        : run_band_sum<half_t>(reversed, p, launch, stream);
-      return gradient ? run_band_gradient<bfloat16_t>(p, launch, stream)
-                      : run_band_sum<bfloat16_t>(reversed, p, launch, stream);
+      if (p.type == Type::float16) return run_band<half_t>(product, p, launch, stream);
+      if (p.type == Type::bfloat16) return run_band<bfloat16_t>(product, p, launch, stream);
+      break;
     case Path::tf32:
-      return gradient ? run_band_gradient<float>(p, launch, stream) : run_band_sum<float>(reversed, p, launch, stream);
+      if (p.type == Type::float32) return run_band<float>(product, p, launch, stream);
+      break;
   }
   return cudaErrorInvalidValue;
 }

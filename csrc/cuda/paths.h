@@ -1,4 +1,4 @@
-// The ways to compute a product, one function each; kernels.h says which there are, launch.cpp calls them.
+// The ways to compute a product, one function each; kernels.h says which there are, launch.cu calls them.
 #pragma once
 
 #include "device.h"

@@ -11,7 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# What the kernels are written for.
+from svconv.precision import asks_for_tf32
+
+# The kernels are written for this version of Triton and later ones.
 OLDEST = (3, 4)
 
 
@@ -24,7 +26,7 @@ def run(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tenso
     """The operator on checked arguments."""
     from svconv.triton import ops
 
-    return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize")[0]
+    return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize", asks_for_tf32())[0]
 
 
 def correlation(query: Tensor, key: Tensor, **options) -> Tensor:
@@ -50,7 +52,7 @@ def _obstacle_on(device_type: str) -> str | None:
 
 
 def _interpreter_asked_for() -> bool:
-    """By Triton's own setting; what it is when Triton is imported stays."""
+    """True if Triton's own setting asks for its interpreter; Triton keeps the setting that it is imported with."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 

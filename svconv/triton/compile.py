@@ -1,4 +1,4 @@
-"""The kernels compiled ahead of time, for GPUs that are not at hand: what tests look at."""
+"""Compiles the kernels ahead of time, for GPUs that are not at hand; tests look at the result."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,8 +75,8 @@ def compile(specialisation: Specialisation, target: GPUTarget) -> triton.compile
 
 
 def specialisations(target: str) -> Iterator[Specialisation]:
-    """What runs unmeasured: the products in bfloat16 and float32; for Hopper and AMD's GPU more types, layouts and
-    kernel sizes."""
+    """The kernels of a target that run unmeasured: the products in bfloat16 and float32; for Hopper and AMD's GPU more
+    types, layouts and kernel sizes."""
     amd = TARGETS[target].backend == "hip"
 
     def band(dtype: str, kernel_size: int, layout: str) -> Iterator[Specialisation]:

@@ -49,7 +49,7 @@ def window_rows(kernel_size: int, rows: int) -> int:
 
 
 def candidates(product: str, family: str, kernel_size: int, itemsize: int, amd: bool = False) -> tuple[Config, ...]:
-    """What is worth trying; the first fits every GPU of this maker, spills nothing and is what runs unmeasured."""
+    """The configurations worth trying; the first fits every GPU of this maker, spills nothing and runs unmeasured."""
     if family == "taps":
         return tuple(Config(rows, 16, channels, 4) for rows, channels in ((2, 32), (4, 32), (4, 64), (8, 16)))
     configs = _band_candidates(product, kernel_size, itemsize)
@@ -75,8 +75,8 @@ def _band_candidates(product: str, kernel_size: int, itemsize: int) -> tuple[Con
 
 
 def interpreted(family: str, kernel_size: int, channels: int, rows: int, columns: int) -> Config:
-    """For Triton's interpreter, whose time goes by the number of operations: few programs, and blocks not much larger
-    than the problem."""
+    """The configuration for Triton's interpreter, whose time goes by the number of operations: few programs, and blocks
+    not much larger than the problem."""
     channels = _power_of_two(channels, 32)
     if family == "band":
         tile = _power_of_two(rows, 8), 8 if kernel_size <= 9 and columns <= 16 else 16
@@ -102,7 +102,7 @@ class Cache:
         try:
             return {name: Config(**values) for name, values in json.loads(self.file.read_text()).items()}
         except (OSError, AttributeError, TypeError, ValueError):
-            # Not there yet, or not ours: measured anew.
+            # The file isn't there yet, or isn't ours: everything is measured anew.
             return {}
 
     def get(self, problem: ProblemClass) -> Config | None:
@@ -120,18 +120,18 @@ class Cache:
                 file.write(text + "\n")
             os.replace(file.name, self.file)
         except OSError:
-            # Nowhere to write: this process keeps what it measured, the next one measures again.
+            # The folder can't be written: this process keeps what it measured, the next one measures again.
             self.file = None
 
 
 def folder() -> Path:
-    """Where measured configurations are kept: svconv/triton in the user's cache folder."""
+    """The folder that keeps measured configurations: svconv/triton in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "svconv" / "triton"
 
 
 @cache
 def source_hash() -> str:
-    """Of this package: another version of the kernels is measured anew."""
+    """A hash of this package's sources: another version of the kernels is measured anew."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -146,7 +146,7 @@ def fastest(configs: tuple[Config, ...], seconds_of: Callable[[Config], float]) 
     """The config for which `seconds_of(config)` is least; one that asks for more than the GPU has raises, and is out.
 
     Raises:
-        What the last one raised, if all did.
+        The last one's error, if all raised one.
     """
     measured, failure = {}, None
     for config in configs:

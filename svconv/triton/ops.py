@@ -10,10 +10,9 @@ import threading
 import torch
 import triton
 from torch import Tensor
-from torch._subclasses.fake_tensor import is_fake
 
 from svconv import ops
-from svconv.precision import asks_for_tf32
+from svconv.torch_private import is_fake
 from svconv.triton import configs
 from svconv.triton.band import band_gradient, band_sum
 from svconv.triton.configs import Config, ProblemClass
@@ -24,9 +23,10 @@ from svconv.weights import accumulation_type
 INTERPRETED = not isinstance(band_sum, triton.JITFunction)
 # The widest kernel for which there are tiles, by bytes of a number; wider ones are summed tap by tap.
 WIDEST_BAND = {2: 15, 4: 9}
+TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 if INTERPRETED:
-    # Nothing to see through.
+    # The interpreter has no kernel for a compiler to see through to.
     _operator = torch.library.custom_op
 
     def wrap_triton(kernel):
@@ -39,11 +39,18 @@ else:
 
 @_operator("svconv::triton_forward", mutates_args=())
 def forward(
-    input: Tensor, logits: Tensor, kernel_size: int, dilation: int, groups: int, normalize: bool, renormalize: bool
+    input: Tensor,
+    logits: Tensor,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    normalize: bool,
+    renormalize: bool,
+    tf32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     _check("triton_forward", input, logits, kernel_size, groups)
     out, lse = ops.fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize)
-    _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, False)
+    _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, tf32, False)
     return out, lse
 
 
@@ -57,10 +64,11 @@ def grad_input(
     groups: int,
     normalize: bool,
     renormalize: bool,
+    tf32: bool = False,
 ) -> Tensor:
     _check("triton_grad_input", grad_out, logits, kernel_size, groups, lse=lse if normalize else None)
     result = torch.empty_like(grad_out)
-    _sum(grad_out, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize, True)
+    _sum(grad_out, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize, tf32, True)
     return result
 
 
@@ -75,10 +83,11 @@ def grad_weight(
     groups: int,
     normalize: bool,
     renormalize: bool,
+    tf32: bool = False,
 ) -> Tensor:
     _check("triton_grad_weight", input, logits, kernel_size, groups, grad_out, lse if normalize else None)
     result = torch.empty_like(logits)
-    gradient = _band_gradient if _family(input, kernel_size) == "band" else _taps_gradient
+    gradient = _band_gradient if _family(input, kernel_size, tf32) == "band" else _taps_gradient
     gradient(grad_out, input, logits, lse.contiguous(), result, kernel_size, dilation, groups, normalize, renormalize)
     return result
 
@@ -106,6 +115,8 @@ def _check(
 ) -> None:
     """The backstop for calls that did not come through svconv2d: wrong shapes must not become wrong addresses."""
     n, c, h, w = input.shape
+    if input.dtype not in TYPES:
+        raise RuntimeError(f"svconv::{name}: expected one of {TYPES}, got {input.dtype=}")
     if kernel_size % 2 == 0 or c % groups:
         raise RuntimeError(
             f"svconv::{name}: expected an odd kernel_size and channels divisible by groups, "
@@ -123,16 +134,17 @@ def _check(
             )
 
 
-def _family(input: Tensor, kernel_size: int) -> str:
-    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not asks_for_tf32())
+def _family(input: Tensor, kernel_size: int, tf32: bool) -> str:
+    """The kernels that compute the product: "band" or "taps"."""
+    exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not tf32)
     widest = WIDEST_BAND[input.dtype.itemsize] if not exact else 0
     return "band" if kernel_size <= widest else "taps"
 
 
-def _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, transposed) -> None:
+def _sum(input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, tf32, transposed) -> None:
     """`forward`, or with `transposed` `grad_input`, written to `out`."""
     n, c, h, w = input.shape
-    family = _family(input, kernel_size)
+    family = _family(input, kernel_size, tf32)
 
     def launch(config: Config) -> None:
         part = _part(config, input, dilation, groups)
@@ -226,22 +238,22 @@ def _band_tile(config: Config, kernel_size: int) -> dict[str, int]:
 
 
 def _band_options(input: Tensor) -> tuple[str, bool]:
-    """PRECISION and UPCAST: the interpreter can't multiply bfloat16."""
+    """The constants PRECISION and UPCAST; the interpreter can't multiply bfloat16."""
     return "tf32" if input.dtype == torch.float32 else "ieee", INTERPRETED and input.dtype == torch.bfloat16
 
 
 def _wide(*tensors: Tensor) -> bool:
-    """Whether offsets within an image of one of them may pass 32 bits, as far as is known."""
+    """True if offsets within an image of one of the tensors may pass 32 bits, or if sizes are unknown."""
     if not all(map(_concrete, tensors)):
         return True
-    # What is masked out may lie anywhere.
+    # Positions outside the tensor are never read, whatever their offsets come to.
     return any(
         sum((size - 1) * step for size, step in zip(t.shape[1:], t.stride()[1:], strict=True)) >= 2**31 for t in tensors
     )
 
 
 def _concrete(tensor: Tensor) -> bool:
-    """Whether its sizes are numbers, not symbols of a program that serves any size."""
+    """True if the tensor's sizes are numbers, not symbols of a program that serves any size."""
     return all(type(size) is int for size in tensor.shape)
 
 
@@ -283,7 +295,7 @@ def _class_of(product: str, family: str, input: Tensor, kernel_size: int, groups
 
 
 def _seconds(launch, config: Config) -> float:
-    """Of one launch on the current stream: the least of a few runs of several."""
+    """The time of one launch on the current stream, in seconds: the least of a few runs of several launches."""
     launch(config)
     times = []
     for _ in range(3):
@@ -299,5 +311,5 @@ def _seconds(launch, config: Config) -> float:
 
 @functools.cache
 def _processors(device: torch.device) -> int:
-    """Of the GPU; without one, for a program that is compiled ahead of time, of a typical one."""
+    """The number of the GPU's multiprocessors; a typical one without a GPU, for programs compiled ahead of time."""
     return torch.cuda.get_device_properties(device).multi_processor_count if torch.cuda.is_available() else 128

@@ -73,7 +73,7 @@ def log_sum_exp(
     own_ptr, logits_c, i, j, inside, a, b, height, width, dilation, number: tl.constexpr,
     K: tl.constexpr, RENORMALIZE: tl.constexpr, WIDE: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
-    """Of the taps of pixels (i, j), whose first logits are at `own_ptr`; all [1, pixels]."""
+    """The log-sum-exp over the taps of pixels (i, j), whose first logits are at `own_ptr`; all [1, pixels]."""
     highest = tl.full(i.shape, float("-inf"), number)
     for t in range(0, K * K, TAPS):
         tap = t + tl.arange(0, TAPS)[:, None]

@@ -2,7 +2,7 @@
 instructions that its design asks for.
 
     python tests/cuda/resources.py svconv/svconv_ops.so            print the table
-    python tests/cuda/resources.py svconv/svconv_ops.so --write    write it to csrc/cuda/resources.csv
+    python tests/cuda/resources.py svconv/svconv_ops.so --write    write it to tests/cuda/resources.csv
 
 Needs cuobjdump and nvdisasm, of the CUDA toolkit or of the packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm.
 """
@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-TABLE = Path(__file__).parents[2] / "csrc" / "cuda" / "resources.csv"
+TABLE = Path(__file__).with_name("resources.csv")
 # Tensor-core product, one in tf32, matrix load, asynchronous copy, exact product, local memory.
 INSTRUCTIONS = ("HMMA", "TF32", "LDSM", "LDGSTS", "FFMA", "LDL", "STL")
 

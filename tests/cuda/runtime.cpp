@@ -1,5 +1,5 @@
-// As much of CUDA's runtime as a launch calls. It refuses a launch with more dynamic shared memory than its kernel was
-// last set to, and lets another thread launch the same kernel in between.
+// The functions of CUDA's runtime that a launch calls. They refuse a launch with more dynamic shared memory than its kernel was
+// last set to, and let another thread launch the same kernel in between.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-"""What the compiler made of the CUDA kernels: the table in csrc/cuda/resources.csv, and what the design asks for."""
+"""What the compiler made of the CUDA kernels: the table in resources.csv, and what the design asks for."""
 
 from pathlib import Path
 

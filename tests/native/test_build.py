@@ -53,6 +53,15 @@ def test_a_compiler_for_cuda_may_come_later_and_must_know_the_architectures(tmp_
 
 
 @NEEDS_CMAKE
+@NEEDS_NVCC
+def test_the_library_that_forces_launches_is_built_but_not_installed(tmp_path):
+    assert "CUDA kernels: sm_90" in configure(tmp_path, {}, SVCONV_CUDA="ON", SVCONV_CUDA_ARCHS="90")
+    built, installed = ((tmp_path / name).read_text() for name in ("build.ninja", "cmake_install.cmake"))
+    assert "svconv_tuning.so" in built and "svconv_ops.so" in installed
+    assert "svconv_tuning" not in installed
+
+
+@NEEDS_CMAKE
 def test_a_compiler_without_what_the_kernels_use_is_refused_by_name(tmp_path):
     poor = program(tmp_path / "poor" / "c++", f'exec {shutil.which("c++") or "g++"} -D_Float16=absent "$@"')
     assert "expected a C++17 compiler with _Float16 and __builtin_shufflevector" in configure(

@@ -26,7 +26,7 @@ def nvcc() -> str:
 
 
 def compile(source: Path, architecture: str = "native") -> Path:
-    """As simulated.compile, for a GPU."""
+    """Compiles what simulated.compile does, by nvcc for a GPU."""
     directories = (simulated.KERNELS, simulated.REPOSITORY / "csrc", simulated.HERE)
     includes = [f"-I{directory}" for directory in directories]
     command = ["-std=c++17", "-O2", f"-arch={architecture}", *includes, "-x", "cu", "-c", str(source)]
@@ -39,7 +39,7 @@ def compile(source: Path, architecture: str = "native") -> Path:
 
 
 def build(sources: list[Path], sanitizer: str = "none", architecture: str = "native") -> Path:
-    """As simulated.build, for a GPU."""
+    """Builds what simulated.build does, for a GPU."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         units = [simulated.HERE / "server.cpp", *sources]
         objects = list(pool.map(partial(compile, architecture=architecture), units))

@@ -31,7 +31,7 @@ RUNTIME = tuple(HERE / f"{name}.cpp" for name in ("scheduler", "barriers", "memo
 ORDERS = {"forward": (0, 0), "reverse": (1, 0), "random": (2, 1)}
 # Dynamic shared memory of a block: the smallest of the architectures, sm_120's.
 SHARED_LIMIT = 99 * 1024
-# Of a program, far beyond what all tests take.
+# A program may take so much CPU time, far beyond what all tests take.
 CPU_SECONDS = 1200
 
 

@@ -1,5 +1,5 @@
 // CUDA on the CPU, for csrc/cuda/device.h: the language's keywords and built-ins, and twins of its helpers.
-// One fiber per CUDA thread, blocks in sequence; simulator.cpp holds the scheduler. docs/simulator.md says what is
+// One fiber per CUDA thread, blocks in sequence; scheduler.cpp runs them. docs/simulator.md says what is
 // covered.
 #pragma once
 

@@ -181,6 +181,28 @@ def test_the_generic_kernel_takes_everything(program, product, dtype, device):
         check(program, replace(case, dtype=dtype), product, "channels_last", Launch("generic"))
 
 
+# A path's kernels, and the types that they don't compute: a launch that puts the two together must not run.
+FOREIGN = {"fma": TYPES[1:], "tf32": TYPES[1:], "band": TYPES[:2]}
+
+
+@BY_PRODUCT
+@pytest.mark.parametrize("path", FOREIGN)
+def test_a_path_refuses_the_types_that_it_does_not_compute(program, product, path):
+    for dtype in FOREIGN[path]:
+        with pytest.raises(SimulatorError, match="invalid value"):
+            check(program, Case((1, 6, 7, 9), 5, dtype=dtype), product, "nchw", Launch(path, 1, 1, 1, 2), ["forward"])
+
+
+@BY_PRODUCT
+@pytest.mark.parametrize("launch", [H200, TF32, *(Launch(path, 1, 1, 1, 2) for path in products.PATHS)], ids=str)
+def test_an_unknown_type_is_an_error_not_bfloat16(program, product, launch, monkeypatch):
+    case = Case((1, 6, 7, 9), 5, dtype=torch.bfloat16)
+    # The number that the kernels get is bfloat16's and one more.
+    monkeypatch.setattr(products, "TYPES", (None, *TYPES))
+    with pytest.raises(SimulatorError, match="invalid value"):
+        check(program, case, product, "nchw", launch, ["forward"])
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(*(st.integers(1, most) for most in (2, 70, 20, 45))),
@@ -204,7 +226,7 @@ def test_any_problem(program, shape, layout, device, product, order, groups, nor
 
 @pytest.fixture(scope="session")
 def guarded():
-    """The same under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    """The program of the kernels under AddressSanitizer and UndefinedBehaviorSanitizer."""
     program = simulated.Program(simulated.build(products.sources(), "address"))
     yield program
     program.close()
@@ -226,7 +248,7 @@ def test_nothing_is_read_or_written_out_of_bounds(guarded, product, kernel_size,
 
 @pytest.fixture(scope="session")
 def watched():
-    """The same under ThreadSanitizer."""
+    """The program of the kernels under ThreadSanitizer."""
     program = simulated.Program(simulated.build(products.sources(), "thread"))
     yield program
     program.close()

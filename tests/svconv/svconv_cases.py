@@ -54,7 +54,7 @@ class NotFinite(Case):
         input, logits, grad_out = super().tensors()
         c, h, w = self.shape[1:]
         for data in (input, grad_out):
-            # As the ordinary cores make it, and of all ones.
+            # One NaN as the ordinary cores make it, one whose bits are all ones.
             data[0, 0, h // 2, w // 2] = nan
             data[0, c - 1, 1, w - 1] = torch.tensor(-1).view(torch.float64).to(self.dtype)
             data[0, 1, h - 1, 7] = inf

@@ -1,20 +1,20 @@
-"""torch's setting for float32 products, as the CUDA kernels hear of it. What they compute: test_svconv_cuda.py."""
+"""torch's setting for float32 products, as the operators hear of it (the kernels' answers: test_svconv_cuda.py)."""
 
-import ctypes
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import svconv
 from svconv.precision import asks_for_tf32
 
 MATMUL = torch.backends.cuda.matmul
-BUILT = svconv.build_info()["cuda"]
 
 
 @pytest.fixture(autouse=True)
 def _restored():
+    torch.compiler.reset()
     yield
     torch.set_float32_matmul_precision("highest")
     MATMUL.fp32_precision = "none"
@@ -37,22 +37,123 @@ WAYS = (
 )
 
 
+def tensors(**options):
+    return torch.randn(1, 8, 12, 15, **options), torch.randn(1, 81, 12, 15, **options)
+
+
+def tf32_of(op, args) -> bool:
+    """The last argument of a call of a product, which torch leaves out where it has its default."""
+    return args[-1] if len(args) == len(op._schema.arguments) else op._schema.arguments[-1].default_value
+
+
+class Recorded(TorchDispatchMode):
+    """The products that are called, each with what it is told about tf32."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "svconv":
+            self.calls.append((func.overloadpacket.__name__, tf32_of(func, args)))
+        return func(*args, **(kwargs or {}))
+
+
 def test_every_way_to_set_it_is_heard():
     for set_it, want in WAYS:
         set_it()
         assert asks_for_tf32() == want
 
 
-@pytest.mark.skipif(BUILT.startswith("none"), reason=f"no CUDA kernels: {BUILT}")
-def test_the_library_asks_at_every_call():
-    library = ctypes.CDLL(str(Path(svconv.__file__).with_name("svconv_ops.so")))
+def test_every_call_tells_the_products_what_is_set():
     for set_it, want in WAYS:
         set_it()
-        assert library.svconv_asks_for_tf32() == want
+        with Recorded() as recorded, torch.no_grad():
+            svconv.svconv2d(*tensors())
+            svconv.svconv2d(*(pair := tensors()), out=torch.empty_like(pair[0]))
+            svconv.correlation2d(*2 * tensors()[:1])
+        assert recorded.calls == [("forward", want), ("forward_into", want), ("grad_weight", want)]
+
+
+@pytest.mark.parametrize("at_forward, at_backward", [("tf32", "ieee"), ("ieee", "tf32")])
+def test_a_backward_pass_rounds_as_its_forward_pass_did(at_forward, at_backward):
+    want = at_forward == "tf32"
+    input, logits = tensors(requires_grad=True)
+    with Recorded() as recorded:
+        MATMUL.fp32_precision = at_forward
+        out = svconv.svconv2d(input, logits)
+        MATMUL.fp32_precision = at_backward
+        gradients = torch.autograd.grad(out.sum(), (input, logits), create_graph=True)
+        sum(gradient.square().sum() for gradient in gradients).backward()
+    assert {name for name, _ in recorded.calls} == {"forward", "grad_input", "grad_weight"}
+    assert {tf32 for _, tf32 in recorded.calls} == {want}
+
+
+@pytest.mark.parametrize("function", [svconv.svconv2d, svconv.correlation2d], ids=lambda function: function.__name__)
+def test_a_compiled_call_is_traced_again_when_the_setting_changes(function):
+    traced, ran = [], []
+
+    def backend(graph, inputs):
+        (told,) = (
+            tf32_of(node.target, node.args)
+            for node in graph.graph.nodes
+            if getattr(node.target, "namespace", None) == "svconv"
+        )
+        traced.append(told)
+        return lambda *inputs: ran.append(told) or graph(*inputs)
+
+    compiled = torch.compile(function, backend=backend, fullgraph=True)
+    input, logits = tensors()
+    arguments = (input, logits if function is svconv.svconv2d else input)
+    for setting in ("ieee", "tf32", "tf32", "ieee"):
+        MATMUL.fp32_precision = setting
+        compiled(*arguments)
+    assert ran == [False, True, True, False]
+    assert traced == [False, True]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_holds_what_was_set_at_the_export(strict):
+    class Model(torch.nn.Module):
+        def forward(self, input, logits):
+            return svconv.svconv2d(input, logits)
+
+    for setting, other in (("tf32", "ieee"), ("ieee", "tf32")):
+        MATMUL.fp32_precision = setting
+        program = torch.export.export(Model(), tensors(), strict=strict).module()
+        MATMUL.fp32_precision = other
+        with Recorded() as recorded, torch.no_grad():
+            program(*tensors())
+        assert recorded.calls == [("forward", setting == "tf32")]
 
 
 def test_the_setting_does_not_touch_other_devices():
-    input, logits = torch.randn(1, 8, 12, 15), torch.randn(1, 81, 12, 15)
+    input, logits = tensors()
     exact = svconv.svconv2d(input, logits)
     MATMUL.fp32_precision = "tf32"
     assert torch.equal(svconv.svconv2d(input, logits), exact)
+
+
+def exported_symbols(library: Path) -> set[str]:
+    """The names that a 64-bit little-endian ELF library defines for others: its dynamic symbols."""
+    data = library.read_bytes()
+    assert data[:6] == b"\x7fELF\x02\x01"
+
+    def number(at, size):
+        return int.from_bytes(data[at : at + size], "little")
+
+    first, size, count = number(40, 8), number(58, 2), number(60, 2)
+    sections = [first + i * size for i in range(count)]
+    (table,) = (at for at in sections if number(at + 4, 4) == 11)  # SHT_DYNSYM
+    strings = number(sections[number(table + 40, 4)] + 24, 8)
+    begin, length = number(table + 24, 8), number(table + 32, 8)
+    symbols = range(begin, begin + length, 24)
+    defined = [at for at in symbols if number(at + 6, 2) != 0]
+    return {data[(start := strings + number(at, 4)) : data.index(b"\0", start)].decode() for at in defined}
+
+
+def test_the_installed_library_of_operators_exports_nothing_of_its_own():
+    package = Path(svconv.__file__).parent
+    assert any("svconv" in name for name in exported_symbols(package / "libsvconv_cpu.so"))
+    own = [name for name in exported_symbols(package / "svconv_ops.so") if "svconv" in name]
+    assert own == []

@@ -100,11 +100,11 @@ def test_offsets_of_64_bits_are_those_of_32(dtype, monkeypatch):
 
 def test_tf32_takes_the_band_and_float32_is_exact_without():
     input = torch.empty(1, 2, 3, 4)
-    assert ops._family(input, 5) == "taps"
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    try:
-        matmul.fp32_precision = "tf32"
-        assert ops._family(input, 5) == "band" and ops._family(input, 17) == "taps"
-    finally:
-        matmul.fp32_precision = before
+    assert ops._family(input, 5, tf32=False) == "taps"
+    assert ops._family(input, 5, tf32=True) == "band" and ops._family(input, 17, tf32=True) == "taps"
+
+
+def test_a_type_without_kernels_is_refused_not_taken_for_another():
+    input, logits = torch.ones(1, 2, 3, 4, dtype=torch.int16), torch.ones(1, 9, 3, 4, dtype=torch.int16)
+    with pytest.raises(RuntimeError, match=r"svconv::triton_forward: expected one of .*input.dtype=torch.int16"):
+        torch.ops.svconv.triton_forward(input, logits, 3, 1, 1, True, False)

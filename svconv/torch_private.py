@@ -1,0 +1,55 @@
+"""All private names of torch that `svconv` uses: none of them has a public counterpart.
+
+`torch.library.register_autograd` and `register_autocast` would need none, but the first refuses `torch.func` and
+drops forward-mode derivatives, the second casts to a dtype that is fixed when it is registered. What each name does is
+checked by tests/svconv/test_svconv_torch_names.py, which runs under any torch.
+"""
+
+import torch
+
+# torch.func lets a Function be applied below its own interpretation only within this guard.
+from torch._functorch.utils import enable_single_level_autograd_function
+
+# `is_fake` sees fake tensors inside functional ones too, which isinstance misses.
+from torch._subclasses.fake_tensor import is_fake
+from torch.autograd import forward_ad
+
+# The Function of a single level, which is torch.autograd.Function without the interpretation by torch.func.
+from torch.autograd.function import _SingleLevelFunction as SingleLevelFunction
+
+# Calls within the guard skip autograd, which is what runs.
+AutoDispatchBelowAutograd = torch._C._AutoDispatchBelowAutograd
+# The dispatch keys that are left below autograd, and below the counting of in-place changes, for `redispatch`.
+after_autograd = torch._C._after_autograd_keyset
+after_inplace = torch._C._after_ADInplaceOrView_keyset
+# Tangents are carried on within a Function's forward and jvp, where torch switches them off.
+set_forward_gradients = forward_ad._set_fwd_grad_enabled
+
+
+def in_forward_mode() -> bool:
+    """True if a level of forward-mode differentiation is open; the level has no public reader."""
+    return forward_ad._current_level >= 0
+
+
+def without_autocast_key(dispatch_key: str) -> torch._C._ExcludeDispatchKeyGuard:
+    """A guard whose calls skip one autocast key, "AutocastCPU" or "AutocastCUDA", which stays on for all others."""
+    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, dispatch_key)))
+
+
+def compiled_autograd_key(ctx) -> tuple:
+    """The key of a node in compiled autograd's cache, which only torch.autograd.Function comes with."""
+    return (ctx._autograd_function_id,)
+
+
+__all__ = [
+    "AutoDispatchBelowAutograd",
+    "SingleLevelFunction",
+    "after_autograd",
+    "after_inplace",
+    "compiled_autograd_key",
+    "enable_single_level_autograd_function",
+    "in_forward_mode",
+    "is_fake",
+    "set_forward_gradients",
+    "without_autocast_key",
+]

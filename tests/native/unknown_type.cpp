@@ -1,0 +1,24 @@
+// The CPU library on a problem of a type that it doesn't know. Prints the error; exit status 1 if there is none.
+#include "kernels.h"
+
+#include <cstdio>
+#include <exception>
+#include <vector>
+
+int main() {
+  using namespace svconv::cpu;
+  std::vector<double> memory(64, 0.0);
+  Problem p;
+  p.type = Type(4);
+  p.batch = p.channels = p.height = p.width = 1;
+  p.data = p.grad = p.logits = p.result = {memory.data(), 1, 1, 1, 1};
+  p.lse = memory.data();
+  for (Product product : {Product::forward, Product::grad_input, Product::grad_weight}) {
+    try {
+      run(product, p, 0, plan(product, p, 1));
+      return 1;
+    } catch (const std::exception& error) {
+      std::puts(error.what());
+    }
+  }
+}
