@@ -9,6 +9,7 @@
 #   make gpu STAGES=operator    one of: build kernels operator sanitizers engine latency benchmarks triton
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
+#   make torch-wheels           wheels of the oldest and the newest torch, whose source says what they take
 #   make torch-names            the names of torch that the operator uses, in each release of TORCHES
 #   make clean                  remove what was built
 
@@ -28,12 +29,12 @@ PYTEST := $(BIN)/python -m pytest --durations=25
 # The tests of a file share a process, and with it what their fixtures made.
 PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test check lint study bench gpu aarch64 arm-tools wheel torch-names clean
+.PHONY: demo test check lint study bench gpu aarch64 arm-tools wheel torch-names torch-wheels clean
 # The steps of `make check` each keep all cores busy.
 .NOTPARALLEL:
 
 # The programs that .venv came with, cmake and ninja among them, before those of the machine.
-demo test check lint study bench wheel torch-names $(READY): export PATH := $(abspath $(BIN)):$(PATH)
+demo test check lint study bench wheel torch-names torch-wheels $(READY): export PATH := $(abspath $(BIN)):$(PATH)
 
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
@@ -42,9 +43,9 @@ test: lint
 	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
 	$(PYTEST) -m "serial and not thorough and not memory"
 
-check: lint aarch64 wheel study torch-names
-	$(PYTEST) $(PARALLEL) -m "not serial and not memory"
-	$(PYTEST) -m "serial and not memory"
+check: lint aarch64 wheel study torch-wheels torch-names
+	$(PYTEST) --torch-wheels build/torch-wheels $(PARALLEL) -m "not serial and not memory"
+	$(PYTEST) --torch-wheels build/torch-wheels -m "serial and not memory"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -85,6 +86,14 @@ wheel: $(READY)
 	import torch, svconv, lowlat; \
 	assert svconv.__file__.startswith('$(abspath build/wheel-check)'), svconv.__file__; \
 	print(svconv.svconv2d(torch.randn(1, 8, 12, 10), torch.randn(1, 81, 12, 10)).shape, svconv.build_info())"
+
+# Those of another system are small, and their Python files are the same: the oldest torch that serves, and the newest.
+torch-wheels: $(READY)
+	mkdir -p build/torch-wheels
+	set -e; for release in torch==2.10.0 torch; do \
+	  $(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+	    --platform macosx_11_0_arm64 --platform macosx_14_0_arm64 --dest build/torch-wheels "$$release"; \
+	done
 
 # The release in .venv is tested with all the rest; the libraries built for it serve the others too.
 torch-names: $(READY)

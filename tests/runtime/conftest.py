@@ -1,13 +1,13 @@
 """Fakes for the engine's three parts, on frame numbers: what is computed says which frame it came from."""
 
-import cuda_stand_in
 import pytest
+import torch_wheels
 
 from lowlat.runtime import Engine, Outcome, VirtualClock
 
 
 def pytest_configure(config):
-    cuda_stand_in.WHEELS["folder"] = config.getoption("--torch-wheels")
+    torch_wheels.WHEELS["folder"] = config.getoption("--torch-wheels")
 
 
 class FakeStages:

@@ -16,11 +16,9 @@ from types import SimpleNamespace
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch_wheels import published
+from torch_wheels import sources
 
 GPUS, MULTIPROCESSORS, POOL = 2, 132, 32
-WHEELS = {}
-"""The folder of `--torch-wheels`, if there is one."""
 
 
 class OnHost(TorchFunctionMode):
@@ -74,8 +72,8 @@ def tensors(value):
 
 def signatures_of(name, real):
     """What `torch.cuda.<name>` takes: here, and in the versions whose wheels were given."""
-    given = {version: found.get(name) for version, found in published(WHEELS.get("folder")).items()}
-    return {torch.__version__: inspect.signature(real), **{v: found for v, found in given.items() if found}}
+    given = {source.version: source.cuda.get(name) for source in sources()}
+    return {version: found for version, found in given.items() if found} | {torch.__version__: inspect.signature(real)}
 
 
 def held_against(name, real, fake):

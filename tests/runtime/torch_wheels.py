@@ -1,50 +1,67 @@
-"""What functions of `torch.cuda` take in other versions of torch, read from the source in their wheels: no version but
-one can be installed beside the tests, and a wheel of another system says the same.
+"""What functions of `torch.cuda` take in other versions of torch, read from the source in their wheels: one version is
+installed beside the tests, and a wheel of another system says the same of its Python files.
 
-    pytest tests/runtime -k stand-in --torch-wheels FOLDER
+    make torch-wheels
+    python -m pytest tests/runtime --torch-wheels build/torch-wheels
 """
 
 import ast
 import inspect
 import zipfile
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+
+import torch
+
+WHEELS = {}
+"""The folder of `--torch-wheels`, if there is one."""
+
+
+class Source:
+    """The Python files of one version of torch: installed, or in a wheel."""
+
+    def __init__(self, version, place):
+        self.version, self._place = version, place
+
+    def read(self, name):
+        """A file by its name as in "torch/cuda/streams.py"; None if there is none."""
+        path = zipfile.Path(self._place, name) if self._place.suffix == ".whl" else self._place / name
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    @cached_property
+    def cuda(self):
+        """The signatures of `torch.cuda`, by names as in "Event.record" and "synchronize"."""
+        found = {}
+        for module in ("__init__", "_utils", "graphs", "green_contexts", "memory", "streams"):
+            for node in ast.parse(self.read(f"torch/cuda/{module}.py")).body:
+                if isinstance(node, ast.FunctionDef):
+                    found.setdefault(node.name, signature(node))
+                elif isinstance(node, ast.ClassDef):
+                    methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
+                    for method in methods:
+                        found.setdefault(f"{node.name}.{method.name}", signature(method))
+        return found
 
 
 @cache
-def published(folder):
-    """By wheel, the signatures by name as in "Event.record" and "synchronize"."""
+def sources():
+    """The torch that is installed, and those whose wheels were given."""
+    installed = Source(torch.__version__, Path(torch.__file__).parents[1])
+    folder = WHEELS.get("folder")
     wheels = sorted(Path(folder).glob("torch-*.whl")) if folder else []
-    assert wheels or not folder, f"no wheels of torch in {folder}"
-    return {wheel.name.split("-")[1]: signatures(wheel) for wheel in wheels}
-
-
-def signatures(wheel):
-    found = {}
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            if name.startswith("torch/cuda/") and name.endswith(".py") and name.count("/") == 2:
-                for node in ast.parse(archive.read(name)).body:
-                    if isinstance(node, ast.FunctionDef):
-                        found.setdefault(node.name, signature(node))
-                    elif isinstance(node, ast.ClassDef):
-                        for method in node.body:
-                            if isinstance(method, ast.FunctionDef):
-                                found.setdefault(f"{node.name}.{method.name}", signature(method))
-    return found
+    assert wheels or not folder, f"no wheels of torch in {folder}; make torch-wheels brings them"
+    return [installed, *(Source(wheel.name.split("-")[1], wheel) for wheel in wheels)]
 
 
 def signature(node):
     """Names, kinds and whether there is a default: what decides whether a call is taken."""
-    kinds = inspect.Parameter
-    given = node.args
+    given, kinds = node.args, inspect.Parameter
     plain = [*given.posonlyargs, *given.args]
-    optional = {argument.arg for argument in plain[len(plain) - len(given.defaults) :] if given.defaults}
+    optional = {argument.arg for argument in plain[len(plain) - len(given.defaults) :]}
     optional |= {a.arg for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True) if default is not None}
 
     def parameter(argument, kind):
-        default = None if argument.arg in optional else kinds.empty
-        return inspect.Parameter(argument.arg, kind, default=default)
+        return inspect.Parameter(argument.arg, kind, default=None if argument.arg in optional else kinds.empty)
 
     parameters = [parameter(argument, kinds.POSITIONAL_ONLY) for argument in given.posonlyargs]
     parameters += [parameter(argument, kinds.POSITIONAL_OR_KEYWORD) for argument in given.args]
