@@ -54,7 +54,9 @@ def _run(func, args, kwargs):
         return out
     if func._schema.is_mutable:
         return kwargs.get("out", args[0])
-    return tree_map_only(torch.Tensor, Elsewhere, out)
+    # Autograd refuses views of parameters that are inference tensors of a subclass.
+    with torch.inference_mode(False):
+        return tree_map_only(torch.Tensor, Elsewhere, out)
 
 
 class _Mode(TorchDispatchMode):

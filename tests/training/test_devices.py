@@ -1,6 +1,7 @@
 """Everything that takes a device keeps its tensors there together, and gives back labels and files on the host."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from lowlat.lab.study.grounds import Ground
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training
+from lowlat.lab.train import propagation, selector
 from lowlat.schedule import Every
 
 STREET = "street:64x48,seed=1,frames=8"
@@ -64,7 +66,10 @@ def test_every_method_runs_on_the_videos_device(name, tiny_network):
     assert all(map(torch.equal, here, there))
 
 
-def test_a_network_is_trained_on_any_device(tiny_weights, tmp_path):
+def test_a_network_is_trained_on_any_device(tiny_weights, tmp_path, monkeypatch):
+    # The pretended device is known to the thread that enters it: batches are drawn there.
+    for stage in (propagation, selector):
+        monkeypatch.setattr(stage, "RECIPE", replace(stage.RECIPE, workers=0))
     with elsewhere():
         path = Training(STREET, tmp_path, SMALL, [], DEVICE).network(tiny_weights, 0)
     trained, start = models.load(path), models.load(tiny_weights)
