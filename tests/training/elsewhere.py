@@ -61,6 +61,10 @@ def _run(func, args, kwargs):
 
 class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        # In inference mode operators such as Tensor.to come undivided.
+        if torch.is_inference_mode_enabled() and func in (torch.ops.aten.to.device, torch.ops.aten.to.other):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         return _run(func, args, kwargs or {})
 
 

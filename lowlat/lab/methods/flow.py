@@ -33,7 +33,7 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
     theta = torch.eye(2, 3, dtype=maps.dtype, device=maps.device).expand(n, 2, 3)
     grid = F.affine_grid(theta, [n, 1, height, width], align_corners=False)
     # grid_sample's coordinates run from -1 to 1 across the map.
-    scale = 2 / torch.tensor([width, height], dtype=maps.dtype, device=maps.device)
+    scale = (2 / torch.tensor([width, height], dtype=maps.dtype)).to(maps.device)
     return F.grid_sample(maps, grid + flow.to(maps).movedim(1, -1) * scale, padding_mode="border", align_corners=False)
 
 
