@@ -18,7 +18,7 @@ from lowlat import models
 from lowlat.jobs.progress import track
 from lowlat.lab.data.dataset import LabelledImages, labelled_indices
 from lowlat.lab.data.open import open_dataset
-from lowlat.lab.methods import OURS, Propagation, build
+from lowlat.lab.methods import OURS, Method, build
 from lowlat.lab.metrics import Confusion, Scores
 from lowlat.lab.recorded import DecisionsOnly, LabelledVideo, MethodStages, check_classes, check_video
 from lowlat.networks.video_network import VideoNetwork
@@ -132,19 +132,17 @@ class Run:
         return sum(result.age for result in self.results[1:]) / max(1, len(self.results) - 1)
 
 
-def run_method(method: Propagation, video: LabelledVideo, timing: Timing) -> Run:
+def run_method(method: Method, video: LabelledVideo, timing: Timing) -> Run:
     """Run a method over the whole video under a schedule, and score the labels shown."""
     results = timing.run(MethodStages(method, video), len(video))
     return Run(results, video.score((result.index, result.labels) for result in results))
 
 
-def by_distance(
-    method: Propagation, video: LabelledVideo, distances: Iterable[int] = DISTANCES
-) -> dict[int, Confusion]:
+def by_distance(method: Method, video: LabelledVideo, distances: Iterable[int] = DISTANCES) -> dict[int, Confusion]:
     """Score a method at exact distances from a true key frame, over every pair of the video without a cut between."""
     stages = MethodStages(method, video)
     confusions = {distance: Confusion(video.network.classes) for distance in distances}
-    for key, stop in track([(key, scene.stop) for scene in video.scenes for key in scene], method.name):
+    for key, stop in track([(key, scene.stop) for scene in video.scenes for key in scene], "by distance"):
         key_frame = KeyFrame(key, key, video.lows[key], video.highs[key])
         for distance, confusion in confusions.items():
             truth = video.truth[key + distance] if key + distance < stop else None
@@ -234,11 +232,15 @@ def evaluate_video(
 
 
 def evaluate_distances(video: LabelledVideo) -> list[dict[str, float]]:
-    """mIoU at exact distances from a true key frame: the network's own fast track, and reuse of the key frame."""
+    """mIoU at exact distances from a true key frame: the network's own fast track, and reuse of the key frame.
+
+    A distance that no two frames of a scene have, the later one labelled, has no row.
+    """
     ours, reuse = (by_distance(build(name, video.network), video) for name in (OURS, "reuse"))
     return [
         {"distance": distance, "miou": round(ours[distance].miou, 2), "reuse_miou": round(reuse[distance].miou, 2)}
         for distance in DISTANCES
+        if ours[distance].counts.any()
     ]
 
 

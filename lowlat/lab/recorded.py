@@ -9,7 +9,7 @@ import torch
 
 from lowlat.jobs.progress import track
 from lowlat.lab.data.dataset import LabelledImages
-from lowlat.lab.methods import Propagation, View
+from lowlat.lab.methods import Method, View
 from lowlat.lab.metrics import Confusion
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
@@ -100,7 +100,7 @@ class MethodStages:
         method: it is moved to the video's device.
     """
 
-    def __init__(self, method: Propagation, video: LabelledVideo):
+    def __init__(self, method: Method, video: LabelledVideo):
         self.lower, self.higher, self.measure = video.lower, video.higher, video.measure
         self._method, self._video = method.to(video.device), video
         self._key: KeyFrame | None = None

@@ -144,9 +144,9 @@ def simulate(data, indices, views=2):
 def test_simulated_pairs_are_made_of_images_of_any_sizes(plain):
     data = Stills([(90, 240), (60, 80), (36, 48), (200, 100)])
     pairs = simulate(data, [0, 1, 3])
-    assert pairs.source == [0, 1, 3, 0, 1, 3] and pairs.low.shape == (6, 5, 1, 1)
+    assert pairs.items == [0, 1, 3, 0, 1, 3] and pairs.low.shape == (6, 5, 1, 1)
     batch = pairs.batch(32, torch.Generator().manual_seed(1), middle=True)
-    taken = torch.tensor(pairs.source)[batch.chosen]
+    taken = torch.tensor(pairs.items)[batch.chosen]
     for frames in (batch.key, batch.middle, batch.current):
         assert frames.shape == (32, 3, *SIZE)
         assert torch.equal(frames[:, 0].mean((1, 2)).round().long(), taken), "another image"
@@ -163,7 +163,7 @@ def test_simulated_pairs_read_what_they_need(plain):
     assert set(data.asked) == {2, 5, 7}
     data.asked.clear()
     batch = pairs.batch(2, torch.Generator().manual_seed(1), middle=True)
-    assert data.asked == [pairs.source[view] for view in batch.chosen.tolist()]
+    assert data.asked == [pairs.items[view] for view in batch.chosen.tolist()]
 
 
 def test_simulated_pairs_drawn_by_threads_are_those_of_one(plain):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lowlat.lab.accuracy import Timing, by_distance, per_frame, run_method, timing_at
-from lowlat.lab.methods import METHODS, Propagation, build
+from lowlat.lab.methods import METHODS, Method, build
 from lowlat.lab.metrics import Confusion
 from lowlat.lab.recorded import LabelledVideo, MethodStages
 from lowlat.runtime import KeyFrame
@@ -77,7 +77,7 @@ def test_the_scenes_of_a_part_of_a_set_are_counted_from_its_first_frame(tiny_net
     assert LabelledVideo(tiny_network, drifting, range(5, 11)).scenes == [range(0, 4), range(4, 6)]
 
 
-class Spy(Propagation):
+class Spy(Method):
     """Notes which frames begin and which are carried; hands F_h on."""
 
     def __init__(self, network):

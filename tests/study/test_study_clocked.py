@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowlat.lab.study.clocked import Shown, completed, stream
+from lowlat.lab.study.clocked import Shown, completed, run_clocked
 from lowlat.runtime.simulated import Costs
 from lowlat.schedule import Every, PerFrame, Schedule
 
@@ -36,18 +36,18 @@ def places(shown):
 
 
 def test_a_network_faster_than_the_source_shows_every_frame_on_time():
-    assert places(stream(Indices(), 5, WHOLE, COSTS, fps=9.9)) == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    assert places(run_clocked(Indices(), 5, WHOLE, COSTS, fps=9.9)) == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
 def test_a_network_slower_than_the_source_skips_to_the_newest_frame():
     # 100 ms a frame at 25 fps: done two and a half frames later.
-    shown = stream(Indices(), 12, WHOLE, COSTS, fps=25)
+    shown = run_clocked(Indices(), 12, WHOLE, COSTS, fps=25)
     assert places(shown) == [(1, 3), (3, 6), (6, 8), (8, 11)]
     assert [output.latency_ms for output in shown] == [100, 120, 100, 120]
 
 
 def test_the_fast_track_keeps_up_where_s_h_lands_late():
-    shown = stream(Indices(), 12, Schedule(Every(4), decision="deferred"), COSTS, fps=25)
+    shown = run_clocked(Indices(), 12, Schedule(Every(4), decision="deferred"), COSTS, fps=25)
     assert [output.index for output in shown] == [output.current for output in shown] == list(range(1, 12))
     assert {output.latency_ms for output in shown} == {25}
     # Launched after frame 4's labels at 145 ms, done at 235 ms: used from frame 7 (at 240 ms) on.
@@ -55,7 +55,7 @@ def test_the_fast_track_keeps_up_where_s_h_lands_late():
 
 
 def test_a_blocking_key_frame_delays_its_own_labels_only():
-    shown = stream(Indices(), 8, Schedule(Every(4), "blocking"), COSTS, fps=9.9)
+    shown = run_clocked(Indices(), 8, Schedule(Every(4), "blocking"), COSTS, fps=9.9)
     assert [output.latency_ms for output in shown] == pytest.approx([25, 25, 25, 100, 25, 25, 25])
 
 
@@ -68,6 +68,6 @@ def test_outputs_are_scored_against_their_own_frame_and_against_the_newest():
 
 
 def test_a_machine_that_completes_nothing_has_no_figures():
-    shown = stream(Indices(), 3, WHOLE, COSTS, fps=1000)
+    shown = run_clocked(Indices(), 3, WHOLE, COSTS, fps=1000)
     found = completed(shown, [torch.zeros(2, 3, dtype=torch.uint8)] * 3, 3)
     assert found.pop("shown") == 0 and set(found.values()) == {None}

@@ -88,7 +88,7 @@ def test_the_networks_own_fast_track_is_what_the_network_itself_runs(street):
 
 def test_distances_are_those_of_the_network_itself_within_scenes(street):
     rows = {row["distance"]: row for row in evaluate_distances(street)}
-    assert list(rows) == list(DISTANCES)
+    assert list(rows) == [distance for distance in DISTANCES if distance < 10], "the longer scene has ten frames"
     ours, reuse = Confusion(11), Confusion(11)
     for now in (now for scene in street.scenes for now in scene if now - 4 in scene):
         key = KeyFrame(now - 4, now - 4, street.lows[now - 4], street.highs[now - 4])

@@ -352,6 +352,6 @@ def test_a_study_takes_no_more_stills_than_it_is_told(tmp_path, stills, one_thre
         empty = torch.zeros(len(frames), 1, 1, 1)
         return empty, empty, empty
 
-    taken = training._simulated(features, torch.Generator()).source
+    taken = training._simulated(features, torch.Generator()).items
     assert len(taken) == min(6, stills) and taken[0] == 0
     assert all(after - before in (6 // len(taken), -(-6 // len(taken))) for before, after in itertools.pairwise(taken))

@@ -15,13 +15,21 @@ def uniform(generator: Generator, low: float, high: float, *shape: int) -> Tenso
 
 
 def sample_images(images: Tensor, grid: Tensor) -> Tensor:
-    """uint8 or float ``(N, 3, H, W)`` at ``grid`` ``(N, h, w, 2)``, bilinear, the border's colour outside -> float."""
+    """Read images, uint8 or float ``(N, 3, H, W)``, bilinearly at ``grid`` ``(N, h, w, 2)``.
+
+    Returns:
+        float ``(N, 3, h, w)``; the border's colour outside the images.
+    """
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 def sample_labels(labels: Tensor, grid: Tensor, void: int = VOID) -> Tensor:
-    """uint8 ``(N, H, W)`` at ``grid``, nearest -> int64 ``(N, h, w)``; ``void`` outside and for all values above it."""
-    # Shifted so that the zero that grid_sample reads outside becomes void.
+    """Read label maps, uint8 ``(N, H, W)``, at ``grid`` ``(N, h, w, 2)``, each place from the nearest pixel.
+
+    Returns:
+        int64 ``(N, h, w)``; ``void`` outside the maps and for all values above it.
+    """
+    # grid_sample reads 0 outside the map: labels are shifted so that 0 means void.
     shifted = F.grid_sample(labels[:, None].float() - void, grid, mode="nearest", align_corners=False)
     return (shifted[:, 0] + void).round().long().clamp(max=void)
 

@@ -16,9 +16,9 @@ VOID = len(CAMVID)
 class CamVid(LabelledFiles):
     """One list (``train``, ``val`` or ``test``) of a CamVid folder in the SegNet layout.
 
-    Each line of ``<root>/<split>.txt`` reads ``image label``, relative to ``root``, or as SegNet's own lists do,
-    ``/SegNet/CamVid/train/x.png``: of an absolute path that is not there the last two parts count. ``val`` is a video:
-    101 labelled frames in order at 15 Hz.
+    Each line of ``<root>/<split>.txt`` reads ``image label``, relative to ``root``. If it holds an absolute path that
+    does not exist, as ``/SegNet/CamVid/train/x.png`` in SegNet's own lists, the last two parts of it are relative to
+    ``root``. ``val`` is a video: 101 labelled frames in order at 15 Hz.
 
     Raises:
         ValueError: the folder or the list is not there, or a line names no such file.

@@ -50,7 +50,7 @@ COLOURS = {
 
 
 def _table() -> np.ndarray:
-    """Class by red * 2**16 + green * 2**8 + blue; VOID for black and whatever else."""
+    """A table from a colour, as red * 2**16 + green * 2**8 + blue, to its class; VOID for black and unknown colours."""
     table = np.full(1 << 24, VOID, np.uint8)
     for name, colours in COLOURS.items():
         for red, green, blue in colours.values():

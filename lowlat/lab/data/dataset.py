@@ -11,11 +11,11 @@ from torch import Tensor
 T = TypeVar("T")
 Palette = tuple[tuple[int, int, int], ...]
 """One RGB colour a class."""
-SAMPLED = 8  # images, with their labels, that a digest looks at
+SAMPLED = 8  # images, with their labels, whose content a digest covers
 
 
 class LabelledImages(Protocol):
-    """A list of images with label maps. A set subclasses it, for ``labelled`` and ``content``, or has all of it itself.
+    """A list of images with label maps. A data set subclasses it and so inherits ``labelled`` and ``content``.
 
     Attributes:
         split: the name of the list: ``"train"``, ``"val"``, ``"test"``.
@@ -44,7 +44,7 @@ class LabelledImages(Protocol):
         return True
 
     def content(self, index: int) -> bytes:
-        """What tells a labelled image and its labels from others."""
+        """Bytes that differ for a labelled image with other pixels or other labels."""
         return b"".join(
             repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes()
             for tensor in (self.image(index), self.label(index))
@@ -52,7 +52,7 @@ class LabelledImages(Protocol):
 
 
 def labelled_indices(data: LabelledImages) -> list[int]:
-    """The images that have a label map.
+    """The indices of the images that have a label map.
 
     Raises:
         ValueError: none has.

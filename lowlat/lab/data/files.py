@@ -16,7 +16,9 @@ from lowlat.video.images import to_rgb
 
 
 class LabelledFiles(LabelledImages):
-    """Image files, each with a file of labels or None. A set fills ``images`` and ``truths``, and the attributes.
+    """A data set whose items are image files, each with a file of labels or None.
+
+    A subclass fills ``images``, ``truths`` and the attributes of `LabelledImages`.
 
     Label files are PNG with one value a pixel, grey or palette; a set whose files differ overrides ``decode``.
     """
@@ -54,7 +56,7 @@ class LabelledFiles(LabelledImages):
         return self.truths[index] is not None
 
     def content(self, index: int) -> bytes:
-        # Not of the pixels: decoders differ in the last bit.
+        # The files' bytes, not the pixels: decoders of JPEG differ in the last bit.
         return self.images[index].read_bytes() + self.truths[index].read_bytes()
 
     def decode(self, path: Path) -> np.ndarray:
@@ -69,7 +71,7 @@ class LabelledFiles(LabelledImages):
 
 
 def read_colours(path: Path) -> np.ndarray:
-    """RGB, uint8 ``(H, W, 3)``."""
+    """Read an image file: RGB, uint8 ``(H, W, 3)``."""
     return _read(path, colours=True)
 
 

@@ -20,7 +20,7 @@ from lowlat.video.images import IMAGE_SUFFIXES, natural_key
 
 
 class Folder(LabelledFiles):
-    """See the head of the file. A frame without a file of labels is unlabelled.
+    """One list of a folder laid out as the head of this file says. A frame without a file of labels is unlabelled.
 
     Raises:
         ValueError: no images, two images of one stem, labels without their image, lists that can't be understood.

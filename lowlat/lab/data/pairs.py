@@ -26,7 +26,7 @@ SIZE = (360, 480)  # height, width
 
 @dataclass
 class Pairs:
-    """A batch: key frames by their features, then the frames between (for some) and the current frames."""
+    """Pairs: key frames with their features, current frames with labels, and for some a frame between the two."""
 
     chosen: Tensor | None  # which key frames, of simulated pairs
     low: Tensor  # F_l of the key frames
@@ -34,11 +34,11 @@ class Pairs:
     middle: Tensor | None  # frames part of the way, float in [0, 255], or None
     current: Tensor  # float (N, 3, H, W) in [0, 255]
     labels: Tensor  # int64 (N, H, W)
-    key: Tensor  # the key frames, as the current ones
+    key: Tensor  # the key frames, float (N, 3, H, W) in [0, 255]
 
 
 Features = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""float frames in [0, 255] -> (F_l, F_h, labels uint8 at the frames' size)."""
+"""The per-frame network: float frames ``(N, 3, H, W)`` in [0, 255] -> F_l, F_h, labels uint8 ``(N, H, W)``."""
 
 
 def random_theta(count: int, generator: Generator, largest: float = 1.6) -> Tensor:
@@ -80,19 +80,19 @@ class SimulatedPairs:
         if not indices:
             raise ValueError("SimulatedPairs: expected labelled images, got none; give the indices of some")
         self.data, self.size = data, size
-        self.source = [*indices] * views
-        self.theta = random_theta(len(self.source), generator)
+        self.items = [*indices] * views
+        self.theta = random_theta(len(self.items), generator)
         # The first view of every image is the whole image.
         self.theta[: len(indices)] = torch.eye(2, 3)
         kept = []
-        for part in track(torch.arange(len(self.source)).split(4), "key frames"):
+        for part in track(torch.arange(len(self.items)).split(4), "key frames"):
             grid = self._grid(part, torch.zeros(len(part), *self.size, 2))
             low, high, predicted = features(_sampled(self._images(part), grid))
             kept.append((low.half(), high.half(), predicted))
         self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
     def _images(self, chosen: Tensor) -> list[Tensor]:
-        return [self.data.image(self.source[view]) for view in chosen.tolist()]
+        return [self.data.image(self.items[view]) for view in chosen.tolist()]
 
     def _grid(self, chosen: Tensor, motion: Tensor) -> Tensor:
         grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *self.size], align_corners=False)
@@ -101,7 +101,7 @@ class SimulatedPairs:
 
     def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
-        chosen = torch.randint(len(self.source), (count,), generator=generator)
+        chosen = torch.randint(len(self.items), (count,), generator=generator)
         frames = uniform(generator, *DISTANCES, count)
         motion = simulate_motion(frames, *self.size, generator)
         images, grid = self._images(chosen), self._grid(chosen, motion)
@@ -112,14 +112,14 @@ class SimulatedPairs:
         current = jitter_colours(_sampled(images, grid), generator, 0.15)
         key = _sampled(images, self._grid(chosen, torch.zeros_like(motion)))
         void = len(self.data.classes)
-        truths = (self.data.label(self.source[view]) for view in chosen.tolist())
+        truths = (self.data.label(self.items[view]) for view in chosen.tolist())
         labels = [sample_labels(truth[None], place[None], void) for truth, place in zip(truths, grid, strict=True)]
         low, high = self.low[chosen].float(), self.high[chosen].float()
         return Pairs(chosen, low, high, between, current, torch.cat(labels), key)
 
 
 def _sampled(images: Sequence[Tensor], grid: Tensor) -> Tensor:
-    """uint8 ``(3, H, W)``, each of its own size, at their parts of ``grid`` ``(N, h, w, 2)``."""
+    """Read images, uint8 ``(3, H, W)`` of any sizes, each at its part of ``grid`` ``(N, h, w, 2)``."""
     return torch.cat([sample_images(image[None], place[None]) for image, place in zip(images, grid, strict=True)])
 
 

@@ -23,7 +23,7 @@ Look = Callable[[np.ndarray], tuple[Tensor, Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of frames by their features: key, for some the frame half-way, and current with its scores."""
+    """Pairs by their features: a key frame, a current frame with its scores, for some also one half-way between."""
 
     key_low: Tensor
     key_high: Tensor
@@ -38,7 +38,7 @@ class Recording:
     Args:
         path: a video or a folder of images.
         look: the frozen per-frame network.
-        frames: how many to take at most: of a longer video, runs of ``RUN`` spread evenly.
+        frames: how many to take at most; a longer video gives runs of ``RUN`` frames, spread evenly.
         held_out: share of the frames, from the end, that is never trained on.
 
     Raises:
@@ -69,21 +69,21 @@ class Recording:
         return [(key, key + distance) for key in starts if self.scenes[key] == self.scenes[key + distance]]
 
     def trained(self, distance: int) -> list[tuple[int, int]]:
-        """(key, current) so far apart, in one scene of the part that is trained on."""
+        """The indices (key, current) of the frames so far apart, in one scene of the part that is trained on."""
         return self._pairs(0, self.first_held_out, distance)
 
     def held_out(self, distance: int) -> list[tuple[int, int]]:
-        """The same of the part that is held out."""
+        """The indices (key, current) of the frames so far apart, in one scene of the part that is held out."""
         return self._pairs(self.first_held_out, len(self), distance)
 
     def draw(self, generator: Generator, *, middle: bool) -> Batch:
-        """One pair of the part that is trained on, distance uniform in ``DISTANCES``."""
+        """Draw one pair from the part that is trained on, its distance uniform in ``DISTANCES``."""
         pairs = self.trained(int(torch.randint(DISTANCES[0], DISTANCES[1] + 1, (), generator=generator)))
         key, current = pairs[int(torch.randint(len(pairs), (), generator=generator))]
         return self.batch([(key, current)], middle=middle)
 
     def batch(self, pairs: list[tuple[int, int]], *, middle: bool = False) -> Batch:
-        """The features of (key, current) pairs, in float."""
+        """The features of (key, current) pairs, float32; with ``middle`` also those of the frames half-way."""
         keys, currents = torch.tensor(pairs).T
         between = self.low[(keys + currents) // 2].float() if middle else None
         kept = (self.low[keys], self.high[keys], self.low[currents], self.scores[currents])

@@ -1,4 +1,4 @@
-"""What every way of carrying a key frame's features to the current frame offers. For the methods and who runs them."""
+"""The interface of every method that carries a key frame's features to the current frame."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from lowlat.networks.video_network import VideoNetwork
 
 
 class View(NamedTuple):
-    """What a method may see of a frame for the cost of S_l."""
+    """The part of a frame that a method may see, at no more cost than S_l."""
 
     frame: Tensor
     """uint8 RGB ``(N, 3, H, W)``."""
     low: Tensor
     """F_l ``(N, C_l, h, w)``."""
     index: int | None = None
-    """Which item of its data set the frame is, where a method asks the data (`ExactFlow`)."""
+    """The frame's index in its data set, for a method that asks the data (`ExactFlow`)."""
 
 
-class Propagation(nn.Module):
-    """One method of propagation: F_h of a key frame -> scores and F_h of a later frame.
+class Method(nn.Module):
+    """A method: from F_h of a key frame to scores and F_h of a later frame.
 
         state = method.begin(key, high)            # at a key frame
         scores, high = method.carry(state, view)   # at every later frame
         state = method.begin(view, high)           # a temporary key frame, after a promotion
 
-    Methods hold no state of a stream. F_h is what later frames are propagated from; scores ``(N, classes, h', w')`` are
-    of any size, and come from the key frames' classifier where a method says nothing else.
+    A method holds no state of a video. Later frames are carried from the F_h it gives; its scores
+    ``(N, classes, h', w')`` may be of any size, and come from the key frames' classifier where it says nothing else.
 
     Args:
         network: a `VideoNetwork`, trained per frame; its S_l, S_h and key frames' classifier are used and left alone.
 
     Attributes:
-        name: what the method is called in `METHODS`.
+        name: its name in `METHODS`.
         trained: whether the method has parameters of its own, trained by ``lowlat train propagation --method NAME``.
         needs_flow: whether it asks the data for exact optical flow.
-        learning_rate_scale: factor on the learning rate; a few numbers have further to go than a convolution's weights.
+        learning_rate_scale: a factor on the learning rate: single numbers need larger steps than convolutions.
         network: the network it was built around.
         learned: the modules that training changes, by name.
     """
@@ -62,11 +62,11 @@ class Propagation(nn.Module):
         reset_parameters(self.learned)
 
     def begin(self, key: View, high: Tensor) -> Any:
-        """What ``carry`` needs of a key frame and its F_h ``(N, C_h, h, w)``, computed once a key frame."""
+        """The state that ``carry`` needs, from a key frame and its F_h ``(N, C_h, h, w)``; made once a key frame."""
         raise NotImplementedError
 
     def carry(self, state: Any, current: View) -> tuple[Tensor, Tensor]:
-        """Scores ``(N, classes, h', w')`` and F_h ``(N, C_h, h, w)`` of the current frame."""
+        """Carry F_h to the current frame: its scores ``(N, classes, h', w')`` and F_h ``(N, C_h, h, w)``."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Propagation by optical flow: F_h warped bilinearly from where each place was in the key frame.
+"""Methods by optical flow: F_h warped bilinearly from where each place was in the key frame.
 
 After Zhu, Xiong, Dai, Yuan, Wei, "Deep Feature Flow for Video Recognition", CVPR 2017, with a flow estimator that needs
 no training, or with the exact flow of data that knows it.
@@ -15,40 +15,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lowlat.lab.methods.base import Propagation, View
+from lowlat.lab.methods.base import Method, View
 from lowlat.networks.video_network import VideoNetwork
 
 ExactFlows = Callable[[int], Tensor]
-"""Item of a data set -> float32 ``(2, H, W)``, (x, y) in pixels: where each pixel was in the item before it."""
+"""A function from an item of a data set to its flow, float32 ``(2, H, W)``, (x, y) in pixels: where each pixel was in
+the item before."""
 
 
 def warp(maps: Tensor, flow: Tensor) -> Tensor:
-    """``maps`` ``(N, C, h, w)`` read bilinearly at x + flow, the border's value outside; (x, y) ``(N, 2, h, w)``, in
-    positions of the map."""
+    """Read ``maps`` ``(N, C, h, w)`` bilinearly at x + flow, with the border's value outside.
+
+    Args:
+        flow: (x, y) ``(N, 2, h, w)``, in positions of the map.
+    """
     n, _, height, width = maps.shape
     theta = torch.eye(2, 3, dtype=maps.dtype, device=maps.device).expand(n, 2, 3)
     grid = F.affine_grid(theta, [n, 1, height, width], align_corners=False)
     # grid_sample's coordinates run from -1 to 1 across the map.
-    scale = 2 / torch.tensor([width, height], dtype=maps.dtype, device=maps.device)
+    scale = (2 / torch.tensor([width, height], dtype=maps.dtype)).to(maps.device)
     return F.grid_sample(maps, grid + flow.to(maps).movedim(1, -1) * scale, padding_mode="border", align_corners=False)
 
 
 def resize_flow(flow: Tensor, like: Tensor) -> Tensor:
-    """Flow ``(N, 2, H, W)`` at the height and width of ``like``, by area, in positions of that map."""
+    """Average a flow ``(N, 2, H, W)`` down to the height and width of ``like``, in positions of that map."""
     scale = torch.tensor([after / before for after, before in zip(like.shape[:-3:-1], flow.shape[:-3:-1], strict=True)])
     return F.interpolate(flow, like.shape[-2:], mode="area") * scale.to(flow).view(1, 2, 1, 1)
 
 
-class FlowPropagation(Propagation):
-    """Warps F_h by the flow to the key frame that a subclass finds; the key frames' classifier reads the result."""
+class FlowMethod(Method):
+    """F_h warped by a flow to the key frame, which a subclass finds; the key frames' classifier reads the result."""
 
     def warped(self, high: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """F_h, flow in pixels ``(N, 2, H, W)`` -> scores and warped F_h."""
+        """Scores and warped F_h, from F_h and a flow in pixels, ``(N, 2, H, W)``."""
         high = warp(high, resize_flow(flow, high))
         return self.network.classify(high), high
 
 
-class Flow(FlowPropagation):
+class Flow(FlowMethod):
     """Flow estimated between the current and the key frame by OpenCV's DIS on the grey images.
 
     Kroeger, Timofte, Dai, Van Gool, "Fast Optical Flow using Dense Inverse Search", ECCV 2016; preset medium.
@@ -81,13 +85,13 @@ class Flow(FlowPropagation):
 
 
 def grey_images(frames: Tensor) -> list[np.ndarray]:
-    """uint8 RGB ``(N, 3, H, W)`` -> uint8 ``(H, W)`` each."""
+    """Grey images, uint8 ``(H, W)`` each, of RGB frames, uint8 ``(N, 3, H, W)``."""
     import cv2
 
     return [cv2.cvtColor(frame.permute(1, 2, 0).contiguous().numpy(), cv2.COLOR_RGB2GRAY) for frame in frames.cpu()]
 
 
-class ExactFlow(FlowPropagation):
+class ExactFlow(FlowMethod):
     """The data's own flow, composed over the frames since the key frame: what warping could do at best.
 
     Args:
@@ -126,8 +130,11 @@ class ExactFlow(FlowPropagation):
 
 
 def compose(flows: list[Tensor]) -> Tensor:
-    """Flows ``(N, 2, H, W)`` in pixels, each from a frame to the one before, newest first -> from the newest frame to
-    the oldest."""
+    """Add up flows, each from a frame to the one before, to the flow from the newest frame to the oldest.
+
+    Args:
+        flows: ``(N, 2, H, W)`` each, in pixels, the newest first.
+    """
     total = flows[0]
     for flow in flows[1:]:
         total = total + warp(flow, total)

@@ -1,4 +1,4 @@
-"""Propagation by kernels: Eq. 1 of the paper, the methods apart by where the weights come from.
+"""Methods by kernels (Eq. 1 of the paper), which differ in where the kernels' weights come from.
 
 Li, Shi, Lin, "Low-Latency Video Semantic Segmentation", CVPR 2018, Sections 3.2 and 3.3.
 """
@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlat.lab.methods.base import Propagation, View, fork
+from lowlat.lab.methods.base import Method, View, fork
 from lowlat.networks.video_network import Anchor, VideoNetwork
 from svconv import svconv2d
 
 
-class Kernels(Propagation):
-    """Carries F_h by kernels whose logits a subclass gives; the key frames' classifier reads the result."""
+class Kernels(Method):
+    """F_h carried by kernels, whose logits a subclass gives; the key frames' classifier reads the result."""
 
     trained = True
 
     def propagate(self, high: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """F_h ``(N, C_h, h, w)``, logits ``(N, K*K, h, w)`` -> scores and propagated F_h."""
+        """Scores and propagated F_h, from F_h ``(N, C_h, h, w)`` and logits ``(N, K*K, h, w)``."""
         network = self.network
         size = network.predictor.kernel_size
         high = svconv2d(high, logits, kernel_size=size, padding_mode=network.padding_mode)
@@ -31,7 +31,7 @@ class Kernels(Propagation):
 
 
 class UnifiedKernel(nn.Module):
-    """The logits of one K x K kernel, the centre tap ahead at start."""
+    """The logits of one K x K kernel, in which the centre tap has the most weight at the start of training."""
 
     def __init__(self, kernel_size: int):
         super().__init__()
@@ -44,7 +44,7 @@ class UnifiedKernel(nn.Module):
         self.logits[len(self.logits) // 2] = 5.0
 
     def forward(self, like: Tensor) -> Tensor:
-        """-> the same logits at every position of ``like`` ``(N, C, h, w)``: ``(N, K*K, h, w)``, a view."""
+        """Repeat the logits at every position of ``like`` ``(N, C, h, w)``: ``(N, K*K, h, w)``, a view."""
         return self.logits.view(1, -1, 1, 1).expand(len(like), -1, *like.shape[-2:])
 
 
@@ -70,8 +70,9 @@ class Unified(Kernels):
 
 
 class ImageKernel(nn.Module):
-    """Logits from colours: ``-|I_t(x) - I_k(x - d)|^2 / s - |d|^2 / r`` for tap d, with learned scales s and r.
+    """Logits from the colours of two images, with learned scales s and r.
 
+    The logit of tap d is ``-|I_t(x) - I_k(x - d)|^2 / s - |d|^2 / r``.
     s is in units of squared colour (RGB in [0, 1]), r in squared positions of the map.
     """
 
@@ -91,7 +92,7 @@ class ImageKernel(nn.Module):
         self.log_place.fill_(math.log(4.0))
 
     def forward(self, key: Tensor, current: Tensor) -> Tensor:
-        """Two images ``(N, 3, h, w)`` in [0, 1] -> logits ``(N, K*K, h, w)``."""
+        """Logits ``(N, K*K, h, w)`` from two images ``(N, 3, h, w)`` in [0, 1]."""
         n, c, h, w = key.shape
         around = F.unfold(key, self.kernel_size, padding=self.kernel_size // 2).view(n, c, -1, h, w)
         # unfold reads x + d, the operator x - d: its taps run the other way.
@@ -100,7 +101,7 @@ class ImageKernel(nn.Module):
 
 
 class ImageDifference(Kernels):
-    """Weights by image difference: a position reads most from where the key frame had its colour."""
+    """Kernels by image difference: a position reads most from where the key frame had its colour."""
 
     name = "image-difference"
     learning_rate_scale = 30.0
@@ -126,21 +127,21 @@ class ImageDifference(Kernels):
 
 
 def shrink(frame: Tensor, like: Tensor) -> Tensor:
-    """uint8 ``(N, 3, H, W)`` -> float32 in [0, 1] at the height and width of ``like``, by area."""
+    """Average frames, uint8 ``(N, 3, H, W)``, down to the height and width of ``like``: float32 in [0, 1]."""
     return F.interpolate(frame.float() / 255, like.shape[-2:], mode="area")
 
 
 class Predicted(NamedTuple):
-    """State of the methods whose kernels the network predicts."""
+    """The state of the methods whose kernels the network predicts."""
 
     anchor: Anchor
     high: Tensor
 
 
 class Adaptive(Kernels):
-    """Kernels predicted for every position from F_l of both frames; no fusion, the key frames' classifier.
+    """Kernels predicted for every position from F_l of both frames, read by the key frames' classifier without fusion.
 
-    Until it is trained by itself it has the predictor that the network was trained with.
+    The method starts with the network's own trained predictor, until it is trained by itself.
     """
 
     name = "adaptive"
@@ -160,7 +161,7 @@ class Adaptive(Kernels):
         return self.network.classify(high), high
 
 
-class AdaptiveFusion(Propagation):
+class AdaptiveFusion(Method):
     """The paper's method, by the network's own modules: predicted kernels, AdaptNet and fusion.
 
     Training it trains the network; the live engine runs the same stages.

@@ -1,4 +1,4 @@
-"""Propagation without motion: what is there of the key frame is used where it is (Clockwork).
+"""Methods without motion: F_h of the key frame stays where it is (Clockwork).
 
 Shelhamer, Rakelly, Hoffman, Darrell, "Clockwork Convnets for Video Semantic Segmentation", ECCV Workshops 2016.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lowlat.lab.methods.base import Propagation, View, fork
+from lowlat.lab.methods.base import Method, View, fork
 from lowlat.networks.video_network import VideoNetwork
 
 
-class Reuse(Propagation):
-    """The key frame's scores, shown unchanged: the whole network on one clock."""
+class Reuse(Method):
+    """The key frame's scores, shown unchanged until the next key frame."""
 
     name = "reuse"
 
@@ -23,11 +23,11 @@ class Reuse(Propagation):
         return state
 
 
-class Clockwork(Propagation):
-    """Stage-wise clocks: S_l fresh on every frame, F_h of the key frame where it is.
+class Clockwork(Method):
+    """S_l computed on every frame, F_h of the key frame left where it is.
 
-    Their stages meet by summing scores at the skips of an FCN; here they meet in AdaptNet and fusion, as in
-    `AdaptiveFusion`, from which it differs by the missing kernels alone.
+    The published network sums its stages' scores at the skips of an FCN; here the stages meet in AdaptNet and fusion
+    as those of `AdaptiveFusion` do, from which this method differs by the missing kernels alone.
     """
 
     name = "clockwork"

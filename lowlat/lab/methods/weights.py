@@ -1,4 +1,4 @@
-"""What a method learned, in a file of its own that knows which network it was learned on."""
+"""Files of what a method learned, each with a hash of the network it was learned on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from lowlat.files import whole_file
 from lowlat.lab.methods import build
-from lowlat.lab.methods.base import Propagation
+from lowlat.lab.methods.base import Method
 from lowlat.lab.methods.flow import ExactFlows
 from lowlat.networks.video_network import VideoNetwork
 
 FAST_TRACK = ("reduction", "predictor", "adapt", "fusion", "selector")
-"""The modules of a network that are not part of it frame by frame."""
+"""The modules of a network that it does not use frame by frame."""
 
 
 def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
@@ -28,12 +28,12 @@ def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
     for name, value in sorted(network.state_dict().items()):
         if whole or name.split(".")[0] not in FAST_TRACK:
             digest.update(name.encode())
-            # Convolutions are stored in float16.
+            # Files store convolutions in float16: rounded, a network has the same hash before and after it is saved.
             digest.update((value.half() if value.ndim > 1 else value).cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def save(method: Propagation, path: str | Path) -> None:
+def save(method: Method, path: str | Path) -> None:
     """Write what ``method`` learned (safetensors); the file appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,16 +42,16 @@ def save(method: Propagation, path: str | Path) -> None:
         save_file(state, part, {"method": method.name, "network": fingerprint(method.network)})
 
 
-def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Propagation:
+def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Method:
     """The method that a file written by :func:`save` holds, around the network it was learned on.
 
     ``"adaptive-fusion"`` is read into the network itself.
 
     Args:
-        flow: as for `build`.
+        flow: the data set's exact flow, see `build`.
 
     Raises:
-        ValueError: no such file, not such a one, or one learned on another network.
+        ValueError: no such file, a file that holds no method, or one learned on another network.
     """
     path = Path(path)
     if not path.is_file():

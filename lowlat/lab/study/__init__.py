@@ -24,7 +24,7 @@ __all__ = ["QUICK", "QUICK_DATA", "TABLES", "TRAIN", "Settings", "Study", "study
 
 @dataclass(frozen=True)
 class Study:
-    """What a study found: rows by table, claims with their bars, how it was made."""
+    """The results of a study: rows by table, claims with their bars, and how it was made."""
 
     tables: dict[str, list[Row]]
     checks: list[Row]
@@ -46,17 +46,17 @@ def study(
     """Make tables and figures; measurements already in ``<out>/parts.jsonl`` are not made again.
 
     Args:
-        tables: of `TABLES`; none for all of them. What is written holds also those finished before under the same
-            settings, clips, data and weights, and no others.
-        data: grounds, as `open_dataset` takes them, each of another kind.
-        weights: one for each ground: a shipped network's name, a file, or ``"train"``; where fewer are given, the study
-            trains the rest.
+        tables: names from `TABLES`; none for all of them. The page also holds tables that were finished before under
+            the same settings, clips, data and weights.
+        data: the grounds, data sets of different kinds as `open_dataset` takes them.
+        weights: a shipped network's name, a file, or ``"train"`` for each ground; the study trains those not given.
         out: a folder for ``study.json``, ``README.md`` and pictures.
-        clips: unlabelled videos, one more source of pairs.
-        command: what was typed, for the header.
+        settings: how large the study is.
+        clips: unlabelled videos, one more source of pairs to train on.
+        command: the command line, for the page's header.
         device: where networks are trained and their accuracy is measured, ``"cpu"``, ``"cuda"``, ...; times are those
             of this machine's CPU on every device.
-        console: for progress; by default standard error.
+        console: where the progress bar goes; by default standard error.
 
     Raises:
         ValueError: no such table, data or weights, two grounds of a kind; with no seeds, a table that needs some.
@@ -73,7 +73,7 @@ def study(
     grounds = [Ground(*ground, parts, settings, clips, device=device) for ground in zip(data, chosen, strict=True)]
     names = [ground.name for ground in grounds]
     if len(set(names)) < len(names):
-        # Tables and figures tell them apart by their kind.
+        # Tables and figures tell grounds apart by their kind.
         raise ValueError(
             f"study: expected grounds of different kinds, got {', '.join(names)}; make a study of each, by --out"
         )
@@ -103,7 +103,11 @@ def study(
 
 
 def _possible(asked: Sequence[str], grounds: Sequence[Ground], settings: Settings) -> list[str]:
-    """The tables that can be made: without seeds, those of networks given whole."""
+    """The tables that can be made: all of them, or without seeds those about networks that were given whole.
+
+    Raises:
+        ValueError: no seeds, and a table asked for or a ground's network that has to be trained.
+    """
     if settings.seeds:
         return list(TABLES)
     trained = [name for name in asked if TABLES[name].trains]
@@ -114,7 +118,7 @@ def _possible(asked: Sequence[str], grounds: Sequence[Ground], settings: Setting
 
 
 def _units(names: Sequence[str], grounds: Sequence[Ground]) -> list[Unit]:
-    """Of several tables, each once, in an order that looks at the video with one network after the other."""
+    """The units of several tables, each once, ordered so that the video is recorded by one network after the other."""
     units = {unit.digest: unit for ground in grounds for name in names for unit in TABLES[name].units(ground)}
     order = {ground.name: place for place, ground in enumerate(grounds)}
 

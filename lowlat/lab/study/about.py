@@ -1,4 +1,4 @@
-"""What a study was made with: machine, versions. For its header, and for what times depend on."""
+"""The machine and the versions that a study was made with, for its page and as inputs of the units that take times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """The versions of this package, Python, PyTorch and NumPy, by name."""
     return {
         "lowlat": importlib.metadata.version("svconv"),
         "python": platform.python_version(),

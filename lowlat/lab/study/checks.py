@@ -1,6 +1,6 @@
-"""What the study must show, computed from its tables: each claim with its bar, the figure found, and whether it holds.
+"""The claims that the study checks on its tables: each with its bar, the figure found, and whether it holds.
 
-The claims are made of the network given, where there is one, else of the ones the study trained.
+The claims are about the network given, where there is one, else about the ones that the study trained.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ Tables = Mapping[str, list[Row]]
 
 PER_FRAME_MIOU = 63.0
 PIXEL_ACCURACY = 91.0
+"""The least figures of the per-frame network on CamVid's test list, percent."""
 LEAD = 3.0
-"""mIoU points over the best of `WITHOUT_MOTION`."""
+"""The least lead of our method over the best of `WITHOUT_MOTION`, in mIoU points."""
 WITHOUT_MOTION = ("reuse", "unified", "image-difference")
 LOW_LATENCY_COST = 1.5
+"""The most that low-latency may lie below adaptive blocking, in mIoU points."""
 DROP = 4.0
-"""mIoU points of low-latency below per frame; the paper's drop was 4.3."""
+"""The most that low-latency may lie below per frame, in mIoU points; the paper's drop was 4.3."""
 CORRELATION = 0.7
+"""The least Pearson correlation of predicted and true deviation."""
 RATE = 0.15
-"""Intervals this near each other, relatively, count as equal."""
+"""Mean intervals that differ by no more than this share of one of them count as equal."""
 
 
 def checks(tables: Tables) -> list[Row]:
@@ -43,14 +46,14 @@ _HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le}
 
 
 def _claim(claim: str, value: float | None, sign: str, bar: float) -> Row:
-    # Rounded first: what is printed is what is judged.
+    # The rounded figure is judged, since it is the one that is printed.
     value = None if value is None else round(value, 2)
     held = value is not None and _HOLDS[sign](value, bar)
     return {"claim": claim, "bar": f"{sign} {bar:g}", "value": value, "held": held}
 
 
 def _preferred(rows: Iterable[Row]) -> list[Row]:
-    """Of the network given; where none is, of those trained."""
+    """The rows of the network given; where none is given, those of the trained ones."""
     rows = list(rows)
     return [row for row in rows if row["network"] == "given"] or rows
 
@@ -69,7 +72,7 @@ def _table4(rows: list[Row]) -> list[Row]:
 def _table2(rows: list[Row]) -> list[Row]:
     miou = {row["method"]: row["miou"] for row in rows if row["method"] != "per frame"}
     ours = miou.pop(OURS, None)
-    # The upper bound of warping is no method of propagation: nobody has exact flow.
+    # Exact flow is an upper bound of warping rather than a rival: real video does not come with it.
     miou.pop("exact-flow", None)
     if ours is None or not miou:
         return []

@@ -1,4 +1,4 @@
-"""A recorded video under a clock that charges measured costs: which frame is current when a frame's labels are out.
+"""A recorded video under a clock that charges measured costs: which frame is the newest when labels are ready.
 
 Streaming accuracy after Li, Wang, Ramanan, "Towards Streaming Perception", ECCV 2020: an output is compared with the
 truth of the time at which it is completed.
@@ -23,10 +23,10 @@ from lowlat.schedule import Schedule, Signal
 
 
 class ChargedStages:
-    """Stages that compute what ``stages`` compute and take the time that ``costs`` say.
+    """Stages that compute what ``stages`` compute and advance the clock by ``costs``.
 
     Args:
-        stages: of a recorded video, where a frame is its index.
+        stages: the stages of a recorded video, where a frame is its index.
     """
 
     def __init__(self, stages: Stages, clock: VirtualClock, costs: Costs):
@@ -53,7 +53,7 @@ class ChargedStages:
 
 
 class ChargedWorker(SimulatedWorker):
-    """S_h beside the fast track: it lands when its cost has passed, with real features."""
+    """A worker for S_h in the background: a job lands with real features once its cost has passed."""
 
     def __init__(self, stages: Stages, clock: VirtualClock, higher_ms: float):
         super().__init__(clock, higher_ms)
@@ -66,7 +66,7 @@ class ChargedWorker(SimulatedWorker):
 
 @dataclass(frozen=True)
 class Shown:
-    """One output: labels of frame ``index``, out while frame ``current`` was the newest."""
+    """One output: labels of frame ``index``, ready while frame ``current`` was the newest."""
 
     index: int
     current: int
@@ -74,8 +74,8 @@ class Shown:
     latency_ms: float
 
 
-def stream(stages: Stages, frames: int, schedule: Schedule, costs: Costs, fps: float) -> list[Shown]:
-    """Frames 0 to ``frames`` - 1 as they arrive at ``fps``; what can't keep up goes on with the newest frame waiting.
+def run_clocked(stages: Stages, frames: int, schedule: Schedule, costs: Costs, fps: float) -> list[Shown]:
+    """Run frames 0 to ``frames`` - 1 as they arrive at ``fps``; a schedule too slow for that skips to the newest frame.
 
     Start-up comes before the first frame. Outputs completed after the last frame has passed are left out.
     """
@@ -98,9 +98,9 @@ def stream(stages: Stages, frames: int, schedule: Schedule, costs: Costs, fps: f
 
 
 def completed(shown: Sequence[Shown], truth: Sequence[Tensor | None], classes: int) -> Row:
-    """How late outputs were, and their accuracy against their own frame and against the newest one at their completion.
+    """How late outputs were, and their accuracy against their own frame and against the newest at their completion.
 
-    None in each figure where a machine is so slow that the video ended before the first output.
+    Every figure is None where the machine is so slow that the video ended before the first output.
     """
     late, own = Confusion(classes), Confusion(classes)
     for output in shown:

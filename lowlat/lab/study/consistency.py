@@ -20,15 +20,15 @@ class KnownMotion(Protocol):
 
 
 class Motion(NamedTuple):
-    """Where the pixels of a frame were in the frame before."""
+    """The places where the pixels of a frame were in the frame before, for those that could be seen there."""
 
     visible: np.ndarray  # bool (H, W)
-    y: np.ndarray  # of the visible ones, in order, to the nearest pixel
-    x: np.ndarray
+    y: np.ndarray  # int (n,): the row in the frame before of each visible pixel, in order
+    x: np.ndarray  # int (n,): the column
 
 
 def motions(data: KnownMotion, frames: range) -> list[Motion]:
-    """Of every frame of ``frames`` but the first."""
+    """The exact motion of every frame of ``frames`` but the first."""
     found = []
     for index in frames[1:]:
         flow, visible = data.flow(index).numpy(), data.visible(index).numpy()
@@ -44,8 +44,8 @@ def consistency(labels: Sequence[np.ndarray], motion: Sequence[Motion]) -> float
     """Percent of the visible pixels whose label agrees with the one their place had in the frame before.
 
     Args:
-        labels: of consecutive frames, uint8 ``(H, W)``.
-        motion: of all of them but the first.
+        labels: the label maps of consecutive frames, uint8 ``(H, W)`` each.
+        motion: the motion of all of these frames but the first.
     """
     agreed = seen = 0
     for before, after, moved in zip(labels, labels[1:], motion, strict=False):

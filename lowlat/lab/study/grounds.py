@@ -12,7 +12,7 @@ import torch
 from lowlat import models
 from lowlat.lab.data.dataset import LabelledImages, digest
 from lowlat.lab.data.open import open_dataset, recognise
-from lowlat.lab.methods import METHODS, Propagation, build
+from lowlat.lab.methods import METHODS, Method, build
 from lowlat.lab.methods import weights as method_weights
 from lowlat.lab.recorded import LabelledVideo, check_classes, check_video
 from lowlat.lab.study.consistency import Motion, motions
@@ -22,7 +22,7 @@ from lowlat.lab.study.training import Training, about, device_inputs
 from lowlat.networks.video_network import VideoNetwork
 
 TRAIN = "train"
-"""The word in place of weights: the study trains the per-frame network too."""
+"""The word given in place of weights where the study is to train the per-frame network too."""
 
 
 class Which(NamedTuple):
@@ -36,13 +36,13 @@ class Which(NamedTuple):
 
 
 class Ground:
-    """Opens, trains and records what is asked for, once.
+    """A ground of the study. It opens data, trains networks and records the video when they are first asked for.
 
     Args:
         spec: the data set, as `open_dataset` takes it.
-        weights: of the per-frame network: a shipped network's name, a file, or ``"train"``.
-        parts: what has been measured; what is trained lies in the folder ``.training`` beside it.
-        settings: of the study.
+        weights: the per-frame network: a shipped network's name, a file, or ``"train"``.
+        parts: the measurements that are kept; what is trained lies in the folder ``.training`` beside it.
+        settings: how large the study is.
         clips: unlabelled videos, for pairs labelled by the network itself.
         device: where networks are trained and their accuracy is measured.
 
@@ -103,7 +103,7 @@ class Ground:
 
     @cached_property
     def motion(self) -> list[Motion]:
-        """The exact motion of the stream, from its second frame on."""
+        """The exact motion of the labelled video, from its second frame on."""
         data = self.images("val")
         return motions(data, self._frames(data))
 
@@ -126,7 +126,7 @@ class Ground:
         return models.load(base if which.seed is None else self.training.network(base, which.seed))
 
     def video(self, which: Which) -> LabelledVideo:
-        """The list ``val`` as one stream, cuts and all, recorded by a network; only the last one is kept in memory."""
+        """The list ``val`` as one video, cuts and all, recorded by a network; only the last one stays in memory."""
         if self._recorded is None or self._recorded[0] != which:
             self._recorded = None
             data = self.images("val")
@@ -144,7 +144,7 @@ class Ground:
         """The methods that this data allows."""
         return [name for name, kind in METHODS.items() if self.has_flow or not kind.needs_flow]
 
-    def method(self, name: str, seed: int | None, source: str | None = None) -> Propagation:
+    def method(self, name: str, seed: int | None, source: str | None = None) -> Method:
         """A method around the per-frame network, trained from a seed where it has anything to train."""
         network = self.network(self.base)
         # Flows over several frames are composed of the same ones again and again.
@@ -156,7 +156,7 @@ class Ground:
 
     @cached_property
     def weights(self) -> Any:
-        """What says which per-frame network this is."""
+        """A key of the per-frame network: a hash of its weights, or all that its training depends on."""
         if self._given is None:
             names = ("base_steps", "batch")
             return {"train": self.training.content, **{name: getattr(self.settings, name) for name in names}}
@@ -164,34 +164,34 @@ class Ground:
 
     @cached_property
     def _whole(self) -> str | None:
-        """What says which network was given, its fast track and selector included."""
+        """A hash of the network given, its fast track and selector included; None where it is trained."""
         return None if self._given is None else method_weights.fingerprint(models.load(self._given), whole=True)
 
     def content(self, split: str) -> str:
-        """What says which data a list holds, wherever it lies."""
+        """A hash of the images and labels of a list, wherever it lies."""
         if split not in self._contents:
             self._contents[split] = digest(self.images(split))
         return self._contents[split]
 
     def inputs(self, **more: Any) -> dict[str, Any]:
-        """What every unit of this ground depends on, and more."""
+        """The inputs that every unit of this ground has, and ``more``."""
         mine = {"data": self.name, "val": self.content("val"), "frames": self.settings.frames, "weights": self.weights}
         return {**mine, **device_inputs(self.device), **more}
 
     def training_inputs(self, seed: int) -> dict[str, Any]:
-        """What a training depends on."""
+        """The inputs of units that depend on a training."""
         settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
         return {"seed": seed, "train": self.training.content, "clips": self.training.clips_content, **settings}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
-        """What a network depends on beyond its per-frame part."""
+        """The inputs of units that depend on a network's fast track and selector."""
         if which.seed is not None:
             return {"network": which.name, **self.training_inputs(which.seed)}
         return {"network": which.name, "whole": self._whole}
 
 
 class First:
-    """The first ``count`` items of a set."""
+    """A data set cut to its first ``count`` items."""
 
     def __init__(self, data: LabelledImages, count: int):
         self._data, self._count = data, count

@@ -1,4 +1,4 @@
-"""The measurements that tables and figures are made of: each one a unit that is kept. Accuracy in percent."""
+"""The measurements of accuracy, in percent: each one a unit that is kept."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def frames_unit(ground: Ground) -> Unit:
 
 
 def method_unit(ground: Ground, name: str, seed: int | None, source: str | None = None) -> Unit:
-    """A method of propagation by distance from the key frame, and with a key frame every `interval` frames.
+    """A method by distance from the key frame, and with a key frame every `INTERVAL` frames that is waited for.
 
     Args:
-        seed: of its training; None where there is nothing to train.
-        source: of the pairs it is trained on; None for the ground's own mixture.
+        seed: the seed of its training; None where there is nothing to train.
+        source: the source of the pairs it is trained on; None for the ground's own mixture.
     """
     settings = ground.settings
 
@@ -62,7 +62,7 @@ def method_unit(ground: Ground, name: str, seed: int | None, source: str | None 
 
 
 def schedule_unit(ground: Ground, which: Which, policy: str, interval: int, delay: int) -> Unit:
-    """Our propagation under a schedule in replay; ``delay`` 0 is blocking."""
+    """The network's own fast track under a schedule in replay; ``delay`` 0 is blocking."""
 
     def compute() -> list[Row]:
         video = ground.video(which)

@@ -1,4 +1,4 @@
-"""The measurements of what moves: predicted change, outputs as frames arrive, labels along the motion."""
+"""The measurements over time: predicted change, outputs as frames arrive, labels along the motion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from lowlat.lab.accuracy import Timing
 from lowlat.lab.methods import OURS, build
 from lowlat.lab.recorded import MethodStages
-from lowlat.lab.study.clocked import completed, stream
+from lowlat.lab.study.clocked import completed, run_clocked
 from lowlat.lab.study.consistency import consistency
 from lowlat.lab.study.grounds import Ground, Which
 from lowlat.lab.study.measure import schedule_unit
@@ -30,7 +30,8 @@ SCHEDULES = {
 def deviation_unit(ground: Ground, which: Which) -> Unit:
     """The selector's predicted deviation beside the true one: over all pairs up to 10 apart, and over time.
 
-    True is the share of pixels whose label by the per-frame network differs between the two frames (Section 3.4).
+    The true deviation is the share of pixels whose label by the per-frame network differs between the two frames
+    (Section 3.4).
     """
     longest = 10
 
@@ -40,7 +41,7 @@ def deviation_unit(ground: Ground, which: Which) -> Unit:
         predicted, true, series = [], [], []
         for key in range(len(video)):
             for index in range(key + 1, min(key + longest, len(video) - 1) + 1):
-                # Not around the whole: what the ground has to train first takes gradients.
+                # Inference mode must not reach around ground.video, which may have to train a network first.
                 with torch.inference_mode():
                     value = network.deviation(lows[key].anchor(network), lows[index].reduced).item()
                 share = float((video.per_frame[key] != video.per_frame[index]).mean())
@@ -69,7 +70,7 @@ def streaming_unit(ground: Ground, which: Which, name: str, costs: Unit) -> Unit
     """A schedule of Table 1 as frames arrive, under measured costs: against the truth at the time of completion.
 
     Args:
-        costs: the unit whose rows say what the stages cost, `timing.live_unit`.
+        costs: the unit that measures what the stages cost, `timing.live_unit`.
     """
     settings = ground.settings
 
@@ -83,7 +84,9 @@ def streaming_unit(ground: Ground, which: Which, name: str, costs: Unit) -> Unit
             schedule = Schedule(timing.policy, "blocking")
         else:
             schedule = Schedule(timing.policy, decision="deferred")
-        shown = stream(MethodStages(build(OURS, video.network), video), len(video), schedule, charged, settings.fps)
+        shown = run_clocked(
+            MethodStages(build(OURS, video.network), video), len(video), schedule, charged, settings.fps
+        )
         return [
             {
                 "data": ground.name,

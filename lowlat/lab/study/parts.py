@@ -21,13 +21,13 @@ def _always(rows: list[Row]) -> bool:
 
 @dataclass(frozen=True)
 class Unit:
-    """One measurement: what is done again, or not at all.
+    """One measurement, which is made whole and kept, or made again.
 
     Args:
-        kind: what is measured.
+        kind: the kind of measurement.
         inputs: everything that the rows depend on, as plain values: weights by their hash, data, seeds, steps.
-        compute: measures it; rows of plain values.
-        intact: whether the files that kept rows name are there as they were written.
+        compute: makes the measurement; gives rows of plain values.
+        intact: says whether the files that kept rows belong to are there as they were written.
     """
 
     kind: str

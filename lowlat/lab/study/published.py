@@ -1,4 +1,4 @@
-"""Published figures beside ours: each with where it stands. What no source at hand gives is left out."""
+"""Published figures beside ours, each with the publication it is from; figures that none at hand gives are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class System(NamedTuple):
     miou: float
     split: str  # empty where the source does not say
     average_ms: float
-    """Time of a frame on average; of the systems with key frames the latency of a key frame is longer."""
+    """The average time of a frame; in systems with key frames, a key frame takes longer."""
     hardware: str
     source: str
 

@@ -14,7 +14,7 @@ from lowlat.lab.study.strips import file_name
 from lowlat.lab.study.tables import TABLES
 
 HIDDEN = ("series", "class_iou", "picture")
-"""Columns for figures and for study.json only."""
+"""Columns that go into figures and study.json but into no table of the page."""
 NOTES = {
     "table1": "mIoU of the labelled video in replay; times from a live run. Published times: the paper's network, "
     "2048x1024, a GPU. Low-latency's average leaves the background passes of S_h out, as published.",
@@ -41,7 +41,7 @@ def write(folder: Path, tables: Tables, found: list[Row], about: dict[str, Any])
 
 
 def markdown(tables: Tables, found: list[Row], about: dict[str, Any], pictures: dict[str, list[str]]) -> str:
-    """The page: how it was made, what must hold, tables in order, each with its pictures."""
+    """The page in Markdown: how the study was made, its claims, then the tables in order, each with its pictures."""
     page = ["# The study", "", *(f"- {name}: {_cell(value)}" for name, value in about.items()), ""]
     if found:
         page += ["## What must hold", "", *table(found), ""]
@@ -54,7 +54,7 @@ def markdown(tables: Tables, found: list[Row], about: dict[str, Any], pictures: 
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Lines of a Markdown table, columns in order of first appearance; what holds a mapping gets a column a key."""
+    """The lines of a Markdown table, columns in order of first appearance; a mapping becomes a column for each key."""
     flat = [_flat(row) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in flat) for name in names]

@@ -1,4 +1,4 @@
-"""How large a study is: the whole one, and one of minutes."""
+"""How large a study is: settings of the full one, and of a quick one that takes minutes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Settings:
     """Counts and sizes of a study; lengths in frames, steps of training, pixels.
 
     Attributes:
-        seeds: networks and methods are trained so many times, with seeds 0, 1, ...; 0 to train nothing and to measure
+        seeds: how many times networks and methods are trained, with seeds 0, 1, ...; 0 to train nothing and to measure
             the network given.
-        steps: of each training of a method or selector; None takes each recipe's own.
-        base_steps: of the per-frame network, where the study trains it; None as above.
-        pairs: of frames to train a method on.
-        stills: images of the training list, at most, that motion is simulated on.
-        batch: of each training; None as above.
-        frames: of the labelled video, at most; None for all.
-        images: of the test list, at most.
-        intervals: of Figure 5.
-        distances: from the key frame.
-        delay: of S_h in replay, in the low-latency mode.
-        fps: of the labelled video (CamVid: 15 Hz), for streaming accuracy.
-        live_frames: of the live run behind the runtimes; half as many of each other schedule.
-        live_fps: of that run: a rate that the fast track holds.
-        repeats: of each module that is timed.
+        steps: the steps of each training of a method or selector; None takes each recipe's own.
+        base_steps: the steps of the per-frame network's training; None takes the recipe's own.
+        pairs: the pairs of frames that a method is trained on.
+        stills: the most images of the training list that motion is simulated on.
+        batch: the batch of each training; None takes each recipe's own.
+        frames: the most frames of the labelled video that are measured; None for all.
+        images: the most images of the test list that are measured; None for all.
+        intervals: the intervals between key frames in Figure 5.
+        distances: the distances from the key frame at which methods are measured.
+        delay: the frames until S_h lands in replay, in the low-latency mode.
+        fps: the rate of the labelled video, in frames a second (CamVid: 15), for streaming accuracy.
+        live_frames: the frames of the live low-latency run behind the runtimes; other schedules run half as many.
+        live_fps: the rate of that run, in frames a second, which the fast track must hold.
+        repeats: how many times each module is timed.
     """
 
     seeds: int = 3

@@ -18,7 +18,7 @@ from lowlat.lab.study.parts import Row, Unit
 from lowlat.runtime import KeyFrame
 
 DISTANCES = (1, 3, 5, 8)
-"""Frames from the key frame: the columns."""
+"""The columns: distances from the key frame, in frames."""
 
 
 def strip_unit(ground: Ground, which: Which) -> Unit:
@@ -50,7 +50,7 @@ def _hash(path: Path) -> str:
 
 
 def draw(video: LabelledVideo, key: int, palette: np.ndarray) -> Figure:
-    """Rows: frame, truth, per frame, reuse, ours. Columns: distances from key frame ``key``.
+    """Draw the rows frame, truth, per frame, reuse and ours; the columns are distances from key frame ``key``.
 
     Args:
         palette: uint8 ``(classes + 1, 3)``, void's colour last.

@@ -1,4 +1,4 @@
-"""The tables and figures of the study, each with the units it is made of and how their rows become its rows."""
+"""The tables and figures of the study: each with its units, and the function that makes its rows from theirs."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Table:
 
     Args:
         title: one line.
-        units: of one ground.
-        rows: of one ground, from its units' rows.
-        trains: whether it is about what the study trains, whatever networks are given.
+        units: gives the units of one ground.
+        rows: makes the rows of one ground from those of its units.
+        trains: whether the study has to train something for it even where whole networks are given.
     """
 
     title: str

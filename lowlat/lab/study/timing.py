@@ -1,4 +1,4 @@
-"""What each module and each schedule costs on this machine, measured live."""
+"""The times of each module and each schedule on this machine, measured live."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ISOLATION = "segment"
 
 
 def live_unit(ground: Ground) -> Unit:
-    """:func:`schedule_times` at the ground's frame size."""
+    """The unit of :func:`schedule_times` at the ground's frame size."""
     settings = ground.settings
     counts = {"frames": settings.live_frames, "fps": settings.live_fps}
     inputs = {"size": list(ground.size), **counts, "isolation": ISOLATION, "machine": machine()}
@@ -32,7 +32,7 @@ def live_unit(ground: Ground) -> Unit:
 
 
 def modules_unit(ground: Ground) -> Unit:
-    """:func:`module_times` at the ground's frame size."""
+    """The unit of :func:`module_times` at the ground's frame size."""
     inputs = {"size": list(ground.size), "repeats": ground.settings.repeats, "machine": machine()}
     inputs["architecture"] = ground.architecture
     network = ground.whiches()[0]
@@ -40,12 +40,12 @@ def modules_unit(ground: Ground) -> Unit:
 
 
 def schedule_times(size: tuple[int, int], frames: int, fps: float, interval: int) -> list[Row]:
-    """Table 1's runtimes and the stages of the runs they come from, of `lite`, S_h in parts between frames.
+    """Measure Table 1's runtimes on `lite`, and the stages of those runs; S_h runs in parts between frames.
 
     Args:
         size: ``(width, height)``.
-        frames: of the low-latency run; half as many of each other schedule.
-        fps: of the low-latency run; the others take frames as fast as they can.
+        frames: the frames of the low-latency run; other schedules run half as many.
+        fps: the rate of the low-latency run, in frames a second; other schedules take frames as fast as they can.
 
     Returns:
         rows ``{"schedule", "average_ms", "max_ms"}``, then ``{"costs": mode, "lower", "higher", "select",
@@ -74,14 +74,14 @@ def schedule_times(size: tuple[int, int], frames: int, fps: float, interval: int
         "propagate": ("propagation", "propagation: propagate"),
     }
     rows.append({"costs": "blocking", **{stage: alone[name] for stage, (name, _) in tracks.items()}})
-    # A short run may end before its first landing.
+    # A short run may end before S_h first lands: the stages that have not run live take their time alone.
     rows.append({"costs": "low-latency", **{s: live.get(track, alone[name]) for s, (name, track) in tracks.items()}})
     return rows
 
 
 @torch.inference_mode()
 def module_times(network: VideoNetwork, size: tuple[int, int], repeats: int) -> list[Row]:
-    """Table 3 with propagation by its parts: median ms of each module by itself, on all of torch's threads."""
+    """Measure Table 3, propagation by its parts: median ms of each module by itself, on all of torch's threads."""
     net = prepared(network, DEFAULT, "cpu")
     width, height = size
     frame = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""What the study trains: per-frame networks where none is given, methods and selectors from several seeds."""
+"""The trainings of the study: per-frame networks where none is given, methods and selectors from several seeds."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ STREET = "street"
 
 
 class Training:
-    """Trains around one data set; every result is a file that is found again, every run goes on after a kill.
+    """Trainings on one data set; every result is a file that is found again, every run goes on after a kill.
 
     Args:
-        spec: the data set; its list ``train``.
-        folder: for checkpoints and weights.
-        settings: of the study.
+        spec: the data set, whose list ``train`` is trained on.
+        folder: where checkpoints and weights go.
+        settings: how large the study is.
         clips: unlabelled videos.
         device: where everything is trained.
     """
@@ -57,12 +57,12 @@ class Training:
 
     @cached_property
     def content(self) -> str:
-        """What says which images and labels they are."""
+        """A hash of the images and labels."""
         return digest(self.data)
 
     @cached_property
     def clips_content(self) -> str:
-        """What says which clips they are."""
+        """The names of the clips, each with a hash of its content."""
         return videos_digest(self.clips)
 
     @cached_property
@@ -83,7 +83,7 @@ class Training:
         return [name for name, given in there.items() if given]
 
     def base(self) -> Path:
-        """Weights of the per-frame network."""
+        """Train the per-frame network, and give its file of weights."""
         steps, batch = self.settings.base_steps, self.settings.batch
         folder = self._folder("base", steps=steps, batch=batch)
         train("base", data=self.spec, out=folder, device=self.device, steps=steps, batch=batch)
@@ -91,7 +91,7 @@ class Training:
         return train("finetune", data=self.spec, out=folder, device=self.device, steps=fewer, batch=batch)
 
     def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
-        """Weights of a method, trained on pairs of one source, or of those of the data in `SHARES`."""
+        """Train a method on pairs of one source, or of all in `SHARES` that the data has; gives its file of weights."""
         folder = self._seed_folder(base, seed, source)
         path = folder / f"propagation-{name}.safetensors"
         if not path.is_file():
@@ -102,7 +102,7 @@ class Training:
         return path
 
     def network(self, base: Path, seed: int) -> Path:
-        """Weights of a whole network: the paper's propagation and its selector trained around the per-frame one."""
+        """Train a fast track and selector around the per-frame network; gives the file of the whole network."""
         folder = self._seed_folder(base, seed, None)
         path = folder / "network.safetensors"
         if not path.is_file():
@@ -144,19 +144,19 @@ class Training:
         return VideoPairs(data, features, keys=self.settings.stills, generator=generator, size=self.size)
 
     def _simulated(self, features: Features, generator: Generator) -> SimulatedPairs:
-        """From images spread evenly over the list."""
+        """Pairs with simulated motion, from images spread evenly over the list."""
         chosen = spread(labelled_indices(self.data), self.settings.stills)
         return SimulatedPairs(self.data, chosen, features, views=1, generator=generator, size=self.size)
 
     def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
-        """A fast track that lies in ``base`` too has no say in what is trained around the per-frame network."""
+        """The folder of a training around the per-frame network in ``base``, whatever fast track that file holds."""
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
         base = weights.fingerprint(models.load(base))
         return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=self.clips_content, **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
-        """A folder of its own for all that its contents depend on."""
+        """The folder for results that depend on ``inputs`` and on the data: another one for other inputs."""
         key = json.dumps([self.content, {**inputs, **device_inputs(self.device)}], sort_keys=True)
         return self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
@@ -168,6 +168,6 @@ def device_inputs(device: str | torch.device) -> dict[str, str]:
 
 
 def about(path: Path) -> dict[str, str]:
-    """What a file of weights says of itself."""
+    """The notes in a file of weights, by name."""
     with safe_open(path, "pt") as file:
         return file.metadata() or {}

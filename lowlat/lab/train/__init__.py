@@ -22,13 +22,13 @@ from lowlat.networks.video_network import VideoNetwork
 __all__ = ["STAGES", "Recipe", "distill", "train"]
 
 STAGES = ("base", "finetune", "propagation", "selector")
-# What the two stages of the per-frame network are apart in.
+# The two stages of the per-frame network differ in these.
 BASE_OPTIONS = {
     "base": {"output_stride": 16, "balanced": True},
     "finetune": {"output_stride": 8, "balanced": False},
 }
 VIEWS = 2  # key frames drawn from each labelled image
-PAIRS = 2000  # of frames, that propagation is trained on
+PAIRS = 2000  # pairs of frames that propagation is trained on
 
 
 def train(
@@ -58,9 +58,9 @@ def train(
         validate: a labelled set, of the data's classes, whose list ``val`` decides which weights of the base network
             are kept.
         device: ``"cpu"``, ``"cuda"``, ...
-        method: of propagation. Another than the network's own, or ``"all"``, is trained for comparison: it leaves
+        method: by default the network's own fast track. Another one, or ``"all"``, is trained for comparison and leaves
             ``<out>/propagation-<method>.safetensors``, see :func:`lowlat.lab.train.methods.train_methods`.
-        tensorboard: write the logs for TensorBoard too.
+        tensorboard: whether to write TensorBoard's files beside the logs.
         changes: fields of :class:`Recipe` in place of each stage's own; None leaves one as it is.
 
     Returns:
@@ -102,7 +102,7 @@ def train(
 
 
 class _Stages:
-    """The stages of one run, each from the file that the one before left: in one run or in several, the same."""
+    """The stages of a training, each started from the file that the one before left, in one run or in several."""
 
     def __init__(self, labelled: LabelledImages, out: Path, device: str, tensorboard: bool, changes: dict):
         self.labelled, self.out, self.device = labelled, out, device
@@ -121,7 +121,7 @@ class _Stages:
         starts_from = {"data": digest(self.labelled), "start": weights_digest(start)}
         features = propagation.frozen_features(network, self.device)
         generator = Generator().manual_seed(self.recipes[name].seed)
-        # Propagation lives on variety; the selector gets by with one view of each image.
+        # Propagation learns from many views of an image; for the selector one view is enough.
         views = VIEWS if name == "propagation" else 1
         indices = labelled_indices(self.labelled)
         simulated = SimulatedPairs(self.labelled, indices, features, views=views, generator=generator)
@@ -142,7 +142,7 @@ class _Stages:
         self.finish(network, name)
 
     def before(self, name: str) -> Path:
-        """What the stage before a later one has left."""
+        """The file of weights that the stage before ``name`` has left; ``ValueError`` where there is none."""
         path = self.out / f"{STAGES[STAGES.index(name) - 1]}.safetensors"
         if not path.is_file():
             raise ValueError(
@@ -168,7 +168,7 @@ class _Stages:
 
 
 def _held_out(spec: str | Path, labelled: LabelledImages) -> LabelledImages:
-    """The set that decides which weights are kept; ``ValueError`` where it can't, for want of labels or by classes."""
+    """The set that decides which weights are kept; ``ValueError`` where it has no labels or other classes."""
     data = open_dataset(spec, "val")
     labelled_indices(data)
     if data.classes != labelled.classes:

@@ -1,4 +1,4 @@
-"""Exponential moving average of weights and statistics: what is validated and kept, in place of the last step's."""
+"""The exponential moving average of weights and statistics, which is validated and kept in place of the last step's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Average:
     The decay warms up as ``(1 + n) / (10 + n)`` after n updates, so that the start is soon forgotten.
 
     Args:
-        modules: averaged, and on loan to the average inside :meth:`applied`.
-        decay: 0 to follow the modules exactly.
+        modules: the modules to average; inside :meth:`applied` they hold the averages.
+        decay: the share of the average that a step keeps, at most; 0 to follow the modules exactly.
     """
 
     def __init__(self, modules: nn.Module, decay: float):
@@ -26,7 +26,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
-        """Take in the modules as they are after ``updates`` updates before this one."""
+        """Take in the modules' present values; ``updates``: how many updates came before."""
         weight = 1 - min(self.decay, (1 + updates) / (10 + updates))
         for name, kept in self.state.items():
             if kept.is_floating_point():

@@ -18,14 +18,17 @@ TOGETHER = 4  # frames that S_l sees at once
 
 
 class PairSource(Protocol):
-    """What pairs are drawn from: `SimulatedPairs`, `ClipPairs` and their like."""
+    """The interface of what pairs are drawn from, such as `SimulatedPairs` and `ClipPairs`."""
 
     def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
         """Draw ``count`` pairs; with ``middle`` also a frame part of the way."""
 
 
 class Batch(NamedTuple):
-    """Pairs as the methods see them: by F_l, the frame shrunk to its size, F_h of the key frames, and labels."""
+    """Pairs as methods see them: views of three frames, F_h of the key frames, labels of the current ones.
+
+    The frames in the views are shrunk to the size of F_l.
+    """
 
     key: View
     high: Tensor
@@ -39,8 +42,8 @@ class Bank:
 
     Args:
         network: the trained per-frame network; its S_l looks at the frames.
-        sources: pairs come from each, so many.
-        generator: of the draws.
+        sources: the sources of pairs, each with how many to draw from it.
+        generator: the randomness of the draws.
         device: where S_l runs.
     """
 
@@ -65,11 +68,11 @@ class Bank:
 
     @property
     def labels(self) -> Tensor:
-        """Of the current frames, uint8 ``(n, H, W)``."""
+        """The labels of the current frames, uint8 ``(n, H, W)``."""
         return self._tensors[-1]
 
     def batch(self, count: int, generator: Generator, device: str = "cpu") -> Batch:
-        """``count`` of the pairs, features in float32."""
+        """Draw ``count`` of the pairs onto ``device``, features in float32."""
         chosen = torch.randint(len(self), (count,), generator=generator)
         drawn = [_ready(tensor[chosen], device) for tensor in self._tensors]
         key_frame, key_low, high, middle_frame, middle_low, frame, low, labels = drawn
@@ -78,7 +81,7 @@ class Bank:
 
 
 def _ready(tensor: Tensor, device: str) -> Tensor:
-    """Features in float32 and channels-last, the rest as it is."""
+    """A tensor on ``device``; features become float32 and channels-last."""
     tensor = tensor.to(device)
     return tensor.float().contiguous(memory_format=torch.channels_last) if tensor.is_floating_point() else tensor
 

@@ -1,4 +1,4 @@
-"""First two stages: the per-frame network, S_l and S_h with their classifier, on labelled images."""
+"""The first two stages of training: the per-frame network, S_l and S_h with their classifier, on labelled images."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 
 RECIPE = Recipe(steps=900, batch=8, learning_rate=5e-4, weight_decay=0.02)
-# At the output stride that runs: the same weights see other neighbours there, and lose by it until they have met them.
+# Finetuning takes place at output stride 8, which runs live: the weights read other neighbours there than at 16, and
+# lose accuracy until they have been trained on them.
 FINETUNE = Recipe(steps=160, batch=8, learning_rate=2e-4, weight_decay=0.02)
-COUNTED = 500  # label maps, about, that the classes' weights are taken from
-# The first layers know edges and colours from ImageNet already; leaving them out takes a third off the time.
+COUNTED = 500  # about as many label maps are counted for the classes' weights
+# These first layers keep ImageNet's weights: leaving them out of the training takes a third off its time.
 FROZEN = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
 
 
@@ -65,7 +66,7 @@ def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
 
     Weighted cross-entropy learns ``weight * probability``; without this, rare classes are predicted too often.
     """
-    # A classifier of finer scores has several biases a class, side by side.
+    # A classifier whose scores are finer than its input has several biases for each class, side by side.
     classifier.bias -= weights.log().repeat_interleave(len(classifier.bias) // len(weights))
 
 
@@ -75,20 +76,20 @@ def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) ->
     Args:
         scores: ``(N, classes, h, w)``.
         labels: int64 ``(N, H, W)``; void is ``classes`` or more.
-        weights: of the classes, ``(classes,)``; a pixel counts as much as its class.
+        weights: ``(classes,)``, how much a pixel of each class counts; None for 1 each.
     """
-    # The scores at those very pixels: at half the labels' size they would lie half a pixel off.
+    # Scores are interpolated at full size first: at half the labels' size they would lie half a pixel off.
     scores = F.interpolate(scores.float(), labels.shape[-2:], mode="bilinear", align_corners=False)[..., 1::2, 1::2]
     labels = labels[:, 1::2, 1::2].clamp(max=scores.shape[1])
     weights = scores.new_ones(scores.shape[1]) if weights is None else weights
     total = F.cross_entropy(scores, labels, weight=weights, ignore_index=scores.shape[1], reduction="sum")
-    # Of an image rather than of its pixels: a size at which half precision neither overflows nor vanishes.
+    # The sums are divided by an image's pixels, to a size at which half precision neither overflows nor vanishes.
     pixels = labels.shape[-2] * labels.shape[-1]
     return Mean(total / pixels, F.pad(weights, (0, 1))[labels].sum() / pixels)
 
 
 def train_mode(network: VideoNetwork) -> None:
-    """Training mode, but the parameters and statistics of ``FROZEN`` fixed."""
+    """Put a network in training mode, with the parameters and statistics of ``FROZEN`` fixed."""
     network.train()
     for name in FROZEN:
         module = network.backbone.get_submodule(name)
@@ -104,7 +105,11 @@ def label_sample(data: LabelledImages) -> Iterator[Tensor]:
 
 
 def load_start(network: VideoNetwork, path: str | Path) -> None:
-    """Weights to start from, of a network of the same name; layers of other classes stay as they are built."""
+    """Load weights of a network of the same name; layers that differ in the number of classes stay as they are.
+
+    Raises:
+        ValueError: weights of another network.
+    """
     own = network.state_dict()
     given = load(path).state_dict()
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
@@ -114,7 +119,11 @@ def load_start(network: VideoNetwork, path: str | Path) -> None:
 
 
 def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> float:
-    """Percent, frame by frame on a held-out set, each process on its share; ``weights``: classes' in training."""
+    """Mean IoU in percent, frame by frame on a held-out set; each process looks at its share of the images.
+
+    Args:
+        weights: the class weights that the network is trained under, ``(classes,)``; they are taken out of its scores.
+    """
     device = weights.device
     confusion = Confusion(network.classes)
     for index in range(processes.rank(), len(data), processes.world()):
@@ -143,14 +152,14 @@ def train_base(
     """Train the per-frame ``lite`` network on labelled images.
 
     Args:
-        name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
+        name: the run's name: ``<folder>/<name>.pt`` is its checkpoint.
         output_stride: 16, which trains three times as fast, or 8, which is what runs.
         balanced: learn under class weights, taken out at the end; without, every pixel counts the same.
-        start: weights to go on from; by default the backbone's from ImageNet.
+        start: weights to start from; by default the backbone's from ImageNet.
         held_out: labelled images whose mIoU decides which weights are kept.
 
     Returns:
-        the network, whose modules of propagation and selection are still untrained, and its best validation.
+        the network, whose fast track and selector are still untrained, and its best validation.
 
     Raises:
         ValueError: nothing is labelled, images of several sizes, passes of one example, or what `fit` refuses.
@@ -199,7 +208,7 @@ def train_base(
 
     heads = nn.ModuleList([network.head, network.refine, network.classifier])
     modules = nn.ModuleList([network.backbone, *heads])
-    # What ImageNet has taught, and what it has not.
+    # Layers with ImageNet's weights learn at the recipe's rate, untrained ones at three times that.
     named = [(name, p) for name, p in network.backbone.named_parameters() if p.requires_grad]
     taught = [p for name, p in named if not name.startswith(network.backbone.added)]
     fresh = [*heads.parameters(), *network.backbone.detail.parameters()]

@@ -29,15 +29,15 @@ def seeded(*numbers: int) -> Generator:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process draws for one pass."""
+    """The examples that one process draws for one pass."""
 
     step: Generator
-    """For choices that hold for the whole batch: the same in every share of a step."""
+    """The generator of choices that hold for the whole batch: the same in every share of a step."""
     examples: list[Generator]
-    """One for each example of this share."""
+    """One generator for each example of this share."""
 
     def collect(self, one: Callable[[Generator], T]) -> T:
-        """``one(generator)`` of every example, put together by :func:`collate`."""
+        """Draw every example by ``one(generator)`` and join them by :func:`collate`."""
         return collate([one(generator) for generator in self.examples])
 
 
@@ -66,7 +66,7 @@ def shares(recipe: Recipe, start: int) -> Iterator[Share]:
 
 
 def batches(draw: Callable[[Share], T], recipe: Recipe, start: int) -> Iterator[T]:
-    """``draw`` of each share in order, by ``recipe.workers`` threads that many shares ahead."""
+    """Batches by ``draw`` of each share, in order; ``recipe.workers`` threads draw that many shares ahead."""
     waiting = shares(recipe, start)
     if not recipe.workers:
         yield from map(draw, waiting)

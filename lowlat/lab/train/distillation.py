@@ -1,6 +1,7 @@
-"""Distillation: the fast track learned from the per-frame network's own predictions on unlabelled video.
+"""Distillation: the fast track learns from the per-frame network's own predictions on unlabelled video.
 
-For whoever has a camera and no annotation. S_l, S_h, their classifier and the key frame selector stay as they are.
+It adapts a network to a camera without annotation.
+S_l, S_h, their classifier and the key frame selector stay as they are.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
 from lowlat.segmenter import DEFAULT_PIXELS
 
-# Without weight decay what has no gradient, the selector's third of the reduction, stays as it is to the bit.
+# The selector's third of the reduction has no gradient here: without weight decay it stays the same to the bit.
 RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-4, weight_decay=0.0, warmup=20, validate_every=50)
 LABELS = ("soft", "hard")
 MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
-MEASURED_PAIRS = 40  # about, of each video at each distance
+MEASURED_PAIRS = 40  # about as many pairs are measured of each video at each distance
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What :func:`distill` did; agreement of the fast track with the per-frame network on held-out frames."""
+    """The report of :func:`distill`: agreement of the fast track with the per-frame network on held-out frames."""
 
     weights: str
     videos: list[str]
@@ -48,7 +49,7 @@ class Distilled:
     """Percent of pixels with the same label, mean over ``MEASURED`` distances."""
     agreement: float
     steps: int
-    """After how many steps; 0 where no step was better than the weights it started from."""
+    """The step whose weights were kept; 0 where no step was better than the weights it started from."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -77,8 +78,8 @@ def distill(
         init: a shipped network's name or a file of weights.
         labels: ``"soft"`` for the per-frame network's probabilities (Kullback-Leibler divergence; Hinton, Vinyals,
             Dean, "Distilling the knowledge in a neural network", 2015), ``"hard"`` for its labels (cross-entropy).
-        temperature: that softens both sides of the divergence.
-        frames: taken of each video at most, spread over it; about a megabyte each.
+        temperature: divides both sides' scores before the divergence; above 1 it softens them.
+        frames: how many are taken of each video at most, spread over it; each holds about a megabyte.
         held_out: share of each video's frames, from the end, on which agreement is measured.
         changes: fields of :class:`~lowlat.lab.train.recipe.Recipe` in place of ``RECIPE``'s; None leaves one as it is.
 
@@ -166,7 +167,7 @@ def per_frame(network: VideoNetwork, device: str):
 
 
 def fast_track(network: VideoNetwork, batch: Batch, device: str) -> Tensor:
-    """Scores of the current frames, by way of the frames half-way where there are any."""
+    """Scores of the current frames, propagated by way of the frames half-way where there are any."""
 
     def reduced(low: Tensor):
         return network.reduce(low.to(device, memory_format=torch.channels_last))
@@ -182,13 +183,17 @@ def fast_track(network: VideoNetwork, batch: Batch, device: str) -> Tensor:
 
 
 def divergence(scores: Tensor, taught: Tensor, labels: str, temperature: float) -> Tensor:
-    """Of the fast track's scores from the per-frame network's, both ``(N, classes, h, w)``; the mean over positions."""
+    """The loss of the fast track's ``scores`` against the per-frame network's, ``taught``: a mean over positions.
+
+    Args:
+        scores, taught: ``(N, classes, h, w)``, of any two sizes.
+    """
     scores = F.interpolate(scores.float(), taught.shape[-2:], mode="bilinear", align_corners=False)
     if labels == "hard":
         return F.cross_entropy(scores, taught.argmax(1))
     logs = F.log_softmax(scores / temperature, 1)
     aims = F.log_softmax(taught / temperature, 1)
-    # Times T^2: the gradients' size then hardly depends on the temperature.
+    # The factor T^2 makes the size of gradients nearly independent of the temperature.
     return F.kl_div(logs, aims, log_target=True, reduction="none").sum(1).mean() * temperature**2
 
 

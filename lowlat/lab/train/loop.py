@@ -28,7 +28,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Mean:
-    """A loss that is a mean over the whole batch, as this share's part of it: a sum, and the weight it stands for.
+    """One share's part of a loss that is a mean over the whole batch: a sum, and the weight that it stands for.
 
     Means of shares of different weight (void pixels, rare classes) don't average to the mean; these sums add up to it.
     """
@@ -89,12 +89,12 @@ def fit(
         modules: holds everything trained, and its buffers.
         groups: AdamW's parameter groups; an entry ``scale`` multiplies the learning rate.
         draw: draws the examples of a share; called ahead, from other threads.
-        loss: of what ``draw`` gave; a `Mean`, or a scalar that is the mean over the share's examples.
+        loss: computes the loss of what ``draw`` gave: a `Mean`, or a scalar, the mean over the share's examples.
         validate: the figure that decides which weights are best, higher is better; called by every process, with the
             averaged weights in ``modules``.
         starts_from: what decides the numbers beside the recipe, by name: the data, the weights at the start, options
             (`lowlat.lab.train.provenance`). A resumed run must have the same.
-        tensorboard: write the log for TensorBoard too.
+        tensorboard: whether to write TensorBoard's files beside the log.
 
     Raises:
         ValueError: the checkpoint is of another recipe or starts from something else, or the batch doesn't divide among
@@ -132,7 +132,7 @@ def fit(
 
 
 class _Run:
-    """The state of a run, and what changes it."""
+    """The state of a run: what a checkpoint keeps, and the steps that change it."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _Run:
         starts_from: Mapping[str, str],
     ):
         self.name, self.modules, self.recipe = name, modules, recipe
-        # What a resumed run must share with the one that was stopped.
+        # A resumed run must have the same values as the one that was stopped.
         self.fixed = {**recipe.numbers(), **starts_from}
         self.checkpoint, self.best_weights = folder / f"{name}.pt", folder / f"{name}.best.pt"
         self.optimizer = torch.optim.AdamW(
@@ -174,7 +174,7 @@ class _Run:
                 self.scaler.scale(total).backward()
             sums = sums + torch.stack((total.detach().float(), weight.float()))
         total, weight = processes.add(sums)
-        # Nothing but void pixels: a loss of 0, and no gradient.
+        # A batch of nothing but void pixels has weight 0: its loss is 0, and it has no gradient.
         weight = weight.masked_fill(weight == 0, 1)
         value = (total / weight).item()
         if not math.isfinite(value):
@@ -182,7 +182,7 @@ class _Run:
                 f"fit: expected a finite loss, got {value} at step {self.steps} of {self.name}; lower the learning rate"
             )
         self.scaler.unscale_(self.optimizer)
-        # Summed over passes and averaged over processes, of sums: from here on of the mean.
+        # Gradients are of sums, added over passes and averaged over processes; from here on they are of the mean.
         for parameter in self.trained:
             if parameter.grad is not None:
                 parameter.grad.mul_(processes.world() / weight)
@@ -237,7 +237,7 @@ class _Run:
         self.best = Best(*state["best"]) if state["best"] else None
 
     def finish(self) -> None:
-        """Put the weights that count into the modules."""
+        """Put the weights of the best validation, or else the averages, into the modules."""
         processes.wait()
         kept = load_state(self.best_weights)["modules"] if self.best else self.average.state
         self.modules.load_state_dict(kept)

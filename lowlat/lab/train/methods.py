@@ -1,4 +1,4 @@
-"""Training of every method of propagation on the same pairs, for comparing them."""
+"""Training of every method on the same pairs, for comparing them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lowlat.lab.train.propagation import RECIPE, frozen_features, load_base, tra
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.networks.video_network import VideoNetwork
 
-PAIRS = 1000  # in a bank
+PAIRS = 1000  # pairs in a bank, by default
 SHARES = {"simulated": 3, "clips": 1, "video": 1}
-"""Pairs of one source to those of another, where a bank has several: simulated motion on labelled images, unlabelled
-clips, labelled video."""
+"""How many pairs come from one source for those of another, in a bank that has several: simulated motion on labelled
+images, unlabelled clips, labelled video."""
 TRAINED = tuple(name for name, kind in METHODS.items() if kind.trained)
 
 
@@ -71,7 +71,7 @@ def train_methods(
         names: among `TRAINED`.
         network: the trained per-frame network; it is left as it is.
         starts_from: what the pairs were made from, see `fit`.
-        tensorboard: write the logs for TensorBoard too.
+        tensorboard: whether to write TensorBoard's files beside the logs.
 
     Raises:
         ValueError: a method that has nothing to train, or a file learned on another network.
@@ -115,7 +115,7 @@ def train_for_comparison(
         simulated: whether to make pairs of the labelled images; without them there are the clips alone.
         views: key frames drawn from each labelled image.
         pairs: how many the methods are trained on.
-        tensorboard: write the logs for TensorBoard too.
+        tensorboard: whether to write TensorBoard's files beside the logs.
 
     Raises:
         ValueError: no such method or nothing to train in it, no such data, or the base network has not been trained,
@@ -152,7 +152,7 @@ def train_for_comparison(
 
 
 def check_trained(names: Sequence[str]) -> None:
-    """ValueError for a name that is no method, or one with nothing to train."""
+    """Raise ``ValueError`` for a name that is no method, or one with nothing to train."""
     for name in names:
         if name not in TRAINED:
             raise ValueError(f"train: expected a method among {', '.join(TRAINED)} or all, got {name!r}")

@@ -1,4 +1,4 @@
-"""Third stage: what each method of propagation learns, on pairs of frames, S_l, S_h and their classifier frozen."""
+"""The third stage of training: a method learns on pairs of frames, with S_l, S_h and their classifier frozen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lowlat import models
 from lowlat.lab.data.pairs import Features
-from lowlat.lab.methods import Propagation
+from lowlat.lab.methods import Method
 from lowlat.lab.train.bank import Bank, Batch
 from lowlat.lab.train.base import class_weights, remove_class_weights, segmentation_loss
 from lowlat.lab.train.batch import Share
@@ -21,11 +21,11 @@ from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
 
 RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-3)
-HOP_SHARE = 0.75  # of the steps: by way of a temporary key frame, as after a promotion
+HOP_SHARE = 0.75  # this share of the steps goes by way of a temporary key frame, as happens after a promotion
 
 
 def load_base(path: str | Path, classes: int, device: str) -> VideoNetwork:
-    """The trained per-frame network that the later stages go on with; ``ValueError`` if not of so many classes."""
+    """Load the trained per-frame network that later stages go on with; ``ValueError`` if it has other classes."""
     network = models.load(path)
     if network.classes != classes:
         raise ValueError(
@@ -36,8 +36,12 @@ def load_base(path: str | Path, classes: int, device: str) -> VideoNetwork:
 
 
 def frozen_features(network: VideoNetwork, device: str) -> Features:
-    """The per-frame network as a function: float frames in [0, 255] -> (F_l, F_h, uint8 labels), on the CPU."""
-    # A copy: what is trained from here on leaves it alone, and its batch norms can be folded.
+    """The per-frame network as a function from float frames in [0, 255] to (F_l, F_h, uint8 labels) on the CPU.
+
+    Args:
+        device: where the function computes; the network itself stays where it is.
+    """
+    # The copy is not trained, and its batch norms can be folded.
     network = fold_batch_norms(copy.deepcopy(network).to(device))
 
     @torch.inference_mode()
@@ -51,7 +55,7 @@ def frozen_features(network: VideoNetwork, device: str) -> Features:
     return features
 
 
-def fast_track(method: Propagation, batch: Batch, *, hop: bool) -> Tensor:
+def fast_track(method: Method, batch: Batch, *, hop: bool) -> Tensor:
     """Scores of the current frames; with ``hop`` by way of the middle frames as temporary key frames."""
     state = method.begin(batch.key, batch.high)
     if hop:
@@ -63,7 +67,7 @@ def fast_track(method: Propagation, batch: Batch, *, hop: bool) -> Tensor:
 
 def train_propagation(
     name: str,
-    method: Propagation,
+    method: Method,
     bank: Bank,
     folder: str | Path,
     recipe: Recipe = RECIPE,
@@ -79,8 +83,8 @@ def train_propagation(
     key frames' classifier is trained without, since that one has none.
 
     Args:
-        name: of the run: ``<folder>/<name>.pt`` is its checkpoint.
-        fresh: start from fresh parameters rather than from those it has.
+        name: the run's name: ``<folder>/<name>.pt`` is its checkpoint.
+        fresh: whether to start from fresh parameters rather than from those it has.
         starts_from: see `fit`.
     """
     torch.manual_seed(recipe.seed)

@@ -1,4 +1,4 @@
-"""What a stage of training is run with."""
+"""The recipe of a stage of training: its options, and the learning rate over its steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 import torch
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# How the work is divided and how often it is written down: free to change when a run is resumed.
+# These fields say how work is divided and how often it is saved: they may change when a run is resumed.
 RUNNING = ("accumulate", "workers", "checkpoint_every")
 
 
@@ -18,7 +18,7 @@ class Recipe:
 
     Attributes:
         batch: examples a step, over all processes and passes together.
-        warmup: of the learning rate, linear; half a cosine down to zero follows.
+        warmup: steps in which the learning rate rises linearly; half a cosine down to zero follows.
         precision: ``"float32"``, or autocast to ``"bfloat16"`` or ``"float16"`` (with a scaled loss).
         clip: largest norm of the gradient; None for no limit.
         average: decay of the exponential moving average of weights and statistics, which is what is validated and
@@ -70,7 +70,7 @@ class Recipe:
         return self.batch // parts
 
     def numbers(self) -> dict[str, object]:
-        """What a resumed run must share with the one that was stopped."""
+        """The fields that a resumed run must share with the one that was stopped."""
         return {name: value for name, value in asdict(self).items() if name not in RUNNING}
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves beside its weights: checkpoints that appear whole or not at all, and the log of its steps."""
+"""The files that a run leaves beside its weights: checkpoints, whole or not there at all, and the log of its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fourth stage: the key frame selector, on the share of pixels whose predicted label changes between two frames."""
+"""The fourth stage of training: the key frame selector, on the share of pixels whose predicted label changes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lowlat.lab.train.loop import Recipe, fit
 from lowlat.networks.video_network import VideoNetwork
 
 RECIPE = Recipe(steps=300, batch=16, learning_rate=1e-3, weight_decay=0.0)
-SIMULATED = 600  # pairs whose deviation is measured before training
+SIMULATED = 600  # simulated pairs, whose deviations are measured before training
 
 
 class DeviationPairs:
     """Pairs of F_l with the deviation of the per-frame network's labels between them, measured once and kept.
 
-    Simulated motion only: beside a clip or two the selector learns to tell real frames from simulated ones, which
-    predicts the deviation in training and says nothing on any other video.
+    All motion is simulated: given a clip or two beside it, the selector learns to tell real frames from simulated
+    ones, which predicts the deviation in training and says nothing on any other video.
     """
 
     def __init__(self, simulated: SimulatedPairs, features: Features, generator: Generator, count: int | None = None):
@@ -35,7 +35,7 @@ class DeviationPairs:
         self.keys, self.currents, self.deviations = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
 
     def batch(self, count: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """F_l of key frames, F_l of current frames, deviations ``(count,)``."""
+        """Draw ``count`` pairs: F_l of key frames, F_l of current frames, deviations ``(count,)``."""
         chosen = torch.randint(len(self.keys), (count,), generator=generator)
         return self.keys[chosen].float(), self.currents[chosen].float(), self.deviations[chosen]
 

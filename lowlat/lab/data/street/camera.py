@@ -14,7 +14,7 @@ FIELD = 0.95  # focal length by the geometric mean of the sides
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole. ``rotation`` has the rows right, down, forward; the principal point is the image's middle."""
+    """A pinhole camera. ``rotation`` has the rows right, down, forward; the principal point is the image's middle."""
 
     eye: np.ndarray
     rotation: np.ndarray
@@ -22,12 +22,15 @@ class Camera:
 
     @property
     def focal(self) -> float:
-        """Pixels."""
+        """The focal length in pixels."""
         return FIELD * (self.size[0] * self.size[1]) ** 0.5
 
     @property
     def projection(self) -> np.ndarray:
-        """``(3, 3)``: a vector from the eye -> (x, y, 1) times its depth; pixel centres lie at whole numbers."""
+        """The matrix ``(3, 3)`` that takes a vector from the eye to (x, y, 1) times its depth, in pixels.
+
+        Pixel centres lie at whole numbers.
+        """
         height, width = self.size
         inner = np.array([[self.focal, 0, (width - 1) / 2], [0, self.focal, (height - 1) / 2], [0, 0, 1]])
         return inner @ self.rotation
@@ -66,7 +69,7 @@ class Drive:
     turn: int
 
     def travelled(self, time: float) -> float:
-        """Metres since time 0."""
+        """Metres driven since time 0."""
         swing = np.sin(self.rate * time + self.phase) - np.sin(self.phase)
         return self.speed * (time + self.ease / self.rate * swing)
 
@@ -84,12 +87,12 @@ class Drive:
         return Camera(eye, np.stack((right, down, forward)), size)
 
     def way(self, seconds: float) -> np.ndarray:
-        """Time, x, z and yaw of the camera several times a second, ``(n, 4)``."""
+        """The camera's time, x, z and yaw several times a second, ``(n, 4)``."""
         times = np.arange(0, seconds + 0.2, 0.2)
         return np.array([(time, *self._place(self.travelled(time))) for time in times])
 
     def _place(self, way: float) -> tuple[float, float, float]:
-        """x, z and yaw after ``way`` metres."""
+        """The camera's x, z and yaw after ``way`` metres."""
         if self.turn == 0:
             return -LANE, self.start + way, 0.0
         radius = 6.0 if self.turn < 0 else 9.0

@@ -72,5 +72,5 @@ def roughen(pixels: np.ndarray, random: np.random.Generator, strength: float, ro
 
 
 def mixed(colour: Colour, other: Colour, share: float) -> Colour:
-    """``share`` of ``other`` in ``colour``."""
+    """``colour`` with a ``share`` of ``other`` mixed in."""
     return tuple(round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))

@@ -19,12 +19,12 @@ PARKED = 4.6
 
 
 def from_middle(place: np.ndarray) -> np.ndarray:
-    """Distance to the nearest street's middle, by one coordinate, with its sign."""
+    """The signed distance in metres from the nearest street's middle, along one axis."""
     return place - PITCH * np.rint(place / np.float32(PITCH))
 
 
 def is_road(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Road, where not pavement."""
+    """Whether places are road rather than pavement."""
     return (np.abs(from_middle(x)) < KERB) | (np.abs(from_middle(z)) < KERB)
 
 

@@ -13,7 +13,7 @@ ROOFS = 10.5  # metres; how high the shading buildings are taken to be
 
 @dataclass(frozen=True)
 class Light:
-    """Light of a clear to overcast day.
+    """The light of a clear or overcast day.
 
     Attributes:
         sun: unit vector towards the sun.

@@ -19,7 +19,7 @@ Vector = np.ndarray | tuple[float, float, float]
 
 @dataclass
 class _Rows:
-    """One list a column."""
+    """Rows of a table that is being filled, kept as one list a column."""
 
     texture: list = field(default_factory=list)
     kind: list = field(default_factory=list)

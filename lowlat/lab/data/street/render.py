@@ -23,7 +23,10 @@ APART = 2e-5  # depths of quads in one plane, so that the later one lies above
 
 
 class View(NamedTuple):
-    """What a camera sees, a map a row; places by quad, in [0, 1], on the ground in metres, in the sky by direction."""
+    """What each pixel of a camera sees: a quad, and the place (a, b) on it.
+
+    Places run over a quad from 0 to 1; on the ground they are metres, in the sky directions.
+    """
 
     quad: np.ndarray  # intp (H, W)
     a: np.ndarray  # float32 (H, W)
@@ -35,7 +38,7 @@ class View(NamedTuple):
 
 
 def homographies(quads: Quads, time: float, camera: Camera) -> np.ndarray:
-    """``(n, 3, 3)``, see the head of the file."""
+    """The homography of every quad, ``(n, 3, 3)``, as the head of this file defines it."""
     return camera.projection @ quads.poses(time, camera.eye)
 
 
@@ -92,7 +95,7 @@ def boxes(forward: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.
 
 
 def _background(inverse: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Ground and sky."""
+    """Fill every pixel with the ground or the sky."""
 
     def place(number: int) -> tuple[np.ndarray, ...]:
         a, b, q = (row[0] * x + (row[1] * y + row[2])[:, None] for row in inverse[number])
@@ -111,7 +114,7 @@ def _draw(view, number: int, h, box, x, y, nearest: float, spread, quads: Quads)
     left, top, right, bottom = box
     window = (slice(top, bottom), slice(left, right))
     nearness = view[3][window]
-    # All of it hidden behind what was drawn before.
+    # The whole quad is hidden behind what was drawn before.
     if np.minimum.reduce(nearness, axis=None) * nearest > 1:
         return
     x, y = x[left:right], y[top:bottom, None]
@@ -134,7 +137,7 @@ def _draw(view, number: int, h, box, x, y, nearest: float, spread, quads: Quads)
 
 
 def labels(view: View, quads: Quads) -> np.ndarray:
-    """uint8 ``(H, W)``, CamVid's classes."""
+    """The label map of a view: CamVid's classes, uint8 ``(H, W)``."""
     result = quads.kind.take(view.quad)
     ground = view.quad == GROUND
     pavement = ground & ~is_road(np.where(ground, view.a, 0), np.where(ground, view.b, 0))
@@ -143,7 +146,7 @@ def labels(view: View, quads: Quads) -> np.ndarray:
 
 
 def flow(view: View, before: np.ndarray) -> np.ndarray:
-    """float32 ``(2, H, W)``: where each pixel's place was, by the homographies of then, less where it is."""
+    """The flow, float32 ``(2, H, W)``: where each pixel's place was, by the homographies of then, less where it is."""
     h = before.reshape(-1, 9).astype(np.float32).take(view.quad.reshape(-1), 0).reshape(*view.quad.shape, 9)
     a, b = view.a, view.b
     x, y, depth = (h[..., row] * a + h[..., row + 1] * b + h[..., row + 2] for row in (0, 3, 6))
@@ -155,7 +158,7 @@ def flow(view: View, before: np.ndarray) -> np.ndarray:
 
 
 def seen_before(view: View, before: View, flow: np.ndarray) -> np.ndarray:
-    """bool ``(H, W)``: the nearest pixel to where a place was saw the same surface."""
+    """Whether the pixel nearest to where a place was saw the same surface then: bool ``(H, W)``."""
     height, width = view.quad.shape
     x = np.rint(flow[0] + np.arange(width, dtype=np.float32))
     y = np.rint(flow[1] + np.arange(height, dtype=np.float32)[:, None])

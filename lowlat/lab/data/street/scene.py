@@ -19,7 +19,7 @@ SHORTEST, LONGEST = 70, 170  # frames from cut to cut
 
 @dataclass(frozen=True)
 class Scene:
-    """What is there, how it is lit, and where the camera goes, over ``frames`` frames at ``FPS``."""
+    """A take of ``frames`` frames at ``FPS``: what stands and moves there, its light, and the camera's drive."""
 
     frames: int
     drive: Drive
@@ -69,7 +69,7 @@ def _town(drive: Drive, seconds: float, random: Generator) -> Quads:
             town.buildings(quads, main, block, side, random)
             town.furniture(quads, main, block, side, random)
             town.parked(quads, main, block, side, random)
-    # The far end, where the street meets another one.
+    # The far end of the street, where it meets another one.
     for block in (-1, 0):
         town.buildings(quads, town.street_x(blocks.stop), block, -1, random, park=0.3)
     for crossing in blocks:

@@ -22,7 +22,7 @@ HORIZON = np.array([206, 214, 222], np.float32)
 
 
 def colours(view: View, quads: Quads, light: Light, time: float, camera: Camera) -> np.ndarray:
-    """uint8 ``(3, H, W)``."""
+    """The picture of a view: RGB, uint8 ``(3, H, W)``."""
     height, width = view.quad.shape
     factor = quad_light(view, quads, light, time)
     patches = shadows(view, quads, time, camera)
@@ -38,7 +38,7 @@ def colours(view: View, quads: Quads, light: Light, time: float, camera: Camera)
 
 
 def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, light: Light, time: float) -> np.ndarray:
-    """float32 ``(3, H, W)`` in [0, 255]."""
+    """The colours of a band of rows, float32 ``(3, H, W)`` in [0, 255]."""
     quad, a, b, nearness = (part.reshape(-1) for part in view[:4])
     strength, exposure = light.at(time)
     ground, sky = np.flatnonzero(quad == GROUND), np.flatnonzero(quad == SKY)
@@ -71,16 +71,16 @@ def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, lig
 
 
 def _tiled(place: np.ndarray, size: float, start: float = 0.5) -> np.ndarray:
-    """Within a tile, in [0, 1); place 0 lies at ``start``."""
+    """Places as positions in [0, 1) of a tile that repeats; place 0 lies at ``start``."""
     tiles = place * np.float32(1 / size) + np.float32(start)
     return tiles - np.floor(tiles)
 
 
 def quad_light(view: View, quads: Quads, light: Light, time: float) -> np.ndarray:
-    """RGB of the light on each quad, float32 ``(n, 3)``: ambient, and the sun by slope and shade at its foot."""
+    """The RGB light on each quad, float32 ``(n, 3)``: ambient, and the sun by slope and shade at its foot."""
     strength, _ = light.at(time)
     slope = np.clip(view.normals @ light.sun, 0, None)
-    # What turns to the camera is round: lit from the side, always somewhat.
+    # A quad that turns to the camera stands for something round, of which the sun always lights some part.
     upright = np.arange(len(quads)) >= quads.rigid_count
     slope[upright] = 0.62
     building = quads.kind == CAMVID.names.index("building")

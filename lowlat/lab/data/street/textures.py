@@ -33,7 +33,7 @@ def _buildings(random: np.random.Generator) -> Named:
 
 
 def _facade(wall: Colour, floors: int, shop: bool, random: np.random.Generator) -> np.ndarray:
-    """12 m wide; floors of 3.2 m, four windows each, a door or a shop at the bottom, a cornice at the top."""
+    """A facade, 12 m wide: floors of 3.2 m, four windows each, a door or a shop at the bottom, a cornice at the top."""
     height = floors * 3.2 + 0.6
     canvas = Canvas(12, height, 24)
     frame = (232, 228, 220) if random.random() < 0.7 else (70, 62, 56)
@@ -91,7 +91,7 @@ def _shop(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def _bricks(pixels: np.ndarray, per_metre: int) -> np.ndarray:
-    """Courses of bricks, 25 x 12.5 cm, as faint lines."""
+    """Draw courses of bricks, 25 x 12.5 cm, as faint lines."""
     height, width = pixels.shape[:2]
     rows, columns = np.arange(height)[:, None], np.arange(width)
     course = rows * 8 // per_metre
@@ -167,7 +167,7 @@ def _people(random: np.random.Generator) -> Named:
 
 
 def _rider(coat: Colour) -> Canvas:
-    """From behind or before: wheel, rider, helmet."""
+    """A cyclist seen from behind or from the front: wheel, rider, helmet."""
     canvas = Canvas(0.7, 1.75, 80)
     canvas.box(0.31, 0.0, 0.08, 0.7, TYRE)
     canvas.box(0.1, 1.0, 0.5, 0.04, (50, 50, 52))
@@ -181,7 +181,7 @@ def _rider(coat: Colour) -> Canvas:
 
 
 def _rider_side(coat: Colour) -> Canvas:
-    """From the side, going to the right."""
+    """A cyclist seen from the side, riding to the right."""
     canvas = Canvas(1.8, 1.75, 80)
     for hub in (0.36, 1.42):
         for turn in np.linspace(0, 6.28, 25):

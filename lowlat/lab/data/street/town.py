@@ -49,7 +49,7 @@ def buildings(quads: Quads, street: Axis, block: int, side: int, random: Generat
     Args:
         block: from crossing ``block`` to the next one.
         side: 1 right, -1 left.
-        park: how likely it is one.
+        park: the probability that it is a park.
     """
     start, end = block * PITCH + WALL, (block + 1) * PITCH - WALL
     if random.random() < park:
@@ -210,7 +210,7 @@ def cyclist(quads: Quads, foot: np.ndarray, velocity: Vector, random: Generator,
 def traffic(
     quads: Quads, street: Axis, reach: tuple[float, float], way: np.ndarray, random: Generator, *, busy: float = 1.0
 ) -> None:
-    """What moves along a street between the two ends of ``reach``, out of the camera's way: cars, people, bicycles."""
+    """Place the cars, people and bicycles that move along a street within ``reach``, out of the camera's way."""
     start, end = reach
     place = start + random.uniform(10, 40)
     speed = random.uniform(6, 10)

@@ -15,7 +15,7 @@ PER_METRE = 56
 
 @dataclass(frozen=True)
 class Vehicle:
-    """Measures in metres.
+    """The shape of a vehicle, measures in metres.
 
     Attributes:
         profile: corners (along, up) from the tail's foot over the roof to the nose's foot.

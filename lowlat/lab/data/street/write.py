@@ -27,8 +27,8 @@ def write_street(
     """Write a street as a folder of files, or as a video of the frames with their labels beside them.
 
     The folder is one that `open_dataset` opens: ``images/``, ``labels/``, ``classes.txt`` and, last of all,
-    ``videos.txt``; and ``flow/*.npz`` with ``flow`` float32 ``(2, H, W)`` and ``visible`` bool ``(H, W)``, as in
-    `Street.flow` and `Street.visible`. Every file appears whole or not at all.
+    ``videos.txt``; and ``flow/*.npz`` with the results of `Street.flow`, float32 ``(2, H, W)``, and of
+    `Street.visible`, bool ``(H, W)``. Every file appears whole or not at all.
 
     Args:
         out: a new or empty folder, or a video (``.mp4``, ``.mkv``, ``.mov``).
