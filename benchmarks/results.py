@@ -15,7 +15,7 @@ import svconv
 from benchmarks.figures import Figure
 from benchmarks.roofs import Roof
 from benchmarks.rows import Row
-from lowlat.files import whole_file
+from lowlat.video.files import whole_file
 
 
 @dataclass

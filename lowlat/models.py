@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lowlat.classes import CAMVID, Classes
-from lowlat.files import whole_file
 from lowlat.networks.efficientnet_lite import EfficientNetLite0
 from lowlat.networks.resnet import ResNet101
 from lowlat.networks.video_network import VideoNetwork, Widths
@@ -58,39 +57,6 @@ def build(name: str, **options) -> VideoNetwork:
     return network
 
 
-def save(network: VideoNetwork, path: str | Path, **metadata: str) -> None:
-    """Write a network that :func:`build` or :func:`load` made; the file appears whole or not at all.
-
-    Beside the weights (safetensors) it keeps the network's name, its classes and its threshold.
-
-    Convolution weights are stored in float16, which halves the file; norms and biases keep float32.
-
-    Raises:
-        ValueError: the network has no name, so that nothing could build it again.
-        ImportError: the package safetensors is not installed.
-    """
-    from safetensors.torch import save as serialise
-
-    if not network.name:
-        raise ValueError(
-            "save: expected a network with a name, got one without; make it with models.build or models.load"
-        )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        key: (value.half() if value.ndim > 1 else value).contiguous() for key, value in network.state_dict().items()
-    }
-    about = {
-        "network": network.name,
-        "classes": str(network.classes),
-        "threshold": repr(network.threshold),
-        **network.legend.as_metadata(),
-        **metadata,
-    }
-    with whole_file(path) as part:
-        part.write_bytes(serialise(state, metadata=about))
-
-
 def find(source: str | Path) -> Path:
     """The file of weights: shipped under a name, or ``source`` itself; ``ValueError`` where there is none."""
     path = WEIGHTS / f"{source}.safetensors" if str(source) in MODELS else Path(source)
@@ -101,7 +67,7 @@ def find(source: str | Path) -> Path:
 
 
 def load(source: str | Path = "lite") -> VideoNetwork:
-    """A trained network in eval mode: a name whose weights are shipped, or a file written by :func:`save`.
+    """A trained network in eval mode: a name whose weights are shipped, or a file that `lowlat train` wrote.
 
     Raises:
         ValueError: no such name or file, or the file is not such a one.

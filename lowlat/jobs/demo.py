@@ -19,13 +19,12 @@ from rich.table import Table
 
 import svconv
 from lowlat.classes import Classes
-from lowlat.files import whole_file
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
-from lowlat.video.files import prepare_folder
+from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.overlay import Overlay
 from lowlat.video.plot import write_latency_plot
 from lowlat.video.rate import at_rate

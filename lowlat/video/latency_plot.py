@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from lowlat.files import whole_file
 from lowlat.runtime.result import FrameResult
+from lowlat.video.files import whole_file
 from lowlat.video.plot import FAST, KEY, LANDED, WHOLE
 
 

@@ -9,8 +9,8 @@ from statistics import median
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lowlat.files import whole_file
 from lowlat.runtime.result import FrameResult
+from lowlat.video.files import whole_file
 
 # Colours of Okabe and Ito's palette can be told apart with any colour vision; markers and labels differ too.
 WHOLE, FAST, KEY, LANDED = "#D55E00", "#0072B2", "#E69F00", "#009E73"

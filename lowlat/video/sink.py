@@ -12,8 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from lowlat.files import part_of, whole_file
-from lowlat.video.files import SinkError
+from lowlat.video.files import SinkError, part_of, whole_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 QUALITY = {"preset": "veryfast", "crf": "20"}

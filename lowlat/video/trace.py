@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from lowlat.files import whole_file
 from lowlat.runtime.result import TRACKS, Span
+from lowlat.video.files import whole_file
 
 PROCESS = 1
 

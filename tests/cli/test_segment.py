@@ -6,6 +6,7 @@ from PIL import Image
 
 from lowlat import models
 from lowlat.classes import Classes
+from lowlat.lab.weights import save
 from lowlat.video.source import SourceError, open_source
 
 
@@ -112,7 +113,7 @@ def test_a_fault_ends_with_code_1_and_a_playable_output(lowlat, segmenter, clip,
 def test_a_network_of_other_classes_is_shown_by_its_own_names_and_colours(lowlat, clip, tmp_path):
     network = models.build("lite", classes=3)
     network.legend = Classes(("grass", "path", "sky"), ((10, 200, 10), (90, 80, 70), (0, 0, 255)))
-    models.save(network, tmp_path / "park.safetensors")
+    save(network, tmp_path / "park.safetensors")
     assert models.load(tmp_path / "park.safetensors").legend == network.legend
     out = tmp_path / "out"
     code, _, _ = lowlat("segment", clip, "-o", out, "--weights", tmp_path / "park.safetensors", "--max-frames", 3)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from lowlat.files import whole_file
+from lowlat.video.files import whole_file
 
 KILLED_HALF_WAY = """
 import os, signal, sys
-from lowlat.files import whole_file
+from lowlat.video.files import whole_file
 
 with whole_file(sys.argv[1]) as part, part.open("w") as file:
     file.write("half")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from lowlat import models
 from lowlat.lab.train.base import load_imagenet_lite0, remove_class_weights
+from lowlat.lab.weights import save
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
 from lowlat.networks.fast_track import KernelPredictor, KeyFrameSelector, MatchingPredictor
 from lowlat.networks.layers import fold_batch_norms
@@ -289,7 +290,7 @@ def test_deviation_is_a_share_and_follows_the_change(lite):
 
 def test_weights_survive_saving_and_loading(lite, tmp_path):
     lite.threshold = 0.125
-    models.save(lite, tmp_path / "a" / "net.safetensors", data="none")
+    save(lite, tmp_path / "a" / "net.safetensors", data="none")
     loaded = models.load(tmp_path / "a" / "net.safetensors")
     assert loaded.threshold == 0.125 and not loaded.training
     for name, value in lite.state_dict().items():
@@ -307,7 +308,7 @@ def test_loading_says_what_is_wrong(tmp_path):
         models.load(broken)
     older = models.build("lite")
     del older.predictor.describe
-    models.save(older, tmp_path / "older.safetensors")
+    save(older, tmp_path / "older.safetensors")
     with pytest.raises(ValueError, match="(?s)of lite as it is built now.*predictor.describe.*train it again"):
         models.load(tmp_path / "older.safetensors")
     with pytest.raises(ValueError, match="among lite, resnet101.*got 'vgg'"):

@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from lowlat import models
+from lowlat.lab.weights import save
 
 
 @pytest.fixture(scope="package")
@@ -13,5 +14,5 @@ def tiny_weights(tmp_path_factory, tiny_network):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, "tiny", lambda **_: copy.deepcopy(tiny_network))
-        models.save(models.build("tiny"), path, stage="selector")
+        save(models.build("tiny"), path, stage="selector")
         yield path

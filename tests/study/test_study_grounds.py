@@ -15,6 +15,7 @@ from lowlat.lab.study.measure import OURS, frames_unit, images_unit, method_unit
 from lowlat.lab.study.paper import table4_units
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.timing import modules_unit
+from lowlat.lab.weights import save as save_weights
 from lowlat.networks.layers import reset_parameters
 
 
@@ -26,7 +27,7 @@ def altered(tiny_weights, tmp_path):
         network = models.load(tiny_weights)
         with torch.no_grad():
             change(network)
-        models.save(network, tmp_path / "altered.safetensors", stage="selector")
+        save_weights(network, tmp_path / "altered.safetensors", stage="selector")
         return tmp_path / "altered.safetensors"
 
     return save
@@ -84,7 +85,7 @@ def test_a_fast_track_given_makes_no_second_training(tiny_weights, altered, tmp_
 
 def test_weights_of_other_classes_are_refused(tmp_path):
     network = models.build("lite", classes=3)
-    models.save(network, tmp_path / "three.safetensors")
+    save_weights(network, tmp_path / "three.safetensors")
     with pytest.raises(ValueError, match="study: expected data of the network's 3 classes, got 11; give weights"):
         ground(tmp_path / "three.safetensors", tmp_path)
 

@@ -17,6 +17,7 @@ from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training
 from lowlat.lab.train import propagation, selector
+from lowlat.lab.weights import save
 from lowlat.schedule import Every
 
 STREET = "street:64x48,seed=1,frames=8"
@@ -27,7 +28,7 @@ SMALL = Settings(seeds=1, steps=2, pairs=4, stills=2, batch=2, frames=8, images=
 def tiny_weights(tiny_network, tmp_path, monkeypatch):
     """A file of weights of the tiny network, known to `models` for the while."""
     monkeypatch.setitem(models.MODELS, "tiny", lambda **_: copy.deepcopy(tiny_network))
-    models.save(models.build("tiny"), tmp_path / "tiny.safetensors", stage="selector")
+    save(models.build("tiny"), tmp_path / "tiny.safetensors", stage="selector")
     return tmp_path / "tiny.safetensors"
 
 

@@ -16,6 +16,7 @@ from lowlat.lab.methods import View, build
 from lowlat.lab.train import distill, distillation
 from lowlat.lab.train.distillation import divergence
 from lowlat.lab.train.loop import Best
+from lowlat.lab.weights import save
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "per_frame", lambda network, device: look)
     monkeypatch.setattr(distillation, "agreement", lambda *_: 0.0)
     monkeypatch.setattr(distillation, "fit", lambda *_, starts_from, **__: starts.append(starts_from) or Best(0.0, 0))
-    models.save(models.load("lite"), tmp_path / "out" / "start.safetensors")
+    save(models.load("lite"), tmp_path / "out" / "start.safetensors")
     for changed, name in (
         ({"videos": [folder, folder]}, "videos"),
         ({"init": tmp_path / "out" / "start.safetensors"}, "start"),

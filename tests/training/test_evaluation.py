@@ -12,6 +12,7 @@ from lowlat.lab.data.camvid import CamVid
 from lowlat.lab.data.street import Street
 from lowlat.lab.metrics import Confusion, Scores
 from lowlat.lab.recorded import LabelledVideo
+from lowlat.lab.weights import save
 from lowlat.runtime import KeyFrame
 from lowlat.schedule import Every
 
@@ -103,7 +104,7 @@ def test_with_no_delay_key_frames_are_waited_for(street):
 
 
 def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
-    models.save(network, tmp_path / "net.safetensors")
+    save(network, tmp_path / "net.safetensors")
     report = evaluate(camvid, tmp_path / "net.safetensors", policy="every")
     assert set(report) == {"weights", "test_per_frame", "video"}
     assert {"miou", "pixel_accuracy", "class_accuracy", "class_iou"} == set(report["test_per_frame"])
@@ -126,7 +127,7 @@ def test_an_interval_beyond_the_usual_bound_on_ages_is_come_to(network, monkeypa
 
 
 def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
-    models.save(network, tmp_path / "net.safetensors")
+    save(network, tmp_path / "net.safetensors")
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
     for name in "01":
@@ -153,7 +154,7 @@ def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled)
 
 
 def test_any_labelled_set_is_evaluated_if_its_classes_are_the_networks(network, tmp_path):
-    models.save(network, tmp_path / "net.safetensors")
+    save(network, tmp_path / "net.safetensors")
     report = evaluate("street:64x48,frames=12", tmp_path / "net.safetensors", policy="every", distances=True)
     assert {"test_per_frame", "video", "distances"} <= set(report)
     assert set(report["test_per_frame"]["class_iou"]) == set(CAMVID.names)

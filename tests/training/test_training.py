@@ -23,6 +23,7 @@ from lowlat.lab.study.training import Training
 from lowlat.lab.train import STAGES, base, propagation, selector, train
 from lowlat.lab.train.loop import Recipe, _Run, fit
 from lowlat.lab.train.provenance import videos_digest, weights_digest
+from lowlat.lab.weights import save
 
 STREET = "street:64x48,seed=1,frames=6"
 
@@ -192,7 +193,7 @@ def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch,
         train("finetune", data=STREET, init="lite", validate=STREET, **options)
     monkeypatch.setattr(_Run, "step", step)
     network = models.build("lite")
-    models.save(network, tmp_path / "start.safetensors")
+    save(network, tmp_path / "start.safetensors")
     for changed, name in (
         ({"data": "street:64x48,seed=2,frames=6"}, "data"),
         ({"init": tmp_path / "start.safetensors"}, "start"),
@@ -205,7 +206,7 @@ def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch,
 
 
 def test_weights_are_told_by_content(tmp_path):
-    models.save(models.load("lite"), tmp_path / "a.safetensors")
+    save(models.load("lite"), tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes((models.WEIGHTS / "lite.safetensors").read_bytes())
     assert (
         weights_digest("lite")
@@ -270,7 +271,7 @@ def test_propagation_hangs_on_its_clips(tmp_path, watched, one_thread):
         Image.fromarray(np.full((6, 8, 3), index, np.uint8)).save(clip / f"{index:02}.png")
     starts = []
     for clips, init in (((), "lite"), ([clip], "lite"), ((), None)):
-        models.save(models.load("lite"), tmp_path / "finetune.safetensors")
+        save(models.load("lite"), tmp_path / "finetune.safetensors")
         train("propagation", data=STREET, out=tmp_path, clips=clips, init=init)
         (tmp_path / "propagation.safetensors").unlink()
         starts.append(watched["propagation"]["starts_from"])

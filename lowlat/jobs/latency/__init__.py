@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from lowlat import models
-from lowlat.files import whole_file
 from lowlat.jobs.latency.figures import Figures, stage_medians, summarise
 from lowlat.jobs.latency.paper import PaperTables
 from lowlat.jobs.latency.runs import WARM_UP, Bench, Metronome, Recorded, record_run, source_frames
@@ -25,7 +24,7 @@ from lowlat.runtime.gpu.engine import DEFAULT_SMS
 from lowlat.runtime.gpu.isolation import SEGMENTS
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.schedule import Every, PerFrame, Schedule
-from lowlat.video.files import prepare_folder
+from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_figure
 from lowlat.video.trace import write_trace
 

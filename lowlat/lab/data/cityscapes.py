@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lowlat.files import whole_file
 from lowlat.lab.data.files import LabelledFiles
+from lowlat.video.files import whole_file
 
 CLASSES = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",

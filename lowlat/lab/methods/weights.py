@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lowlat.files import whole_file
 from lowlat.lab.methods import build
 from lowlat.lab.methods.base import Method
 from lowlat.lab.methods.flow import ExactFlows
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.video.files import whole_file
 
 FAST_TRACK = ("reduction", "predictor", "adapt", "fusion", "selector")
 """The modules of a network that it does not use frame by frame."""

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lowlat.files import whole_file
 from lowlat.lab.study.checks import Tables
 from lowlat.lab.study.figures import draw_figures
 from lowlat.lab.study.parts import Row
 from lowlat.lab.study.strips import file_name
 from lowlat.lab.study.tables import TABLES
+from lowlat.video.files import whole_file
 
 HIDDEN = ("series", "class_iou", "picture")
 """Columns that go into figures and study.json but into no table of the page."""

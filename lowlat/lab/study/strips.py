@@ -10,12 +10,12 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lowlat.files import whole_file
 from lowlat.lab.methods import OURS, build
 from lowlat.lab.recorded import LabelledVideo, MethodStages
 from lowlat.lab.study.grounds import Ground, Which
 from lowlat.lab.study.parts import Row, Unit
 from lowlat.runtime import KeyFrame
+from lowlat.video.files import whole_file
 
 DISTANCES = (1, 3, 5, 8)
 """The columns: distances from the key frame, in frames."""

@@ -26,6 +26,7 @@ from lowlat.lab.train.base import FINETUNE
 from lowlat.lab.train.loop import Recipe
 from lowlat.lab.train.methods import SHARES, draw_bank, train_methods
 from lowlat.lab.train.provenance import videos_digest
+from lowlat.lab.weights import save
 from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 
@@ -116,7 +117,7 @@ class Training:
             count = min(self.settings.pairs, selector.SIMULATED)
             pairs = selector.DeviationPairs(simulated, features, generator, count)
             selector.train_selector(network, pairs, folder, self._recipe(selector.RECIPE, seed), self.device)
-            models.save(network, path, stage="selector", data=self.spec)
+            save(network, path, stage="selector", data=self.spec)
         return path
 
     def _recipe(self, recipe: Recipe, seed: int) -> Recipe:

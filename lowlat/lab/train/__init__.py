@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Generator
 
-from lowlat import models
 from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import ClipPairs, SimulatedPairs, read_clip
@@ -17,6 +16,7 @@ from lowlat.lab.train import base, methods, processes, propagation, selector
 from lowlat.lab.train.distillation import distill
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import Recipe, change
+from lowlat.lab.weights import save
 from lowlat.networks.video_network import VideoNetwork
 
 __all__ = ["STAGES", "Recipe", "distill", "train"]
@@ -163,7 +163,7 @@ class _Stages:
     def finish(self, network: VideoNetwork, name: str, **told: str) -> None:
         if processes.rank() == 0:
             path = self.out / f"{name}.safetensors"
-            models.save(network, path, stage=name, data=_name(self.labelled), **told)
+            save(network, path, stage=name, data=_name(self.labelled), **told)
         processes.wait()
 
 

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlat import models
-from lowlat.files import whole_file
 from lowlat.lab.data.recording import Batch, Recording
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
@@ -25,10 +24,12 @@ from lowlat.lab.train.loop import Recipe, fit
 from lowlat.lab.train.propagation import HOP_SHARE
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
+from lowlat.lab.weights import save
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
 from lowlat.segmenter import DEFAULT_PIXELS
+from lowlat.video.files import whole_file
 
 # The selector's third of the reduction has no gradient here: without weight decay it stays the same to the bit.
 RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-4, weight_decay=0.0, warmup=20, validate_every=50)
@@ -146,7 +147,7 @@ def distill(
             steps=best.steps if better else 0,
         )
         if processes.rank() == 0:
-            models.save(network, report.weights, stage="distill", data=", ".join(report.videos))
+            save(network, report.weights, stage="distill", data=", ".join(report.videos))
             with whole_file(out / "distill.json") as part:
                 part.write_text(json.dumps(report.as_dict(), indent=1))
         processes.wait()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lowlat.files import whole_file
+from lowlat.video.files import whole_file
 
 
 def save_state(path: Path, state: dict) -> None:

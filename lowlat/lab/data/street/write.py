@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from lowlat.files import whole_file
 from lowlat.jobs.progress import progress_bar
 from lowlat.lab.data.street.street import Street
+from lowlat.video.files import whole_file
 from lowlat.video.sink import VideoSink, is_video_path
 
 
