@@ -23,6 +23,7 @@ from lowlat.lab.metrics import Confusion, Scores
 from lowlat.lab.recorded import DecisionsOnly, LabelledVideo, MethodStages, check_classes, check_video
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, KeyFrame
+from lowlat.runtime.options import find_device
 from lowlat.runtime.protocols import Stages
 from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
 from lowlat.runtime.stages import NetworkStages
@@ -270,7 +271,9 @@ def evaluate(
     Raises:
         ValueError: no such set, no labels or no video in it, or classes not as many as the network's; options that
             contradict each other.
+        RuntimeError: no such GPU.
     """
+    device = find_device("evaluate", device)
     network = models.load(weights)
     report: dict[str, object] = {"weights": str(weights)}
     if images:

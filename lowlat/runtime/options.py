@@ -86,12 +86,11 @@ class PreparedNetwork:
         options: what is done to the copy.
         pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of
             8); labels come at the frame's own size. None leaves frames as they are.
-        device: where to run, see :func:`find_device`.
+        device: where to run, as :func:`find_device` gives it.
         fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
 
     Raises:
-        ValueError: ``pixels`` below 1, or no such kind of device.
-        RuntimeError: no such GPU.
+        ValueError: ``pixels`` below 1.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class PreparedNetwork:
             raise ValueError(
                 f"{type(self).__name__}: expected pixels of at least 1, got {pixels}; None keeps each frame's own size"
             )
-        self.device = find_device(type(self).__name__, device)
+        self.device = torch.device(device)
         self.network = prepared(network, options, self.device)
         self.options = options
         self.pixels = pixels

@@ -44,7 +44,8 @@ def test_the_pretended_device_notices_what_was_not_moved():
             x.to(DEVICE).numpy()
 
 
-def test_a_network_is_evaluated_on_any_device(tiny_weights):
+def test_a_network_is_evaluated_on_any_device(tiny_weights, monkeypatch):
+    monkeypatch.setattr("lowlat.lab.accuracy.find_device", lambda who, device: torch.device(device))
     here = evaluate(STREET, tiny_weights, distances=True, policy="every", interval=3)
     with elsewhere():
         there = evaluate(STREET, tiny_weights, distances=True, policy="every", interval=3, device=DEVICE)

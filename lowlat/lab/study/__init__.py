@@ -18,6 +18,7 @@ from lowlat.lab.study.grounds import TRAIN, Ground
 from lowlat.lab.study.parts import Parts, Row, Unit
 from lowlat.lab.study.settings import QUICK, QUICK_DATA, Settings
 from lowlat.lab.study.tables import TABLES
+from lowlat.runtime.options import find_device
 
 __all__ = ["QUICK", "QUICK_DATA", "TABLES", "TRAIN", "Settings", "Study", "study"]
 
@@ -60,12 +61,14 @@ def study(
 
     Raises:
         ValueError: no such table, data or weights, two grounds of a kind; with no seeds, a table that needs some.
+        RuntimeError: no such GPU.
     """
     unknown = [name for name in tables if name not in TABLES]
     if unknown:
         raise ValueError(f"study: expected tables among {', '.join(TABLES)}, got {', '.join(unknown)}")
     if len(weights) > len(data):
         raise ValueError(f"study: expected at most one --weights for each --data, got {len(weights)} for {len(data)}")
+    device = find_device("study", device)
     began = time.perf_counter()
     out = Path(out)
     parts = Parts(out)

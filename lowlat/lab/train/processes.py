@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from lowlat.runtime.options import find_device
+
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others before it gives up: the longest that one may work without the rest."""
 
@@ -36,8 +38,10 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[str]:
         device: ``"cuda"`` becomes the GPU of the process's local rank.
 
     Raises:
-        RuntimeError: another process failed, or did not answer within ``timeout``.
+        ValueError: no such kind of device.
+        RuntimeError: there is no such GPU; another process failed, or did not answer within ``timeout``.
     """
+    find_device("train", device)
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         yield device
         return
