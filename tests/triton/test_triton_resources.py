@@ -6,8 +6,12 @@ import triton_resources as resources
 
 from svconv.triton.compile import TARGETS, specialisations
 
+# Each target takes seconds to compile for: `make test` looks at one of each maker.
+QUICK = ("sm_80", "gfx942")
+PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in TARGETS]
 
-@pytest.fixture(scope="module", params=TARGETS)
+
+@pytest.fixture(scope="module", params=PARAMETERS)
 def rows(request):
     """The kernels of one GPU."""
     return [resources.read(each, request.param) for each in specialisations(request.param)]
