@@ -19,9 +19,10 @@ from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter, prepare
+from lowlat.video.labels import LabelSink
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
-from lowlat.video.sink import LabelSink, SinkError, VideoSink, is_video_path
+from lowlat.video.sink import SinkError, VideoSink, is_video_path
 from lowlat.video.source import Source, open_source
 from lowlat.video.writer import BackgroundWriter
 

@@ -201,5 +201,5 @@ def test_what_cannot_be_built_says_why(tiny_network, monkeypatch):
     with pytest.raises(ValueError, match="exact-flow: expected data that knows its optical flow, got none"):
         build("exact-flow", tiny_network)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"flow: expected OpenCV, found none; pip install 'svconv\[study\]'"):
+    with pytest.raises(RuntimeError, match=r"flow: expected OpenCV, found none; pip install opencv-python-headless"):
         build("flow", tiny_network)

@@ -18,15 +18,13 @@ sys.meta_path.insert(0, Absent())
 """
 SEGMENT = """
 import numpy as np
-import lowlat, lowlat.models
-from lowlat.segmenter import VideoSegmenter
+import lowlat
 
-network = lowlat.models.load("lite")
 frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
-with VideoSegmenter(network) as segmenter:
+with lowlat.VideoSegmenter("lite") as segmenter:
     result = segmenter.step(frame)
 assert result.labels.shape == (120, 160) and result.labels.dtype == np.uint8, result.labels
-assert result.labels.max() < network.classes
+assert result.labels.max() < len(segmenter.classes) and segmenter.classes.names[3] == "road"
 """
 
 

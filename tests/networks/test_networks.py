@@ -157,7 +157,7 @@ def test_the_rest_of_the_backbone_does_not_see_the_detail(lite):
 def test_finer_scores_lie_where_they_belong(lite):
     network = copy.deepcopy(lite)
     torch.nn.init.zeros_(network.classifier.weight)
-    # Of class 3: one number for each place in a position.
+    # The scores of class 3: one number for each place in a position.
     with torch.no_grad():
         network.classifier.bias.copy_(torch.arange(44.0))
         scores = network.classify(torch.randn(1, 128, 2, 3))[0, 3]

@@ -50,7 +50,7 @@ def test_memory_that_is_kept_costs_no_page_faults(words):
 
 def test_memory_in_use_is_counted():
     before = resident_mb()
-    # Of the system itself: memory the allocator has kept is in use already.
+    # The memory comes from the system: what the allocator has kept counts as in use already.
     with mmap.mmap(-1, 64 << 20) as block:
         block.write(b"1" * (64 << 20))
         assert resident_mb() - before > 50

@@ -141,7 +141,7 @@ def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
     with pytest.raises(ValueError, match="expected a labelled video .* got 2 images, 0 of them labelled, 1 videos"):
         figures(images=False)
     Image.new("L", (32, 32)).save(tmp_path / "labels" / "0.png")
-    # Of all classes sky alone occurs, or is predicted.
+    # Sky alone occurs, or is predicted.
     assert {None} < set(figures()["test_per_frame"]["class_iou"].values())
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlat.video.sink import LabelSink, SinkError, VideoSink, is_video_path
+from lowlat.video.labels import LabelSink
+from lowlat.video.sink import SinkError, VideoSink, is_video_path
 from lowlat.video.source import open_source
 
 PALETTE = ((10, 20, 30), (200, 100, 0))

@@ -70,7 +70,7 @@ class Flow(FlowMethod):
     def __init__(self, network: VideoNetwork):
         super().__init__(network)
         if importlib.util.find_spec("cv2") is None:
-            raise RuntimeError("flow: expected OpenCV, found none; pip install 'svconv[study]'")
+            raise RuntimeError("flow: expected OpenCV, found none; pip install opencv-python-headless")
 
     def begin(self, key: View, high: Tensor) -> State:
         return self.State(grey_images(key.frame), high)
