@@ -140,7 +140,7 @@ def test_programs_compute_what_the_network_defines(tiny_network, frames, change)
     assert_labels(labels["current"], expected["scores"], chosen.dtype, "current frame")
 
 
-@pytest.mark.parametrize("change", ["key half kept", "all of them", "bfloat16", "float16"])
+@pytest.mark.parametrize("change", ["folded", "all of them", "bfloat16", "float16"])
 def test_programs_match_and_correct_as_the_network_defines(tiny_matching_network, frames, change):
     chosen = options(change)
     expected = defined(tiny_matching_network, frames)

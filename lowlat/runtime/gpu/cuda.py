@@ -11,6 +11,7 @@ import torch
 
 from lowlat.runtime.gpu import driver
 from lowlat.runtime.gpu.device import Buffer, Priority, Work
+from lowlat.runtime.options import find_device
 
 
 class CudaEvent:
@@ -95,14 +96,17 @@ class CudaDevice:
     """One NVIDIA GPU, for one video: its streams are the video's own, memory pools of graphs go by their names.
 
     Args:
-        device: a GPU with its number, as `lowlat.runtime.options.find_device` gives it.
+        device: a GPU, as `lowlat.runtime.options.find_device` takes it.
 
     Attributes:
         low: a stream for work of low priority, in place of one that shares all SMs (see `partition`).
+
+    Raises:
+        ValueError, RuntimeError: no such GPU.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = find_device("CudaDevice", device)
         self.low: torch.cuda.Stream | None = None
         self._taken: list[tuple[int, bool]] = []
         self._pools: dict[str, tuple[Any, CudaStream]] = {}
