@@ -6,14 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lowlat.runtime.gpu.device import Buffer, Device, Event
+from lowlat.runtime.gpu.device import Buffer, Device, Event, Size
 
 if TYPE_CHECKING:
     from lowlat.runtime.gpu.programs import NetworkPrograms
-
-Size = tuple[int, int]
-"""Height and width of a frame, in pixels."""
-
 
 HOST = frozenset({"frame", "labels_out", "value_out"})
 

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 
 from lowlat.runtime.result import Span
 
+Size = tuple[int, int]
+"""Height and width of a frame, in pixels."""
+
 
 class Priority(Enum):
     """Which stream's blocks go first where several have some ready; running blocks are never interrupted."""

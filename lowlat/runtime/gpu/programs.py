@@ -15,8 +15,7 @@ from torch import Tensor
 from lowlat.networks.backbone import Link
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
-from lowlat.runtime.gpu.caches import Size
-from lowlat.runtime.gpu.device import Work
+from lowlat.runtime.gpu.device import Size, Work
 from lowlat.runtime.options import DTYPES, PreparedNetwork
 from lowlat.runtime.stages import checked_frame, resized, working_size
 from lowlat.schedule import Signal
