@@ -44,8 +44,8 @@ test: lint
 	$(PYTEST) -m "serial and not thorough and not memory"
 
 check: lint aarch64 wheel study torch-wheels torch-names
-	$(PYTEST) --torch-wheels build/torch-wheels $(PARALLEL) -m "not serial and not memory"
-	$(PYTEST) --torch-wheels build/torch-wheels -m "serial and not memory"
+	$(PYTEST) --torch-wheels=build/torch-wheels $(PARALLEL) -m "not serial and not memory"
+	$(PYTEST) --torch-wheels=build/torch-wheels -m "serial and not memory"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 installed beside the tests, and a wheel of another system says the same of its Python files.
 
     make torch-wheels
-    python -m pytest tests/runtime --torch-wheels build/torch-wheels
+    python -m pytest tests/runtime --torch-wheels=build/torch-wheels
 """
 
 import ast
