@@ -43,6 +43,11 @@ def prepare(
         TypeError: an unknown option.
         RuntimeError: no such GPU.
     """
+    if not isinstance(network, (VideoNetwork, str, Path)):
+        raise ValueError(
+            f"prepare: expected a network's name, a file of weights or a VideoNetwork, got {type(network).__name__}; a "
+            "prepared network goes to VideoSegmenter as it is"
+        )
     found = find_device("prepare", device)
     chosen = Options(**options)
     if found.type == "cpu" and chosen.compiled:
@@ -120,6 +125,8 @@ class VideoSegmenter:
         compiled: bool | None = None,
     ) -> None:
         options = _given(device=device, dtype=dtype, graphs=graphs, compiled=compiled)
+        if device is not None:
+            options["device"] = find_device("VideoSegmenter", device)
         if pixels != "default":
             options["pixels"] = pixels
         if not isinstance(network, PreparedNetwork):
@@ -140,12 +147,17 @@ class VideoSegmenter:
             # Such a run never reads the reductions of F_l.
             prepared = prepared.without_fast_track()
         on_cpu = prepared.device.type == "cpu"
-        elsewhere = _given(segments=segments, sms=sms) if on_cpu else _given(cores=cores)
+        elsewhere = _given(segments=segments, sms=sms, graphs=graphs) if on_cpu else _given(cores=cores)
         if elsewhere:
             place, other = ("a CPU", "a GPU's") if on_cpu else ("a GPU", "a CPU's")
             raise ValueError(
                 f"VideoSegmenter: expected no {' or '.join(elsewhere)} on {place}, which is {other}; leave it out"
             )
+        for word, option, value in (("segment", "segments", segments), ("partition", "sms", sms)):
+            if value is not None and isolation != word:
+                raise ValueError(
+                    f"VideoSegmenter: expected {option} with isolation={word!r} alone, got {isolation!r}; leave it out"
+                )
         self.classes = prepared.network.legend
         self.device = prepared.device
         if on_cpu:
@@ -200,5 +212,5 @@ class VideoSegmenter:
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
-    """Those that are not None."""
+    """The arguments that are not None."""
     return {name: value for name, value in arguments.items() if value is not None}

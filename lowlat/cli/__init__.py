@@ -23,7 +23,7 @@ class _Group(TyperGroup):
     """All commands; their errors become one line on stderr, Ctrl-C and SIGTERM exit code 130."""
 
     def invoke(self, ctx: typer.Context) -> Any:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except typer.Exit:
@@ -37,6 +37,8 @@ class _Group(TyperGroup):
                 raise
             _say(_line(error, ctx.invoked_subcommand))
             raise typer.Exit(BAD_INPUT if isinstance(error, (ValueError, OSError)) else BROKEN) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 app = typer.Typer(

@@ -28,8 +28,12 @@ def latency(
             "on a GPU, segment on a CPU."
         ),
     ] = None,
-    segments: Annotated[int, typer.Option(help="Parts of S_h under the isolation segment, on a GPU.")] = 25,
-    sms: Annotated[int, typer.Option(help="Multiprocessors for S_h under the isolation partition.")] = 32,
+    segments: Annotated[
+        int | None, typer.Option(help="Parts of S_h under the isolation segment, on a GPU; 25 by default.")
+    ] = None,
+    sms: Annotated[
+        int | None, typer.Option(help="Multiprocessors for S_h under the isolation partition; 32 by default.")
+    ] = None,
     graphs: Annotated[bool, typer.Option(help="CUDA graphs, on a GPU.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Stages by torch.compile.")] = False,
     channels_last: Annotated[bool, typer.Option(help="Features in channels-last layout.")] = True,

@@ -22,6 +22,7 @@ from lowlat.classes import Classes
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult
+from lowlat.runtime.options import find_device
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.files import prepare_folder, whole_file
@@ -129,7 +130,7 @@ def demo(
         if source.live:
             raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
-    network = prepare(weights, device=device, **({} if dtype is None else {"dtype": dtype}))
+    network = prepare(weights, device=find_device("demo", device), **({} if dtype is None else {"dtype": dtype}))
     classes, where = network.network.legend, device_name(network.device)
     prepare_folder("demo", out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:

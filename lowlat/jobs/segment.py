@@ -18,6 +18,7 @@ from lowlat.jobs.live import Advance, Summary, Tally, label_frames
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
+from lowlat.runtime.options import find_device
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.labels import LabelSink
 from lowlat.video.overlay import Overlay
@@ -101,7 +102,7 @@ def segment(
         raise SinkError(
             f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
         )
-    network = prepare(weights, device=device, **({} if dtype is None else {"dtype": dtype}))
+    network = prepare(weights, device=find_device("segment", device), **({} if dtype is None else {"dtype": dtype}))
     classes = network.network.legend
     tally = Tally()
     with open_source(source, resize=resize) as opened:

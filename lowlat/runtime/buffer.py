@@ -1,4 +1,4 @@
-"""A bounded buffer between a live source and the engine, with an explicit policy for overload."""
+"""A bounded buffer between a live source and the engine, with an explicit rule for overload."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Overload(str, Enum):
     """What happens to a frame that finds the buffer full."""
 
     DROP_OLDEST = "drop-oldest"
-    """It takes the place of the frame that has waited longest: the freshest picture. For cameras."""
+    """The new frame takes the place of the one that has waited longest: the freshest picture. For cameras."""
     DROP_NEWEST = "drop-newest"
-    """It is dropped: what was captured first is answered first."""
+    """The new frame is dropped: what was captured first is answered first."""
     WAIT = "wait"
     """The source waits for room: no frame is lost. For files."""
 
@@ -49,7 +49,7 @@ class FrameBuffer:
         first: index of the first frame, for a video that was begun without the buffer.
 
     Raises:
-        ValueError: an unknown policy, or a capacity below 1.
+        ValueError: an unknown rule, or a capacity below 1.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FrameBuffer:
         stall_s: float | None = None,
         first: int = 0,
     ) -> None:
-        words = [policy.value for policy in Overload]
+        words = [rule.value for rule in Overload]
         if overload not in words:
             raise ValueError(f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}")
         if capacity < 1:
@@ -119,7 +119,7 @@ class FrameBuffer:
     def put(self, frame: Any) -> bool:
         """Takes a frame from the source; False once the buffer is closed, when the source should stop.
 
-        Blocks only under the policy `wait`, until there is room or the buffer is closed.
+        Blocks only under the rule `wait`, until there is room or the buffer is closed.
         """
         available_ms = self._clock.now()
         with self._changed:

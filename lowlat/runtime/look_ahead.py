@@ -61,5 +61,5 @@ class LookAhead:
         return begun[1] if begun is not None and begun[0] is frame else None
 
     def forget(self) -> None:
-        """What was begun early will have to be begun again."""
+        """Has the frame that was begun early begun again in its turn."""
         self._begun = None

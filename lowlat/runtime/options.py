@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,7 @@ class Options:
     """What is done to a network.
 
     Raises:
-        ValueError: an unknown dtype.
+        ValueError: an unknown dtype, or a switch that is neither True nor False.
     """
 
     dtype: str = "float32"
@@ -39,7 +40,14 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise ValueError(f"Options: expected dtype to be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+            raise ValueError(
+                f"Options: expected dtype to be one of {', '.join(DTYPES)}, got {self.dtype!r}; give it as a string"
+            )
+        for switch in ("channels_last", "fold", "pointwise", "graphs", "compiled"):
+            if not isinstance(getattr(self, switch), bool):
+                raise ValueError(
+                    f"Options: expected {switch} to be True or False, got {getattr(self, switch)!r}; give one of them"
+                )
 
 
 DEFAULT = Options()
@@ -60,7 +68,7 @@ def find_device(who: str, device: str | torch.device) -> torch.device:
     try:
         wanted = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{who}: expected device 'cpu', 'cuda' or 'cuda:1', got {device!r}: {error}") from None
+        raise ValueError(f"{who}: expected device 'cpu', 'cuda' or 'cuda:1', got {device!r}; name one") from error
     if wanted.type == "cpu":
         return torch.device("cpu")
     if wanted.type != "cuda":
@@ -102,9 +110,9 @@ class PreparedNetwork:
         device: str | torch.device = "cpu",
         fast_track: bool = True,
     ) -> None:
-        if pixels is not None and pixels < 1:
+        if pixels is not None and not (isinstance(pixels, Integral) and pixels >= 1 and pixels is not True):
             raise ValueError(
-                f"{type(self).__name__}: expected pixels of at least 1, got {pixels}; None keeps each frame's own size"
+                f"prepare: expected pixels of at least 1, got {pixels!r}; None keeps each frame's own size"
             )
         self.device = torch.device(device)
         self.network = prepared(network, options, self.device)

@@ -97,6 +97,11 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, kind in (("mode", Mode), ("decision", Decision), ("on_cut", OnCut)):
             object.__setattr__(self, name, _word(name, kind, getattr(self, name)))
+        if not hasattr(self.policy, "is_key"):
+            raise ValueError(
+                f"Schedule: expected a policy such as Adaptive(0.2) or Every(5), got {self.policy!r}; import one from "
+                "lowlat.schedule"
+            )
         if self.decision is Decision.DEFERRED and self.mode is Mode.BLOCKING:
             raise ValueError(
                 "Schedule: expected decision='critical' in blocking mode, where labels wait for it, "

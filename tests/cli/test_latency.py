@@ -235,6 +235,8 @@ def test_ctrl_c_before_the_locked_rate_ends_it_all(small, monkeypatch):
         (("--interval", 11), "at most 10 frames"),
         (("--deadline", 0), "--deadline above 0"),
         (("--isolation", "luck"), "'segment' or 'priority' on a CPU"),
+        (("--segments", 4), "--segments with --isolation segment on a GPU"),
+        (("--sms", 8), "--sms with --isolation partition on a GPU"),
         (("--dtype", "int8"), "one of float32, bfloat16, float16, got 'int8'"),
         (("--size", "big"), "--size as in 640x360, got 'big'"),
         (("--table-frames", -1), "0 (no tables) or more"),

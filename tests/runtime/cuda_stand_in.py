@@ -19,17 +19,33 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_wheels import sources
 
 GPUS, MULTIPROCESSORS, POOL = 2, 132, 32
+MODES = ("global", "thread_local", "relaxed")
+CALLS = []
+"""Every call of `torch.cuda` so far: its name as in "Event.record", its arguments and options."""
 
 
 class OnHost(TorchFunctionMode):
-    """Tensors that are asked for on a GPU are made in the host's memory."""
+    """Tensors that are asked for on a GPU are made in the host's memory, on the thread that enters it. A copy that
+    doesn't wait is never on torch's own stream, which none of ours waits for.
+
+    Attributes:
+        pinned: the tensors that were pinned.
+    """
+
+    def __init__(self, stand_in):
+        super().__init__()
+        self.stand_in = stand_in
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = dict(options or {})
         if function is torch.device:
             return function(*arguments, **options)
         if function is torch.Tensor.pin_memory:
+            self.stand_in.pinned.append(arguments[0])
             return arguments[0]
+        waits = not options.get("non_blocking")
+        if function is torch.Tensor.copy_ and not waits and self.stand_in.current() is self.stand_in.default:
+            raise AssertionError("a copy on torch's own stream")
         if "device" in options:
             options["device"] = on_host(options["device"])
         return function(*map(on_host, arguments), **options)
@@ -57,6 +73,7 @@ class Recorder(TorchDispatchMode):
 @torch.inference_mode()
 def replay(nodes):
     for function, arguments, options, made in nodes:
+        # Below the modes: nobody is to record this again.
         again = function(*arguments, **options)
         for old, new in zip(tensors(made), tensors(again), strict=True):
             # A view, or what was written in place, is the same memory already.
@@ -86,6 +103,7 @@ def held_against(name, real, fake):
                 signature.bind(*arguments, **options)
             except TypeError as error:
                 raise AssertionError(f"torch.cuda.{name} of torch {version} takes no such call: {error}") from error
+        CALLS.append((name, arguments, options))
         return fake(*arguments, **options)
 
     return call
@@ -113,7 +131,7 @@ class CudaStandIn:
     """
 
     def __init__(self):
-        self.taken = []
+        self.taken, self.pinned, self.entered = [], [], 0
         self.streams = threading.local()
         self.capturing = None
         turn = {True: itertools.cycle(range(POOL)), False: itertools.cycle(range(POOL, 2 * POOL))}
@@ -169,11 +187,11 @@ class CudaStandIn:
         class Graph:
             def __init__(self, cuda_graph, pool=None, stream=None, capture_error_mode="global"):
                 assert isinstance(cuda_graph, CUDAGraph) and isinstance(stream, Stream) and pool is not None
+                assert capture_error_mode in MODES, capture_error_mode
                 self.graph, self.stream = cuda_graph, stream
 
             def __enter__(self):
-                others = stand_in.capturing
-                assert others is None or others.cuda_stream != self.stream.cuda_stream, "a stream captures twice"
+                assert stand_in.capturing is None, "two captures at once, of which each waits for the device first"
                 stand_in.capturing = self.stream
                 self.entered = stand_in.on(self.stream)
                 self.entered.__enter__()
@@ -204,7 +222,7 @@ class CudaStandIn:
         GreenContext.create = staticmethod(create)
         self.granted = {}
         self.driver = Driver(self)
-        default = Stream()
+        self.default = default = Stream()
         self.current = lambda: getattr(self.streams, "current", default)
         functions = {
             "is_available": lambda: True,
@@ -213,7 +231,7 @@ class CudaStandIn:
             "get_device_name": lambda device=None: "a stand-in",
             "memory_allocated": lambda device=None: 0,
             "get_device_properties": lambda device=None: SimpleNamespace(multi_processor_count=MULTIPROCESSORS),
-            "synchronize": lambda device=None: None,
+            "synchronize": self.synchronize,
             "current_stream": lambda device=None: default,
             "graph_pool_handle": lambda: object(),
             "stream": self.on,
@@ -226,8 +244,20 @@ class CudaStandIn:
             "CUDAGraph": CUDAGraph,
             "graph": held_against("graph", torch.cuda.graph, Graph),
             "GreenContext": GreenContext,
-            "device": held_against("device", torch.cuda.device, entered),
+            "device": held_against("device", torch.cuda.device, self.enter),
         }
+
+    def synchronize(self, device=None):
+        assert self.capturing is None, "a wait for the device while a stream captures"
+
+    @contextmanager
+    def enter(self, device):
+        assert torch.device(device).index in range(GPUS)
+        self.entered += 1
+        try:
+            yield
+        finally:
+            self.entered -= 1
 
     @contextmanager
     def on(self, stream):
@@ -239,12 +269,6 @@ class CudaStandIn:
             self.streams.current = before
 
 
-@contextmanager
-def entered(device):
-    assert torch.device(device).index in range(GPUS)
-    yield
-
-
 class Driver:
     """The driver's functions that the runtime calls; arguments are of the types that C would take them for."""
 
@@ -252,10 +276,12 @@ class Driver:
         self.stand_in, self.handles, self.priorities = stand_in, itertools.count(0x7F0000001000, 16), {}
 
     def cuCtxGetStreamPriorityRange(self, least, greatest):
+        assert self.stand_in.entered, "the calling thread has no context: which device is meant?"
         least._obj.value, greatest._obj.value = 0, -5
         return 0
 
     def cuStreamCreateWithPriority(self, handle, flags, priority):
+        assert self.stand_in.entered, "the calling thread has no context: which device is meant?"
         assert isinstance(flags, ctypes.c_uint) and flags.value == 1, "a stream that waits for the default stream"
         assert isinstance(priority, ctypes.c_int) and -5 <= priority.value <= 0
         handle._obj.value = next(self.handles)

@@ -37,7 +37,7 @@ def at(place):
             # Without a thread of its own: parts of S_h are launched while the host asks for something.
             patch.setattr(gpu_engine_room, "CudaDevice", fake_device)
             patch.setattr(gpu_engine_room, "InTurns", unthreaded)
-        with OnHost():
+        with OnHost(stand_in):
             yield "cuda"
 
 

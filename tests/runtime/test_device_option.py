@@ -75,7 +75,7 @@ def test_without_a_gpu_every_command_says_so_in_one_line_and_writes_nothing(clip
     assert done.exit_code == 1, done.output
     (line,) = done.stderr.strip().splitlines()
     assert (
-        line.startswith("lowlat: ")
+        line.startswith(f"lowlat: {command}: ")
         and "expected an NVIDIA GPU for device='cuda'" in line
         and "use device='cpu'" in line
     )

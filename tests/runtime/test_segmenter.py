@@ -226,9 +226,9 @@ class TestOnEveryDevice:
             assert segmenter.step(flipped).labels.shape == flipped.shape[:2]
             assert np.array_equal(segmenter.step(frozen).labels, segmenter.step(frames[0]).labels)
 
-    @pytest.mark.parametrize("pixels", [0, -5])
+    @pytest.mark.parametrize("pixels", [0, -5, 1.5, "big", True])
     def test_frames_of_no_pixels_are_refused(self, door, pixels):
-        with pytest.raises(ValueError, match=f"expected pixels of at least 1, got {pixels}; None keeps"):
+        with pytest.raises(ValueError, match=f"expected pixels of at least 1, got {pixels!r}; None keeps"):
             door(pixels=pixels)
 
     @pytest.mark.parametrize("isolation", ["priority", "segment"])
@@ -244,13 +244,13 @@ class TestOnEveryDevice:
 
 
 @pytest.mark.parametrize("mode", ["low-latency", "blocking"])
-@pytest.mark.parametrize("cores", [0, -3, 1.5])
+@pytest.mark.parametrize("cores", [0, -3, 1.5, True])
 def test_cores_that_are_none_are_refused_in_every_mode(tiny_network, mode, cores):
     with pytest.raises(ValueError, match=f"expected a whole number of at least 1 core, got {cores}"):
         VideoSegmenter(tiny_network, cores=cores, mode=mode)
 
 
-@pytest.mark.parametrize("option", [{"segments": 4}, {"sms": 8}])
+@pytest.mark.parametrize("option", [{"segments": 4}, {"sms": 8}, {"graphs": True}])
 def test_options_of_a_gpu_are_refused_on_a_cpu(tiny_network, option):
     with pytest.raises(ValueError, match=f"expected no {next(iter(option))} on a CPU, which is a GPU's"):
         VideoSegmenter(tiny_network, **option)
@@ -258,6 +258,38 @@ def test_options_of_a_gpu_are_refused_on_a_cpu(tiny_network, option):
         VideoSegmenter(tiny_network, isolation="partition")
     with pytest.raises(ValueError, match="expected compiled=True with a GPU"):
         VideoSegmenter(tiny_network, compiled=True)
+
+
+@pytest.mark.parametrize("option", [{"segments": 4}, {"sms": 8}, {"sms": 8, "isolation": "segment"}])
+def test_options_of_another_isolation_are_refused(tiny_network, option):
+    with at("stand-in"), pytest.raises(ValueError, match="VideoSegmenter: expected (segments|sms) with isolation="):
+        VideoSegmenter(tiny_network, device="cuda", **option)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"policy": "adaptive"}, r"expected a policy such as Adaptive\(0.2\) or Every\(5\), got 'adaptive'"),
+        ({"graphs": "no"}, "expected graphs to be True or False, got 'no'"),
+        ({"dtype": torch.float16}, "expected dtype to be one of float32.*give it as a string"),
+    ],
+)
+def test_values_of_another_kind_are_refused_in_words(tiny_network, options, words):
+    with at("stand-in"), pytest.raises(ValueError, match=words):
+        VideoSegmenter(tiny_network, device="cuda", **options)
+
+
+@pytest.mark.parametrize("network", [None, 3, torch.nn.Identity()])
+def test_what_is_no_network_is_refused_in_words(network):
+    with pytest.raises(
+        ValueError, match="prepare: expected a network's name, a file of weights or a VideoNetwork, got"
+    ):
+        VideoSegmenter(network)
+
+
+def test_a_prepared_network_is_prepared_once(tiny_network):
+    with pytest.raises(ValueError, match="a prepared network goes to VideoSegmenter as it is"):
+        prepare(prepare(tiny_network))
 
 
 def test_options_of_a_cpu_are_refused_on_a_gpu(tiny_network):
@@ -269,7 +301,7 @@ def test_options_of_a_cpu_are_refused_on_a_gpu(tiny_network):
 def test_without_a_gpu_the_door_says_what_torch_found_and_the_mend(tiny_network, monkeypatch, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     version = re.escape(torch.__version__)
-    words = f"expected an NVIDIA GPU for device='{device}', torch {version}, built .*, finds none; use device='cpu', or"
+    words = f"VideoSegmenter: expected an NVIDIA GPU for device='{device}', torch {version}, built .*use device='cpu'"
     with pytest.raises(RuntimeError, match=words):
         VideoSegmenter(tiny_network, device=device)
 

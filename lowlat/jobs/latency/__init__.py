@@ -20,8 +20,6 @@ from lowlat.jobs.live import Advance, device_name
 from lowlat.jobs.progress import progress_bar
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine
-from lowlat.runtime.gpu.engine import DEFAULT_SMS
-from lowlat.runtime.gpu.isolation import SEGMENTS
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.schedule import Every, PerFrame, Schedule
 from lowlat.video.files import prepare_folder, whole_file
@@ -60,7 +58,7 @@ class LatencyReport:
     p50_over_baseline: float
     max_over_baseline: float
     control_p99_over_p50: float | None
-    """The same ratio of a fixed computation of 10 ms on one thread, run between the frames on a CPU."""
+    """p99 over p50 of a fixed computation of 10 ms on one thread, run between the frames on a CPU."""
     memory_growth_mb: float
     """Most in use in the second half of the measured frames less that in the first; of the device where there is one,
     else of the process."""
@@ -84,8 +82,8 @@ def measure(
     device: str = "cpu",
     options: Options = DEFAULT,
     isolation: str | None = None,
-    segments: int = SEGMENTS,
-    sms: int = DEFAULT_SMS,
+    segments: int | None = None,
+    sms: int | None = None,
     deadline_ms: float | None = None,
     baseline_frames: int = 60,
     table_frames: int = 30,

@@ -21,7 +21,7 @@ from lowlat.runtime import Engine, FrameResult, Overload, Span
 from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.gpu.engine import DEFAULT_SMS, gpu_engine
 from lowlat.runtime.gpu.isolation import SEGMENTS
-from lowlat.runtime.options import DEFAULT, Options
+from lowlat.runtime.options import DEFAULT, Options, find_device
 from lowlat.schedule import PerFrame, Policy, Schedule, Signal
 from lowlat.segmenter import prepare
 from lowlat.video.rate import at_rate
@@ -109,7 +109,7 @@ class Bench:
         device: "cpu", "cuda" or "cuda:1".
         options: what is done to the network.
         isolation: what keeps S_h out of a frame's way, as in `cpu_engine` and `gpu_engine`.
-        segments, sms: as in `gpu_engine`; they mean nothing on a CPU.
+        segments, sms: as in `gpu_engine`, each with its own isolation there.
 
     Raises:
         ValueError: no such isolation there, or no such device.
@@ -123,13 +123,20 @@ class Bench:
         *,
         options: Options = DEFAULT,
         isolation: str | None = None,
-        segments: int = SEGMENTS,
-        sms: int = DEFAULT_SMS,
+        segments: int | None = None,
+        sms: int | None = None,
     ) -> None:
-        self._network = prepare(network, device=device, pixels=None, **asdict(options))
+        for word, option, value in (("segment", "segments", segments), ("partition", "sms", sms)):
+            if value is not None and (isolation != word or torch.device(device).type == "cpu"):
+                raise ValueError(
+                    f"latency: expected --{option} with --isolation {word} on a GPU, got it with {isolation!r} on "
+                    f"{device!r}; leave it out"
+                )
+        self._network = prepare(network, device=find_device("latency", device), pixels=None, **asdict(options))
         self.device = self._network.device
         self.on_cpu = self.device.type == "cpu"
-        self._make = cpu_engine if self.on_cpu else partial(gpu_engine, segments=segments, sms=sms)
+        gpu = partial(gpu_engine, segments=segments or SEGMENTS, sms=sms or DEFAULT_SMS)
+        self._make = cpu_engine if self.on_cpu else gpu
         self._isolation = isolation
         self.control = Control() if self.on_cpu else None
         # An isolation that can't be had is told of here, before anything is measured.

@@ -36,11 +36,11 @@ def cpu_engine(
         isolation = "priority" if split else "segment"
     if isolation not in ISOLATIONS or (split and isolation != "priority"):
         raise ValueError(
-            f"isolation: expected {' or '.join(map(repr, ISOLATIONS))} on a CPU, 'priority' with a CoreSplit, "
-            f"got {isolation!r}; 'partition' is a GPU's"
+            f"VideoSegmenter: expected isolation {' or '.join(map(repr, ISOLATIONS))} on a CPU, 'priority' with a "
+            f"CoreSplit, got {isolation!r}; 'partition' is a GPU's"
         )
     if cores is not None and not split:
-        check_cores("cores", cores, "leave it out to use those at hand")
+        check_cores("VideoSegmenter", cores, "leave it out to use those at hand")
     clock = WallClock()
     if schedule.mode is Mode.BLOCKING:
         return Engine(schedule, stages, None, clock)

@@ -73,7 +73,7 @@ def join_or_warn(thread: threading.Thread, timeout_s: float, what: str) -> None:
 
 def check_cores(what: str, cores: int, mend: str) -> None:
     """ValueError of ``what``, with ``mend``, for anything but a whole number of at least 1."""
-    if not isinstance(cores, Integral) or cores < 1:
+    if not isinstance(cores, Integral) or cores is True or cores < 1:
         raise ValueError(f"{what}: expected a whole number of at least 1 core, got {cores!r}; {mend}")
 
 

@@ -18,9 +18,10 @@ PERIODS = 5
 class TurnRule:
     """When the next part of S_h may begin, as far as past frames and passes tell. Times in ms, handed in.
 
-    Never while a frame is under way. Else if it will be done before the next frame is due, or when that one is late by
-    half a period: the source has slowed down or stalled. Whatever the time, and before a frame that waits, if the pass
-    would not land within `LANDS_WITHIN` frames otherwise: under full load a frame waits for that share of S_h.
+    A part never begins while a frame is under way. Otherwise it begins if it will be done before the next frame is
+    due, or when that one is late by half a period: the source has slowed down or stalled. Whatever the time, and
+    before a frame that waits, if the pass would not land within `LANDS_WITHIN` frames otherwise: under full load a
+    frame waits for that share of S_h.
     """
 
     def __init__(self) -> None:

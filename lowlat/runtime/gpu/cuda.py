@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,9 +84,9 @@ class CudaStream:
             )
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other videos of the process go on meanwhile, on other threads.
+            # Other videos of the process go on enqueuing meanwhile, on other threads.
             capture = torch.cuda.graph(graph, pool=handle, stream=self._stream, capture_error_mode="thread_local")
-            with capture, _fastest_convolutions():
+            with driver.alone, capture, _fastest_convolutions():
                 work(*(buffer.value for buffer in (*reads, *writes)))
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.name}, capturing: {error}") from error
@@ -112,7 +113,7 @@ class CudaDevice:
         self._pools: dict[str, tuple[Any, CudaStream]] = {}
         self._start = time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(self.device)
+        self.synchronize()
         event.record(torch.cuda.current_stream(self.device))
         event.synchronize()
         self._zero = (event, self.now())
@@ -141,7 +142,8 @@ class CudaDevice:
         return work(*(buffer.value for buffer in (*reads, *writes)))
 
     def synchronize(self) -> None:
-        torch.cuda.synchronize(self.device)
+        with driver.alone:
+            torch.cuda.synchronize(self.device)
 
     def now(self) -> float:
         return (time.perf_counter() - self._start) * 1e3
@@ -188,16 +190,29 @@ def _try(stream: torch.cuda.Stream, device: torch.device) -> None:
         torch.ones(1, device=device).add_(1)
     end.record(stream)
     torch.cuda.current_stream(device).wait_event(end)
-    torch.cuda.synchronize(device)
+    with driver.alone:
+        torch.cuda.synchronize(device)
     start.elapsed_time(end)
 
 
 @contextmanager
 def _fastest_convolutions() -> Iterator[None]:
-    """cuDNN looks for the fastest way to do each convolution: a stream's sizes never change."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    """cuDNN looks for the fastest way to do each convolution, since a video's sizes never change. The setting is the
+    process's: the last thread that leaves puts it back."""
+    with _setting:
+        if not _setting_users:
+            _before.append(torch.backends.cudnn.benchmark)
+            torch.backends.cudnn.benchmark = True
+        _setting_users.append(threading.get_ident())
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        with _setting:
+            _setting_users.remove(threading.get_ident())
+            if not _setting_users:
+                torch.backends.cudnn.benchmark = _before.pop()
+
+
+_setting = threading.Lock()
+_setting_users: list[int] = []
+_before: list[bool] = []

@@ -18,6 +18,9 @@ import torch
 _NON_BLOCKING, _MULTIPROCESSORS = 1, 1
 _RESOURCE_BYTES, _COUNT_AT = 256, 96
 
+alone = threading.RLock()
+"""Held by whoever captures a graph or waits for a whole device: CUDA forbids the one during the other, and videos of a
+process start on threads of their own."""
 _idle: dict[tuple[int, bool], list[int]] = {}
 _lock = threading.Lock()
 
@@ -38,7 +41,7 @@ def take_stream(device: torch.device, *, urgent: bool) -> int:
     with _lock:
         if handles := _idle.get((device.index, urgent)):
             return handles.pop()
-    with torch.cuda.device(device):
+    with alone, torch.cuda.device(device):
         # Makes the device's context the calling thread's: the driver, unlike torch, does not do so by itself.
         torch.cuda.synchronize()
         least, greatest, handle = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()

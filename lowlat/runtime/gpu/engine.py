@@ -41,7 +41,8 @@ def gpu_engine(
     """
     isolation, notice = "priority" if isolation is None else isolation, ""
     if isolation not in ISOLATIONS:
-        raise ValueError(f"isolation: expected one of {', '.join(ISOLATIONS)} on a GPU, got {isolation!r}")
+        words = ", ".join(ISOLATIONS)
+        raise ValueError(f"VideoSegmenter: expected isolation to be one of {words}, got {isolation!r}; choose one")
     device = CudaDevice(programs.device)
     if isolation == "partition":
         try:

@@ -83,7 +83,7 @@ class Pieces:
         ]
 
     def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
-        """Those that can occur once the first frame is out, with every combination of buffers, each once.
+        """The pieces that can occur once the first frame is out, with every combination of buffers, each once.
 
         Args:
             fast_track: whether frames are ever propagated.

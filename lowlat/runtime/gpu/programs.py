@@ -107,8 +107,8 @@ class NetworkPrograms(PreparedNetwork):
         return [self._segment(links) for links in _parts(self.network.higher_chain(), segments)]
 
     def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
-        """What makes the memory between those parts, in order. Where the keys are equal it may be the same memory,
-        never so for neighbours."""
+        """What makes the memory between the parts of `higher`, in order. Where the keys are equal it may be the same
+        memory, never so for neighbours."""
         shapes, between = _meta(self.network), []
         with torch.inference_mode():
             x = low = self._meta_low(shapes, size)
