@@ -146,7 +146,7 @@ def _picture(item: Any) -> np.ndarray:
 
 def label_frames(
     segmenter: VideoSegmenter | Engine,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[Any],
     on_settled: Callable[[np.ndarray, FrameResult], None],
     tally: Tally,
     *,
@@ -158,7 +158,7 @@ def label_frames(
     """Label frames as they come and hand on each with its result, once the work after its labels is done.
 
     Args:
-        frames: uint8 RGB ``(H, W, 3)``.
+        frames: uint8 RGB ``(H, W, 3)``, or :class:`~lowlat.video.frames.Timed` ones.
         on_settled: called with a frame and its result when the next labels are out, so that it is part of no
             latency; for the last one also if the run breaks off.
         tally: counts the results, and the frames dropped.

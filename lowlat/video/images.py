@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
+from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
@@ -47,9 +47,10 @@ class ImageFolder(Source):
         first = self._read(self._paths[0])
         self.size = (first.shape[1], first.shape[0])
         self.fps, self.frames, self.live = DEFAULT_FPS, len(self._paths), False
+        self.untimed, self.missing = True, []
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for path in self._paths:
+    def timed(self) -> Iterator[Timed]:
+        for index, path in enumerate(self._paths):
             array = self._read(path)
             if array.shape[1::-1] != self.size:
                 width, height = self.size
@@ -57,7 +58,7 @@ class ImageFolder(Source):
                     f"ImageFolder: expected images of one size, got {width}x{height} and "
                     f"{by(array.shape)} ({path.name}); give a size to scale every image to"
                 )
-            yield array
+            yield Timed(array, float(index / self.fps), index)
 
     def _read(self, path: Path) -> np.ndarray:
         try:
