@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from urllib.parse import unquote
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt"})
@@ -63,10 +64,17 @@ def masked(text: str, *, address: str = "") -> str:
 
 def hide(error: BaseException | None, address: str) -> None:
     """Mask the password of an address in an error and in those it came from, which a traceback shows too."""
+
+    def covered(part: object) -> object:
+        if isinstance(part, tuple):
+            return tuple(map(covered, part))
+        return masked(part, address=address) if isinstance(part, str) else part
+
     while error is not None:
-        error.args = tuple(masked(part, address=address) if isinstance(part, str) else part for part in error.args)
-        if isinstance(getattr(error, "filename", None), str):
-            error.filename = masked(error.filename, address=address)
+        error.args = covered(error.args)
+        # Python's own errors keep a file's name beside their arguments; FFmpeg's read it from these.
+        with suppress(AttributeError):
+            error.filename = covered(error.filename)
         error = error.__cause__ or error.__context__
 
 

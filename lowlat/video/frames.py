@@ -13,7 +13,16 @@ DEFAULT_FPS = Fraction(25)
 
 
 class SourceError(ValueError):
-    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend."""
+    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend.
+
+    Args:
+        message: that line.
+        reason: the part of it that says what happened; None for all of it.
+    """
+
+    def __init__(self, message: str, reason: str | None = None):
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
 
 class Timed(NamedTuple):
@@ -41,6 +50,8 @@ class Source:
         untimed: whether it has no times of its own, so that `fps` says when its frames are; then `fps` may be set.
         missing: indices of the frames that could not be decoded, so far.
         pixel_aspect: width over height of one pixel; None where it doesn't say.
+        whole: behind the last frame: whether all that it said it would give has come. A live source that says nothing
+            of the kind never has.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Source:
     live: bool
     untimed: bool = False
     pixel_aspect: Fraction | None = None
+    whole: bool = False
     missing: list[int]
 
     def timed(self) -> Iterator[Timed]:

@@ -211,4 +211,4 @@ class ReconnectingSource(Source):
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "reason", None) or " ".join(str(error).split())
+    return error.reason if isinstance(error, SourceError) else " ".join(str(error).split())
