@@ -133,15 +133,19 @@ class _Passing:
         return item
 
     def _other_size(self, item: Any) -> bool:
-        return self._size is not None and _picture(item).shape != self._size
+        return self._size is not None and _size(item) != self._size
 
     def _note(self, item: Any) -> None:
         self.taken.append(_picture(item))
-        self._size = self.taken[-1].shape
+        self._size = _size(item)
 
 
 def _picture(item: Any) -> np.ndarray:
     return getattr(item, "frame", item)
+
+
+def _size(item: Any) -> tuple[int, ...] | None:
+    return getattr(_picture(item), "shape", None)
 
 
 def label_frames(
