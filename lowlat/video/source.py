@@ -9,6 +9,8 @@ from pathlib import Path
 from lowlat.video.container import ANSWER_S, ContainerSource
 from lowlat.video.frames import Source, SourceError
 from lowlat.video.images import ImageFolder
+from lowlat.video.listing import is_pattern
+from lowlat.video.pipe import is_pipe, stdin_source
 
 __all__ = ["Source", "SourceError", "open_source"]
 
@@ -21,8 +23,8 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
     """Open a source as a command line names it. The first frame is decoded at once, so that a bad source shows here.
 
     Args:
-        spec: a video file, a folder of images (sorted naturally), a camera's number, or an address
-            (``rtsp://``, ``http://``, ``https://``).
+        spec: a video file, a folder of images (sorted naturally), ``img%03d.png`` or a glob for some of them, a
+            camera's number, an address (``rtsp://``, ``http://``, ``https://``), or ``-`` for standard input.
         resize: scale every frame to ``(width, height)``.
 
     Raises:
@@ -38,11 +40,13 @@ def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> S
         return ContainerSource(
             spec, spec, "a video at an address", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
         )
+    if is_pipe(spec):
+        return stdin_source(resize)
     if spec.isdecimal():
         return _camera(int(spec), resize)
     path = Path(spec)
-    if path.is_dir():
-        return ImageFolder(path, resize)
+    if path.is_dir() or (not path.exists() and is_pattern(spec)):
+        return ImageFolder(spec, resize)
     if not path.exists():
         raise SourceError(
             f"open_source: expected a video file, a folder of images, a camera number or an address, "
