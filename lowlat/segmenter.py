@@ -167,7 +167,7 @@ class VideoSegmenter:
         """Label frames as they come; each result is yielded before the work that may follow its labels.
 
         Args:
-            frames: frames, or a `FrameBuffer`, whose frames carry the time at which they were captured.
+            frames: frames, timed frames of a source, which keep their index and time, or a `FrameBuffer`.
 
         Raises:
             ValueError, RuntimeError: as :meth:`step`, and what ``frames`` itself raises.

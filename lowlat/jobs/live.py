@@ -111,12 +111,12 @@ class _Passing:
         return item
 
     def _note(self, item: Any) -> None:
-        self.taken.append(item.frame if isinstance(item, Captured) else item)
+        self.taken.append(getattr(item, "frame", item))
 
 
 def label_frames(
     segmenter: VideoSegmenter | Engine,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[Any],
     on_settled: Callable[[np.ndarray, FrameResult], None],
     tally: Tally,
     *,
@@ -127,7 +127,7 @@ def label_frames(
     """Label frames as they come and hand on each with its result, once the work after its labels is done.
 
     Args:
-        frames: uint8 RGB ``(H, W, 3)``.
+        frames: uint8 RGB ``(H, W, 3)``, or :class:`~lowlat.video.frames.Timed` ones.
         on_settled: called with a frame and its result when the next labels are out, so that it is part of no
             latency; for the last one also if the run breaks off.
         tally: counts the results, and the frames dropped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -10,12 +11,15 @@ from itertools import chain
 import av
 import numpy as np
 
-from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
+from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
+from lowlat.video.places import Numbering, Times, listed, seconds
 
 ANSWER_S = 10.0
 """Seconds that a network address has to answer, and then to send each frame."""
 # FFmpeg's format `tty` takes any text file for a recording of a terminal.
 _NOT_VIDEO = frozenset({"tty"})
+# FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
+_NO_TIMES = 0x80
 
 
 class ContainerSource(Source):
@@ -53,7 +57,8 @@ class ContainerSource(Source):
         self.name, self._kind, self._resize = name, kind, resize
         self._lock, self._closed = threading.Lock(), False
         self._count = self._damaged = 0
-        self._end = Fraction(0)
+        self._end, self._times = Fraction(0), Times()
+        self.live, self._arrived = live, None
         try:
             self._container = av.open(address, format=form, options=options or {}, timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
@@ -63,6 +68,12 @@ class ContainerSource(Source):
                 raise self._unreadable("it holds no video")
             self._video = self._container.streams.video[0]
             self._video.codec_context.thread_count = 1
+            self.live = live or (timeout is not None and self._container.duration is None)
+            self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
+            self.untimed = bool(self._container.format.flags & _NO_TIMES)
+            # A broadcast, or a recording of one, may begin anywhere.
+            self._numbering = Numbering(joined=self.live or self._container.format.name.startswith("mpeg"))
+            self.missing = self._numbering.missing
             self._decoded = self._decode()
             first = self._next()
             if first is None:
@@ -71,17 +82,16 @@ class ContainerSource(Source):
         except BaseException:
             self._container.close()
             raise
-        self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
-        self.size = (first.shape[1], first.shape[0])
-        self.live = live or (timeout is not None and self._container.duration is None)
-        seconds = self._seconds()
-        self.frames = self._video.frames or (round(seconds * self.fps) if seconds else None)
+        self.size = (first.frame.shape[1], first.frame.shape[0])
+        self.pixel_aspect = self._pixel_aspect()
+        length = self._seconds()
+        self.frames = self._video.frames or (round(length * self.fps) if length else None)
         if self.live:
             self.frames = None
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        while (frame := self._next()) is not None:
-            yield frame
+    def timed(self) -> Iterator[Timed]:
+        while (timed := self._next()) is not None:
+            yield timed
 
     def close(self) -> None:
         self._closed = True
@@ -90,7 +100,7 @@ class ContainerSource(Source):
             self._container.close()
             self._lock.release()
 
-    def _next(self) -> np.ndarray | None:
+    def _next(self) -> Timed | None:
         with self._lock:
             if self._closed:
                 # Reading a closed container would crash.
@@ -100,7 +110,7 @@ class ContainerSource(Source):
                 )
             return next(self._decoded, None)
 
-    def _decode(self) -> Iterator[np.ndarray]:
+    def _decode(self) -> Iterator[Timed]:
         broken = None
         packets = self._container.demux(self._video)
         while True:
@@ -114,13 +124,19 @@ class ContainerSource(Source):
             yield from self._frames_of(packet)
         if broken is not None:
             yield from self._frames_of(None)
+        self._numbering.end()
         self._check_end(broken)
 
-    def _frames_of(self, packet: av.Packet | None) -> Iterator[np.ndarray]:
+    def _frames_of(self, packet: av.Packet | None) -> Iterator[Timed]:
+        arrived = time.monotonic()
+        if packet is not None:
+            self._numbering.packet(packet)
         try:
             frames = self._video.decode(packet)
         except av.error.FFmpegError:
             self._damaged += 1
+            if packet is not None:
+                self._numbering.broken(packet)
             return
         # The frames that the decoder held back until the end have no time base.
         tick = self._video.time_base
@@ -128,7 +144,18 @@ class ContainerSource(Source):
             if frame.pts is not None:
                 lasts = frame.duration * tick if frame.duration else 1 / DEFAULT_FPS
                 self._end = max(self._end, frame.pts * tick + lasts)
-            yield self._rgb(frame)
+            array, index = self._rgb(frame), self._numbering.frame(frame)
+            yield Timed(array, self._time(frame, index, arrived), index)
+
+    def _time(self, frame: av.VideoFrame, index: int, arrived: float) -> float:
+        if self.live:
+            self._arrived = arrived if self._arrived is None else self._arrived
+            stamp = arrived - self._arrived
+        elif self.untimed or frame.pts is None:
+            stamp = float(index / self.fps)
+        else:
+            stamp = seconds(frame.pts - self._numbering.start, self._video.time_base)
+        return self._times.at(stamp, float(1 / self.fps))
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = self._resize or (frame.width, frame.height)
@@ -143,9 +170,19 @@ class ContainerSource(Source):
                 f"ContainerSource: expected frames of one size in {self.name}, got {by(self._shape)} and, "
                 f"at frame {self._count}, {by(array.shape)}; give a size to scale every frame to"
             )
-        self._shape = array.shape
+        self._shape, self._coded, self._turned = array.shape, (frame.width, frame.height), turns % 2 == 1
         self._count += 1
         return array
+
+    def _pixel_aspect(self) -> Fraction | None:
+        """Width over height of a pixel of what comes out: scaling keeps the shape of the picture, turning turns it."""
+        stated = self._video.sample_aspect_ratio
+        if not stated or stated == 1:
+            return None
+        width, height = self._coded
+        if self._turned:
+            width, height, stated = height, width, 1 / stated
+        return stated * Fraction(width, height) / Fraction(*self.size)
 
     def _seconds(self) -> Fraction | None:
         """The length that the file states, in seconds; None where it states none."""
@@ -162,17 +199,19 @@ class ContainerSource(Source):
     def _check_end(self, broken: str | None) -> None:
         if not self._count:
             return
-        seconds = self._seconds()
+        length = self._seconds()
         started = (self._video.start_time or 0) * self._video.time_base
         ended = float(self._end - started)
         if broken is not None:
             why = f"it broke off ({broken})"
-        elif not self.live and seconds and ended < seconds - max(Fraction(1, 5), seconds / 50):
-            why = f"it ends after {ended:.1f} s of {float(seconds):.1f} s"
+        elif not self.live and length and ended < length - max(Fraction(1, 5), length / 50):
+            why = f"it ends after {ended:.1f} s of {float(length):.1f} s"
         elif self._damaged and not self.live:
             why = f"{self._damaged} of its packets can't be decoded"
         else:
             return
+        if self.missing:
+            why += f" (missing: {listed(self.missing)})"
         raise SourceError(
             f"ContainerSource: expected a whole {self._kind.removeprefix('a ')}, "
             f"got {self.name!r} truncated or damaged: {why}; "
