@@ -49,6 +49,7 @@ class Source:
         live: whether frames come at their own pace, whoever is ready for them or not.
         untimed: whether it has no times of its own, so that `fps` says when its frames are; then `fps` may be set.
         missing: indices of the frames that could not be decoded, so far.
+        stems: one name a frame, where the source has them, as a folder of images has; None elsewhere.
         pixel_aspect: width over height of one pixel; None where it doesn't say.
         whole: behind the last frame: whether all that it said it would give has come. A live source that says nothing
             of the kind never has.
@@ -63,6 +64,7 @@ class Source:
     pixel_aspect: Fraction | None = None
     whole: bool = False
     missing: list[int]
+    stems: list[str] | None = None
 
     def timed(self) -> Iterator[Timed]:
         """Yield the frames that can be read, times and indices rising; raises :class:`SourceError` after them where the

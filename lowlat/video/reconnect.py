@@ -61,7 +61,6 @@ class ReconnectingSource(Source):
 
     Raises:
         SourceError: it can't be opened.
-        ValueError: ``reconnect_s`` is below 0 or no number.
     """
 
     def __init__(
@@ -73,11 +72,6 @@ class ReconnectingSource(Source):
         say: Callable[[str], None] = say_on_stderr,
         clock: Callable[[], float] = time.monotonic,
     ):
-        if not reconnect_s >= 0:
-            raise ValueError(
-                f"ReconnectingSource: expected reconnect_s of 0 seconds or more, got {reconnect_s!r}; 0 gives a lost "
-                "source up at once, infinity never"
-            )
         self._open, self._reconnect_s, self._say, self._clock = opening, reconnect_s, say, clock
         self._closing = threading.Event()
         self._pause = FIRST_PAUSE_S

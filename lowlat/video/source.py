@@ -11,6 +11,8 @@ from lowlat.video.address import LIVE_SCHEMES, hide, scheme_of, shown, whole_add
 from lowlat.video.container import ANSWER_S, ContainerSource
 from lowlat.video.frames import Source, SourceError
 from lowlat.video.images import ImageFolder
+from lowlat.video.listing import is_pattern
+from lowlat.video.pipe import is_pipe, stdin_source
 from lowlat.video.reconnect import ReconnectingSource
 
 __all__ = ["Source", "SourceError", "open_source"]
@@ -30,8 +32,8 @@ def open_source(
     """Open a source as a command line names it. The first frame is decoded at once, so that a bad source shows here.
 
     Args:
-        spec: a video file, a folder of images (sorted naturally), a camera's number, or an address
-            (``rtsp://``, ``http://``, ``https://``).
+        spec: a video file, a folder of images (sorted naturally), ``img%03d.png`` or a glob for some of them, a
+            camera's number, an address (``rtsp://``, ``http://``, ``https://``), or ``-`` for standard input.
         resize: scale every frame to ``(width, height)``.
         reconnect_s: seconds for which a live source that was lost is waited for, infinity for ever. It can come back
             with frames of another size.
@@ -45,16 +47,21 @@ def open_source(
     spec = whole_address(str(spec))
     if resize is not None and (len(resize) != 2 or min(resize) < 1):
         raise ValueError(f"open_source: expected resize=(width, height) of at least 1, got {resize!r}")
-    for name, seconds, fits in (("reconnect_s", reconnect_s, reconnect_s >= 0), ("stall_s", stall_s, stall_s > 0)):
-        if not fits:
-            raise ValueError(f"open_source: expected {name} in seconds, got {seconds!r}; the least is 0 or a bit more")
+    if not stall_s > 0:
+        raise ValueError(f"open_source: expected stall_s above 0 seconds, got {stall_s!r}; the default is {STALL_S:g}")
+    if not reconnect_s >= 0:
+        raise ValueError(
+            f"open_source: expected reconnect_s of 0 seconds or more, got {reconnect_s!r}; 0 gives a lost source up"
+        )
     if scheme_of(spec):
         return _lasting(partial(_address, spec, resize, stall_s), reconnect_s)
+    if is_pipe(spec):
+        return stdin_source(resize)
     if spec.isdecimal():
         return _lasting(partial(_camera, int(spec), resize), reconnect_s)
     path = Path(spec)
-    if path.is_dir():
-        return ImageFolder(path, resize)
+    if path.is_dir() or (not path.exists() and is_pattern(spec)):
+        return ImageFolder(spec, resize)
     if not path.exists():
         raise SourceError(
             f"open_source: expected a video file, a folder of images, a camera number or an address, "
