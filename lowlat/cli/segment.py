@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -65,12 +66,29 @@ def segment(
     pipe_format: Annotated[
         str | None, typer.Option("--format", help="With -o -: mkv (by default) or jsonl, label maps as JSON lines.")
     ] = None,
+    reconnect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Wait so long for a live source that was lost, by default for ever; 0 ends the run."
+        ),
+    ] = None,
+    stall: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Time without a frame after which a live source counts as lost, by default 10."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
 
-    report = job.segment(
+    # Standard output holds the results alone where they go there.
+    piped = str(output) == "-"
+    broken: list[job.SegmentReport] = []
+    waiting = {"reconnect_s": reconnect, "stall_s": stall}
+    run = partial(
+        job.segment,
         source,
         output,
         weights=weights,
@@ -88,10 +106,16 @@ def segment(
         labels=labels,
         names=names,
         pipe_format=pipe_format,
+        on_failure=broken.append,
         console=Console(stderr=True),
+        **{name: seconds for name, seconds in waiting.items() if seconds is not None},
     )
-    # Standard output holds the results alone where they go there.
-    piped = str(output) == "-"
+    try:
+        report = run()
+    except (Exception, KeyboardInterrupt) as error:
+        if as_json:
+            print_json((broken or [job.failed(source, output, error)])[0].as_dict(), stderr=piped)
+        raise
     if as_json:
         print_json(report.as_dict(), stderr=piped)
     else:
