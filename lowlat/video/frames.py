@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lowlat.video.remux import AudioTrack
+
 DEFAULT_FPS = Fraction(25)
 """Frames a second that are assumed where the source doesn't say."""
 
@@ -40,7 +42,9 @@ class Source:
         live: whether frames come at their own pace, whoever is ready for them or not.
         untimed: whether it has no times of its own, so that `fps` says when its frames are; then `fps` may be set.
         missing: indices of the frames that could not be decoded, so far.
-        pixel_aspect: width over height of one pixel; None where it doesn't say.
+        pixel_aspect: width over height of one pixel; None where they are square, or it doesn't say.
+        audio: its sound, to be copied beside what is made of the frames; None where it has none, or is no file.
+        steady_fps: frames a second of an output at a constant rate.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Source:
     live: bool
     untimed: bool = False
     pixel_aspect: Fraction | None = None
+    audio: AudioTrack | None = None
     missing: list[int]
 
     def timed(self) -> Iterator[Timed]:
@@ -60,6 +65,10 @@ class Source:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the frames of :meth:`timed` without their times."""
         return (timed.frame for timed in self.timed())
+
+    @property
+    def steady_fps(self) -> Fraction:
+        return self.fps
 
     def close(self) -> None:
         """Close the file or device. May be called again."""
