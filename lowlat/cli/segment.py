@@ -25,10 +25,17 @@ from lowlat.cli.options import (
 def segment(
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="A video, a folder of images, a camera's number or an address."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A video, a folder of images, img%03d.png, a glob in quotes, a camera's number, an address, or - for "
+            "standard input.",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A video (.mp4, .mkv, .mov), or a folder for label maps.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="A video (.mp4, .mkv, .mov), a folder for label maps, or - for standard output."
+        ),
     ],
     weights: Weights = "lite",
     policy: PolicyName = None,
@@ -45,6 +52,19 @@ def segment(
     device: Device = "cpu",
     dtype: DType = None,
     max_frames: MaxFrames = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Label maps as palette (PNGs, by default), grey (PNGs of plain indices) or rle (JSON lines)."
+        ),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Label maps called by index or stem; by default stems for images, indices for videos."),
+    ] = None,
+    pipe_format: Annotated[
+        str | None, typer.Option("--format", help="With -o -: mkv (by default) or jsonl, label maps as JSON lines.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
@@ -65,11 +85,16 @@ def segment(
         device=device,
         dtype=dtype,
         max_frames=max_frames,
+        labels=labels,
+        names=names,
+        pipe_format=pipe_format,
         console=Console(stderr=True),
     )
+    # Standard output holds the results alone where they go there.
+    piped = str(output) == "-"
     if as_json:
-        print_json(report.as_dict())
+        print_json(report.as_dict(), stderr=piped)
     else:
-        Console().print(job.table(report))
+        Console(stderr=piped).print(job.table(report))
     if report.interrupted:
         raise KeyboardInterrupt

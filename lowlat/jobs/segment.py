@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ from rich.table import Table
 
 from lowlat.classes import Classes
 from lowlat.jobs.live import Advance, Summary, Tally, label_frames
+from lowlat.jobs.outputs import Write, form_of, open_output
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter, prepare
-from lowlat.video.labels import LabelSink
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
-from lowlat.video.sink import SinkError, VideoSink, is_video_path
+from lowlat.video.sink import SinkError, VideoSink
 from lowlat.video.source import Source, open_source
 from lowlat.video.writer import BackgroundWriter
 
@@ -64,6 +65,9 @@ def segment(
     resize: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     dtype: str | None = None,
+    labels: str | None = None,
+    names: str | None = None,
+    pipe_format: str | None = None,
     console: Console | None = None,
 ) -> SegmentReport:
     """Segment a source and write what comes out, drawing and encoding beside the path of the frames.
@@ -71,9 +75,10 @@ def segment(
     Interrupted by Ctrl-C, or if the source breaks, it closes the output, so that what was written plays.
 
     Args:
-        source: a video file, a folder of images, a camera's number or an address.
+        source: a video file, a folder of images, ``img%03d.png``, a glob, a camera's number, an address, or ``-``
+            for standard input.
         output: a video (``.mp4``, ``.mkv``, ``.mov``) with the segmentation over the frames,
-            or a folder of label maps.
+            a folder of label maps, or ``-`` for standard output.
         weights: a shipped network's name or a file.
         policy, interval, threshold: when a frame is a key frame; by default as the weights say.
         mode, decision: as in `VideoSegmenter`.
@@ -84,10 +89,14 @@ def segment(
         resize: scale frames to ``(width, height)`` first.
         device: "cpu", "cuda" or "cuda:1".
         dtype: "float32", "bfloat16" or "float16"; by default float32.
+        labels: how label maps are written: "palette" (by default), "grey" or "rle".
+        names: what label maps are called: "index" or "stem"; by default stems where the source has them.
+        pipe_format: what standard output gets: "mkv" (by default) or "jsonl".
         console: where the progress bar goes; None for nowhere.
 
     Raises:
         SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
+        BrokenPipeError: whoever read standard output has gone.
         RuntimeError: no such GPU.
     """
     if max_frames is not None and max_frames < 1:
@@ -96,7 +105,7 @@ def segment(
     words = [word.value for word in Overload]
     if overload is not None and overload not in words:
         raise ValueError(f"segment: expected --overload to be one of {', '.join(words)}, got {overload!r}")
-    video = is_video_path(output)
+    form = form_of(source, output, labels, names, pipe_format)
     if Path(source).is_file() and Path(output).is_file() and Path(source).samefile(output):
         raise SinkError(
             f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
@@ -113,7 +122,7 @@ def segment(
         frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
-        write, close = _writing(output, opened, classes) if video else _labelling(output, classes)
+        write, close = (_writing if form.video else partial(open_output, form))(output, opened, classes)
         interrupted = False
         try:
             # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.
@@ -171,15 +180,7 @@ def _overload(source: Source, fps: float | None) -> Overload | None:
     return Overload.WAIT if fps is not None else None
 
 
-Write = Callable[[np.ndarray, FrameResult], None]
-
-
 def _writing(output: str | Path, source: Source, classes: Classes) -> tuple[Write, Callable[[], None]]:
     overlay = Overlay(classes.names, classes.palette, source.size)
     sink = VideoSink(output, overlay.size, source.fps)
     return lambda frame, result: sink.write(overlay.draw(frame, result), result.index), sink.close
-
-
-def _labelling(output: str | Path, classes: Classes) -> tuple[Write, Callable[[], None]]:
-    sink = LabelSink(output, classes.palette)
-    return lambda frame, result: sink.write(result.labels, result.index), sink.close

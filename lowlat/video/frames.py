@@ -15,7 +15,16 @@ DEFAULT_FPS = Fraction(25)
 
 
 class SourceError(ValueError):
-    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend."""
+    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend.
+
+    Args:
+        message: that line.
+        reason: the part of it that says what happened; None for all of it.
+    """
+
+    def __init__(self, message: str, reason: str | None = None):
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
 
 class Timed(NamedTuple):
@@ -45,6 +54,9 @@ class Source:
         pixel_aspect: width over height of one pixel; None where they are square, or it doesn't say.
         audio: its sound, to be copied beside what is made of the frames; None where it has none, or is no file.
         steady_fps: frames a second of an output at a constant rate.
+        stems: one name a frame, where the source has them, as a folder of images has; None elsewhere.
+        whole: behind the last frame: whether all that it said it would give has come. A live source that says nothing
+            of the kind never has.
     """
 
     name: str
@@ -55,7 +67,9 @@ class Source:
     untimed: bool = False
     pixel_aspect: Fraction | None = None
     audio: AudioTrack | None = None
+    whole: bool = False
     missing: list[int]
+    stems: list[str] | None = None
 
     def timed(self) -> Iterator[Timed]:
         """Yield the frames that can be read, times and indices rising; raises :class:`SourceError` after them where the
