@@ -7,15 +7,19 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 
 import av
 import numpy as np
 
 from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
 from lowlat.video.places import Numbering, Times, listed, seconds
+from lowlat.video.remux import AudioTrack
 
 ANSWER_S = 10.0
 """Seconds that a network address has to answer, and then to send each frame."""
+MOST_FPS = Fraction(60)
+"""Frames a second that an output at a constant rate has at most, where the rate of the source varies."""
 # FFmpeg's format `tty` takes any text file for a recording of a terminal.
 _NOT_VIDEO = frozenset({"tty"})
 # FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
@@ -85,6 +89,7 @@ class ContainerSource(Source):
             raise
         self.size = (first.frame.shape[1], first.frame.shape[0])
         self.pixel_aspect = self._pixel_aspect()
+        self.audio = self._audio(address)
         length = self._seconds()
         self.frames = self._video.frames or (round(length * self.fps) if length else None)
         if self.live:
@@ -93,6 +98,12 @@ class ContainerSource(Source):
     def timed(self) -> Iterator[Timed]:
         while (timed := self._next()) is not None:
             yield timed
+
+    @property
+    def steady_fps(self) -> Fraction:
+        # The mean of a varying rate says little; the rate that its times are multiples of may be that of their ticks.
+        fitting = self._video.guessed_rate
+        return fitting if fitting and self.fps < fitting <= MOST_FPS and not self.untimed else min(self.fps, MOST_FPS)
 
     def close(self) -> None:
         self._closed = True
@@ -131,6 +142,8 @@ class ContainerSource(Source):
         if broken is not None:
             yield from self._frames_of(None)
         self._numbering.end()
+        if self.audio is not None:
+            self.audio.whole = True
         self._check_end(broken)
 
     def _frames_of(self, packet: av.Packet | None) -> Iterator[Timed]:
@@ -180,6 +193,14 @@ class ContainerSource(Source):
         self._shape, self._coded, self._turned = array.shape, (frame.width, frame.height), turns % 2 == 1
         self._count += 1
         return array
+
+    def _audio(self, address: object) -> AudioTrack | None:
+        # Sound is read a second time, which neither a camera nor a pipe allows.
+        file = isinstance(address, str) and Path(address.removeprefix("file:")).is_file()
+        if not file or not self._container.streams.audio:
+            return None
+        start = (self._numbering.start or 0) * self._video.time_base
+        return AudioTrack(address, self._container.streams.audio[0].codec_context.name, start)
 
     def _pixel_aspect(self) -> Fraction | None:
         """Width over height of a pixel of what comes out: scaling keeps the shape of the picture, turning turns it."""
