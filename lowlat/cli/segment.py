@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +48,13 @@ def segment(
         str | None,
         typer.Option(help="drop-oldest (default for live sources), drop-newest or wait (default for files)."),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Hand out a file's frames at this rate.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Hand out a file's frames at this rate; the rate of a folder of images.")
+    ] = None,
+    constant_rate: Annotated[
+        bool, typer.Option("--constant-rate", help="Write a video at a constant rate, not by the times of the source.")
+    ] = False,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of a video file.")] = False,
     size: Annotated[str | None, typer.Option(help="Scale frames first, as in 640x360.")] = None,
     device: Device = "cpu",
     dtype: DType = None,
@@ -82,36 +88,37 @@ def segment(
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
+    from lowlat.video.places import missing_line
 
     # Standard output holds the results alone where they go there.
     piped = str(output) == "-"
     broken: list[job.SegmentReport] = []
     waiting = {"reconnect_s": reconnect, "stall_s": stall}
-    run = partial(
-        job.segment,
-        source,
-        output,
-        weights=weights,
-        policy=policy,
-        interval=interval,
-        threshold=threshold,
-        mode=mode,
-        decision=decision,
-        overload=overload,
-        fps=fps,
-        resize=size_of("segment", size),
-        device=device,
-        dtype=dtype,
-        max_frames=max_frames,
-        labels=labels,
-        names=names,
-        pipe_format=pipe_format,
-        on_failure=broken.append,
-        console=Console(stderr=True),
-        **{name: seconds for name, seconds in waiting.items() if seconds is not None},
-    )
     try:
-        report = run()
+        report = job.segment(
+            source,
+            output,
+            weights=weights,
+            policy=policy,
+            interval=interval,
+            threshold=threshold,
+            mode=mode,
+            decision=decision,
+            overload=overload,
+            fps=fps,
+            constant_rate=constant_rate,
+            audio=not no_audio,
+            resize=size_of("segment", size),
+            device=device,
+            dtype=dtype,
+            max_frames=max_frames,
+            labels=labels,
+            names=names,
+            pipe_format=pipe_format,
+            on_failure=broken.append,
+            console=Console(stderr=True),
+            **{name: seconds for name, seconds in waiting.items() if seconds is not None},
+        )
     except (Exception, KeyboardInterrupt) as error:
         if as_json:
             print_json((broken or [job.failed(source, output, error)])[0].as_dict(), stderr=piped)
@@ -120,5 +127,7 @@ def segment(
         print_json(report.as_dict(), stderr=piped)
     else:
         Console(stderr=piped).print(job.table(report))
+    if report.missing:
+        print(f"lowlat: {missing_line(report.input, report.missing)}", file=sys.stderr)
     if report.interrupted:
         raise KeyboardInterrupt

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.address import shown
+from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
 from lowlat.video.sink import SinkError, VideoSink
@@ -41,6 +44,8 @@ class SegmentReport:
     height: int
     interrupted: bool
     summary: Summary
+    missing: list[int] = field(default_factory=list)
+    """Numbers of the source's frames that could not be decoded."""
     gaps: tuple[dict[str, object], ...] = ()
     """Times without a live source, as `Gap.as_dict` gives them."""
     error: str | None = None
@@ -65,6 +70,8 @@ def segment(
     decision: str | None = None,
     overload: str | None = None,
     fps: float | None = None,
+    constant_rate: bool = False,
+    audio: bool = True,
     max_frames: int | None = None,
     resize: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
@@ -91,7 +98,9 @@ def segment(
         mode, decision: as in `VideoSegmenter`.
         overload: ``"drop-oldest"``, ``"drop-newest"`` or ``"wait"``; by default the first for live
             sources, the last for files.
-        fps: hand out the frames of a file at this rate, as a camera would.
+        fps: hand out the frames of a file at this rate, as a camera would; the rate of sources without times.
+        constant_rate: write a video at a constant rate; by default its pictures bear the times of the source.
+        audio: copy the sound of a video file into the video.
         max_frames: stop after so many frames of the source.
         resize: scale frames to ``(width, height)`` first.
         device: "cpu", "cuda" or "cuda:1".
@@ -128,7 +137,7 @@ def segment(
 
     def report(interrupted: bool, error: str | None = None) -> SegmentReport:
         told, figures = shown(str(source)), tally.summary()
-        return SegmentReport(told, str(output), *opened.size, interrupted, figures, gaps_of(opened), error)
+        return SegmentReport(told, str(output), *opened.size, interrupted, figures, opened.missing, gaps_of(opened), error)
 
     waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s}
     with open_source(source, resize=resize, **waiting) as opened, failures_told(on_failure, report):
@@ -137,10 +146,13 @@ def segment(
                 f"segment: expected --fps with a file, got it with {opened.name!r}, which is live and comes at its own "
                 "pace; leave it out"
             )
-        frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
+        if fps is not None and opened.untimed:
+            opened.fps = Fraction(fps).limit_denominator(60000)
+        frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
-        write, close = (_writing if form.video else partial(open_output, form))(output, opened, classes)
+        writing = partial(_writing, constant=constant_rate, audio=audio)
+        write, close = (writing if form.video else partial(open_output, form))(output, opened, classes)
         interrupted = False
         try:
             # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.
@@ -180,6 +192,8 @@ def failed(source: str | Path, output: str | Path, error: BaseException) -> Segm
     interrupted = isinstance(error, KeyboardInterrupt)
     told = None if interrupted else in_one_line(error)
     return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
+        width, height = opened.size
+    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary(), opened.missing)
 
 
 def table(report: SegmentReport) -> Table:
@@ -209,7 +223,18 @@ def _overload(source: Source, fps: float | None) -> Overload | None:
     return Overload.WAIT if fps is not None else None
 
 
-def _writing(output: str | Path, source: Source, classes: Classes) -> tuple[Write, Callable[[], None]]:
+def _writing(
+    output: str | Path, source: Source, classes: Classes, *, constant: bool, audio: bool
+) -> tuple[Write, Callable[[], None]]:
     overlay = Overlay(classes.names, classes.palette, source.size)
-    sink = VideoSink(output, overlay.size, source.fps)
-    return lambda frame, result: sink.write(overlay.draw(frame, result), result.index), sink.close
+    sink = VideoSink(
+        output,
+        overlay.size,
+        source.steady_fps if constant else source.fps,
+        pixel_aspect=source.pixel_aspect,
+        audio=source.audio if audio else None,
+        constant=constant,
+    )
+    if sink.notice:
+        print(f"lowlat: {sink.notice}", file=sys.stderr)
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), sink.close
