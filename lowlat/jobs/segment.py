@@ -21,6 +21,7 @@ from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter, prepare
+from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
 from lowlat.video.sink import SinkError, VideoSink
@@ -119,7 +120,7 @@ def segment(
                 f"segment: expected --fps with a file, got it with {str(source)!r}, which is live and comes at its own "
                 "pace; leave it out"
             )
-        frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
+        frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
         write, close = (_writing if form.video else partial(open_output, form))(output, opened, classes)
