@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,13 @@ def segment(
         str | None,
         typer.Option(help="drop-oldest (default for live sources), drop-newest or wait (default for files)."),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Hand out a file's frames at this rate.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Hand out a file's frames at this rate; the rate of a folder of images.")
+    ] = None,
+    constant_rate: Annotated[
+        bool, typer.Option("--constant-rate", help="Write a video at a constant rate, not by the times of the source.")
+    ] = False,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of a video file.")] = False,
     size: Annotated[str | None, typer.Option(help="Scale frames first, as in 640x360.")] = None,
     device: Device = "cpu",
     dtype: DType = None,
@@ -69,6 +76,7 @@ def segment(
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
+    from lowlat.video.places import missing_line
 
     report = job.segment(
         source,
@@ -81,6 +89,8 @@ def segment(
         decision=decision,
         overload=overload,
         fps=fps,
+        constant_rate=constant_rate,
+        audio=not no_audio,
         resize=size_of("segment", size),
         device=device,
         dtype=dtype,
@@ -96,5 +106,7 @@ def segment(
         print_json(report.as_dict(), stderr=piped)
     else:
         Console(stderr=piped).print(job.table(report))
+    if report.missing:
+        print(f"lowlat: {missing_line(report.input, report.missing)}", file=sys.stderr)
     if report.interrupted:
         raise KeyboardInterrupt

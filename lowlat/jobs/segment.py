@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +44,8 @@ class SegmentReport:
     height: int
     interrupted: bool
     summary: Summary
+    missing: list[int] = field(default_factory=list)
+    """Numbers of the source's frames that could not be decoded."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -62,6 +66,8 @@ def segment(
     decision: str | None = None,
     overload: str | None = None,
     fps: float | None = None,
+    constant_rate: bool = False,
+    audio: bool = True,
     max_frames: int | None = None,
     resize: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
@@ -85,7 +91,9 @@ def segment(
         mode, decision: as in `VideoSegmenter`.
         overload: ``"drop-oldest"``, ``"drop-newest"`` or ``"wait"``; by default the first for live
             sources, the last for files.
-        fps: hand out the frames of a file at this rate, as a camera would.
+        fps: hand out the frames of a file at this rate, as a camera would; the rate of sources without times.
+        constant_rate: write a video at a constant rate; by default its pictures bear the times of the source.
+        audio: copy the sound of a video file into the video.
         max_frames: stop after so many frames of the source.
         resize: scale frames to ``(width, height)`` first.
         device: "cpu", "cuda" or "cuda:1".
@@ -120,10 +128,13 @@ def segment(
                 f"segment: expected --fps with a file, got it with {str(source)!r}, which is live and comes at its own "
                 "pace; leave it out"
             )
+        if fps is not None and opened.untimed:
+            opened.fps = Fraction(fps).limit_denominator(60000)
         frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
-        write, close = (_writing if form.video else partial(open_output, form))(output, opened, classes)
+        writing = partial(_writing, constant=constant_rate, audio=audio)
+        write, close = (writing if form.video else partial(open_output, form))(output, opened, classes)
         interrupted = False
         try:
             # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.
@@ -153,7 +164,7 @@ def segment(
         finally:
             close()
         width, height = opened.size
-    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary())
+    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary(), opened.missing)
 
 
 def table(report: SegmentReport) -> Table:
@@ -181,7 +192,18 @@ def _overload(source: Source, fps: float | None) -> Overload | None:
     return Overload.WAIT if fps is not None else None
 
 
-def _writing(output: str | Path, source: Source, classes: Classes) -> tuple[Write, Callable[[], None]]:
+def _writing(
+    output: str | Path, source: Source, classes: Classes, *, constant: bool, audio: bool
+) -> tuple[Write, Callable[[], None]]:
     overlay = Overlay(classes.names, classes.palette, source.size)
-    sink = VideoSink(output, overlay.size, source.fps)
-    return lambda frame, result: sink.write(overlay.draw(frame, result), result.index), sink.close
+    sink = VideoSink(
+        output,
+        overlay.size,
+        source.steady_fps if constant else source.fps,
+        pixel_aspect=source.pixel_aspect,
+        audio=source.audio if audio else None,
+        constant=constant,
+    )
+    if sink.notice:
+        print(f"lowlat: {sink.notice}", file=sys.stderr)
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), sink.close

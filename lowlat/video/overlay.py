@@ -23,6 +23,15 @@ WIDE = 2.0
 """Ratio of width to height from which on the plain frame stands above the segmentation, not beside it."""
 
 
+def clock_time(time_s: float) -> str:
+    """A time in the source in words: "0:02.28", or "1:02:03.45" from an hour on."""
+    hundredths = round(time_s * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest // 100:02d}.{rest % 100:02d}"
+    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+
+
 class Overlay:
     """Draws results over frames. Make one for each video: legend and fonts are prepared once.
 
@@ -111,6 +120,9 @@ class Overlay:
         x = unit * 0.8
         draw.text((x, middle), f"frame {result.index}", TEXT, self._font, anchor="lm")
         x += self._font.getlength("frame 00000") + unit * 0.6
+        if result.time_s is not None:
+            draw.text((x, middle), clock_time(result.time_s), TEXT, self._font, anchor="lm")
+            x += self._font.getlength("0:00:00.00") + unit * 0.6
         lit = {"KEY": result.key, "S_h LANDED": result.landed is not None, "DEGRADED": result.degraded}
         for name, colour in LAMPS.items():
             x = self._draw_lamp(draw, x, middle, name, colour if lit[name] else None)

@@ -122,6 +122,11 @@ def listed(numbers: Sequence[int]) -> str:
     return ", ".join(" to ".join(map(str, run)) for run in runs)
 
 
+def missing_line(name: str, missing: Sequence[int]) -> str:
+    """One line that says which frames of a source could not be decoded."""
+    return f"{name}: {len(missing)} {'frames' if missing[1:] else 'frame'} could not be decoded: {listed(missing)}"
+
+
 def seconds(ticks: int, time_base: Fraction) -> float:
     """A time stamp in seconds, rounded once."""
     return float(ticks * time_base)
