@@ -136,8 +136,8 @@ def segment(
     tally = Tally()
 
     def report(interrupted: bool, error: str | None = None) -> SegmentReport:
-        told, figures = shown(str(source)), tally.summary()
-        return SegmentReport(told, str(output), *opened.size, interrupted, figures, opened.missing, gaps_of(opened), error)
+        found = (tally.summary(), opened.missing, gaps_of(opened), error)
+        return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
 
     waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s}
     with open_source(source, resize=resize, **waiting) as opened, failures_told(on_failure, report):
@@ -192,8 +192,6 @@ def failed(source: str | Path, output: str | Path, error: BaseException) -> Segm
     interrupted = isinstance(error, KeyboardInterrupt)
     told = None if interrupted else in_one_line(error)
     return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
-        width, height = opened.size
-    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary(), opened.missing)
 
 
 def table(report: SegmentReport) -> Table:
