@@ -88,8 +88,13 @@ def form_of(
     return Form(video, pipe, labels, names)
 
 
-def open_output(form: Form, output: str | Path, source: Source, classes: Classes) -> tuple[Write, Callable[[], None]]:
+def open_output(
+    form: Form, output: str | Path, source: Source, classes: Classes, *, constant: bool = False
+) -> tuple[Write, Callable[[], None]]:
     """Open what ``form`` says; gives a function that writes one frame's result, and one that closes.
+
+    Args:
+        constant: write a video at a constant rate.
 
     Raises:
         ValueError: stems are asked for, of a source that has none.
@@ -97,8 +102,9 @@ def open_output(form: Form, output: str | Path, source: Source, classes: Classes
     """
     if form.labels is None:
         overlay = Overlay(classes.names, classes.palette, source.size)
-        video = StdoutVideo(overlay.size, source.fps)
-        return lambda frame, result: video.write(overlay.draw(frame, result), _time_of(result, source)), video.close
+        fps = source.steady_fps if constant else source.fps
+        video = StdoutVideo(overlay.size, fps, pixel_aspect=source.pixel_aspect, constant=constant)
+        return lambda frame, result: video.write(overlay.draw(frame, result), result.time_s), video.close
     stems = None if form.names == "index" else source.stems
     if stems is None and form.names == "stem":
         raise ValueError(
@@ -107,15 +113,10 @@ def open_output(form: Form, output: str | Path, source: Source, classes: Classes
         )
     if form.pipe:
         lines = StdoutLines(stems)
-        return lambda _, result: lines.write(result.labels, result.index, _time_of(result, source)), lines.close
+        return lambda _, result: lines.write(result.labels, result.index, result.time_s), lines.close
     if form.labels == "rle":
         runs = RunLengthSink(output, classes.palette, names=classes.names, stems=stems)
-        return lambda _, result: runs.write(result.labels, result.index, _time_of(result, source)), runs.close
+        return lambda _, result: runs.write(result.labels, result.index, result.time_s), runs.close
     grey = form.labels == "grey"
     maps = LabelSink(output, classes.palette, grey=grey, names=classes.names, stems=stems)
     return lambda _, result: maps.write(result.labels, result.index), maps.close
-
-
-def _time_of(result: FrameResult, source: Source) -> float:
-    """Seconds since the source's first frame; by the rate, of a source without times."""
-    return float(result.index / source.fps) if result.time_s is None else result.time_s

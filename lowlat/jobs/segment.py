@@ -151,8 +151,8 @@ def segment(
         frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
-        writing = partial(_writing, constant=constant_rate, audio=audio)
-        write, close = (writing if form.video else partial(open_output, form))(output, opened, classes)
+        writing = partial(_writing, audio=audio) if form.video else partial(open_output, form)
+        write, close = writing(output, opened, classes, constant=constant_rate)
         interrupted = False
         try:
             # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ from lowlat.video.container import ContainerSource
 from lowlat.video.files import SinkError
 from lowlat.video.frames import Source, SourceError
 from lowlat.video.labels import run_length_line, write_whole
-from lowlat.video.sink import QUALITY
+from lowlat.video.sink import QUALITY, VideoSink
 
 PIPE = "-"
 FORMATS = ("mkv", "jsonl")
 """What can be written to standard output: an H.264 video in Matroska, or label maps as lines of JSON."""
-TICKS_S = 1000
-"""Matroska counts time in milliseconds."""
 
 
 def is_pipe(spec: str | Path) -> bool:
@@ -98,74 +95,52 @@ class _Stdout:
         )
 
 
-class StdoutVideo:
-    """An H.264 video in Matroska on standard output, each picture sent on when it is written.
+class StdoutVideo(VideoSink):
+    """An H.264 video in Matroska on standard output, each picture sent on when it is written; without sound.
 
     Args:
         size: ``(width, height)`` of the pictures; an odd side is padded by repeating its last row or column.
-        fps: pictures a second that the video states; the times of `write` are what counts.
+        fps, options: as in `VideoSink`.
 
     Raises:
-        SinkError: at once, if standard output is closed or a terminal.
+        SinkError: at once, if standard output is closed or a terminal; later, if it takes no more.
+        BrokenPipeError: by ``write`` or ``close``, once whoever read standard output has gone.
     """
 
-    def __init__(self, size: tuple[int, int], fps: float | Fraction):
-        self.size = size
+    def __init__(self, size: tuple[int, int], fps: float | Fraction, **options):
         self._out = _Stdout(readable=False)
-        self._last = -1
-        self._closed = False
-        # The muxer ends a cluster, which is what it sends on, after each picture.
-        options = {"cluster_time_limit": "0", "flush_packets": "1"}
-        self._container = av.open(self._out, "w", format="matroska", options=options)
-        width, height = size
-        self._video = self._container.add_stream("h264", rate=Fraction(fps).limit_denominator(60000))
-        self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt = "yuv420p"
+        super().__init__("stdout.mkv", size, fps, **options)
+
+    def abandon(self) -> None:
+        """Send no more. May be called again."""
+        self._let_go()
+
+    def _open(self) -> av.container.OutputContainer:
+        # The muxer sends on whole clusters only: it begins one for each picture.
+        return av.open(self._out, "w", format=self._form, options={"cluster_time_limit": "0", "flush_packets": "1"})
+
+    def _add_video(self, pixel_aspect: Fraction | None) -> None:
+        super()._add_video(pixel_aspect)
         self._video.options = {**QUALITY, "tune": "zerolatency"}
-        self._video.codec_context.thread_count = 1
-        self._video.codec_context.time_base = Fraction(1, TICKS_S)
 
-    def write(self, picture: np.ndarray, time_s: float) -> None:
-        """Append one picture, uint8 RGB ``(H, W, 3)``, to be shown from ``time_s`` seconds on.
-
-        Raises:
-            ValueError: a picture of another size.
-            BrokenPipeError: whoever read standard output has gone.
-            SinkError: it takes no more for another reason.
-        """
-        width, height = self.size
-        if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
-            raise ValueError(
-                f"StdoutVideo.write: expected uint8 pictures ({height}, {width}, 3), "
-                f"got {picture.dtype} {picture.shape}"
-            )
-        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        # Two pictures of one millisecond would be refused.
-        self._last = frame.pts = max(self._last + 1, round(time_s * TICKS_S))
-        frame.time_base = Fraction(1, TICKS_S)
-        self._mux(frame)
-
-    def close(self) -> None:
-        """Send the rest of the video. May be called again; quiet after an error of `write`."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            if self._last >= 0 and self._out.failed is None:
-                self._mux(None)
-        finally:
-            with suppress(av.error.FFmpegError, OSError):
-                self._container.close()
-
-    def _mux(self, frame: av.VideoFrame | None) -> None:
-        try:
-            self._container.mux(self._video.encode(frame))
-        except (av.error.FFmpegError, OSError) as error:
-            if self._out.failed is None:
-                raise SinkError(f"output: expected a video that can be encoded, got: {error}") from error
+    def _finish(self) -> None:
         if self._out.failed is not None:
-            raise self._out.error()
+            raise self._out.failed
+
+    def _encode(self, frame: av.VideoFrame, ticks: int) -> None:
+        super()._encode(frame, ticks)
+        # What the muxer sends late may have failed without a word.
+        if self._out.failed is not None:
+            raise self._kept(self._out.failed)
+
+    def _kept(self, error: BaseException) -> OSError | SinkError:
+        self._let_go()
+        return self._unwritable(error)
+
+    def _unwritable(self, error: BaseException) -> OSError | SinkError:
+        if self._out.failed is not None:
+            return self._out.error()
+        return SinkError(f"output: expected a video that can be encoded, got: {error}; choose another size")
 
 
 class StdoutLines:

@@ -106,7 +106,7 @@ class VideoSink:
         self._held: tuple[av.VideoFrame, int] | None = None
         self._closed, self._flushed = False, time.monotonic()
         try:
-            self._container = av.open(str(self._growing), "w", format=self._form, options=growing(self._form))
+            self._container = self._open()
         except (av.error.FFmpegError, OSError) as error:
             raise self._unwritable(error) from error
         try:
@@ -120,6 +120,9 @@ class VideoSink:
             if isinstance(error, (av.error.FFmpegError, OSError, ValueError)):
                 raise self._unwritable(error) from error
             raise
+
+    def _open(self) -> av.container.OutputContainer:
+        return av.open(str(self._growing), "w", format=self._form, options=growing(self._form))
 
     def _add_video(self, pixel_aspect: Fraction | None) -> None:
         width, height = self.size

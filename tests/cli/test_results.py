@@ -2,6 +2,7 @@
 
 import io
 import json
+from fractions import Fraction
 
 import av
 import cv2
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from lowlat.classes import CAMVID
 from lowlat.cli import app
+
+VARYING_MS = [0, 40, 80, 120, 1000, 1200, 1400, 1600]
 
 
 @pytest.fixture
@@ -105,6 +108,44 @@ def test_a_video_goes_to_standard_output_alone(segmenter, clip, tmp_path, monkey
     assert frames == [(pytest.approx(index / 25, abs=1e-3), 64) for index in range(20)]
     report = json.loads(err[err.index("{\n") :])
     assert (report["output"], report["frames"]) == ("-", 20)
+
+
+@pytest.fixture
+def varying(tmp_path):
+    """A clip with pixels twice as wide as high, frames 0 to 3 at 0.04 s apart, 4 to 7 from 1 s on at 0.2 s."""
+    path = tmp_path / "varying.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for index in range(8):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), index * 10 + 5, np.uint8), "rgb24")
+            frame.pts, frame.time_base = VARYING_MS[index], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_what_goes_to_standard_output_keeps_times_and_aspect(segmenter, varying):
+    code, out, err = in_bytes("segment", varying, "-o", "-")
+    assert code == 0, err
+    with av.open(io.BytesIO(out)) as container:
+        video = container.streams.video[0]
+        assert video.codec_context.sample_aspect_ratio == 2
+        assert [round(1000 * frame.time) for frame in container.decode(video)] == VARYING_MS
+    code, out, _ = in_bytes("segment", varying, "-o", "-", "--format", "jsonl")
+    assert [round(1000 * json.loads(line)["time_s"]) for line in out.splitlines()] == VARYING_MS
+
+
+def test_what_goes_to_standard_output_has_a_constant_rate_if_asked(segmenter, varying):
+    code, out, err = in_bytes("segment", varying, "-o", "-", "--constant-rate")
+    assert code == 0, err
+    with av.open(io.BytesIO(out)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    steps = np.diff(times)
+    assert len(times) > 8 and steps.max() - steps.min() < 2.5e-3
+    assert times[-1] == pytest.approx(1.6, abs=0.1)
 
 
 def test_label_maps_go_to_standard_output_as_lines(segmenter, clip, folder, tmp_path, monkeypatch):
