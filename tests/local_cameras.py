@@ -168,5 +168,7 @@ class RtspCamera(Camera):
         held.truncate()
         for start in range(0, len(data), self._PACKETS):
             number = next(sequence)
-            payload = struct.pack("!BBHII", 0x80, 33, number & 0xFFFF, number * 3600, 1) + data[start : start + self._PACKETS]
+            payload = (
+                struct.pack("!BBHII", 0x80, 33, number & 0xFFFF, number * 3600, 1) + data[start : start + self._PACKETS]
+            )
             wire.write(b"$\0" + struct.pack("!H", len(payload)) + payload)
