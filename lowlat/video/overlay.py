@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -79,10 +80,16 @@ class Overlay:
     def draw(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
         """Draw one picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and labels, uint8 ``(H, W)``.
 
+        A frame of another size than the overlay's, as of a camera that came back with one, is scaled into it, with
+        black borders where its shape is another.
+
         Raises:
-            ValueError: frame or labels are not of the overlay's size.
+            ValueError: frame and labels are not of one size.
         """
         width, height = self._frame_size
+        if frame.shape[:2] == result.labels.shape != (height, width):
+            frame, labels = _fitted(frame, self._frame_size, "RGB"), _fitted(result.labels, self._frame_size, "L")
+            result = replace(result, labels=labels)
         if frame.shape != (height, width, 3) or result.labels.shape != (height, width):
             raise ValueError(
                 f"Overlay.draw: expected a frame ({height}, {width}, 3) and labels ({height}, {width}), "
@@ -173,3 +180,16 @@ class Overlay:
             draw.rectangle((x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM)
             draw.text((x + swatch + unit * 0.4, middle), name, TEXT, self._font, anchor="lm")
         return panel
+
+
+def _fitted(picture: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
+    """A picture scaled into ``(width, height)`` with its shape kept: frames smoothly, labels ("L") not, these with void
+    around them."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    inner = tuple(max(1, round(side * scale)) for side in (width, height))
+    kind = Image.Resampling.BILINEAR if mode == "RGB" else Image.Resampling.NEAREST
+    canvas = Image.new(mode, size, 0 if mode == "RGB" else 255)
+    place = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    canvas.paste(Image.fromarray(picture).resize(inner, kind), place)
+    return np.asarray(canvas)
