@@ -26,7 +26,7 @@ def write_clip(path, times=STEADY, *, size=SIZE, codec="h264", sound=None, secon
     Args:
         sound: codec of a tone beside them; `seconds` says how long.
     """
-    base = Fraction(1, 25) if times is STEADY else Fraction(1, 1000)
+    base = Fraction(1, 25) if times is STEADY or codec == "mpeg2video" else Fraction(1, 1000)
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=25)
         video.width, video.height = size
