@@ -3,6 +3,9 @@
 import functools
 import http.server
 import json
+import signal
+import subprocess
+import sys
 import threading
 
 import av
@@ -197,3 +200,22 @@ def test_the_demo_takes_a_recording_at_an_address(lowlat, clip, tmp_path):
     assert json.loads(printed)["video"] == "clip.mp4?password=***"
     with open_source(tmp_path / "out" / "overlay.mp4") as source:
         assert len(list(source)) == 20
+
+
+def test_an_interrupted_wait_for_a_camera_is_reported(tmp_path):
+    """Ctrl-C while the camera is away ends the run at once, with the gap so far."""
+    with HttpCamera([Show(12)]) as camera:
+        words = ["segment", camera.address, "-o", str(tmp_path / "out.mp4"), "--overload", "wait", "--json"]
+        run = subprocess.Popen(
+            [sys.executable, "-m", "lowlat", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        lines = iter(run.stderr.readline, "")
+        assert any("is lost after" in line for line in lines)
+        run.send_signal(signal.SIGINT)
+        printed, err = run.communicate(timeout=60)
+    report = json.loads(printed)
+    assert run.returncode == 130 and err.endswith("lowlat: interrupted\n")
+    assert (report["interrupted"], report["error"]) == (True, None)
+    (gap,) = report["gaps"]
+    assert gap["to"] is None and gap["seconds"] > 0
+    assert len(times_of(tmp_path / "out.mp4")) == report["frames"] > 0
