@@ -20,8 +20,10 @@ def number_of(frame):
     return round(float(np.asarray(frame).mean()) / 10)
 
 
-def write_clip(path, times=STEADY, *, size=SIZE, codec="h264", sound=None, seconds=None, aspect=None, options=None):
-    """Write frames at these times, in seconds, all of them key frames unless `options` say otherwise.
+def write_clip(
+    path, times=STEADY, *, size=SIZE, codec="h264", sound=None, seconds=None, aspect=None, turned=0, gop=1, options=None
+):
+    """Write frames at these times, in seconds, a key frame every ``gop`` frames.
 
     Args:
         sound: codec of a tone beside them; `seconds` says how long.
@@ -32,10 +34,12 @@ def write_clip(path, times=STEADY, *, size=SIZE, codec="h264", sound=None, secon
         video.width, video.height = size
         video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         video.codec_context.time_base = base
-        video.codec_context.gop_size = 1
+        video.codec_context.gop_size = gop
         video.options = options or {}
         if aspect is not None:
             video.codec_context.sample_aspect_ratio = aspect
+        if turned:
+            video.set_display_rotation(turned)
         audio = container.add_stream(sound, rate=48000 if sound != "pcm_mulaw" else 8000) if sound else None
         if audio is not None:
             audio.layout = "mono"
@@ -61,16 +65,16 @@ def _tone(container, audio, seconds):
     container.mux(audio.encode(None))
 
 
-def spoil(path, numbers):
-    """Overwrite the packets of these frames, so that they can't be decoded."""
+def spoil(path, numbers, spoilt=lambda packet: b"\xff" * len(packet)):
+    """Overwrite the packets of these frames, by default so that they can't be decoded."""
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(container.streams.video[0]) if packet.size]
         packets.sort(key=lambda packet: packet.pts)
-        spoilt = [bytes(packets[number]) for number in numbers]
+        chosen = [bytes(packets[number]) for number in numbers]
     data = path.read_bytes()
-    for packet in spoilt:
+    for packet in chosen:
         assert data.count(packet) == 1
-        data = data.replace(packet, b"\xff" * len(packet))
+        data = data.replace(packet, spoilt(packet))
     path.write_bytes(data)
     return path
 

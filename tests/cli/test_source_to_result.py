@@ -108,9 +108,9 @@ def test_a_demo_keeps_what_a_damaged_clip_gives(lowlat, segmenter, tmp_path):
 
 
 def test_a_demo_reads_no_frame_beyond_those_asked_for(lowlat, segmenter, tmp_path):
-    """The seventh frame is of another size, which only reading it tells."""
+    """The seventh frame is of another size, which reading it would tell: decoders lose the one before."""
     parts = [
-        write_clip(tmp_path / f"{side}.ts", STEADY[:6], size=(side, SIZE[1]), codec="mpeg2video") for side in (64, 96)
+        write_clip(tmp_path / f"{side}.ts", STEADY[:7], size=(side, SIZE[1]), codec="mpeg2video") for side in (64, 96)
     ]
     clip = tmp_path / "clip.ts"
     clip.write_bytes(b"".join(part.read_bytes() for part in parts))

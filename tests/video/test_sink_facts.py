@@ -59,6 +59,12 @@ def test_the_shape_of_the_pixels_is_kept(tmp_path, suffix):
         assert source.pixel_aspect == Fraction(8, 3)
 
 
+def test_pixels_of_a_video_that_is_turned_are_turned(tmp_path):
+    path = write_clip(tmp_path / "in.mp4", aspect=Fraction(4, 3), turned=90)
+    with open_source(path) as source:
+        assert source.size == (SIZE[1], SIZE[0]) and source.pixel_aspect == Fraction(3, 4)
+
+
 @pytest.mark.parametrize("rows, tags", [(718, (6, 6, 6)), (720, (1, 1, 1))])
 def test_colours_are_tagged_as_they_are_converted(tmp_path, rows, tags):
     path, colours = tmp_path / "out.mp4", [(230, 30, 30), (30, 230, 30), (30, 30, 230), (200, 180, 20)]

@@ -4,6 +4,7 @@ import socket
 import threading
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,20 +65,31 @@ def test_frames_that_cannot_be_decoded_leave_gaps(tmp_path, name, codec, lost):
 
 
 def test_gaps_are_where_they_are_among_frames_shown_in_another_order(tmp_path):
-    path = write_clip(tmp_path / "a.mp4", [index / 25 for index in range(24)], options={"g": "8", "bf": "2"})
+    path = write_clip(tmp_path / "a.mp4", [index / 25 for index in range(24)], gop=8, options={"bf": "2"})
     whole = read(path)
     assert whole[1] == whole[2] == list(range(24))
 
 
 def test_a_recording_joined_on_its_way_starts_with_its_first_frame(tmp_path):
     """A broadcast begins anywhere: what comes before the first key frame is no loss."""
-    path = write_clip(tmp_path / "a.ts", codec="mpeg2video", options={"g": "5"})
+    path = write_clip(tmp_path / "a.ts", gop=5, options={"bf": "0", "sc_threshold": "0"})
+    with av.open(str(path)) as container:
+        position = next(p.pos for number, p in enumerate(container.demux(video=0)) if number == 2)
     data = path.read_bytes()
+    # The tables that say what is in the file, then the file from the third frame on.
     cut = tmp_path / "cut.ts"
-    cut.write_bytes(data[188 * 20 :])
-    with open_source(cut) as source:
-        first = next(source.timed())
-    assert (first.index, first.time_s, source.missing) == (0, 0.0, [])
+    cut.write_bytes(data[: 188 * 3] + data[position:])
+    times, indices, told, source = read(cut)
+    assert (times[0], indices[0], source.missing) == (0.0, 0, [])
+    assert told == list(range(5, 20)) and indices == list(range(15))
+
+
+def test_vp8_frames_that_are_never_shown_have_no_number(tmp_path):
+    """They are there for others to be predicted from: a bit of their first byte says so."""
+    path = write_clip(tmp_path / "a.webm", codec="libvpx")
+    hidden = spoil(path, [4, 11], lambda packet: bytes([packet[0] & ~0x10]) + packet[1:])
+    times, indices, told, source = read(hidden)
+    assert len(times) == 18 and indices == list(range(18)) and source.missing == []
 
 
 def test_a_folder_is_timed_by_its_rate(tmp_path):
