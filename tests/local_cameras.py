@@ -116,7 +116,10 @@ class RtspCamera(Camera):
     """MPEG-2 in a transport stream in RTP in RTSP, over one connection."""
 
     scheme, path = "rtsp", "live"
-    _SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=live\r\nt=0 0\r\na=range:npt=now-\r\nm=video 0 RTP/AVP 33\r\na=control:track\r\n"
+    _SDP = (
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=live\r\nt=0 0\r\na=range:npt=now-\r\n"
+        "m=video 0 RTP/AVP 33\r\na=control:track\r\n"
+    )
     _PACKETS = 7 * 188
 
     def serve(self, handler):
@@ -168,5 +171,6 @@ class RtspCamera(Camera):
         held.truncate()
         for start in range(0, len(data), self._PACKETS):
             number = next(sequence)
-            payload = struct.pack("!BBHII", 0x80, 33, number & 0xFFFF, number * 3600, 1) + data[start : start + self._PACKETS]
-            wire.write(b"$\0" + struct.pack("!H", len(payload)) + payload)
+            head = struct.pack("!BBHII", 0x80, 33, number & 0xFFFF, number * 3600, 1)
+            part = data[start : start + self._PACKETS]
+            wire.write(b"$\0" + struct.pack("!H", len(head + part)) + head + part)

@@ -72,36 +72,57 @@ def segment(
     pipe_format: Annotated[
         str | None, typer.Option("--format", help="With -o -: mkv (by default) or jsonl, label maps as JSON lines.")
     ] = None,
+    reconnect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Wait so long for a live source that was lost, by default for ever; 0 ends the run."
+        ),
+    ] = None,
+    stall: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Time without a frame after which a live source counts as lost, by default 10."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
     from lowlat.video.places import missing_line
 
-    report = job.segment(
-        source,
-        output,
-        weights=weights,
-        policy=policy,
-        interval=interval,
-        threshold=threshold,
-        mode=mode,
-        decision=decision,
-        overload=overload,
-        fps=fps,
-        constant_rate=constant_rate,
-        audio=not no_audio,
-        resize=size_of("segment", size),
-        device=device,
-        dtype=dtype,
-        max_frames=max_frames,
-        labels=labels,
-        names=names,
-        pipe_format=pipe_format,
-        console=Console(stderr=True),
-    )
     # Standard output holds the results alone where they go there.
     piped = str(output) == "-"
+    broken: list[job.SegmentReport] = []
+    waiting = {"reconnect_s": reconnect, "stall_s": stall}
+    try:
+        report = job.segment(
+            source,
+            output,
+            weights=weights,
+            policy=policy,
+            interval=interval,
+            threshold=threshold,
+            mode=mode,
+            decision=decision,
+            overload=overload,
+            fps=fps,
+            constant_rate=constant_rate,
+            audio=not no_audio,
+            resize=size_of("segment", size),
+            device=device,
+            dtype=dtype,
+            max_frames=max_frames,
+            labels=labels,
+            names=names,
+            pipe_format=pipe_format,
+            on_failure=broken.append,
+            console=Console(stderr=True),
+            **{name: seconds for name, seconds in waiting.items() if seconds is not None},
+        )
+    except (Exception, KeyboardInterrupt) as error:
+        if as_json:
+            print_json((broken or [job.failed(source, output, error)])[0].as_dict(), stderr=piped)
+        raise
     if as_json:
         print_json(report.as_dict(), stderr=piped)
     else:

@@ -19,11 +19,13 @@ from rich.table import Table
 
 import svconv
 from lowlat.classes import Classes
+from lowlat.jobs.cameras import refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
+from lowlat.video.address import shown
 from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
@@ -113,7 +115,7 @@ def demo(
     frames that can't be decoded, is used as far as it goes: the error comes after the files.
 
     Args:
-        video: a file or a folder of images; by default the sample clip.
+        video: a file, a folder of images or the address of a recording; by default the sample clip.
         weights: a shipped network's name or a file.
         policy: when the low-latency run makes key frames; by default as the weights say.
         fps: most frames a second that the low-latency run is given. Both runs are given a frame when they are ready for
@@ -131,11 +133,10 @@ def demo(
         raise ValueError(f"demo: expected --fps above 0, got {fps!r}; the default is {DEFAULT_FPS:g}")
     if max_frames is not None and max_frames < 2:
         raise ValueError(f"demo: expected --max-frames of at least 2, got {max_frames}; the first one is start-up")
-    clip = sample_clip() if video is None else Path(video)
-    out = Path(out_dir)
+    clip = str(sample_clip() if video is None else video)
+    name, out = shown(Path(clip).name), Path(out_dir)
+    refuse_live("demo", clip, "two runs are compared on the same frames, so that it is read twice")
     with open_source(clip) as source:
-        if source.live:
-            raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
     network = prepare(weights, device=device, **({} if dtype is None else {"dtype": dtype}))
     classes, where = network.network.legend, device_name(network.device)
@@ -147,19 +148,19 @@ def demo(
             fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps)
         if min(whole.summary.frames, fast.summary.frames) < 2:
             raise SourceError(
-                f"demo: expected a clip of at least 2 frames, got {str(clip)!r} with one; name a longer one"
+                f"demo: expected a clip of at least 2 frames, got {shown(clip)!r} with one; name a longer one"
             )
         agreement = _draw(clip, out / "overlay.mp4", size, classes, whole, fast, progress)
     write_latency_plot(
         out / "latency.png",
         whole.results,
         fast.results,
-        f"{clip.name}, {size[0]}x{size[1]}, {where}",
+        f"{name}, {size[0]}x{size[1]}, {where}",
     )
     times = {result.index: result.time_s for result in fast.results}
     write_trace(out / "trace.json", [span for result in fast.results for span in result.spans], times=times)
     report = DemoReport(
-        video=clip.name,
+        video=name,
         width=size[0],
         height=size[1],
         fps=fps,
@@ -204,7 +205,7 @@ def table(report: DemoReport) -> Table:
 
 def _record(
     segmenter: VideoSegmenter,
-    clip: Path,
+    clip: str,
     max_frames: int | None,
     progress: Progress,
     description: str,
@@ -233,7 +234,7 @@ def _record(
 
 
 def _draw(
-    clip: Path,
+    clip: str,
     path: Path,
     size: tuple[int, int],
     classes: Classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -17,21 +18,20 @@ from rich.console import Console
 from rich.table import Table
 
 from lowlat.classes import Classes
+from lowlat.jobs.cameras import GRACE_S, away, check_patience, failures_told, gaps_of, in_one_line, stalls_told
 from lowlat.jobs.live import Advance, Summary, Tally, label_frames
 from lowlat.jobs.outputs import Write, form_of, open_output
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.segmenter import VideoSegmenter, prepare
+from lowlat.video.address import shown
 from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.rate import at_rate
 from lowlat.video.sink import SinkError, VideoSink
-from lowlat.video.source import Source, open_source
+from lowlat.video.source import STALL_S, Source, open_source
 from lowlat.video.writer import BackgroundWriter
-
-STALL_S = 15.0
-"""Seconds without a frame after which a live source counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class SegmentReport:
     summary: Summary
     missing: list[int] = field(default_factory=list)
     """Numbers of the source's frames that could not be decoded."""
+    gaps: tuple[dict[str, object], ...] = ()
+    """Times without a live source, as `Gap.as_dict` gives them."""
+    error: str | None = None
+    """What the run broke off with; None if it ended well or was interrupted."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -75,6 +79,9 @@ def segment(
     labels: str | None = None,
     names: str | None = None,
     pipe_format: str | None = None,
+    reconnect_s: float = math.inf,
+    stall_s: float = STALL_S,
+    on_failure: Callable[[SegmentReport], None] | None = None,
     console: Console | None = None,
 ) -> SegmentReport:
     """Segment a source and write what comes out, drawing and encoding beside the path of the frames.
@@ -101,15 +108,20 @@ def segment(
         labels: how label maps are written: "palette" (by default), "grey" or "rle".
         names: what label maps are called: "index" or "stem"; by default stems where the source has them.
         pipe_format: what standard output gets: "mkv" (by default) or "jsonl".
+        reconnect_s: seconds for which a live source that was lost is waited for, by default for ever; 0 ends the run.
+        stall_s: seconds without a frame after which a live source counts as lost.
+        on_failure: called with the report of a run that breaks off, before the error is raised.
         console: where the progress bar goes; None for nowhere.
 
     Raises:
+        TimeoutError: a live source has stalled, and can't be opened again.
         SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
         BrokenPipeError: whoever read standard output has gone.
         RuntimeError: no such GPU.
     """
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
+    check_patience("segment", reconnect_s, stall_s)
     rule = choose_policy(policy, interval, threshold)
     words = [word.value for word in Overload]
     if overload is not None and overload not in words:
@@ -122,10 +134,16 @@ def segment(
     network = prepare(weights, device=device, **({} if dtype is None else {"dtype": dtype}))
     classes = network.network.legend
     tally = Tally()
-    with open_source(source, resize=resize) as opened:
+
+    def report(interrupted: bool, error: str | None = None) -> SegmentReport:
+        found = (tally.summary(), opened.missing, gaps_of(opened), error)
+        return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
+
+    waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s}
+    with open_source(source, resize=resize, **waiting) as opened, failures_told(on_failure, report):
         if fps is not None and opened.live:
             raise ValueError(
-                f"segment: expected --fps with a file, got it with {str(source)!r}, which is live and comes at its own "
+                f"segment: expected --fps with a file, got it with {opened.name!r}, which is live and comes at its own "
                 "pace; leave it out"
             )
         if fps is not None and opened.untimed:
@@ -150,21 +168,30 @@ def segment(
                             advance()
                             writer.put(frame, result)
 
-                        label_frames(
-                            segmenter,
-                            frames,
-                            settled,
-                            tally,
-                            overload=overload or _overload(opened, fps),
-                            stall_s=STALL_S if opened.live else None,
-                        )
+                        limit = stall_s + GRACE_S if opened.live else None
+                        with stalls_told("segment", opened, limit):
+                            label_frames(
+                                segmenter,
+                                frames,
+                                settled,
+                                tally,
+                                overload=overload or _overload(opened, fps),
+                                stall_s=limit,
+                                away=away(opened),
+                            )
                     advance.draw()
         except KeyboardInterrupt:
             interrupted = True
         finally:
             close()
-        width, height = opened.size
-    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary(), opened.missing)
+        return report(interrupted)
+
+
+def failed(source: str | Path, output: str | Path, error: BaseException) -> SegmentReport:
+    """The report of a run that broke off before its source was open."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    told = None if interrupted else in_one_line(error)
+    return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
 
 
 def table(report: SegmentReport) -> Table:
@@ -182,6 +209,8 @@ def table(report: SegmentReport) -> Table:
     rows.add_row("degraded frames", str(figures.degraded))
     if figures.failures:
         rows.add_row("S_h failures", str(figures.failures))
+    if report.gaps:
+        rows.add_row("time without the source", f"{sum(gap['seconds'] for gap in report.gaps):.1f} s")
     return rows
 
 

@@ -72,9 +72,10 @@ def hide(error: BaseException | None, address: str) -> None:
 
     while error is not None:
         error.args = covered(error.args)
-        # Python's own errors keep a file's name beside their arguments; FFmpeg's read it from these.
-        with suppress(AttributeError):
-            error.filename = covered(error.filename)
+        # Errors of the system keep these beside their arguments; FFmpeg's read some of them from there.
+        for name in ("strerror", "filename"):
+            with suppress(AttributeError):
+                setattr(error, name, covered(getattr(error, name)))
         error = error.__cause__ or error.__context__
 
 

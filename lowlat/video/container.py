@@ -147,7 +147,7 @@ class ContainerSource(Source):
         self._check_end(broken)
 
     def _frames_of(self, packet: av.Packet | None) -> Iterator[Timed]:
-        arrived = time.monotonic()
+        arrived = self._arrival()
         if packet is not None:
             self._numbering.packet(packet)
         try:
@@ -165,6 +165,8 @@ class ContainerSource(Source):
                 self._end = max(self._end, frame.pts * tick + lasts)
             array, index = self._rgb(frame), self._numbering.frame(frame)
             yield Timed(array, self._time(frame, index, arrived), index)
+
+    _arrival = staticmethod(time.monotonic)
 
     def _time(self, frame: av.VideoFrame, index: int, arrived: float) -> float:
         if self.live:
@@ -221,7 +223,9 @@ class ContainerSource(Source):
         if video.duration:
             return video.duration * video.time_base
         if self._container.duration and len(self._container.streams) == 1:
-            return Fraction(self._container.duration, av.time_base)
+            # Matroska counts from 0, not from the first frame.
+            late = self._container.format.name.startswith("matroska") and self._container.start_time or 0
+            return Fraction(self._container.duration - late, av.time_base)
         return None
 
     def _check_end(self, broken: str | None) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import av
 
-FRAGMENT_S = 1
+FRAGMENT_S = 0.5
 """Seconds of video written at once: a process that is killed loses so much, and what its encoder holds back."""
 _FRAGMENTS = {
     "movflags": "empty_moov+default_base_moof",
-    "frag_duration": str(FRAGMENT_S * 10**6),
+    "frag_duration": str(round(FRAGMENT_S * 10**6)),
     "flush_packets": "1",
 }
-_CLUSTERS = {"cluster_time_limit": str(FRAGMENT_S * 10**3), "flush_packets": "1"}
+_CLUSTERS = {"cluster_time_limit": str(round(FRAGMENT_S * 10**3)), "flush_packets": "1"}
 
 
 @dataclass

@@ -113,7 +113,7 @@ class VideoSink:
             self._add_video(pixel_aspect)
             if audio is not None and audio.codec not in self._container.supported_codecs:
                 self._audio = None
-                self.notice = f"the sound is left out: {suffix} can't hold {audio.codec}, .mkv can"
+                self.notice = f"the sound is left out: {suffix} can't hold {audio.codec}, another container may"
             self._container.start_encoding()
         except BaseException as error:
             self.abandon()
@@ -239,7 +239,13 @@ class VideoSink:
         lasts_s = min(float(self._gap * self._base), LONGEST_S)
         try:
             with whole_file(self.path, durable=True) as part:
-                finish(self._growing, part, self._form, self._rate, self._audio, lasts_s)
+                try:
+                    finish(self._growing, part, self._form, self._rate, self._audio, lasts_s)
+                except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+                    if self._audio is None:
+                        raise
+                    self.notice = f"the sound is left out: it can't be copied ({_reason(error)})"
+                    finish(self._growing, part, self._form, self._rate, None, lasts_s)
         except BaseException:
             self._growing.replace(self.path)
             raise

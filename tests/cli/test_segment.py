@@ -41,7 +41,7 @@ def test_a_paced_file_waits_and_drops_nothing(lowlat, segmenter, clip, tmp_path)
 def test_a_rate_for_a_live_source_is_refused(refused, segmenter, clip, tmp_path, monkeypatch):
     import lowlat.jobs.segment as job
 
-    def live(spec, resize=None):
+    def live(spec, resize=None, **_):
         source = open_source(spec, resize=resize)
         source.live = True
         return source
@@ -81,7 +81,7 @@ def test_a_run_interrupted_before_its_first_labels_leaves_nothing(lowlat, segmen
 def test_a_source_that_breaks_leaves_what_was_read(lowlat, segmenter, clip, tmp_path, monkeypatch):
     import lowlat.jobs.segment as job
 
-    def breaking(spec, resize=None):
+    def breaking(spec, resize=None, **_):
         source = open_source(spec, resize=resize)
         whole = type(source).timed
 
