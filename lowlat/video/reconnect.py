@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from lowlat.video.frames import Source, SourceError, Timed, by
 
@@ -85,6 +86,11 @@ class ReconnectingSource(Source):
         self.name, self.fps, self.size = self._source.name, self._source.fps, self._source.size
         self.frames, self.live = None, True
         self.untimed, self.pixel_aspect = self._source.untimed, self._source.pixel_aspect
+        self._steady_fps = self._source.steady_fps
+
+    @property
+    def steady_fps(self) -> Fraction:
+        return self._steady_fps
 
     @property
     def away(self) -> bool:
