@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from lowlat.video.container import ContainerSource
 from lowlat.video.files import SinkError
-from lowlat.video.frames import Source, SourceError
+from lowlat.video.frames import Source, SourceError, Timed
 from lowlat.video.labels import run_length_line, write_whole
 from lowlat.video.sink import QUALITY, VideoSink
 
@@ -44,16 +45,51 @@ def stdin_source(resize: tuple[int, int] | None = None) -> Source:
             "open_source: expected a video on standard input for '-', got "
             f"{'none' if sys.stdin is None or sys.stdin.closed else 'a terminal'}; pipe one in, or name a file"
         )
-    # Unbuffered, so that a read gives what is there; Python's own reads end on Ctrl-C, FFmpeg's go on.
-    stream = open(os.dup(sys.stdin.fileno()), "rb", buffering=0)  # noqa: SIM115
+    stream = _Input(os.dup(sys.stdin.fileno()), "rb")
     try:
-        return ContainerSource(stream, PIPE, "a video on standard input", resize, live=False)
+        return _StdinSource(stream, resize)
     except SourceError as error:
         stream.close()
+        if stream.interrupt is not None:
+            raise stream.interrupt from None
         raise SourceError(
             f"{error} An mp4 with its index at the end can't be read from a pipe: send MPEG-TS, Matroska or a "
             "fragmented mp4"
         ) from error
+
+
+class _Input(io.FileIO):
+    """A file whose reads give what is there; one that Ctrl-C interrupts is the end of the file, kept in `interrupt`.
+
+    FFmpeg's own reads would go on after Ctrl-C, and PyAV loses what Python's raise.
+    """
+
+    interrupt: KeyboardInterrupt | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return b"" if self.interrupt is not None else super().read(size)
+        except KeyboardInterrupt as error:
+            self.interrupt = error
+            return b""
+
+
+class _StdinSource(ContainerSource):
+    def __init__(self, stream: _Input, resize: tuple[int, int] | None):
+        self._input = stream
+        super().__init__(stream, PIPE, "a video on standard input", resize, live=False)
+
+    def timed(self) -> Iterator[Timed]:
+        try:
+            for timed in super().timed():
+                if self._input.interrupt is not None:
+                    break
+                yield timed
+        except SourceError:
+            if self._input.interrupt is None:
+                raise
+        if self._input.interrupt is not None:
+            raise self._input.interrupt
 
 
 class _Stdout:

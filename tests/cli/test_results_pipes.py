@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from lowlat.cli import app
+from lowlat.video import pipe
 
 CLOSED_PIPE = 141
 
@@ -162,3 +165,28 @@ def test_a_program_whose_reader_goes_ends_with_nothing_but_its_status(tmp_path):
     err = process.stderr.read().decode()
     assert process.wait() == CLOSED_PIPE
     assert "lowlat:" not in err and "rror" not in err
+
+
+def test_ctrl_c_ends_a_run_whose_pipe_stands_still(segmenter, tmp_path, monkeypatch, capfd):
+    data = make_clip(tmp_path / "piped.ts").read_bytes()
+    source, into = os.pipe()
+    os.write(into, data)
+
+    class Standing(pipe._Input):
+        def read(self, size=-1):
+            if self.interrupt is None and not select.select([self], [], [], 0)[0]:
+                # The read below waits then.
+                interrupt = signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+                threading.Timer(0.3, *interrupt).start()
+            return super().read(size)
+
+    monkeypatch.setattr(pipe, "_Input", Standing)
+    # Ends the run with another status where Ctrl-C doesn't.
+    giving_up = threading.Timer(20, os.close, (into,))
+    giving_up.start()
+    with open(source) as stdin, monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(sys, "stdin", stdin)
+        app(["segment", "-", "-o", str(tmp_path / "out")])
+    assert ended.value.code == 130 and "Traceback" not in capfd.readouterr().err
+    giving_up.cancel()
+    os.close(into)
