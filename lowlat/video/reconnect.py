@@ -79,7 +79,7 @@ class ReconnectingSource(Source):
         self._lost_at: float | None = None
         self._gaps: list[Gap] = []
         self._missing: list[int] = []
-        # Frames that came; index of the first one of this connection, and of the next one.
+        # How many frames came, and the indices of this connection's first one and of the next one.
         self._count = self._first = self._next = 0
         self._source = opening() if source is None else source
         self._time_s, self._arrival = 0.0, clock()
@@ -101,7 +101,7 @@ class ReconnectingSource(Source):
     def gaps(self) -> list[Gap]:
         """The times without the source so far, the present one among them."""
         gaps = list(self._gaps)
-        if self.away and gaps:
+        if gaps and gaps[-1].end_s is None:
             gaps[-1] = self._gap_until(None)
         return gaps
 
