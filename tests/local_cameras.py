@@ -24,11 +24,13 @@ SIZE = (64, 48)
 
 @dataclass(frozen=True)
 class Show:
-    """So many frames, grey: the n-th of all connections at level 10 n; then the server hangs up, or falls silent."""
+    """So many frames, grey: the n-th of all connections at level 10 n; then the server hangs up, falls silent, or sends
+    parts that are no pictures (by HTTP only)."""
 
     frames: int
     size: tuple[int, int] = SIZE
     silent: bool = False
+    noisy: bool = False
     fps: float = 100.0
 
 
@@ -108,8 +110,13 @@ class HttpCamera(Camera):
         for picture in self.pictures(line):
             data = io.BytesIO()
             Image.fromarray(picture).save(data, "jpeg", quality=90)
-            head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {data.tell()}\r\n\r\n"
-            handler.wfile.write(head.encode() + data.getvalue() + b"\r\n")
+            self._part(handler.wfile, data.getvalue())
+        while line.noisy and not self._closing.wait(1 / line.fps):
+            self._part(handler.wfile, bytes(range(256)))
+
+    def _part(self, wire, data):
+        head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        wire.write(head.encode() + data + b"\r\n")
 
 
 class RtspCamera(Camera):

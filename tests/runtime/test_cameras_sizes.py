@@ -6,7 +6,8 @@ import pytest
 from fake_device import FakeDevice
 from stream_runs import build, deferred
 
-from lowlat.jobs.live import Tally, label_frames
+from lowlat.jobs.live import Tally, _Passing, label_frames
+from lowlat.runtime import FrameBuffer
 from lowlat.schedule import Every
 
 # The fake device takes numbers for frames, from 1000 on of another size.
@@ -29,6 +30,17 @@ def test_an_engine_starts_up_again_for_frames_of_another_size(lookahead):
     label_frames(engine, frames, lambda frame, result: seen.append((frame, result)), tally, overload=overload)
     assert [(frame, result.labels[1]) for frame, result in seen] == [(number, number) for number in NUMBERS]
     assert [index for index, (_, result) in enumerate(seen) if result.startup] == [0, 20, 40]
+
+
+def test_a_frame_of_another_size_is_not_begun_early():
+    """All frames are there at once, so that each of the same size is begun while the one before is under way."""
+    engine, buffer = build(deferred(Every(3)), FakeDevice()), FrameBuffer("wait", capacity=len(NUMBERS))
+    for number in NUMBERS:
+        buffer.put(Numbered(number))
+    buffer.end()
+    results = list(engine.run(_Passing(buffer, engine.restart, lambda: False)))
+    assert [result.labels[1] for result in results] == NUMBERS
+    assert [result.index for result in results if result.startup] == [0, 20, 40]
 
 
 def test_silence_is_no_stall_while_the_source_is_away():

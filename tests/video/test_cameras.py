@@ -61,6 +61,14 @@ def test_a_camera_that_falls_silent_is_opened_again(camera_of, capsys):
     assert [round(gap.seconds) >= 1 for gap in source.gaps] == [True]
 
 
+def test_a_camera_that_sends_what_is_no_picture_is_opened_again(capsys):
+    with HttpCamera([Show(12, noisy=True), Show(12)]) as camera:
+        with open_source(camera.address, reconnect_s=math.inf, stall_s=1.0) as source:
+            assert len(list(itertools.islice(source, 18))) == 18
+        assert camera.connections == 2
+    assert "no frame within 1 s that can be decoded" in lines_of(capsys)[0]
+
+
 @CAMERAS
 def test_a_camera_that_dies_is_an_error_where_nobody_waits_for_it(camera_of, capsys):
     """An RTSP server that hangs up looks to FFmpeg like the end of a file."""
