@@ -88,7 +88,6 @@ def segment(
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
-    from lowlat.video.places import missing_line
 
     # Standard output holds the results alone where they go there.
     piped = str(output) == "-"
@@ -127,7 +126,7 @@ def segment(
         print_json(report.as_dict(), stderr=piped)
     else:
         Console(stderr=piped).print(job.table(report))
-    if report.missing:
-        print(f"lowlat: {missing_line(report.input, report.missing)}", file=sys.stderr)
+    if words := job.missing_words(report):
+        print(f"lowlat: {words}", file=sys.stderr)
     if report.interrupted:
         raise KeyboardInterrupt

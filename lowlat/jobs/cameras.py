@@ -8,6 +8,7 @@ from typing import Any
 
 from lowlat.video.address import LIVE_SCHEMES, masked, scheme_of, shown, whole_address
 from lowlat.video.frames import Source, SourceError
+from lowlat.video.pipe import is_pipe
 from lowlat.video.reconnect import ReconnectingSource
 from lowlat.video.source import open_source
 
@@ -48,9 +49,14 @@ def refuse_live(job: str, spec: str, why: str) -> None:
         why: what the job needs of a recording, for the message.
 
     Raises:
-        SourceError: it is live, or can't be opened.
+        SourceError: it is live, standard input, or can't be opened.
     """
     spec = whole_address(spec)
+    if is_pipe(spec):
+        raise SourceError(
+            f"{job}: expected a recording, got '-' for standard input, which can be read once: {why}; "
+            "write it to a file first, or use lowlat segment"
+        )
     # A camera need not be there to be refused.
     if scheme_of(spec) not in LIVE_SCHEMES:
         with open_source(spec) as source:

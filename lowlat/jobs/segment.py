@@ -28,6 +28,7 @@ from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.address import shown
 from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
+from lowlat.video.places import missing_line
 from lowlat.video.rate import at_rate
 from lowlat.video.sink import SinkError, VideoSink
 from lowlat.video.source import STALL_S, Source, open_source
@@ -192,6 +193,11 @@ def failed(source: str | Path, output: str | Path, error: BaseException) -> Segm
     interrupted = isinstance(error, KeyboardInterrupt)
     told = None if interrupted else in_one_line(error)
     return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
+
+
+def missing_words(report: SegmentReport) -> str:
+    """Which frames of the source could not be decoded, in one line; empty if all could."""
+    return missing_line(report.input, report.missing) if report.missing else ""
 
 
 def table(report: SegmentReport) -> Table:

@@ -185,3 +185,8 @@ def test_label_maps_among_their_own_inputs_are_refused(refused, segmenter, folde
         (folder / name).unlink()
     assert "name another folder" in refused("segment", folder, "-o", folder)
     assert left(folder) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("words", [("demo", "-"), ("latency", "-")])
+def test_what_reads_its_input_twice_refuses_standard_input(refused, words):
+    assert "can be read once" in refused(*words)
