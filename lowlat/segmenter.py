@@ -49,8 +49,7 @@ def prepare(
     chosen = Options(**options)
     if found.type == "cpu" and chosen.compiled:
         raise ValueError("prepare: expected compiled=True with a GPU, got it with device='cpu'; leave it out")
-    if not isinstance(network, VideoNetwork):
-        network = models.load(network)
+    network = network if isinstance(network, VideoNetwork) else models.load(network)
     kind = NetworkStages if found.type == "cpu" else NetworkPrograms
     return kind(network, chosen, pixels=pixels, device=found)
 
@@ -131,8 +130,7 @@ class VideoSegmenter:
                 "give them to prepare()"
             )
         prepared = network if made else prepare(network, **options)
-        if policy is None:
-            policy = Adaptive(prepared.network.threshold)
+        policy = Adaptive(prepared.network.threshold) if policy is None else policy
         if decision is None:
             decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
         schedule = Schedule(policy, mode, decision, age_bound, on_cut)
@@ -146,8 +144,7 @@ class VideoSegmenter:
             raise ValueError(
                 f"VideoSegmenter: expected no {' or '.join(elsewhere)} on {place}, which is {other}; leave it out"
             )
-        self.classes = prepared.network.legend
-        self.device = prepared.device
+        self.classes, self.device = prepared.network.legend, prepared.device
         if on_cpu:
             self._engine = cpu_engine(schedule, prepared, isolation=isolation, cores=cores)
         else:

@@ -36,8 +36,7 @@ class EngineThread(threading.Thread):
     def wait(self, what: str, timeout_s: float | None = None) -> None:
         """Waits for the end; a RuntimeWarning of the caller's caller says if `what` outlasts the wait. After Ctrl-C it
         may be called again, unlike `join`, which CPython 3.11 takes for done then."""
-        if self is threading.current_thread():
-            # Garbage may be collected here too.
+        if self is threading.current_thread():  # where garbage may be collected too
             return
         if self._ended.wait(timeout_s):
             self.join()

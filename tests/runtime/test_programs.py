@@ -112,7 +112,8 @@ def pause(process, seconds):
         pass
 
 
-def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threads():
+@pytest.mark.parametrize("presses", [1, 3])
+def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threads(presses):
     program = """
     segmenter = VideoSegmenter()
     get_s_h_under_way(segmenter)
@@ -120,8 +121,8 @@ def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threa
     """
     process = started(program)
     assert process.stdout.readline() == "ending\n"
-    for _ in range(8):
-        pause(process, 0.05)
+    for _ in range(presses):
+        pause(process, 0.1)
         process.send_signal(signal.SIGINT)
     status, _, errors = ended(process)
     # One that comes after Python has given its handlers back ends the program where it is.

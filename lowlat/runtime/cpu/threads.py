@@ -143,10 +143,8 @@ class ThreadWorker:
         self._job = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread, after the job in flight, within `timeout_s` seconds; puts the thread count back.
-
-        A job that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
-        """
+        """Ends the thread, after the job in flight, and puts the thread count back. A RuntimeWarning says if the job
+        outlasts the wait of `timeout_s` seconds; it keeps its daemon thread then."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
