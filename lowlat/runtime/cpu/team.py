@@ -108,7 +108,7 @@ class Team:
             self._pass = self._landed = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread after what it is at; a pass in flight is lost. A RuntimeWarning says what outlasts the wait."""
+        """Ends the thread after what it is at; a pass in flight is lost. A RuntimeWarning says if it outlasts this."""
         with self._changed:
             self._closed, self._pass, self._landed = True, None, None
             self._changed.notify_all()
