@@ -19,32 +19,42 @@ TIMES = 3
 """Runs of a program whose fault is by chance."""
 
 SETTING = """
-    import atexit, os, sys, time
+    import atexit, os, sys, threading, time
     import numpy as np
     import torch
     from lowlat.runtime.stages import NetworkStages
-    from lowlat.segmenter import VideoSegmenter, prepare
+    from lowlat.segmenter import VideoSegmenter
 
     numbers = np.random.default_rng(0)
 
     def cut():  # every frame is another scene, so that S_h is launched
         return numbers.integers(0, 255, (120, 160, 3), dtype=np.uint8)
 
-    def get_s_h_under_way(segmenter):
-        segmenter.step(cut())
-        NetworkStages.higher, NetworkStages.higher_parts = slow, slow_parts
-        while not segmenter.step(cut()).launched:
-            pass
-        time.sleep(0.1)
+    higher, higher_parts = NetworkStages.higher, NetworkStages.higher_parts
+    wanted, under_way = threading.Event(), threading.Event()
 
-    def slow(self, low):  # in torch's code for a second: in small steps, each of which wants Python's lock back
+    def slow(self, low):  # if wanted, in torch's code for a second: in small steps, each of which asks for Python's lock
+        if not wanted.is_set():
+            return higher(self, low)
+        under_way.set()
         until, ones = time.monotonic() + 1, torch.ones(64, 64)
         while time.monotonic() < until:
             ones @ ones
 
     def slow_parts(self, low):
+        if not wanted.is_set():
+            return (yield from higher_parts(self, low))
         yield
         return slow(self, low)
+
+    NetworkStages.higher, NetworkStages.higher_parts = slow, slow_parts
+
+    def get_s_h_under_way(segmenter):
+        segmenter.step(cut())
+        wanted.set()
+        while not segmenter.step(cut()).launched:
+            pass
+        under_way.wait()
 """
 
 
@@ -122,7 +132,7 @@ def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threa
     process = started(program)
     assert process.stdout.readline() == "ending\n"
     for _ in range(presses):
-        pause(process, 0.1)
+        pause(process, 0.05)
         process.send_signal(signal.SIGINT)
     status, _, errors = ended(process)
     # One that comes after Python has given its handlers back ends the program where it is.
@@ -131,7 +141,7 @@ def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threa
 
 def test_a_dropped_segmenter_gives_back_its_memory():
     program = """
-    import gc, threading
+    import gc
     from pathlib import Path
 
     def resident():
