@@ -33,7 +33,7 @@ SETTING = """
     higher, higher_parts = NetworkStages.higher, NetworkStages.higher_parts
     wanted, under_way = threading.Event(), threading.Event()
 
-    def slow(self, low):  # if wanted, in torch's code for a second: in small steps, each of which asks for Python's lock
+    def slow(self, low):  # if wanted, a second in torch's code, in small steps that each ask for Python's lock
         if not wanted.is_set():
             return higher(self, low)
         under_way.set()
