@@ -8,6 +8,7 @@
 #   make gpu                    build for the NVIDIA GPU at hand, test and measure it; in PYTHON's environment, offline
 #   make gpu STAGES=operator    one of: build kernels operator sanitizers engine latency benchmarks triton
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
+#   make rtsp-server            GStreamer's RTSP server, for the test of a camera that dies
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
 #   make torch-wheels           wheels of the oldest and the newest torch, whose source says what they take
 #   make torch-names            the names of torch that the operator uses, in each release of TORCHES
@@ -29,7 +30,7 @@ PYTEST := $(BIN)/python -m pytest --durations=25
 # The tests of a file share a process, and with it what their fixtures made.
 PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test check lint study bench gpu aarch64 arm-tools wheel torch-names torch-wheels clean
+.PHONY: demo test check lint study bench gpu aarch64 arm-tools rtsp-server wheel torch-names torch-wheels clean
 # The steps of `make check` each keep all cores busy.
 .NOTPARALLEL:
 
@@ -43,7 +44,7 @@ test: lint
 	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
 	$(PYTEST) -m "serial and not thorough and not memory"
 
-check: lint aarch64 wheel study torch-wheels torch-names
+check: lint aarch64 rtsp-server wheel study torch-wheels torch-names
 	$(PYTEST) --torch-wheels=build/torch-wheels $(PARALLEL) -m "not serial and not memory"
 	$(PYTEST) --torch-wheels=build/torch-wheels -m "serial and not memory"
 
@@ -77,6 +78,17 @@ arm-tools:
 	fi; \
 	found || { echo "make aarch64: expected aarch64-linux-gnu-g++ and qemu-aarch64-static on the PATH, found not both;" \
 	  "install g++-aarch64-linux-gnu and qemu-user-static, or run it as root with a package index at hand" >&2; exit 1; }
+
+# Installs GStreamer's RTSP server, and its bindings for the Python of the system, where they are missing and root asks.
+rtsp-server:
+	@found() { /usr/bin/python3 -c "import gi; gi.require_version('GstRtspServer', '1.0')"; } >/dev/null 2>&1; \
+	if ! found && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	    gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-good; \
+	fi; \
+	found || { echo "make rtsp-server: expected GStreamer's RTSP server for /usr/bin/python3, found none; install" \
+	  "gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-good, or run it as root with a package index" \
+	  "at hand" >&2; exit 1; }
 
 wheel: $(READY)
 	rm -rf dist build/wheel-check

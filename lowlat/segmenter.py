@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,7 @@ def prepare(
     chosen = Options(**options)
     if found.type == "cpu" and chosen.compiled:
         raise ValueError("prepare: expected compiled=True with a GPU, got it with device='cpu'; leave it out")
-    if not isinstance(network, VideoNetwork):
-        network = models.load(network)
+    network = network if isinstance(network, VideoNetwork) else models.load(network)
     kind = NetworkStages if found.type == "cpu" else NetworkPrograms
     return kind(network, chosen, pixels=pixels, device=found)
 
@@ -129,17 +130,14 @@ class VideoSegmenter:
             options["device"] = find_device("VideoSegmenter", device)
         if pixels != "default":
             options["pixels"] = pixels
-        if not isinstance(network, PreparedNetwork):
-            prepared = prepare(network, **options)
-        elif options:
+        made = isinstance(network, PreparedNetwork)
+        if made and options:
             raise ValueError(
                 f"VideoSegmenter: expected no {' or '.join(options)} beside a prepared network, which has its own; "
                 "give them to prepare()"
             )
-        else:
-            prepared = network
-        if policy is None:
-            policy = Adaptive(prepared.network.threshold)
+        prepared = network if made else prepare(network, **options)
+        policy = Adaptive(prepared.network.threshold) if policy is None else policy
         if decision is None:
             decision = "critical" if mode == Mode.BLOCKING or on_cut == "block" else "deferred"
         schedule = Schedule(policy, mode, decision, age_bound, on_cut)
@@ -158,33 +156,35 @@ class VideoSegmenter:
                 raise ValueError(
                     f"VideoSegmenter: expected {option} with isolation={word!r} alone, got {isolation!r}; leave it out"
                 )
-        self.classes = prepared.network.legend
-        self.device = prepared.device
+        self.classes, self.device = prepared.network.legend, prepared.device
         if on_cpu:
             self._engine = cpu_engine(schedule, prepared, isolation=isolation, cores=cores)
         else:
             self._engine = gpu_engine(schedule, prepared, isolation=isolation, **_given(segments=segments, sms=sms))
         self.isolation, self.notice = self._engine.isolation, self._engine.notice
+        self._process, self._in_use = os.getpid(), threading.RLock()
 
     def step(self, frame: np.ndarray) -> FrameResult:
         """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``.
 
         Raises:
             ValueError: not such a frame, or one of another size than its key frame's.
-            RuntimeError: S_h failed on the first frame, the segmenter is closed, or a GPU lacks the memory.
+            RuntimeError: S_h failed on the first frame, a GPU lacks the memory, or the segmenter is closed, in use by
+                another thread, or inherited by a forked process.
         """
-        return self._engine.step(frame)
+        return self._alone("step", self._engine.step, frame)
 
     def run(self, frames: Iterable) -> Iterator[FrameResult]:
         """Label frames as they come; each result is yielded before the work that may follow its labels.
 
         Args:
-            frames: frames, or a `FrameBuffer`, whose frames carry the time at which they were captured.
+            frames: frames, timed frames of a source, which keep their index and time, or a `FrameBuffer`.
 
         Raises:
             ValueError, RuntimeError: as :meth:`step`, and what ``frames`` itself raises.
         """
-        return self._engine.run(frames)
+        results = self._engine.run(frames)
+        return iter(lambda: self._alone("run", next, results, None), None)
 
     @property
     def clock(self) -> Clock:
@@ -198,11 +198,25 @@ class VideoSegmenter:
 
     def restart(self) -> None:
         """Forget the key frame: the next frame starts up again, at whatever size it has."""
-        self._engine.restart()
+        self._alone("restart", self._engine.restart)
 
     def close(self) -> None:
-        """End the threads, give back the streams; may be called again."""
-        self._engine.close()
+        """End the threads, give back the streams, as happens when the program ends; may be called again."""
+        if os.getpid() == self._process:
+            self._engine.close()
+
+    def _alone(self, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``function`` unless another thread is in here, or this process is a fork of the segmenter's."""
+        if os.getpid() != self._process:
+            why = "the process that made the segmenter, got a fork of it without its threads; make one in the child"
+        elif not self._in_use.acquire(blocking=False):
+            why = "one thread at a time, got two at once; make a VideoSegmenter for each thread, or hold a lock"
+        else:
+            try:
+                return function(*arguments)
+            finally:
+                self._in_use.release()
+        raise RuntimeError(f"VideoSegmenter.{method}: expected {why}")
 
     def __enter__(self) -> VideoSegmenter:
         return self

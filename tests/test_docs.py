@@ -143,7 +143,8 @@ def check_benchmarks(words):
 
 def check_options(command, words):
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-    assert {word for word in words if word.startswith("-")} <= options
+    # "-" alone is standard input or output.
+    assert {word for word in words if word.startswith("-") and word != "-"} <= options
 
 
 def check_pytest(words):

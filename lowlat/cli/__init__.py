@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,8 @@ from lowlat.jobs.host_memory import keep_freed_memory
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
 
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
+CLOSED_PIPE = 141
+"""As a shell has it of a program that SIGPIPE ended: whoever read its output has gone."""
 
 
 class _Group(TyperGroup):
@@ -25,13 +29,19 @@ class _Group(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            return super().invoke(ctx)
+            returned = super().invoke(ctx)
+            # What is printed late must fail here, not when Python ends.
+            sys.stdout.flush()
+            return returned
         except typer.Exit:
             # This is how `--help` ends; its class is a RuntimeError's child.
             raise
         except KeyboardInterrupt:
             _say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            _leave_stdout()
+            raise typer.Exit(CLOSED_PIPE) from None
         except (ValueError, OSError, RuntimeError, ImportError) as error:
             if ctx.params["debug"]:
                 raise
@@ -80,3 +90,11 @@ def _line(error: Exception, command: str | None) -> str:
 
 def _say(line: str) -> None:
     print(f"lowlat: {line}", file=sys.stderr)
+
+
+def _leave_stdout() -> None:
+    """Let what is still to be printed go nowhere: Python would complain of the closed pipe at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -12,7 +12,7 @@ from lowlat.cli.options import AsJson, Device, DType, Interval, MaxFrames, Polic
 
 
 def demo(
-    video: Annotated[Path | None, typer.Argument(help="A video; by default the sample clip.")] = None,
+    video: Annotated[str | None, typer.Argument(help="A video; by default the sample clip.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what it leaves.")] = Path("demo"),
     fps: Annotated[float, typer.Option(help="Rhythm of the low-latency run.")] = 10.0,
     weights: Weights = "lite",

@@ -13,7 +13,7 @@ from lowlat.cli.options import Device, size_of
 
 
 def latency(
-    source: Annotated[Path | None, typer.Argument(help="A video; by default a synthetic source.")] = None,
+    source: Annotated[str | None, typer.Argument(help="A video; by default a synthetic source.")] = None,
     network: Annotated[str, typer.Option(help="lite, or resnet101: the paper's, with random weights.")] = "lite",
     size: Annotated[str | None, typer.Option(help="As in 640x360; by default 480x360 and 2048x1024.")] = None,
     frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -32,8 +33,8 @@ def size_of(command: str, words: str | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def print_json(report: dict[str, Any]) -> None:
-    print(json.dumps(report, indent=1, allow_nan=False))
+def print_json(report: dict[str, Any], *, stderr: bool = False) -> None:
+    print(json.dumps(report, indent=1, allow_nan=False), file=sys.stderr if stderr else sys.stdout)
 
 
 def print_figures(report: dict[str, Any], indent: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +26,17 @@ from lowlat.cli.options import (
 def segment(
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="A video, a folder of images, a camera's number or an address."),
+        typer.Argument(
+            metavar="INPUT",
+            help="A video, a folder of images, img%03d.png, a glob in quotes, a camera's number, an address, or - for "
+            "standard input.",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A video (.mp4, .mkv, .mov), or a folder for label maps.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="A video (.mp4, .mkv, .mov), a folder for label maps, or - for standard output."
+        ),
     ],
     weights: Weights = "lite",
     policy: PolicyName = None,
@@ -40,36 +48,85 @@ def segment(
         str | None,
         typer.Option(help="drop-oldest (default for live sources), drop-newest or wait (default for files)."),
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Hand out a file's frames at this rate.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Hand out a file's frames at this rate; the rate of a folder of images.")
+    ] = None,
+    constant_rate: Annotated[
+        bool, typer.Option("--constant-rate", help="Write a video at a constant rate, not by the times of the source.")
+    ] = False,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of a video file.")] = False,
     size: Annotated[str | None, typer.Option(help="Scale frames first, as in 640x360.")] = None,
     device: Device = "cpu",
     dtype: DType = None,
     max_frames: MaxFrames = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Label maps as palette (PNGs, by default), grey (PNGs of plain indices) or rle (JSON lines)."
+        ),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Label maps called by index or stem; by default stems for images, indices for videos."),
+    ] = None,
+    pipe_format: Annotated[
+        str | None, typer.Option("--format", help="With -o -: mkv (by default) or jsonl, label maps as JSON lines.")
+    ] = None,
+    reconnect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Wait so long for a live source that was lost, by default for ever; 0 ends the run."
+        ),
+    ] = None,
+    stall: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Time without a frame after which a live source counts as lost, by default 10."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
 
-    report = job.segment(
-        source,
-        output,
-        weights=weights,
-        policy=policy,
-        interval=interval,
-        threshold=threshold,
-        mode=mode,
-        decision=decision,
-        overload=overload,
-        fps=fps,
-        resize=size_of("segment", size),
-        device=device,
-        dtype=dtype,
-        max_frames=max_frames,
-        console=Console(stderr=True),
-    )
+    # Standard output holds the results alone where they go there.
+    piped = str(output) == "-"
+    broken: list[job.SegmentReport] = []
+    waiting = {"reconnect_s": reconnect, "stall_s": stall}
+    try:
+        report = job.segment(
+            source,
+            output,
+            weights=weights,
+            policy=policy,
+            interval=interval,
+            threshold=threshold,
+            mode=mode,
+            decision=decision,
+            overload=overload,
+            fps=fps,
+            constant_rate=constant_rate,
+            audio=not no_audio,
+            resize=size_of("segment", size),
+            device=device,
+            dtype=dtype,
+            max_frames=max_frames,
+            labels=labels,
+            names=names,
+            pipe_format=pipe_format,
+            on_failure=broken.append,
+            console=Console(stderr=True),
+            **{name: seconds for name, seconds in waiting.items() if seconds is not None},
+        )
+    except (Exception, KeyboardInterrupt) as error:
+        if as_json:
+            print_json((broken or [job.failed(source, output, error)])[0].as_dict(), stderr=piped)
+        raise
     if as_json:
-        print_json(report.as_dict())
+        print_json(report.as_dict(), stderr=piped)
     else:
-        Console().print(job.table(report))
+        Console(stderr=piped).print(job.table(report))
+    if words := job.missing_words(report):
+        print(f"lowlat: {words}", file=sys.stderr)
     if report.interrupted:
         raise KeyboardInterrupt

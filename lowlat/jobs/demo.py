@@ -8,7 +8,7 @@ import json
 import platform
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,16 @@ from rich.table import Table
 
 import svconv
 from lowlat.classes import Classes
+from lowlat.jobs.cameras import refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult
 from lowlat.runtime.options import find_device
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
+from lowlat.video.address import shown
 from lowlat.video.files import prepare_folder, whole_file
+from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.plot import write_latency_plot
 from lowlat.video.rate import at_rate
@@ -45,6 +48,10 @@ class Recorded:
     summary: Summary
     results: list[FrameResult]
     labels: list[bytes]
+    missing: list[int]
+    """Numbers of the frames that could not be decoded."""
+    error: SourceError | None
+    """What the source ended with, if it broke."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class DemoReport:
     """Maximum of the low-latency run over the median of the frame-by-frame run."""
     agreement_percent: float
     """Pixels with the same label in both runs, over all frames."""
+    missing: list[int] = field(default_factory=list)
+    """Numbers of the clip's frames that could not be decoded."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -103,10 +112,11 @@ def demo(
     """Segment a clip frame by frame with the whole network and all cores, then by the low-latency schedule.
 
     Writes ``overlay.mp4``, ``latency.png``, ``trace.json`` and ``report.json`` to ``out_dir``, each whole or
-    not at all. Drawing and encoding come after both runs, so that they disturb neither.
+    not at all. Drawing and encoding come after both runs, so that they disturb neither. A clip that breaks off, or has
+    frames that can't be decoded, is used as far as it goes: the error comes after the files.
 
     Args:
-        video: a file or a folder of images; by default the sample clip.
+        video: a file, a folder of images or the address of a recording; by default the sample clip.
         weights: a shipped network's name or a file.
         policy: when the low-latency run makes key frames; by default as the weights say.
         fps: most frames a second that the low-latency run is given. Both runs are given a frame when they are ready for
@@ -124,11 +134,10 @@ def demo(
         raise ValueError(f"demo: expected --fps above 0, got {fps!r}; the default is {DEFAULT_FPS:g}")
     if max_frames is not None and max_frames < 2:
         raise ValueError(f"demo: expected --max-frames of at least 2, got {max_frames}; the first one is start-up")
-    clip = sample_clip() if video is None else Path(video)
-    out = Path(out_dir)
+    clip = str(sample_clip() if video is None else video)
+    name, out = shown(Path(clip).name), Path(out_dir)
+    refuse_live("demo", clip, "two runs are compared on the same frames, so that it is read twice")
     with open_source(clip) as source:
-        if source.live:
-            raise SourceError(f"demo: expected a file, which can be read twice, got {str(clip)!r}; use lowlat segment")
         size = source.size
     network = prepare(weights, device=find_device("demo", device), **({} if dtype is None else {"dtype": dtype}))
     classes, where = network.network.legend, device_name(network.device)
@@ -140,18 +149,19 @@ def demo(
             fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps)
         if min(whole.summary.frames, fast.summary.frames) < 2:
             raise SourceError(
-                f"demo: expected a clip of at least 2 frames, got {str(clip)!r} with one; name a longer one"
+                f"demo: expected a clip of at least 2 frames, got {shown(clip)!r} with one; name a longer one"
             )
-        agreement = _draw(clip, out / "overlay.mp4", size, classes, whole, fast, fps, progress)
+        agreement = _draw(clip, out / "overlay.mp4", size, classes, whole, fast, progress)
     write_latency_plot(
         out / "latency.png",
         whole.results,
         fast.results,
-        f"{clip.name}, {size[0]}x{size[1]}, {where}",
+        f"{name}, {size[0]}x{size[1]}, {where}",
     )
-    write_trace(out / "trace.json", [span for result in fast.results for span in result.spans])
+    times = {result.index: result.time_s for result in fast.results}
+    write_trace(out / "trace.json", [span for result in fast.results for span in result.spans], times=times)
     report = DemoReport(
-        video=clip.name,
+        video=name,
         width=size[0],
         height=size[1],
         fps=fps,
@@ -161,8 +171,11 @@ def demo(
         median_ratio=round(fast.summary.median_ms / whole.summary.median_ms, 4),
         max_over_median=round(fast.summary.max_ms / whole.summary.median_ms, 4),
         agreement_percent=round(agreement, 3),
+        missing=fast.missing,
     )
     _write_report(out / "report.json", report, whole, fast)
+    if fast.error is not None:
+        raise fast.error
     return report
 
 
@@ -193,13 +206,13 @@ def table(report: DemoReport) -> Table:
 
 def _record(
     segmenter: VideoSegmenter,
-    clip: Path,
+    clip: str,
     max_frames: int | None,
     progress: Progress,
     description: str,
     fps: float | None = None,
 ) -> Recorded:
-    tally, results, labels = Tally(), [], []
+    tally, results, labels, error = Tally(), [], [], None
     with open_source(clip) as source:
         total = min((n for n in (source.frames, max_frames) if n is not None), default=None)
         advance = Advance(progress, description, total)
@@ -211,21 +224,23 @@ def _record(
             results.append(result)
             advance()
 
-        frames: Iterable[np.ndarray] = itertools.islice(source, max_frames)
+        frames: Iterable[Timed] = itertools.islice(source.timed(), max_frames)
         # Both runs take a frame when they are ready for one, so that no latency is waiting for a frame before it.
-        label_frames(segmenter, frames if fps is None else at_rate(frames, fps), keep, tally)
+        try:
+            label_frames(segmenter, frames if fps is None else at_rate(frames, fps), keep, tally)
+        except SourceError as broken:
+            error = broken
         advance.draw()
-    return Recorded(tally.summary(), results, labels)
+        return Recorded(tally.summary(), results, labels, list(source.missing), error)
 
 
 def _draw(
-    clip: Path,
+    clip: str,
     path: Path,
     size: tuple[int, int],
     classes: Classes,
     whole: Recorded,
     fast: Recorded,
-    fps: float,
     progress: Progress,
 ) -> float:
     """Draw the low-latency run as a video; returns the agreement with the other run, in percent of pixels."""
@@ -234,18 +249,23 @@ def _draw(
     overlay = Overlay(classes.names, classes.palette, size, beside=True, **told)
     advance = Advance(progress, "drawing", len(fast.results))
     same = 0
-    with open_source(clip) as source, VideoSink(path, overlay.size, fps) as sink:
+    with open_source(clip) as source:
+        facts = {"pixel_aspect": source.pixel_aspect, "audio": source.audio}
+        sink = VideoSink(path, overlay.size, source.fps, **facts)
+        # The source comes last, so that no frame is read beyond those that have labels.
+        drawn = zip(fast.results, fast.labels, whole.labels, source, strict=False)
         try:
-            for frame, result, ours, theirs in zip(source, fast.results, fast.labels, whole.labels, strict=False):
+            for result, ours, theirs, frame in drawn:
                 labels = _unpack(ours, size)
                 same += np.count_nonzero(labels == _unpack(theirs, size))
                 result.labels = labels
-                sink.write(overlay.draw(frame, result))
+                sink.write(overlay.draw(frame, result), result.time_s)
                 result.labels = None
                 advance()
         except BaseException:
             sink.abandon()
             raise
+        sink.close()
     advance.draw()
     return 100 * same / (len(fast.results) * size[0] * size[1])
 
@@ -258,6 +278,7 @@ def _write_report(path: Path, report: DemoReport, whole: Recorded, fast: Recorde
     frames = [
         {
             "index": ours.index,
+            "time_s": round(ours.time_s, 6),
             "frame_by_frame_ms": round(theirs.latency_ms, 3),
             "low_latency_ms": round(ours.latency_ms, 3),
             "stages_ms": {name: round(ms, 3) for name, ms in ours.stages_ms.items()},

@@ -92,48 +92,84 @@ def steady_process() -> Iterator[None]:
 
 
 class _Passing:
-    """Frames on their way to the engine, which may take one early; those it has not answered are in `taken`."""
+    """Frames on their way to the engine, which may take one early; those it has not answered are in `taken`.
 
-    def __init__(self, coming: Iterable[Any]) -> None:
-        self._coming = coming
+    The engine starts up again, by ``restart``, for a frame of another size than the one before. Silence is borne while
+    ``away`` says that the source is waited for.
+    """
+
+    def __init__(self, coming: Iterable[Any], restart: Callable[[], None], away: Callable[[], bool]) -> None:
+        self._coming, self._restart, self._away = coming, restart, away
+        self._size: tuple[int, ...] | None = None
+        # A frame of another size that was there early: it is for the engine to see in its turn.
+        self._held: Captured | None = None
         self.taken: deque[np.ndarray] = deque()
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._coming:
+        coming = iter(self._coming.get, None) if isinstance(self._coming, FrameBuffer) else iter(self._coming)
+        while True:
+            try:
+                item, self._held = next(coming) if self._held is None else self._held, None
+            except StopIteration:
+                return
+            except TimeoutError:
+                if not self._away():
+                    raise
+                continue
+            if self._other_size(item):
+                self._restart()
             self._note(item)
             yield item
 
     def take_waiting(self) -> Captured | None:
         """The next frame if it is there already: only a buffer can tell."""
-        item = self._coming.take_waiting() if isinstance(self._coming, FrameBuffer) else None
-        if item is not None:
-            self._note(item)
+        if self._held is not None or not isinstance(self._coming, FrameBuffer):
+            return None
+        item = self._coming.take_waiting()
+        if item is None or self._other_size(item):
+            self._held = item
+            return None
+        self._note(item)
         return item
 
+    def _other_size(self, item: Any) -> bool:
+        return self._size is not None and _size(item) != self._size
+
     def _note(self, item: Any) -> None:
-        self.taken.append(item.frame if isinstance(item, Captured) else item)
+        self.taken.append(_picture(item))
+        self._size = _size(item)
+
+
+def _picture(item: Any) -> np.ndarray:
+    return getattr(item, "frame", item)
+
+
+def _size(item: Any) -> tuple[int, ...] | None:
+    return getattr(_picture(item), "shape", None)
 
 
 def label_frames(
     segmenter: VideoSegmenter | Engine,
-    frames: Iterable[np.ndarray],
+    frames: Iterable[Any],
     on_settled: Callable[[np.ndarray, FrameResult], None],
     tally: Tally,
     *,
     overload: Overload | str | None = None,
     stall_s: float | None = None,
+    away: Callable[[], bool] = lambda: False,
     first: int = 0,
 ) -> None:
     """Label frames as they come and hand on each with its result, once the work after its labels is done.
 
     Args:
-        frames: uint8 RGB ``(H, W, 3)``.
+        frames: uint8 RGB ``(H, W, 3)``, or :class:`~lowlat.video.frames.Timed` ones.
         on_settled: called with a frame and its result when the next labels are out, so that it is part of no
             latency; for the last one also if the run breaks off.
         tally: counts the results, and the frames dropped.
         overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
             must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
         stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
+        away: says whether the source is lost and waited for: then silence is no stall.
         first: index of the first frame, for a segmenter that has seen some; needs ``overload``.
     """
     last: tuple[np.ndarray, FrameResult] | None = None
@@ -144,7 +180,7 @@ def label_frames(
             if overload is not None:
                 coming = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
                 buffer.capture(frames)
-            passing = _Passing(coming)
+            passing = _Passing(coming, lambda: segmenter.restart(), away)
             for result in segmenter.run(passing):
                 done, last = last, (passing.taken.popleft(), result)
                 if done is not None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +18,22 @@ from rich.console import Console
 from rich.table import Table
 
 from lowlat.classes import Classes
+from lowlat.jobs.cameras import GRACE_S, away, check_patience, failures_told, gaps_of, in_one_line, stalls_told
 from lowlat.jobs.live import Advance, Summary, Tally, label_frames
+from lowlat.jobs.outputs import Write, form_of, open_output
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.options import find_device
 from lowlat.segmenter import VideoSegmenter, prepare
-from lowlat.video.labels import LabelSink
+from lowlat.video.address import shown
+from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
+from lowlat.video.places import missing_line
 from lowlat.video.rate import at_rate
-from lowlat.video.sink import SinkError, VideoSink, is_video_path
-from lowlat.video.source import Source, open_source
+from lowlat.video.sink import SinkError, VideoSink
+from lowlat.video.source import STALL_S, Source, open_source
 from lowlat.video.writer import BackgroundWriter
-
-STALL_S = 15.0
-"""Seconds without a frame after which a live source counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class SegmentReport:
     height: int
     interrupted: bool
     summary: Summary
+    missing: list[int] = field(default_factory=list)
+    """Numbers of the source's frames that could not be decoded."""
+    gaps: tuple[dict[str, object], ...] = ()
+    """Times without a live source, as `Gap.as_dict` gives them."""
+    error: str | None = None
+    """What the run broke off with; None if it ended well or was interrupted."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -61,10 +72,18 @@ def segment(
     decision: str | None = None,
     overload: str | None = None,
     fps: float | None = None,
+    constant_rate: bool = False,
+    audio: bool = True,
     max_frames: int | None = None,
     resize: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     dtype: str | None = None,
+    labels: str | None = None,
+    names: str | None = None,
+    pipe_format: str | None = None,
+    reconnect_s: float = math.inf,
+    stall_s: float = STALL_S,
+    on_failure: Callable[[SegmentReport], None] | None = None,
     console: Console | None = None,
 ) -> SegmentReport:
     """Segment a source and write what comes out, drawing and encoding beside the path of the frames.
@@ -72,32 +91,44 @@ def segment(
     Interrupted by Ctrl-C, or if the source breaks, it closes the output, so that what was written plays.
 
     Args:
-        source: a video file, a folder of images, a camera's number or an address.
+        source: a video file, a folder of images, ``img%03d.png``, a glob, a camera's number, an address, or ``-``
+            for standard input.
         output: a video (``.mp4``, ``.mkv``, ``.mov``) with the segmentation over the frames,
-            or a folder of label maps.
+            a folder of label maps, or ``-`` for standard output.
         weights: a shipped network's name or a file.
         policy, interval, threshold: when a frame is a key frame; by default as the weights say.
         mode, decision: as in `VideoSegmenter`.
         overload: ``"drop-oldest"``, ``"drop-newest"`` or ``"wait"``; by default the first for live
             sources, the last for files.
-        fps: hand out the frames of a file at this rate, as a camera would.
+        fps: hand out the frames of a file at this rate, as a camera would; the rate of sources without times.
+        constant_rate: write a video at a constant rate; by default its pictures bear the times of the source.
+        audio: copy the sound of a video file into the video.
         max_frames: stop after so many frames of the source.
         resize: scale frames to ``(width, height)`` first.
         device: "cpu", "cuda" or "cuda:1".
         dtype: "float32", "bfloat16" or "float16"; by default float32.
+        labels: how label maps are written: "palette" (by default), "grey" or "rle".
+        names: what label maps are called: "index" or "stem"; by default stems where the source has them.
+        pipe_format: what standard output gets: "mkv" (by default) or "jsonl".
+        reconnect_s: seconds for which a live source that was lost is waited for, by default for ever; 0 ends the run.
+        stall_s: seconds without a frame after which a live source counts as lost.
+        on_failure: called with the report of a run that breaks off, before the error is raised.
         console: where the progress bar goes; None for nowhere.
 
     Raises:
+        TimeoutError: a live source has stalled, and can't be opened again.
         SourceError, SinkError, ValueError: bad input, told before any work starts where it can be.
+        BrokenPipeError: whoever read standard output has gone.
         RuntimeError: no such GPU.
     """
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
+    check_patience("segment", reconnect_s, stall_s)
     rule = choose_policy(policy, interval, threshold)
     words = [word.value for word in Overload]
     if overload is not None and overload not in words:
         raise ValueError(f"segment: expected --overload to be one of {', '.join(words)}, got {overload!r}")
-    video = is_video_path(output)
+    form = form_of(source, output, labels, names, pipe_format)
     if Path(source).is_file() and Path(output).is_file() and Path(source).samefile(output):
         raise SinkError(
             f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
@@ -105,16 +136,25 @@ def segment(
     network = prepare(weights, device=find_device("segment", device), **({} if dtype is None else {"dtype": dtype}))
     classes = network.network.legend
     tally = Tally()
-    with open_source(source, resize=resize) as opened:
+
+    def report(interrupted: bool, error: str | None = None) -> SegmentReport:
+        found = (tally.summary(), opened.missing, gaps_of(opened), error)
+        return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
+
+    waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s}
+    with open_source(source, resize=resize, **waiting) as opened, failures_told(on_failure, report):
         if fps is not None and opened.live:
             raise ValueError(
-                f"segment: expected --fps with a file, got it with {str(source)!r}, which is live and comes at its own "
+                f"segment: expected --fps with a file, got it with {opened.name!r}, which is live and comes at its own "
                 "pace; leave it out"
             )
-        frames: Iterable[np.ndarray] = itertools.islice(opened, max_frames)
+        if fps is not None and opened.untimed:
+            opened.fps = Fraction(fps).limit_denominator(60000)
+        frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
-        write, close = _writing(output, opened, classes) if video else _labelling(output, classes)
+        writing = partial(_writing, audio=audio) if form.video else partial(open_output, form)
+        write, close = writing(output, opened, classes, constant=constant_rate)
         interrupted = False
         try:
             # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.
@@ -130,21 +170,35 @@ def segment(
                             advance()
                             writer.put(frame, result)
 
-                        label_frames(
-                            segmenter,
-                            frames,
-                            settled,
-                            tally,
-                            overload=overload or _overload(opened, fps),
-                            stall_s=STALL_S if opened.live else None,
-                        )
+                        limit = stall_s + GRACE_S if opened.live else None
+                        with stalls_told("segment", opened, limit):
+                            label_frames(
+                                segmenter,
+                                frames,
+                                settled,
+                                tally,
+                                overload=overload or _overload(opened, fps),
+                                stall_s=limit,
+                                away=away(opened),
+                            )
                     advance.draw()
         except KeyboardInterrupt:
             interrupted = True
         finally:
             close()
-        width, height = opened.size
-    return SegmentReport(str(source), str(output), width, height, interrupted, tally.summary())
+        return report(interrupted)
+
+
+def failed(source: str | Path, output: str | Path, error: BaseException) -> SegmentReport:
+    """The report of a run that broke off before its source was open."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    told = None if interrupted else in_one_line(error)
+    return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
+
+
+def missing_words(report: SegmentReport) -> str:
+    """Which frames of the source could not be decoded, in one line; empty if all could."""
+    return missing_line(report.input, report.missing) if report.missing else ""
 
 
 def table(report: SegmentReport) -> Table:
@@ -162,6 +216,8 @@ def table(report: SegmentReport) -> Table:
     rows.add_row("degraded frames", str(figures.degraded))
     if figures.failures:
         rows.add_row("S_h failures", str(figures.failures))
+    if report.gaps:
+        rows.add_row("time without the source", f"{sum(gap['seconds'] for gap in report.gaps):.1f} s")
     return rows
 
 
@@ -172,15 +228,18 @@ def _overload(source: Source, fps: float | None) -> Overload | None:
     return Overload.WAIT if fps is not None else None
 
 
-Write = Callable[[np.ndarray, FrameResult], None]
-
-
-def _writing(output: str | Path, source: Source, classes: Classes) -> tuple[Write, Callable[[], None]]:
+def _writing(
+    output: str | Path, source: Source, classes: Classes, *, constant: bool, audio: bool
+) -> tuple[Write, Callable[[], None]]:
     overlay = Overlay(classes.names, classes.palette, source.size)
-    sink = VideoSink(output, overlay.size, source.fps)
-    return lambda frame, result: sink.write(overlay.draw(frame, result), result.index), sink.close
-
-
-def _labelling(output: str | Path, classes: Classes) -> tuple[Write, Callable[[], None]]:
-    sink = LabelSink(output, classes.palette)
-    return lambda frame, result: sink.write(result.labels, result.index), sink.close
+    sink = VideoSink(
+        output,
+        overlay.size,
+        source.steady_fps if constant else source.fps,
+        pixel_aspect=source.pixel_aspect,
+        audio=source.audio if audio else None,
+        constant=constant,
+    )
+    if sink.notice:
+        print(f"lowlat: {sink.notice}", file=sys.stderr)
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), sink.close

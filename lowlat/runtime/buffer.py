@@ -24,11 +24,13 @@ class Overload(str, Enum):
 
 
 class Captured(NamedTuple):
-    """A frame with its index in the source (dropped frames counted) and the time it was available, in ms."""
+    """A frame with its index in the source (dropped frames counted), the time it was available, in ms, and its time in
+    the source, in seconds."""
 
     index: int
     available_ms: float
     frame: Any
+    time_s: float | None = None
 
 
 class FrameBuffer:
@@ -119,11 +121,15 @@ class FrameBuffer:
     def put(self, frame: Any) -> bool:
         """Takes a frame from the source; False once the buffer is closed, when the source should stop.
 
+        A frame with a `time_s` and an `index`, as a `Timed` has, keeps both; others are counted.
         Blocks only under the rule `wait`, until there is room or the buffer is closed.
         """
         available_ms = self._clock.now()
         with self._changed:
-            captured = Captured(self._first + self._captured, available_ms, frame)
+            index, time_s = self._first + self._captured, getattr(frame, "time_s", None)
+            if time_s is not None:
+                index, frame = frame.index, frame.frame
+            captured = Captured(index, available_ms, frame, time_s)
             self._captured += 1
             if self.overload is Overload.WAIT:
                 self._changed.wait_for(lambda: self._closed or len(self._frames) < self.capacity)

@@ -103,15 +103,17 @@ class Engine:
         """Labels frames as they come, each result handed out before its deferred work.
 
         Args:
-            frames: frames, or `Captured` frames, which carry their own index and time.
+            frames: frames, or what carries a frame with its index and time: `Captured`, or a `Timed` of a source.
 
         With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
         overlaps the fast track of the one before.
         """
         self._ahead = self._ahead.onto(frames)
         for frame in self._ahead:
-            if isinstance(frame, Captured):
-                result = self.answer(frame.frame, index=frame.index, available_ms=frame.available_ms)
+            if isinstance(frame, Captured) or hasattr(frame, "time_s"):
+                available_ms = getattr(frame, "available_ms", None)
+                result = self.answer(frame.frame, index=frame.index, available_ms=available_ms)
+                result.time_s = frame.time_s
             else:
                 result = self.answer(frame)
             yield result

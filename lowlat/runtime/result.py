@@ -66,6 +66,8 @@ class FrameResult:
     """What S_h raised, if a failure of it became known with this frame; the video goes on."""
     settled: bool = False
     """Whether the work after the labels is done."""
+    time_s: float | None = None
+    """The frame's time in the source, in seconds since its first frame; None where frames came without times."""
     spans: list[Span] = field(default_factory=list)
     """Timed stages for a trace. A background S_h span belongs to the result of the frame it landed with."""
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 
 import av
 import numpy as np
 
-from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
+from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
+from lowlat.video.places import Numbering, Times, listed, seconds
+from lowlat.video.remux import AudioTrack
 
 ANSWER_S = 10.0
 """Seconds that a network address has to answer, and then to send each frame."""
+MOST_FPS = Fraction(60)
+"""Frames a second that an output at a constant rate has at most, where the rate of the source varies."""
 # FFmpeg's format `tty` takes any text file for a recording of a terminal.
 _NOT_VIDEO = frozenset({"tty"})
+# FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
+_NO_TIMES = 0x80
 
 
 class ContainerSource(Source):
@@ -52,17 +60,25 @@ class ContainerSource(Source):
     ):
         self.name, self._kind, self._resize = name, kind, resize
         self._lock, self._closed = threading.Lock(), False
+        self._open_s, self._stall_s = timeout or (None, None)
         self._count = self._damaged = 0
-        self._end = Fraction(0)
+        self._end, self._times = Fraction(0), Times()
+        self.live, self._arrived = live, None
         try:
             self._container = av.open(address, format=form, options=options or {}, timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
-            raise self._unreadable(_reason(error)) from error
+            raise self._unreadable(_reason(error, self._open_s)) from error
         try:
             if not self._container.streams.video or self._container.format.name in _NOT_VIDEO:
                 raise self._unreadable("it holds no video")
             self._video = self._container.streams.video[0]
             self._video.codec_context.thread_count = 1
+            self.live = live or (timeout is not None and self._container.duration is None)
+            self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
+            self.untimed = bool(self._container.format.flags & _NO_TIMES)
+            # A broadcast, or a recording of one, may begin anywhere.
+            self._numbering = Numbering(joined=self.live or self._container.format.name.startswith("mpeg"))
+            self.missing = self._numbering.missing
             self._decoded = self._decode()
             first = self._next()
             if first is None:
@@ -71,17 +87,23 @@ class ContainerSource(Source):
         except BaseException:
             self._container.close()
             raise
-        self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
-        self.size = (first.shape[1], first.shape[0])
-        self.live = live or (timeout is not None and self._container.duration is None)
-        seconds = self._seconds()
-        self.frames = self._video.frames or (round(seconds * self.fps) if seconds else None)
+        self.size = (first.frame.shape[1], first.frame.shape[0])
+        self.pixel_aspect = self._pixel_aspect()
+        self.audio = self._audio(address)
+        length = self._seconds()
+        self.frames = self._video.frames or (round(length * self.fps) if length else None)
         if self.live:
             self.frames = None
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        while (frame := self._next()) is not None:
-            yield frame
+    def timed(self) -> Iterator[Timed]:
+        while (timed := self._next()) is not None:
+            yield timed
+
+    @property
+    def steady_fps(self) -> Fraction:
+        # The mean of a varying rate says little; the rate that its times are multiples of may be that of their ticks.
+        fitting = self._video.guessed_rate
+        return fitting if fitting and self.fps < fitting <= MOST_FPS and not self.untimed else min(self.fps, MOST_FPS)
 
     def close(self) -> None:
         self._closed = True
@@ -90,7 +112,7 @@ class ContainerSource(Source):
             self._container.close()
             self._lock.release()
 
-    def _next(self) -> np.ndarray | None:
+    def _next(self) -> Timed | None:
         with self._lock:
             if self._closed:
                 # Reading a closed container would crash.
@@ -100,27 +122,40 @@ class ContainerSource(Source):
                 )
             return next(self._decoded, None)
 
-    def _decode(self) -> Iterator[np.ndarray]:
+    def _decode(self) -> Iterator[Timed]:
         broken = None
         packets = self._container.demux(self._video)
-        while True:
+        quiet_since = time.monotonic()
+        while broken is None:
             try:
                 packet = next(packets)
             except StopIteration:
                 break
             except (av.error.FFmpegError, OSError) as error:
-                broken = _reason(error)
+                broken = _reason(error, self._stall_s)
                 break
-            yield from self._frames_of(packet)
+            for timed in self._frames_of(packet):
+                yield timed
+                quiet_since = time.monotonic()
+            if self.live and self._stall_s and time.monotonic() - quiet_since > self._stall_s:
+                broken = f"no frame within {self._stall_s:g} s that can be decoded"
         if broken is not None:
             yield from self._frames_of(None)
+        self._numbering.end()
+        if self.audio is not None:
+            self.audio.whole = True
         self._check_end(broken)
 
-    def _frames_of(self, packet: av.Packet | None) -> Iterator[np.ndarray]:
+    def _frames_of(self, packet: av.Packet | None) -> Iterator[Timed]:
+        arrived = self._arrival()
+        if packet is not None:
+            self._numbering.packet(packet)
         try:
             frames = self._video.decode(packet)
         except av.error.FFmpegError:
             self._damaged += 1
+            if packet is not None:
+                self._numbering.broken(packet)
             return
         # The frames that the decoder held back until the end have no time base.
         tick = self._video.time_base
@@ -128,7 +163,20 @@ class ContainerSource(Source):
             if frame.pts is not None:
                 lasts = frame.duration * tick if frame.duration else 1 / DEFAULT_FPS
                 self._end = max(self._end, frame.pts * tick + lasts)
-            yield self._rgb(frame)
+            array, index = self._rgb(frame), self._numbering.frame(frame)
+            yield Timed(array, self._time(frame, index, arrived), index)
+
+    _arrival = staticmethod(time.monotonic)
+
+    def _time(self, frame: av.VideoFrame, index: int, arrived: float) -> float:
+        if self.live:
+            self._arrived = arrived if self._arrived is None else self._arrived
+            stamp = arrived - self._arrived
+        elif self.untimed or frame.pts is None:
+            stamp = float(index / self.fps)
+        else:
+            stamp = seconds(frame.pts - self._numbering.start, self._video.time_base)
+        return self._times.at(stamp, float(1 / self.fps))
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = self._resize or (frame.width, frame.height)
@@ -141,11 +189,30 @@ class ContainerSource(Source):
         if self._count and array.shape != self._shape:
             raise SourceError(
                 f"ContainerSource: expected frames of one size in {self.name}, got {by(self._shape)} and, "
-                f"at frame {self._count}, {by(array.shape)}; give a size to scale every frame to"
+                f"at frame {self._count}, {by(array.shape)}; give a size to scale every frame to",
+                f"its frames became {by(array.shape)} after {by(self._shape)}",
             )
-        self._shape = array.shape
+        self._shape, self._coded, self._turned = array.shape, (frame.width, frame.height), turns % 2 == 1
         self._count += 1
         return array
+
+    def _audio(self, address: object) -> AudioTrack | None:
+        # Sound is read a second time, which neither a camera nor a pipe allows.
+        file = isinstance(address, str) and Path(address.removeprefix("file:")).is_file()
+        if not file or not self._container.streams.audio:
+            return None
+        start = (self._numbering.start or 0) * self._video.time_base
+        return AudioTrack(address, self._container.streams.audio[0].codec_context.name, start)
+
+    def _pixel_aspect(self) -> Fraction | None:
+        """Width over height of a pixel of what comes out: scaling keeps the shape of the picture, turning turns it."""
+        stated = self._video.sample_aspect_ratio
+        if not stated or stated == 1:
+            return None
+        width, height = self._coded
+        if self._turned:
+            width, height, stated = height, width, 1 / stated
+        return stated * Fraction(width, height) / Fraction(*self.size)
 
     def _seconds(self) -> Fraction | None:
         """The length that the file states, in seconds; None where it states none."""
@@ -156,35 +223,44 @@ class ContainerSource(Source):
         if video.duration:
             return video.duration * video.time_base
         if self._container.duration and len(self._container.streams) == 1:
-            return Fraction(self._container.duration, av.time_base)
+            # Matroska counts from 0, not from the first frame.
+            late = self._container.format.name.startswith("matroska") and self._container.start_time or 0
+            return Fraction(self._container.duration - late, av.time_base)
         return None
 
     def _check_end(self, broken: str | None) -> None:
         if not self._count:
             return
-        seconds = self._seconds()
+        length = self._seconds()
         started = (self._video.start_time or 0) * self._video.time_base
         ended = float(self._end - started)
+        cut = length and ended < length - max(Fraction(1, 5), length / 50)
+        self.whole = broken is None and not cut and (length is not None or self._container.size > 0)
         if broken is not None:
             why = f"it broke off ({broken})"
-        elif not self.live and seconds and ended < seconds - max(Fraction(1, 5), seconds / 50):
-            why = f"it ends after {ended:.1f} s of {float(seconds):.1f} s"
+        elif not self.live and cut:
+            why = f"it ends after {ended:.1f} s of {float(length):.1f} s"
         elif self._damaged and not self.live:
             why = f"{self._damaged} of its packets can't be decoded"
         else:
             return
+        if self.missing:
+            why += f" (missing: {listed(self.missing)})"
         raise SourceError(
             f"ContainerSource: expected a whole {self._kind.removeprefix('a ')}, "
             f"got {self.name!r} truncated or damaged: {why}; "
-            f"the {self._count} frames that could be read were used, fetch or record it again for the rest"
+            f"the {self._count} frames that could be read were used, fetch or record it again for the rest",
+            why,
         )
 
     def _unreadable(self, why: str) -> SourceError:
         mend = "is it in use, or not a camera?" if self._kind == "a camera" else "is it whole, and a video?"
-        return SourceError(f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}")
+        return SourceError(
+            f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}", why
+        )
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, av.error.ExitError):
-        return f"no answer within {ANSWER_S:g} s"
+def _reason(error: BaseException, limit_s: float | None) -> str:
+    if isinstance(error, av.error.ExitError) and limit_s is not None:
+        return f"no answer within {limit_s:g} s"
     return getattr(error, "strerror", None) or " ".join(str(error).split())

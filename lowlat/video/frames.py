@@ -4,19 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
+
+from lowlat.video.remux import AudioTrack
 
 DEFAULT_FPS = Fraction(25)
 """Frames a second that are assumed where the source doesn't say."""
 
 
 class SourceError(ValueError):
-    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend."""
+    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend.
+
+    Args:
+        message: that line.
+        reason: the part of it that says what happened; None for all of it.
+    """
+
+    def __init__(self, message: str, reason: str | None = None):
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+
+
+class Timed(NamedTuple):
+    """A frame with its place in the source."""
+
+    frame: np.ndarray
+    """uint8 RGB ``(H, W, 3)``."""
+    time_s: float
+    """Seconds since the source's first frame: by the container's times, or by arrival where the source is live."""
+    index: int
+    """The source's own numbering from 0: frames that can't be decoded leave gaps."""
 
 
 class Source:
     """A video's frames in order, uint8 RGB ``(H, W, 3)``; iterate once, then close (or use as a context manager).
+
+    A kind of source implements :meth:`timed`.
 
     Attributes:
         name: what the user called it.
@@ -24,6 +49,14 @@ class Source:
         size: ``(width, height)`` of every frame.
         frames: how many there are; None where that can't be known beforehand.
         live: whether frames come at their own pace, whoever is ready for them or not.
+        untimed: whether it has no times of its own, so that `fps` says when its frames are; then `fps` may be set.
+        missing: indices of the frames that could not be decoded, so far.
+        pixel_aspect: width over height of one pixel; None where they are square, or it doesn't say.
+        audio: its sound, to be copied beside what is made of the frames; None where it has none, or is no file.
+        steady_fps: frames a second of an output at a constant rate.
+        stems: one name a frame, where the source has them, as a folder of images has; None elsewhere.
+        whole: behind the last frame: whether all that it said it would give has come. A live source that says nothing
+            of the kind never has.
     """
 
     name: str
@@ -31,10 +64,25 @@ class Source:
     size: tuple[int, int]
     frames: int | None
     live: bool
+    untimed: bool = False
+    pixel_aspect: Fraction | None = None
+    audio: AudioTrack | None = None
+    whole: bool = False
+    missing: list[int]
+    stems: list[str] | None = None
+
+    def timed(self) -> Iterator[Timed]:
+        """Yield the frames that can be read, times and indices rising; raises :class:`SourceError` after them where the
+        source breaks."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield the frames that can be read; raises :class:`SourceError` after them where the source breaks."""
-        raise NotImplementedError
+        """Yield the frames of :meth:`timed` without their times."""
+        return (timed.frame for timed in self.timed())
+
+    @property
+    def steady_fps(self) -> Fraction:
+        return self.fps
 
     def close(self) -> None:
         """Close the file or device. May be called again."""

@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, by
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-
-
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that reads numbers as numbers: ``2.png`` comes before ``10.png``."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower()) if part]
+from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
+from lowlat.video.listing import list_images, stems_of
 
 
 class ImageFolder(Source):
-    """The images of one folder, without subfolders, sorted by :func:`natural_key`; 8 or 16 bits a channel, read as RGB.
+    """The images of a folder, a numbered pattern or a glob, in natural order; 8 or 16 bits a channel, read as RGB.
+
+    An image that can't be read leaves its place empty; the first of them is told by a :class:`SourceError` after the
+    last frame.
 
     Args:
-        folder: holds files with ``IMAGE_SUFFIXES``; others in it are left out.
+        spec: as in `lowlat.video.listing.list_images`.
         resize: ``(width, height)`` to scale every image to; None keeps the size, which must be the same for all.
 
     Raises:
-        SourceError: the folder can't be read or holds no images, or its first image can't be read.
+        SourceError: the folder can't be read, or holds no image that can be.
     """
 
-    def __init__(self, folder: str | Path, resize: tuple[int, int] | None = None):
-        self.name, self._resize = str(folder), resize
-        try:
-            entries = list(Path(folder).iterdir())
-        except OSError as error:
-            raise SourceError(
-                f"open_source: expected a readable folder, got {self.name!r}: {error.strerror}"
-            ) from error
-        self._paths = sorted((path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
-        if not self._paths:
-            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise SourceError(
-                f"open_source: expected images ({kinds}) in folder {self.name!r}, found none; check the path"
-            )
-        first = self._read(self._paths[0])
+    def __init__(self, spec: str | Path, resize: tuple[int, int] | None = None):
+        self.name, self._resize = str(spec), resize
+        self._paths = list_images(spec)
+        self.stems, self.missing, self.untimed = stems_of(self._paths), [], True
+        self._error: SourceError | None = None
+        self._first = 0
+        while (first := self._image(self._first)) is None:
+            self._first += 1
+            if self._first == len(self._paths):
+                raise self._error
         self.size = (first.shape[1], first.shape[0])
         self.fps, self.frames, self.live = DEFAULT_FPS, len(self._paths), False
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for path in self._paths:
-            array = self._read(path)
+    def timed(self) -> Iterator[Timed]:
+        for index in range(self._first, len(self._paths)):
+            array = self._image(index)
+            if array is None:
+                continue
             if array.shape[1::-1] != self.size:
                 width, height = self.size
                 raise SourceError(
                     f"ImageFolder: expected images of one size, got {width}x{height} and "
-                    f"{by(array.shape)} ({path.name}); give a size to scale every image to"
+                    f"{by(array.shape)} ({self._paths[index].name}); give a size to scale every image to"
                 )
-            yield array
+            yield Timed(array, float(index / self.fps), index)
+        if self._error is not None:
+            raise SourceError(f"{self._error} ({len(self.missing)} of {len(self._paths)} images can't be read)")
+
+    def _image(self, index: int) -> np.ndarray | None:
+        try:
+            return self._read(self._paths[index])
+        except SourceError as error:
+            self._error = self._error or error
+            self.missing.append(index)
+            return None
 
     def _read(self, path: Path) -> np.ndarray:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +22,15 @@ BAR: Colour = (86, 180, 233)
 LAMPS: dict[str, Colour] = {"KEY": (240, 200, 60), "S_h LANDED": (60, 200, 150), "DEGRADED": (235, 105, 85)}
 WIDE = 2.0
 """Ratio of width to height from which on the plain frame stands above the segmentation, not beside it."""
+
+
+def clock_time(time_s: float) -> str:
+    """A time in the source in words: "0:02.28", or "1:02:03.45" from an hour on."""
+    hundredths = round(time_s * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest // 100:02d}.{rest % 100:02d}"
+    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
 
 
 class Overlay:
@@ -60,6 +70,10 @@ class Overlay:
         self._font = ImageFont.truetype(fonts / "DejaVuSans.ttf", self._unit)
         self._bold = ImageFont.truetype(fonts / "DejaVuSans-Bold.ttf", round(self._unit * 0.9))
         self._row = round(self._unit * 1.9)
+        words = "frame 00000", "0:00:00.00", "start-up", "0000 ms"
+        row = sum(map(self._font.getlength, words)) + sum(map(self._bold.getlength, LAMPS)) + 9.5 * self._unit
+        # Where one row is too short for everything, the time has a second one.
+        self._second_row = self._row if row > self._pictures[0] else 0
         self._panel = self._draw_legend(classes, palette)
 
     @property
@@ -70,10 +84,16 @@ class Overlay:
     def draw(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
         """Draw one picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and labels, uint8 ``(H, W)``.
 
+        A frame of another size than the overlay's, as of a camera that came back with one, is scaled into it, with
+        black borders where its shape is another.
+
         Raises:
-            ValueError: frame or labels are not of the overlay's size.
+            ValueError: frame and labels are not of one size.
         """
         width, height = self._frame_size
+        if frame.shape[:2] == result.labels.shape != (height, width):
+            frame, labels = _fitted(frame, self._frame_size, "RGB"), _fitted(result.labels, self._frame_size, "L")
+            result = replace(result, labels=labels)
         if frame.shape != (height, width, 3) or result.labels.shape != (height, width):
             raise ValueError(
                 f"Overlay.draw: expected a frame ({height}, {width}, 3) and labels ({height}, {width}), "
@@ -111,6 +131,10 @@ class Overlay:
         x = unit * 0.8
         draw.text((x, middle), f"frame {result.index}", TEXT, self._font, anchor="lm")
         x += self._font.getlength("frame 00000") + unit * 0.6
+        if result.time_s is not None:
+            place = (unit * 0.8 if self._second_row else x, middle + self._second_row)
+            draw.text(place, clock_time(result.time_s), TEXT, self._font, anchor="lm")
+            x += 0 if self._second_row else self._font.getlength("0:00:00.00") + unit * 0.6
         lit = {"KEY": result.key, "S_h LANDED": result.landed is not None, "DEGRADED": result.degraded}
         for name, colour in LAMPS.items():
             x = self._draw_lamp(draw, x, middle, name, colour if lit[name] else None)
@@ -143,7 +167,7 @@ class Overlay:
             draw.text((right - unit * 0.3, middle), self._full_name, TEXT, self._bold, anchor="rm")
 
     def _draw_legend(self, classes: Sequence[str], palette: Sequence[Colour]) -> Image.Image:
-        """Draw the panel below the pictures: an empty row for the status, then the classes."""
+        """Draw the panel below the pictures: one or two empty rows for the status, then the classes."""
         unit, width = self._unit, self._pictures[0]
         swatch, gap = unit * 0.9, unit * 0.9
         places, x, row = [], unit * 0.8, 0
@@ -153,11 +177,25 @@ class Overlay:
                 x, row = unit * 0.8, row + 1
             places.append((x, row))
             x += needed + gap
-        height = self._row + round((row + 1) * unit * 1.55 + unit * 0.5)
+        top = self._row + self._second_row
+        height = top + round((row + 1) * unit * 1.55 + unit * 0.5)
         panel = Image.new("RGB", (width, height + height % 2), GROUND)
         draw = ImageDraw.Draw(panel)
         for name, colour, (x, row) in zip(classes, palette, places, strict=True):
-            middle = self._row + (row + 0.62) * unit * 1.55
+            middle = top + (row + 0.62) * unit * 1.55
             draw.rectangle((x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM)
             draw.text((x + swatch + unit * 0.4, middle), name, TEXT, self._font, anchor="lm")
         return panel
+
+
+def _fitted(picture: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
+    """A picture scaled into ``(width, height)`` with its shape kept: frames smoothly, labels ("L") not, these with void
+    around them."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    inner = tuple(max(1, round(side * scale)) for side in (width, height))
+    kind = Image.Resampling.BILINEAR if mode == "RGB" else Image.Resampling.NEAREST
+    canvas = Image.new(mode, size, 0 if mode == "RGB" else 255)
+    place = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    canvas.paste(Image.fromarray(picture).resize(inner, kind), place)
+    return np.asarray(canvas)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-import numpy as np
+Item = TypeVar("Item")
 
 
-def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
+def at_rate(frames: Iterable[Item], fps: float) -> Iterator[Item]:
     """Hand out one frame every ``1 / fps`` seconds; each is decoded before its time comes.
 
     A consumer that takes longer than that shifts all later frames: they never come faster to catch up.
@@ -21,7 +22,7 @@ def at_rate(frames: Iterable[np.ndarray], fps: float) -> Iterator[np.ndarray]:
     return _at_rate(frames, 1 / fps)
 
 
-def _at_rate(frames: Iterable[np.ndarray], period: float) -> Iterator[np.ndarray]:
+def _at_rate(frames: Iterable[Item], period: float) -> Iterator[Item]:
     due = time.perf_counter()
     for frame in frames:
         wait = due - time.perf_counter()

@@ -2,54 +2,94 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from lowlat.video.address import LIVE_SCHEMES, hide, scheme_of, shown, whole_address
 from lowlat.video.container import ANSWER_S, ContainerSource
 from lowlat.video.frames import Source, SourceError
 from lowlat.video.images import ImageFolder
+from lowlat.video.listing import is_pattern
+from lowlat.video.pipe import is_pipe, stdin_source
+from lowlat.video.reconnect import ReconnectingSource
 
 __all__ = ["Source", "SourceError", "open_source"]
 
-LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtp", "udp", "srt"})
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+STALL_S = 10.0
+"""Seconds without a frame after which a live source counts as lost."""
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
-def open_source(spec: str | Path, *, resize: tuple[int, int] | None = None) -> Source:
+def open_source(
+    spec: str | Path,
+    *,
+    resize: tuple[int, int] | None = None,
+    reconnect_s: float = 0.0,
+    stall_s: float = STALL_S,
+) -> Source:
     """Open a source as a command line names it. The first frame is decoded at once, so that a bad source shows here.
 
     Args:
-        spec: a video file, a folder of images (sorted naturally), a camera's number, or an address
-            (``rtsp://``, ``http://``, ``https://``).
+        spec: a video file, a folder of images (sorted naturally), ``img%03d.png`` or a glob for some of them, a
+            camera's number, an address (``rtsp://``, ``http://``, ``https://``), or ``-`` for standard input.
         resize: scale every frame to ``(width, height)``.
+        reconnect_s: seconds for which a live source that was lost is waited for, infinity for ever. It can come back
+            with frames of another size.
+        stall_s: seconds without a frame after which an address counts as lost.
 
     Raises:
-        SourceError: there is nothing, or nothing that can be read as video.
-        ValueError: ``resize`` is not two whole numbers of at least 1.
+        SourceError: there is nothing, or nothing that can be read as video; while frames are read, also that a live
+            source is lost for good.
+        ValueError: ``resize`` is not two whole numbers of at least 1; ``reconnect_s`` or ``stall_s`` is no such time.
     """
-    spec = str(spec)
+    spec = whole_address(str(spec))
     if resize is not None and (len(resize) != 2 or min(resize) < 1):
         raise ValueError(f"open_source: expected resize=(width, height) of at least 1, got {resize!r}")
-    if address := _ADDRESS.match(spec):
-        live = address[1].lower() in LIVE_SCHEMES
-        options = {"rtsp_transport": "tcp"} if address[1].lower() == "rtsp" else {}
-        return ContainerSource(
-            spec, spec, "a video at an address", resize, live=live, options=options, timeout=(ANSWER_S,) * 2
+    if not stall_s > 0:
+        raise ValueError(f"open_source: expected stall_s above 0 seconds, got {stall_s!r}; the default is {STALL_S:g}")
+    if not reconnect_s >= 0:
+        raise ValueError(
+            f"open_source: expected reconnect_s of 0 seconds or more, got {reconnect_s!r}; 0 gives a lost source up"
         )
+    if scheme_of(spec):
+        return _lasting(partial(_address, spec, resize, stall_s), reconnect_s)
+    if is_pipe(spec):
+        return stdin_source(resize)
     if spec.isdecimal():
-        return _camera(int(spec), resize)
+        return _lasting(partial(_camera, int(spec), resize), reconnect_s)
     path = Path(spec)
-    if path.is_dir():
-        return ImageFolder(path, resize)
+    if path.is_dir() or (not path.exists() and is_pattern(spec)):
+        return ImageFolder(spec, resize)
     if not path.exists():
         raise SourceError(
             f"open_source: expected a video file, a folder of images, a camera number or an address, "
-            f"found nothing at {spec!r}; check the path"
+            f"found nothing at {shown(spec)!r}; check the path"
         )
     # Without "file:" FFmpeg would take what stands before a colon in a path for a protocol.
     return ContainerSource(f"file:{path}", spec, "a video file", resize, live=False)
+
+
+def _lasting(opening: Callable[[], Source], reconnect_s: float) -> Source:
+    """Open a source; one that is live comes back."""
+    source = opening()
+    return ReconnectingSource(opening, source, reconnect_s=reconnect_s) if source.live else source
+
+
+def _address(spec: str, resize: tuple[int, int] | None, stall_s: float) -> Source:
+    scheme = scheme_of(spec)
+    live = scheme in LIVE_SCHEMES
+    options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}
+    # FFmpeg looks at some frames before it is done with opening.
+    timeout = (max(ANSWER_S, stall_s), stall_s)
+    try:
+        return ContainerSource(
+            spec, shown(spec), "a video at an address", resize, live=live, options=options, timeout=timeout
+        )
+    except SourceError as error:
+        hide(error, spec)
+        raise
 
 
 def _camera(index: int, resize: tuple[int, int] | None) -> Source:

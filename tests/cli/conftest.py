@@ -17,7 +17,7 @@ SIZE = (64, 48)
 
 
 class Stages:
-    """F_l is the frame, F_h its grey level; labels are the level's class."""
+    """F_l is the frame, F_h its grey level and size; labels are the level's class."""
 
     def __init__(self, broken):
         self.broken = dict(broken)
@@ -30,13 +30,15 @@ class Stages:
         return frame
 
     def higher(self, frame):
-        return int(frame.mean())
+        return int(frame.mean()), frame.shape[:2]
 
-    def classify(self, level):
-        return np.full(SIZE[::-1], level // 10 % 11, np.uint8)
+    def classify(self, high):
+        level, size = high
+        return np.full(size, level // 10 % 11, np.uint8)
 
     def propagate(self, key, frame):
-        return self.classify(int(frame.mean())), key.high
+        assert key.high[1] == frame.shape[:2], "a key frame of another size"
+        return self.classify(self.higher(frame)), key.high
 
     def measure(self, key, frame, signal):
         return 0.0
@@ -52,7 +54,7 @@ class FakeSegmenter:
         self.clock = WallClock()
         worker = ReplayWorker(stages.higher, 2, self.clock) if schedule.mode is Mode.LOW_LATENCY else None
         self._engine = Engine(schedule, stages, worker, self.clock)
-        self.run = self._engine.run
+        self.run, self.restart = self._engine.run, self._engine.restart
 
     def __enter__(self):
         return self

@@ -26,7 +26,7 @@ def test_a_video_comes_out_with_every_frame(lowlat, segmenter, clip, tmp_path):
 def test_a_folder_of_label_maps_comes_out(lowlat, segmenter, clip, tmp_path):
     code, printed, _ = lowlat("segment", clip, "-o", tmp_path / "out", "--max-frames", 12)
     assert code == 0 and "frames answered" in printed and "12" in printed
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert names == [f"{index:06d}.png" for index in range(12)]
     labels = np.array(Image.open(tmp_path / "out" / names[5]))
     assert labels.shape == (48, 64) and set(np.unique(labels)) <= {4, 5}
@@ -41,7 +41,7 @@ def test_a_paced_file_waits_and_drops_nothing(lowlat, segmenter, clip, tmp_path)
 def test_a_rate_for_a_live_source_is_refused(refused, segmenter, clip, tmp_path, monkeypatch):
     import lowlat.jobs.segment as job
 
-    def live(spec, resize=None):
+    def live(spec, resize=None, **_):
         source = open_source(spec, resize=resize)
         source.live = True
         return source
@@ -81,9 +81,9 @@ def test_a_run_interrupted_before_its_first_labels_leaves_nothing(lowlat, segmen
 def test_a_source_that_breaks_leaves_what_was_read(lowlat, segmenter, clip, tmp_path, monkeypatch):
     import lowlat.jobs.segment as job
 
-    def breaking(spec, resize=None):
+    def breaking(spec, resize=None, **_):
         source = open_source(spec, resize=resize)
-        whole = type(source).__iter__
+        whole = type(source).timed
 
         def frames(self):
             for index, frame in enumerate(whole(self)):
@@ -91,7 +91,7 @@ def test_a_source_that_breaks_leaves_what_was_read(lowlat, segmenter, clip, tmp_
                     raise SourceError("expected a whole video file, got a truncated one")
                 yield frame
 
-        source.__class__ = type("Breaking", (type(source),), {"__iter__": frames})
+        source.__class__ = type("Breaking", (type(source),), {"timed": frames})
         return source
 
     monkeypatch.setattr(job, "open_source", breaking)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lowlat.runtime.result import FrameResult, Span
 from lowlat.video import rate
-from lowlat.video.overlay import LAMPS, Overlay
+from lowlat.video.overlay import LAMPS, Overlay, clock_time
 from lowlat.video.plot import latency_figure, write_latency_plot
 from lowlat.video.trace import trace_events, write_trace
 from lowlat.video.writer import BackgroundWriter
@@ -52,6 +52,21 @@ def test_key_frames_landings_and_degraded_frames_light_their_lamps():
     assert lit(key=True) == {"KEY"}
     assert lit(landed=4) == {"S_h LANDED"}
     assert lit(degraded=True) == {"DEGRADED"}
+
+
+@pytest.mark.parametrize("size", [(640, 272), (320, 240)])
+def test_the_overlay_tells_the_time_in_the_source(size):
+    overlay = Overlay(CLASSES, PALETTE, size)
+    frame, labels = np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.uint8)
+    drawn = [overlay.draw(frame, result(labels=labels, time_s=time_s)) for time_s in (None, 1.0, 2.0)]
+    assert (drawn[0] != drawn[1]).any() and (drawn[1] != drawn[2]).any()
+
+
+@pytest.mark.parametrize(
+    "time_s, words", [(0.0, "0:00.00"), (2.28, "0:02.28"), (59.999, "1:00.00"), (3723.456, "1:02:03.46")]
+)
+def test_a_time_is_told_as_on_a_clock(time_s, words):
+    assert clock_time(time_s) == words
 
 
 def test_the_overlay_refuses_other_sizes():

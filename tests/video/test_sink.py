@@ -64,11 +64,11 @@ def test_what_is_abandoned_leaves_nothing_and_keeps_what_was_there(tmp_path):
     assert left(tmp_path) == ["out.mp4"]
 
 
-def test_places_left_out_keep_the_rhythm(tmp_path):
+def test_pictures_bear_their_times(tmp_path):
     path = tmp_path / "out.mp4"
     with VideoSink(path, (64, 48), 10) as sink:
-        for index in (0, 1, 8, 9):
-            sink.write(picture(0, (64, 48)), index)
+        for time_s in (0, 0.1, 0.8, 0.9):
+            sink.write(picture(0, (64, 48)), time_s)
     with open_source(path) as source:
         assert source.frames == 4
         assert float(source.fps) == pytest.approx(4.0, abs=0.5)  # four pictures in one second
@@ -94,7 +94,7 @@ def test_pictures_must_fit(tmp_path):
         with pytest.raises(ValueError, match="expected uint8 pictures"):
             sink.write(picture(0, (64, 50)))
         sink.write(picture(0, (64, 48)), 3)
-        with pytest.raises(ValueError, match="above 3"):
+        with pytest.raises(ValueError, match="above 3 s"):
             sink.write(picture(0, (64, 48)), 3)
 
 

@@ -22,6 +22,7 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.schedule import Every, PerFrame, Schedule
+from lowlat.video.address import shown
 from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_figure
 from lowlat.video.trace import write_trace
@@ -98,7 +99,7 @@ def measure(
 
     Args:
         network: "lite" (trained weights) or "resnet101" (the paper's, random weights: they cost the same).
-        source: a video file; by default a synthetic one, which costs nothing.
+        source: a video file, or the address of one; by default a synthetic one, which costs nothing.
         size: ``(width, height)``; by default the network's own, see `SIZES`.
         frames: measured frames, start-up apart.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
@@ -121,6 +122,13 @@ def measure(
     """
     _check(network, frames, baseline_frames, table_frames, interval, fps, deadline_ms)
     width, height = size or SIZES[network]
+    if source is not None:
+        # Imported here, so that a synthetic run needs no decoder.
+        from lowlat.jobs.cameras import refuse_live
+
+        refuse_live(
+            "latency", str(source), "the baseline and each schedule read it from its start, at a rate of their own"
+        )
     bench = Bench(_network(network), device, options=options, isolation=isolation, segments=segments, sms=sms)
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)
@@ -155,7 +163,7 @@ def measure(
         dtype=options.dtype,
         isolation=engine.isolation,
         notice=engine.notice,
-        source="synthetic" if source is None else str(source),
+        source="synthetic" if source is None else shown(str(source)),
         width=width,
         height=height,
         fps=fps,

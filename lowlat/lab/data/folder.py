@@ -16,7 +16,7 @@ from pathlib import Path
 from lowlat.classes import CAMVID, distinct_colour
 from lowlat.lab.data.dataset import Palette
 from lowlat.lab.data.files import LabelledFiles
-from lowlat.video.images import IMAGE_SUFFIXES, natural_key
+from lowlat.video.listing import is_image, natural_key
 
 
 class Folder(LabelledFiles):
@@ -33,7 +33,7 @@ class Folder(LabelledFiles):
         stems = {path.stem: index for index, path in enumerate(self.images)}
         if len(stems) < len(self.images):
             raise ValueError(f"Folder: expected one image a name in {place / 'images'}, got two; remove one")
-        labels = {path.stem: path for path in (place / "labels").glob("*.png")}
+        labels = {path.stem: path for path in (place / "labels").glob("*.png") if is_image(path)}
         if strays := sorted(labels.keys() - stems.keys()):
             raise ValueError(
                 f"Folder: expected an image for every file of {place / 'labels'}, got none for {strays[0]}"
@@ -45,7 +45,7 @@ class Folder(LabelledFiles):
 
 def _images(folder: Path) -> list[Path]:
     paths = folder.iterdir() if folder.is_dir() else ()
-    images = sorted((path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    images = sorted(filter(is_image, paths), key=natural_key)
     if not images:
         raise ValueError(f"Folder: expected images in {folder}, found none; check the path")
     return images

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lowlat.runtime.clock import WallClock
 from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, check_cores, split_cores
+from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Mode, Schedule
@@ -49,6 +50,8 @@ def cpu_engine(
         engine = Engine(schedule, stages, worker, clock)
     else:
         team = Team(clock, cores)
-        engine = Engine(schedule, TeamStages(stages, team), TeamWorker(stages.higher_parts, team), clock)
+        worker = TeamWorker(stages.higher_parts, team)
+        engine = Engine(schedule, TeamStages(stages, team), worker, clock)
+    end_with(engine, worker.close)
     engine.isolation = isolation
     return engine

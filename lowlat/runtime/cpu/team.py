@@ -12,6 +12,7 @@ from typing import Any
 
 from lowlat.runtime.cpu import threads
 from lowlat.runtime.cpu.turns import TurnRule
+from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Signal
@@ -65,7 +66,7 @@ class Team:
         self._landed: Outcome | None = None
         self._closed = False
         threads.let_go_of_threads()
-        self._thread = threads.start_thread("stages", lambda: threads.set_own_threads(self.cores), self._work)
+        self._thread = EngineThread("stages", self._work, lambda: threads.set_own_threads(self.cores))
 
     def run(self, function: Callable[..., Any], *arguments: Any, begins: bool = False, ends: bool = False) -> Any:
         """Call ``function`` on the team's thread; its result, or what it raises.
@@ -107,14 +108,11 @@ class Team:
             self._pass = self._landed = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread after what it is at; a pass in flight is lost.
-
-        Work that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
-        """
+        """Ends the thread after what it is at; a pass in flight is lost. A RuntimeWarning says if it outlasts this."""
         with self._changed:
             self._closed, self._pass, self._landed = True, None, None
             self._changed.notify_all()
-        threads.join_or_warn(self._thread, timeout_s, "Team.close: a stage")
+        self._thread.wait("Team.close: a stage", timeout_s)
 
     def _work(self) -> None:
         try:

@@ -8,9 +8,7 @@ import os
 import queue
 import sys
 import threading
-import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.protocols import Clock, Job, Outcome
 from lowlat.runtime.replay import run_job
 
@@ -34,41 +33,16 @@ def let_go_of_threads() -> None:
             pause(_OMP_PAUSE_SOFT)
 
 
+if hasattr(os, "register_at_fork"):
+    # The child's first parallel loop would wait for ever for threads that are the parent's alone.
+    os.register_at_fork(before=let_go_of_threads)
+
+
 def set_own_threads(count: int) -> None:
     """The number of torch's threads for the calling thread alone, once, before it computes."""
     # torch gives a thread the process's count when the thread first asks for its own, and would undo ours then.
     torch.get_num_threads()
     torch.set_num_threads(count)
-
-
-def start_thread(name: str, set_up: Callable[[], None], work: Callable[[], None]) -> threading.Thread:
-    """A daemon thread at ``work``, once ``set_up`` is done on it; what that raises is raised here."""
-    ready: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            set_up()
-        except BaseException as error:
-            ready.set_exception(error)
-            return
-        ready.set_result(None)
-        work()
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    ready.result()
-    return thread
-
-
-def join_or_warn(thread: threading.Thread, timeout_s: float, what: str) -> None:
-    """Waits for a daemon thread to end; a RuntimeWarning of the caller's caller says if ``what`` outlasts the wait."""
-    thread.join(timeout_s)
-    if thread.is_alive():
-        warnings.warn(
-            f"{what} is still running after {timeout_s} s; its thread ends with it or the process",
-            RuntimeWarning,
-            stacklevel=3,
-        )
 
 
 def check_cores(what: str, cores: int, mend: str) -> None:
@@ -95,10 +69,7 @@ class CoreSplit:
 
 def cores_at_hand() -> int:
     """Cores this process may use: its affinity mask, and its CPU quota (cgroup v2) if there is one."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, int(quota) // int(period))
@@ -119,14 +90,8 @@ def split_cores(cores: int | None = None) -> CoreSplit:
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
 
 
-class _OfThread(threading.local):
-    """What is the calling thread's own: the workers that it has made and that are open, the oldest first."""
-
-    def __init__(self) -> None:
-        self.workers: list[ThreadWorker] = []
-
-
-_of_thread = _OfThread()
+_of_thread = threading.local()
+"""Its `workers`: those that the calling thread has made and that are open, the oldest first."""
 
 
 class ThreadWorker:
@@ -152,8 +117,8 @@ class ThreadWorker:
         self._job: Job | None = None
         self._closed = False
         self._owner = threading.get_ident()
-        self._thread = start_thread("S_h", self._set_up, self._work)
-        self._open = _of_thread.workers
+        self._thread = EngineThread("S_h", self._work, self._set_up)
+        self._open = _of_thread.__dict__.setdefault("workers", [])
         self._threads_before = self._open[0]._threads_before if self._open else torch.get_num_threads()
         self._open.append(self)
         torch.set_num_threads(self.cores.fast)
@@ -178,20 +143,22 @@ class ThreadWorker:
         self._job = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread, after the job in flight, within `timeout_s` seconds; puts the thread count back.
-
-        A job that outlasts the wait keeps its (daemon) thread; a RuntimeWarning says so.
-        """
+        """Ends the thread, after the job in flight, and puts the thread count back. A RuntimeWarning says if the job
+        outlasts the wait of `timeout_s` seconds; it keeps its daemon thread then."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
             self._open.remove(self)
             if threading.get_ident() == self._owner:
                 torch.set_num_threads(self._open[-1].cores.fast if self._open else self._threads_before)
-        join_or_warn(self._thread, timeout_s, "ThreadWorker.close: S_h")
+        self._thread.wait("ThreadWorker.close: S_h", timeout_s)
 
     def _set_up(self) -> None:
-        _give_way()
+        # On Linux each thread has a niceness, which those that it starts take over.
+        if sys.platform == "linux":
+            thread = threading.get_native_id()
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
         set_own_threads(self.cores.slow)
 
     def _work(self) -> None:
@@ -201,11 +168,3 @@ class ThreadWorker:
                 self._outcomes.put(run_job(self._higher, job, self._clock))
             # A reference kept while waiting would keep F_l of a past frame in memory.
             del job
-
-
-def _give_way() -> None:
-    """Puts this thread, and those it will start, behind others, where each thread has a niceness (Linux)."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -149,7 +149,8 @@ class CudaDevice:
         return (time.perf_counter() - self._start) * 1e3
 
     def close(self) -> None:
-        self.synchronize()
+        if self._taken:
+            self.synchronize()
         while self._taken:
             handle, urgent = self._taken.pop()
             driver.give_back(self.device, handle, urgent=urgent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.gpu.cuda import CudaDevice, partition
 from lowlat.runtime.gpu.isolation import ISOLATIONS, SEGMENTS, AtOnce, InTurns
@@ -55,6 +56,8 @@ def gpu_engine(
             isolation = "priority"
     turns = InTurns(device, segments) if isolation == "segment" else AtOnce()
     stages = GpuStages(device, programs, schedule, graphs=programs.options.graphs, turns=turns, timed=timed)
-    engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
+    worker = GpuWorker(stages, device)
+    engine = Engine(schedule, stages, worker, clock=device)
+    end_with(engine, worker.close)
     engine.isolation, engine.notice = isolation, notice
     return engine

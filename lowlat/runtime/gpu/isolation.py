@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.gpu.device import Device, Event, Stream
 
 ISOLATIONS = ("priority", "partition", "segment")
@@ -85,10 +86,7 @@ class InTurns(Turns):
         self._begun = self._done = -1
         self._granted = self._launching = self._closed = False
         self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        if threaded:
-            self._thread = threading.Thread(target=self._work, name="S_h segments", daemon=True)
-            self._thread.start()
+        self._thread = EngineThread("S_h segments", self._work) if threaded else None
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
         with self._changed:
@@ -125,8 +123,8 @@ class InTurns(Turns):
             self._closed = True
             self._parts.clear()
             self._changed.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is not None:
+            self._thread.wait("InTurns.close: a part of S_h")
 
     def may_launch(self) -> bool:
         """Whether a part is due: there is one, and no frame is pending or one has just been answered."""

@@ -51,7 +51,6 @@ class GpuWorker:
 
     def close(self) -> None:
         """Waits for what is enqueued: its memory may go afterwards."""
-        if not self._closed:
-            self._closed = True
-            self._stages.turns.close()
-            self._device.close()
+        self._closed = True
+        self._stages.turns.close()
+        self._device.close()

@@ -1,0 +1,105 @@
+"""What a run on a live source needs beside its frames: patience with it, its gaps, words for a stall. For the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lowlat.video.address import LIVE_SCHEMES, masked, scheme_of, shown, whole_address
+from lowlat.video.frames import Source, SourceError
+from lowlat.video.pipe import is_pipe
+from lowlat.video.reconnect import ReconnectingSource
+from lowlat.video.source import open_source
+
+GRACE_S = 5.0
+"""Seconds beyond the stall limit after which the run gives up waiting: a source that can tell of a stall does so first,
+and is opened again."""
+
+
+def check_patience(job: str, reconnect_s: float, stall_s: float) -> None:
+    """Check how long a live source is waited for.
+
+    Raises:
+        ValueError: ``--reconnect`` is below 0, or ``--stall`` not above it.
+    """
+    if not reconnect_s >= 0:
+        raise ValueError(
+            f"{job}: expected --reconnect of 0 seconds or more, got {reconnect_s:g}; leave it out to wait for ever"
+        )
+    if not 0 < stall_s < float("inf"):
+        raise ValueError(f"{job}: expected --stall above 0 seconds, got {stall_s:g}")
+
+
+def away(source: Source) -> Callable[[], bool]:
+    """A function that says whether the source is lost and waited for."""
+    return lambda: isinstance(source, ReconnectingSource) and source.away
+
+
+def gaps_of(source: Source) -> tuple[dict[str, object], ...]:
+    """The times without the source, as a report has them: "from", "to", "seconds", "reason"; "to" is None for one that
+    lasted to the end."""
+    return tuple(gap.as_dict() for gap in source.gaps) if isinstance(source, ReconnectingSource) else ()
+
+
+def refuse_live(job: str, spec: str, why: str) -> None:
+    """Refuse a live source where a job reads its input more than once; opens it, to find out.
+
+    Args:
+        why: what the job needs of a recording, for the message.
+
+    Raises:
+        SourceError: it is live, standard input, or can't be opened.
+    """
+    spec = whole_address(spec)
+    if is_pipe(spec):
+        raise SourceError(
+            f"{job}: expected a recording, got '-' for standard input, which can be read once: {why}; "
+            "write it to a file first, or use lowlat segment"
+        )
+    # A camera need not be there to be refused.
+    if scheme_of(spec) not in LIVE_SCHEMES:
+        with open_source(spec) as source:
+            if not source.live:
+                return
+    raise SourceError(
+        f"{job}: expected a recording, got {shown(spec)!r}, which is live: {why}; "
+        "record it first, or use lowlat segment, which takes it as it comes"
+    )
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, passwords in it masked."""
+    return masked(" ".join(str(error).split())) or type(error).__name__
+
+
+@contextmanager
+def failures_told(on_failure: Callable[[Any], None] | None, report: Callable[[bool, str], Any]) -> Iterator[None]:
+    """Hand on a report of the block if it raises, before that goes on.
+
+    Args:
+        on_failure: takes the report.
+        report: makes it, from whether the run was interrupted and what went wrong.
+    """
+    try:
+        yield
+    except Exception as error:
+        if on_failure is not None:
+            on_failure(report(False, in_one_line(error)))
+        raise
+
+
+@contextmanager
+def stalls_told(job: str, source: Source, limit_s: float | None) -> Iterator[None]:
+    """Turn a stall within the block into an error that names the source and the option.
+
+    Raises:
+        TimeoutError: no frame came for ``limit_s`` seconds.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise TimeoutError(
+            f"{job}: expected a frame of {source.name!r} within {limit_s:g} s, got none; "
+            "check the source, or raise --stall"
+        ) from error

@@ -1,0 +1,122 @@
+"""What `lowlat segment` can write beside a video file: label maps in folders, and both on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lowlat.classes import Classes
+from lowlat.runtime import FrameResult
+from lowlat.video.files import SinkError
+from lowlat.video.labels import KINDS, LabelSink, RunLengthSink
+from lowlat.video.overlay import Overlay
+from lowlat.video.pipe import FORMATS, StdoutLines, StdoutVideo, is_pipe
+from lowlat.video.sink import is_video_path
+from lowlat.video.source import Source
+
+NAMES = ("index", "stem")
+
+Write = Callable[[np.ndarray, FrameResult], None]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is written, once the words of the caller are known to fit together.
+
+    Attributes:
+        video: a video file, which this module doesn't write.
+        pipe: to standard output.
+        labels: one of ``KINDS``; None for a video.
+        names: one of ``NAMES``, or None for stems where the source has them.
+    """
+
+    video: bool
+    pipe: bool
+    labels: str | None
+    names: str | None
+
+
+def form_of(
+    source: str | Path, output: str | Path, labels: str | None, names: str | None, pipe_format: str | None
+) -> Form:
+    """Find out what is to be written, before any work starts.
+
+    Args:
+        labels: "palette" (by default), "grey" or "rle", for a folder of label maps.
+        names: "index" or "stem": what label maps are called.
+        pipe_format: "mkv" (by default) or "jsonl", for the output ``-``.
+
+    Raises:
+        ValueError: an unknown word, or words that don't fit the output.
+        SinkError: the output is the input, or its suffix is unknown.
+    """
+    for option, word, words in (("labels", labels, KINDS), ("names", names, NAMES), ("format", pipe_format, FORMATS)):
+        if word is not None and word not in words:
+            raise ValueError(f"segment: expected --{option} to be one of {', '.join(words)}, got {word!r}")
+    pipe = is_pipe(output)
+    if pipe_format is not None and not pipe:
+        raise ValueError(
+            f"segment: expected --format with the output '-', got it with {str(output)!r}, whose name says what it is; "
+            "leave it out"
+        )
+    if pipe:
+        lines = labels == "rle" if pipe_format is None else pipe_format == "jsonl"
+        labels = labels or ("rle" if lines else None)
+        video = False
+        if labels != ("rle" if lines else None):
+            raise ValueError(
+                f"segment: expected --labels rle with --format jsonl on standard output, got --labels {labels} with "
+                f"--format {'jsonl' if lines else 'mkv'}; name a folder for PNGs"
+            )
+    else:
+        video = is_video_path(output)
+        if video and labels is not None:
+            raise ValueError(
+                f"segment: expected --labels with a folder, got it with the video {str(output)!r}; leave it out, or "
+                "name a folder"
+            )
+        labels = None if video else labels or "palette"
+    if names is not None and labels is None:
+        raise ValueError("segment: expected --names with label maps, got it with a video; leave it out")
+    if not pipe and Path(source).is_dir() and Path(output).is_dir() and Path(source).samefile(output):
+        raise SinkError(
+            f"segment: expected an output beside the input, got {str(output)!r} for both; name another folder"
+        )
+    return Form(video, pipe, labels, names)
+
+
+def open_output(
+    form: Form, output: str | Path, source: Source, classes: Classes, *, constant: bool = False
+) -> tuple[Write, Callable[[], None]]:
+    """Open what ``form`` says; gives a function that writes one frame's result, and one that closes.
+
+    Args:
+        constant: write a video at a constant rate.
+
+    Raises:
+        ValueError: stems are asked for, of a source that has none.
+        SinkError: it can't be written to.
+    """
+    if form.labels is None:
+        overlay = Overlay(classes.names, classes.palette, source.size)
+        fps = source.steady_fps if constant else source.fps
+        video = StdoutVideo(overlay.size, fps, pixel_aspect=source.pixel_aspect, constant=constant)
+        return lambda frame, result: video.write(overlay.draw(frame, result), result.time_s), video.close
+    stems = None if form.names == "index" else source.stems
+    if stems is None and form.names == "stem":
+        raise ValueError(
+            f"segment: expected --names stem with a folder of images, got it with {source.name!r}, whose frames have "
+            "no names; use --names index"
+        )
+    if form.pipe:
+        lines = StdoutLines(stems)
+        return lambda _, result: lines.write(result.labels, result.index, result.time_s), lines.close
+    if form.labels == "rle":
+        runs = RunLengthSink(output, classes.palette, names=classes.names, stems=stems)
+        return lambda _, result: runs.write(result.labels, result.index, result.time_s), runs.close
+    grey = form.labels == "grey"
+    maps = LabelSink(output, classes.palette, grey=grey, names=classes.names, stems=stems)
+    return lambda _, result: maps.write(result.labels, result.index), maps.close

@@ -1,0 +1,90 @@
+"""Addresses of sources: what they begin with, and how they are shown, their passwords masked. For every message."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from urllib.parse import unquote
+
+LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt"})
+"""Whatever comes by these comes at its own pace, and once."""
+_KNOWN = (*sorted(LIVE_SCHEMES), "http", "https", "ftp", "tcp", "tls")
+MASK = "***"
+SHORTEST = 4
+"""Characters that a password must have to be looked for outside its address too: a shorter one is in many words."""
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_NAMES = r"pass(?:word|wd|phrase|code)?|pwd|psw|secret|token|key|auth|authorization|sig|signature|credentials?"
+_SECRETS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # FFmpeg takes the last @ before a slash for the end of the password.
+        r"://[^\s:/?#]*(?::|%3a)(?P<secret>[^\s/?#]*)@",
+        # A slash in a password should have been written %2F; what looks like a port is none.
+        r"://(?!\[)[^\s:/?#]*:(?!\d+(?:[/?#\s'\"]|$))(?P<secret>\S*)@",
+        # An address within another one.
+        r"%3a%2f%2f[^\s&/]*?%3a(?P<secret>[^\s&/]*)%40",
+        # A value with a telling name, in a query or, as some cameras have it, in the path.
+        rf"(?:[?&;/_]|%3f|%26)[\w%-]*(?:{_NAMES})(?:=|%3d)(?P<secret>[^&\s'\"<>]+)",
+        # Without a scheme FFmpeg sees no address, and the password is in the name of a file that isn't there.
+        r"(?<![^\s'\"/])[^\s:/?#@'\"]+:(?!//)(?P<secret>[^\s/@'\"]+)@[\w.-]+",
+    )
+)
+
+
+def scheme_of(spec: str) -> str | None:
+    """The scheme of an address in lower case, as in "rtsp"; None for what is no address."""
+    found = _SCHEME.match(spec)
+    return found[1].lower() if found else None
+
+
+def whole_address(spec: str) -> str:
+    """An address with both its slashes, of which `pathlib.Path` eats one; whatever else comes back as it is."""
+    return re.sub(rf"^({'|'.join(_KNOWN)}):/(?=[^/])", r"\1://", spec, flags=re.IGNORECASE)
+
+
+def shown(address: str) -> str:
+    """An address as messages and reports show it: its passwords masked, even such as have spaces in them."""
+    return masked(address.replace(" ", "%20")) if scheme_of(address) else masked(address)
+
+
+def masked(text: str, *, address: str = "") -> str:
+    """A text with the passwords of the addresses in it as ``***``.
+
+    Args:
+        text: an address, or a message that may hold some.
+        address: one whose password is masked wherever else it stands in the text, plain or percent-encoded.
+    """
+    for secret in sorted(_secrets(address), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    for pattern in _SECRETS:
+        text = pattern.sub(_covered, text)
+    return text
+
+
+def hide(error: BaseException | None, address: str) -> None:
+    """Mask the password of an address in an error and in those it came from, which a traceback shows too."""
+
+    def covered(part: object) -> object:
+        if isinstance(part, tuple):
+            return tuple(map(covered, part))
+        return masked(part, address=address) if isinstance(part, str) else part
+
+    while error is not None:
+        error.args = covered(error.args)
+        # Errors of the system keep these beside their arguments; FFmpeg's read some of them from there.
+        for name in ("strerror", "filename"):
+            with suppress(AttributeError):
+                setattr(error, name, covered(getattr(error, name)))
+        error = error.__cause__ or error.__context__
+
+
+def _covered(match: re.Match[str]) -> str:
+    start, end = (place - match.start() for place in match.span("secret"))
+    return f"{match[0][:start]}{MASK}{match[0][end:]}"
+
+
+def _secrets(address: str) -> set[str]:
+    """The passwords in an address, as they are written and decoded."""
+    found = {match["secret"] for pattern in _SECRETS for match in pattern.finditer(address)}
+    return {word for secret in found for word in (secret, unquote(secret)) if len(word) >= SHORTEST}

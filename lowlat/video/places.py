@@ -1,0 +1,137 @@
+"""Where a container's frames belong: their numbers and times, from its packets. For `ContainerSource`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from heapq import heappop, heappush
+
+import av
+
+STEP_BACK_S = 1.0
+"""Seconds by which times must go back for the source to count as begun anew, not as a frame stamped wrongly."""
+TICK_S = 0.001
+"""Seconds between a frame and the next one where both bear the same time."""
+
+
+class Numbering:
+    """Numbers frames by the packets of their stream, in the order shown; a packet without a frame leaves a gap.
+
+    Args:
+        joined: whether a stream may begin between its key frames, as a broadcast does: frames before the first one that
+            can be decoded are no part of it then.
+
+    Attributes:
+        missing: numbers of the frames that could not be decoded, so far.
+        start: the earliest time stamp, in the stream's ticks; None as long as no frame has come, or where none has one.
+    """
+
+    def __init__(self, joined: bool) -> None:
+        self.missing: list[int] = []
+        self.start: int | None = None
+        self._joined = joined
+        self._waiting: list[int] = []
+        self._broken: set[int] = set()
+        self._fields = False
+        self._next = 0
+
+    def packet(self, packet: av.Packet) -> None:
+        """Take note of a packet before it is decoded."""
+        if packet.pts is not None and packet.size and not packet.is_discard and not _hidden(packet):
+            heappush(self._waiting, packet.pts)
+
+    def broken(self, packet: av.Packet) -> None:
+        """Take note of a packet that can't be decoded."""
+        if packet.pts is not None:
+            self._broken.add(packet.pts)
+        elif not self._joined or self._next:
+            self._skip()
+
+    def frame(self, frame: av.VideoFrame) -> int:
+        """The number of a frame; those before it that never came are missing."""
+        pts = frame.pts
+        # Two packets may hold the two fields of one frame: only errors tell that one is missing.
+        self._fields = self._fields or frame.interlaced_frame
+        earlier = []
+        while pts is not None and self._waiting and self._waiting[0] < pts:
+            earlier.append(heappop(self._waiting))
+        known = bool(self._waiting) and self._waiting[0] == pts
+        while known and self._waiting and self._waiting[0] == pts:
+            heappop(self._waiting)
+        first = self.start is None and not self._next
+        if not (first and self._joined):
+            counted = self._lost(earlier, known)
+            self.start = min([*counted, pts]) if first and pts is not None else self.start
+        elif pts is not None:
+            self.start = pts
+        self._next += 1
+        return self._next - 1
+
+    def end(self) -> None:
+        """The stream has ended: what has not come by now is missing."""
+        if self._next:
+            self._lost(sorted(self._waiting), True)
+        self._waiting.clear()
+
+    def _lost(self, stamps: Sequence[int], known: bool) -> list[int]:
+        """Count the frames that bore these time stamps as missing, if they were frames; gives those that were."""
+        lost = [pts for pts in stamps if pts in self._broken or (known and not self._fields)]
+        for _ in lost:
+            self._skip()
+        return lost
+
+    def _skip(self) -> None:
+        self.missing.append(self._next)
+        self._next += 1
+
+
+class Times:
+    """Seconds since a source's first frame, rising whatever the stamps do."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._shift = 0.0
+
+    def at(self, stamp_s: float, usual_s: float) -> float:
+        """The time of a frame.
+
+        Args:
+            stamp_s: seconds since the first frame as the source has it.
+            usual_s: seconds from one frame to the next, for a source that begins anew.
+        """
+        time_s = stamp_s + self._shift
+        if self._last is not None and time_s <= self._last:
+            back = self._last - time_s
+            if back > STEP_BACK_S:
+                self._shift += back + usual_s
+                time_s = stamp_s + self._shift
+            else:
+                time_s = self._last + TICK_S
+        self._last = time_s
+        return time_s
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Numbers in words, neighbours drawn together: "3, 10 to 12"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join(" to ".join(map(str, run)) for run in runs)
+
+
+def missing_line(name: str, missing: Sequence[int]) -> str:
+    """One line that says which frames of a source could not be decoded."""
+    return f"{name}: {len(missing)} {'frames' if missing[1:] else 'frame'} could not be decoded: {listed(missing)}"
+
+
+def seconds(ticks: int, time_base: Fraction) -> float:
+    """A time stamp in seconds, rounded once."""
+    return float(ticks * time_base)
+
+
+def _hidden(packet: av.Packet) -> bool:
+    """Whether a packet holds a VP8 frame that is there for others to be predicted from, and never shown."""
+    return packet.stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 0x10
