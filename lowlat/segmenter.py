@@ -63,14 +63,13 @@ class VideoSegmenter:
     """Segments one video; one object a video, to be used and closed on the thread that made it.
 
         with VideoSegmenter("lite", device="cuda") as segmenter:
-            for frame in camera:                     # uint8 RGB (H, W, 3)
-                result = segmenter.step(frame)
+            for frame in camera:                     # uint8 RGB (H, W, 3) result = segmenter.step(frame)
                 show(result.labels, result.latency_ms)
 
     Only the first frame waits for a pass of S_h, and the first after :meth:`restart`: labels come from the fast track,
     and S_h follows in the background, on a CPU in parts between frames, on a GPU on a CUDA stream of its own. What of
-    S_h a frame may meet all the same is bounded by the `isolation`.
-    Frame by frame with the whole network is ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
+    S_h a frame may meet all the same is bounded by the `isolation`. Frame by frame with the whole network is
+    ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:
         network: the name of a shipped network, a file of weights, a network, or what :func:`prepare` made, which

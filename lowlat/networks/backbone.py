@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,11 +68,6 @@ class Backbone(nn.Module):
     def higher(self, x: Tensor) -> Tensor:
         """S_h's part of the backbone: F_l -> the last step's feature map."""
         return run_chain(self.higher_chain(), x)
-
-    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Load a public ImageNet state dict, strictly, apart from its classifier and from what is added to it here."""
-        own = {k: v for k, v in self.state_dict().items() if k.startswith(self.added)}
-        self.load_state_dict({k: v for k, v in state.items() if not k.startswith(self.unused)} | own, strict=True)
 
 
 def link(*steps: Step) -> Link:

@@ -82,11 +82,6 @@ class Engine:
         """The time base of every time in the results."""
         return self._clock
 
-    @property
-    def key(self) -> KeyFrame | None:
-        """The cached key frame; None before the first frame."""
-        return self._key
-
     def __enter__(self) -> Engine:
         return self
 

@@ -1,7 +1,4 @@
-"""When is a frame a key frame, and how is it served: the policies and the pure state machine.
-
-What goes in and comes out of the machine is in `lowlat.schedule.events`.
-"""
+"""When is a frame a key frame, and how is it served: the policies and the pure state machine."""
 
 from lowlat.schedule.machine import DEFAULT_AGE_BOUND, LONGEST_BACKOFF, Decision, Mode, OnCut, Schedule
 from lowlat.schedule.policies import (

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lowlat import models
-from lowlat.lab.train.base import load_imagenet_lite0, remove_class_weights
+from lowlat.lab.train.base import load_imagenet, load_imagenet_lite0, remove_class_weights
 from lowlat.lab.weights import save
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
 from lowlat.networks.fast_track import KernelPredictor, KeyFrameSelector, MatchingPredictor
@@ -82,12 +82,12 @@ def test_resnet101_loads_torchvisions_names_strictly():
     backbone = ResNet101()
     public = {name: torch.zeros(value.shape, dtype=value.dtype) for name, value in state.items()}
     public |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
-    backbone.load_imagenet(public)
+    load_imagenet(backbone, public)
     assert backbone.conv1.weight.abs().sum() == 0
     with pytest.raises(RuntimeError, match="Missing key"):
-        backbone.load_imagenet({name: value for name, value in public.items() if name != "bn1.bias"})
+        load_imagenet(backbone, {name: value for name, value in public.items() if name != "bn1.bias"})
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        backbone.load_imagenet({**public, "surprise": torch.zeros(1)})
+        load_imagenet(backbone, {**public, "surprise": torch.zeros(1)})
 
 
 def test_lite_loads_the_packaged_imagenet_weights():

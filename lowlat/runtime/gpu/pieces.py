@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lowlat.runtime.gpu.caches import Caches, Side, Slot
 from lowlat.runtime.gpu.device import Buffer, Device, Graph, StageTimer, Stream, Work
-from lowlat.runtime.result import Span
 
 if TYPE_CHECKING:
     from lowlat.runtime.gpu.programs import NetworkPrograms
@@ -167,7 +166,3 @@ class Launcher:
         timing = self.timer.begin(stream, track, stage, index)
         stream.copy(source, target)
         self.timer.end(stream, timing)
-
-    def spans(self) -> list[Span]:
-        """The pieces that have been completed since the last call."""
-        return self.timer.finished()

@@ -230,7 +230,7 @@ class GpuStages:
         self._asked = []
 
     def spans(self) -> list[Span]:
-        return self._launcher.spans()
+        return self._launcher.timer.finished()
 
     def launch_higher(self, job: Job, start: Event, end: Event) -> Side:
         """Has S_h enqueued on the F_l that is kept, by its turns, timed by two events; gives the side it writes."""
