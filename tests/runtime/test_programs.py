@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals and forks of POSIX"),
 ]
 
-PATIENCE_S = 60
+PATIENCE_S = 300
 """Only ever waited for when a test fails."""
 TIMES = 3
 """Runs of a program whose fault is by chance."""
