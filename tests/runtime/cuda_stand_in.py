@@ -27,12 +27,9 @@ CALLS = []
 class OnHost(TorchFunctionMode):
     """Tensors that are asked for on a GPU are made in the host's memory, on the thread that enters it. A copy that
     doesn't wait is never on torch's own stream, which none of ours waits for.
-
-    Attributes:
-        pinned: the tensors that were pinned.
     """
 
-    def __init__(self, stand_in):
+    def __init__(self, stand_in=None):
         super().__init__()
         self.stand_in = stand_in
 
@@ -41,10 +38,9 @@ class OnHost(TorchFunctionMode):
         if function is torch.device:
             return function(*arguments, **options)
         if function is torch.Tensor.pin_memory:
-            self.stand_in.pinned.append(arguments[0])
             return arguments[0]
-        waits = not options.get("non_blocking")
-        if function is torch.Tensor.copy_ and not waits and self.stand_in.current() is self.stand_in.default:
+        beside = function is torch.Tensor.copy_ and options.get("non_blocking") and self.stand_in is not None
+        if beside and self.stand_in.current() is self.stand_in.default:
             raise AssertionError("a copy on torch's own stream")
         if "device" in options:
             options["device"] = on_host(options["device"])
@@ -131,7 +127,7 @@ class CudaStandIn:
     """
 
     def __init__(self):
-        self.taken, self.pinned, self.entered = [], [], 0
+        self.taken, self.entered = [], 0
         self.streams = threading.local()
         self.capturing = None
         turn = {True: itertools.cycle(range(POOL)), False: itertools.cycle(range(POOL, 2 * POOL))}
