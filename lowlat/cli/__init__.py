@@ -20,7 +20,7 @@ from lowlat.jobs.host_memory import keep_freed_memory
 
 BROKEN, BAD_INPUT, INTERRUPTED = 1, 2, 130
 CLOSED_PIPE = 141
-"""As a shell has it of a program that SIGPIPE ended: whoever read its output has gone."""
+"""The status that a shell gives a program ended by SIGPIPE: whoever read its output has gone."""
 
 
 class _Group(TyperGroup):

@@ -85,7 +85,7 @@ def _numbered(pattern: Path) -> list[Path]:
     before, after = pattern.name[: number.end(1)], pattern.name[number.end() :]
     name = re.compile(f"{_literal(before)}(\\d+){_literal(after)}")
     found = [(name.fullmatch(path.name), path) for path in _entries(pattern.parent)]
-    # As FFmpeg writes them: filled up with zeros to the width, and no further.
+    # FFmpeg fills numbers up with zeros to the width, and no further.
     return [path for match, path in found if match and match[1] == str(int(match[1])).zfill(width)]
 
 

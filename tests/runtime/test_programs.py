@@ -203,7 +203,7 @@ def test_a_segmenter_inherited_by_a_fork_is_refused_and_the_parents_goes_on(leav
 @pytest.mark.parametrize("isolation", ["segment", "priority"])
 @pytest.mark.parametrize("before", ["pass", "torch.set_num_threads(2); torch.rand(1 << 22).exp_()"])
 def test_the_mend_works_a_segmenter_made_in_the_child(isolation, before):
-    """Also where the parent has computed by several threads on the one that forks."""
+    """A parent that has computed by several threads on the one that forks makes no difference."""
     child = f"""
         own = VideoSegmenter(isolation="{isolation}", pixels=120 * 160)
         print(own.step(cut()).labels.shape, own.step(cut()).index)
