@@ -10,10 +10,15 @@ most of the time. Tests of threads set a number of their own and give it back.
 """
 
 import os
+import signal
+import threading
 from collections import Counter
 
 # PyTorch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's job in the background ignores Ctrl-C, and so would the programs that tests start and interrupt.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
