@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 pytestmark = [
+    pytest.mark.sample(3),
     pytest.mark.serial,
     pytest.mark.skipif(sys.platform == "win32", reason="signals and forks of POSIX"),
 ]
