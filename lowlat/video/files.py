@@ -48,14 +48,15 @@ def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     try:
         yield part
         if durable:
-            _flush(part)
+            flush(part)
         part.replace(path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until what is written of a file is on the disk."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -108,15 +107,6 @@ def cut_to_whole_boxes(path: Path) -> None:
             # The box that announces a fragment is of no use without the one that holds it.
             whole = whole if kind == b"moof" else at
         file.truncate(whole)
-
-
-def flush(path: Path) -> None:
-    """Wait until what is written of a file is on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _sounds(container: av.container.InputContainer, audio: AudioTrack, *, keep_early: bool) -> Iterator[av.Packet]:

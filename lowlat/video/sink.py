@@ -14,8 +14,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from lowlat.video.files import SinkError, whole_file
-from lowlat.video.remux import AudioTrack, cut_to_whole_boxes, finish, flush, growing, measure
+from lowlat.video.files import SinkError, flush, whole_file
+from lowlat.video.remux import AudioTrack, cut_to_whole_boxes, finish, growing, measure
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Without pictures that are predicted from later ones, every fragment stands for itself and times need no shift.
