@@ -152,8 +152,11 @@ def check_pytest(words):
 
 
 def check_pip(words):
-    (required,) = re.findall(r"^requires = (\[.*\])$", (ROOT / "pyproject.toml").read_text(), flags=re.M)
+    project = (ROOT / "pyproject.toml").read_text()
+    (required,) = re.findall(r"^requires = (\[.*\])$", project, flags=re.M)
+    extras = re.findall(r"^(\w+) = \[", project.partition("[project.optional-dependencies]")[2], flags=re.M)
     known = {"wheel", ".", "--no-build-isolation", *re.findall(r"[\"']([\w-]+)", required)}
+    known |= {f".[{extra}]" for extra in extras}
     assert words[1] == "install" and set(words[2:]) <= known
 
 
