@@ -52,7 +52,7 @@ def digests(ground):
         "frames": frames_unit(ground).digest,
         "method": method_unit(ground, "unified", 0).digest,
         "trained": schedule_unit(ground, Which(0), "every", 2, 0).digest,
-        "given": schedule_unit(ground, ground.base, "every", 2, 0).digest,
+        "given": schedule_unit(ground, ground.given, "every", 2, 0).digest,
     }
 
 

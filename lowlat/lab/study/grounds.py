@@ -50,7 +50,7 @@ class Ground:
         ValueError: no such data, no labelled video in its list ``val``, no such weights, or weights of other classes.
     """
 
-    base = Which(None)
+    given = Which(None)
 
     def __init__(
         self,
@@ -113,8 +113,8 @@ class Ground:
 
     def whiches(self) -> list[Which]:
         """The networks that schedules are run with."""
-        given = [self.base] if self.complete else []
-        return given + [Which(seed) for seed in range(self.settings.seeds)]
+        first = [self.given] if self.complete else []
+        return first + [Which(seed) for seed in range(self.settings.seeds)]
 
     def images(self, split: str) -> LabelledImages:
         data = open_dataset(self.spec, split)
@@ -146,7 +146,7 @@ class Ground:
 
     def method(self, name: str, seed: int | None, source: str | None = None) -> Method:
         """A method around the per-frame network, trained from a seed where it has anything to train."""
-        network = self.network(self.base)
+        network = self.network(self.given)
         # Flows over several frames are composed of the same ones again and again.
         flow = lru_cache(maxsize=32)(self.images("val").flow) if METHODS[name].needs_flow else None
         if seed is None:

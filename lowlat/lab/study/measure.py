@@ -15,7 +15,7 @@ def images_unit(ground: Ground) -> Unit:
     """The per-frame network on the still images of the test list."""
 
     def compute() -> list[Row]:
-        found = evaluate_images(ground.network(ground.base), ground.images("test"), ground.device)
+        found = evaluate_images(ground.network(ground.given), ground.images("test"), ground.device)
         return [{"data": ground.name, "split": "test", **found.overall(), "class_iou": found.class_iou}]
 
     return Unit("images", ground.inputs(images=ground.settings.images, test=ground.content("test")), compute)
@@ -25,7 +25,7 @@ def frames_unit(ground: Ground) -> Unit:
     """The per-frame network on the labelled video."""
 
     def compute() -> list[Row]:
-        video = ground.video(ground.base)
+        video = ground.video(ground.given)
         found = Scores.of(per_frame(video), video.classes)
         return [{"data": ground.name, "split": "val", **found.overall()}]
 
@@ -43,7 +43,7 @@ def method_unit(ground: Ground, name: str, seed: int | None, source: str | None 
 
     def compute() -> list[Row]:
         method = ground.method(name, seed, source)
-        video = ground.video(ground.base)
+        video = ground.video(ground.given)
         found = by_distance(method, video, settings.distances)
         at = {str(distance): round(confusion.miou, 2) for distance, confusion in found.items()}
         blocking = run_method(method, video, Timing(Every(INTERVAL), delay=0))
