@@ -63,7 +63,8 @@ class VideoSegmenter:
     """Segments one video; one object a video, to be used and closed on the thread that made it.
 
         with VideoSegmenter("lite", device="cuda") as segmenter:
-            for frame in camera:                     # uint8 RGB (H, W, 3) result = segmenter.step(frame)
+            for frame in camera:  # uint8 RGB (H, W, 3)
+                result = segmenter.step(frame)
                 show(result.labels, result.latency_ms)
 
     Only the first frame waits for a pass of S_h, and the first after :meth:`restart`: labels come from the fast track,

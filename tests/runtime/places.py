@@ -12,6 +12,7 @@ from cuda_stand_in import CudaStandIn, OnHost
 from fake_device import FakeDevice
 
 import lowlat.runtime.gpu.engine as gpu_engine_room
+from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.gpu import driver
 
 GPUS = ["fake", "stand-in", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -37,8 +38,19 @@ def at(place):
             # Without a thread of its own: parts of S_h are launched while the host asks for something.
             patch.setattr(gpu_engine_room, "CudaDevice", fake_device)
             patch.setattr(gpu_engine_room, "InTurns", unthreaded)
+        patch.setattr(EngineThread, "run", on_host(EngineThread.run, stand_in))
         with OnHost(stand_in):
             yield "cuda"
+
+
+def on_host(run, stand_in):
+    """A thread's `run`, in the mode that each thread has to enter for itself."""
+
+    def entered(thread):
+        with OnHost(stand_in):
+            run(thread)
+
+    return entered
 
 
 def fake_device(device):
