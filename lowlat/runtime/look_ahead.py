@@ -26,7 +26,7 @@ class LookAhead:
         self._begun: tuple[Any, Any] | None = None
 
     def onto(self, frames: Iterable[Any]) -> LookAhead:
-        """The frames of another run, behind the one that was taken early in this one."""
+        """The frames of another run, after the frame that this run has taken early and not shown."""
         other = LookAhead(self._stages, frames)
         other._taken, other._begun = self._taken, self._begun
         return other
@@ -56,10 +56,10 @@ class LookAhead:
                 self._begun = None
 
     def lowered(self, frame: Any) -> Any | None:
-        """F_l of a frame that was begun early, once; else None."""
+        """F_l of `frame` if it was begun early, which is then forgotten; else None."""
         begun, self._begun = self._begun, None
         return begun[1] if begun is not None and begun[0] is frame else None
 
     def forget(self) -> None:
-        """Has the frame that was begun early begun again in its turn."""
+        """Lets the frame that was begun early be begun again when its turn comes."""
         self._begun = None

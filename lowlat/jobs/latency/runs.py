@@ -48,7 +48,7 @@ class Metronome(Policy):
 
 @dataclass
 class Recorded:
-    """One run, start-up apart."""
+    """What one run left: the results behind start-up, how long start-up took, and what was measured beside."""
 
     results: list[FrameResult]
     startup_ms: float
@@ -56,13 +56,13 @@ class Recorded:
     dropped: int = 0
     interrupted: bool = False
     memory_mb: list[float] = field(default_factory=list)
-    """In use after each frame."""
+    """The memory in use after each frame."""
     control_ms: list[float] = field(default_factory=list)
-    """How long the control took, after each frame that left it room."""
+    """The time that the control took after each frame that left room for it."""
 
     @property
     def control_p99_over_p50(self) -> float | None:
-        """How much slower than at the median the machine itself is at its p99."""
+        """The p99 of the control's times over their median: above 1 as far as the machine itself is unsteady."""
         if not self.control_ms:
             return None
         p50, p99 = np.percentile(self.control_ms, (50, 99))
@@ -70,15 +70,15 @@ class Recorded:
 
     @property
     def growth_mb(self) -> float:
-        """The most in use in the second half of the measured frames less the most in the first: above 0 at whatever
-        rate memory leaks, whereas memory that comes and goes adds nothing."""
+        """The most memory in use in the second half of the measured frames less the most in the first half. A leak of any
+        rate makes it positive; memory that comes and goes adds nothing."""
         half = len(self.memory_mb) // 2
         return max(self.memory_mb[half:]) - max(self.memory_mb[:half]) if half else 0.0
 
 
 class Control:
-    """A fixed computation on one thread, in its core's caches, while nothing else of the run computes: how steady the
-    core itself is."""
+    """A fixed computation on one thread, within its core's caches. It is timed while nothing else of the run computes,
+    and so tells how steady the core itself is."""
 
     milliseconds = 10.0
 
@@ -94,7 +94,7 @@ class Control:
         self._rounds = max(1, round(self._rounds * self.milliseconds / median(times)))
 
     def __call__(self) -> float:
-        """Compute; the milliseconds it took."""
+        """Does the computation and gives the milliseconds it took."""
         start = time.perf_counter()
         for _ in range(self._rounds):
             np.exp(self._values, out=self._out)

@@ -97,7 +97,7 @@ class Team:
             self._changed.notify_all()
 
     def poll(self) -> Outcome | None:
-        """The pass that has landed, once."""
+        """The pass that has landed, which is then forgotten; None while there is none."""
         with self._changed:
             landed, self._landed = self._landed, None
             return landed

@@ -33,18 +33,18 @@ class TurnRule:
         self._costs: list[float] = []
 
     def frame_begun(self, now: float) -> None:
-        """A frame is there."""
+        """Takes note that a frame has come."""
         if self._begun is not None:
             self._periods.append(now - self._begun)
         self._begun, self._under_way = now, True
 
     def frame_ended(self, now: float) -> None:
-        """Its labels are out, or it has failed."""
+        """Takes note that the frame under way has its labels, or has failed."""
         self._frames += self._under_way
         self._ended, self._under_way = now, False
 
     def pass_begun(self) -> None:
-        """A pass of S_h is there."""
+        """Takes note that a pass of S_h has been submitted."""
         self._frames = 0
 
     def part_ran(self, part: int, cost: float) -> None:

@@ -184,7 +184,7 @@ def partition(sms: int, device: torch.device) -> tuple[torch.cuda.Stream, int | 
 
 
 def _try(stream: torch.cuda.Stream, device: torch.device) -> None:
-    """All that the runtime does with a stream, once: what can't be done shows here."""
+    """Does once what the runtime does with a stream, so that what can't be done raises here."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record(stream)
     with torch.cuda.stream(stream):

@@ -40,7 +40,7 @@ Work = Callable[..., Any]
 
 
 class Event(Protocol):
-    """A place in a stream's order, once recorded; recorded again it stands for the new place."""
+    """A mark in a stream's order of work, set by `Stream.record`; recording it again moves it."""
 
     name: str
 
@@ -51,7 +51,7 @@ class Event(Protocol):
         """Blocks the host until `done`."""
 
     def ms(self) -> float:
-        """When it was reached, in ms on the device's clock; only for events made with `timed`, once done."""
+        """The time at which the device reached it, in ms on the device's clock; for timed events that are done."""
 
     def ms_since(self, start: Event) -> float:
         """Time from `start` to this event in ms, finer than the difference of two `ms`; both `timed` and done."""
@@ -145,7 +145,7 @@ class StageTimer:
         return timing
 
     def end(self, stream: Stream, timing: _Timing | None) -> None:
-        """Ends it here."""
+        """Ends the timing that `begin` started, behind what has been enqueued since."""
         if timing is not None:
             stream.record(timing.end)
             self._pending.append(timing)

@@ -32,28 +32,28 @@ class Turns:
         raise NotImplementedError
 
     def frame_begun(self, serial: int) -> None:
-        """A frame is pending."""
+        """Takes note that frame `serial` waits for its labels."""
 
     def frame_done(self, serial: int) -> None:
-        """Its labels are out, and those of all frames before it."""
+        """Takes note that the labels of frame `serial`, and of all frames before it, are out."""
 
     def done(self, landed: Event) -> bool:
         """Whether all parts have been launched and are complete."""
         return landed.done()
 
     def error(self) -> BaseException | None:
-        """What a part raised after `submit`, once."""
+        """The exception that a part raised after `submit`, which is then forgotten; None where none did."""
         return None
 
     def cancel(self) -> None:
-        """Parts not launched so far never will be."""
+        """Gives up the parts that have not been launched so far."""
 
     def close(self) -> None:
         """Launches nothing more. May be called again."""
 
 
 class AtOnce(Turns):
-    """All parts, at once."""
+    """Launches all parts of a pass at once, when it is submitted."""
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
         try:
