@@ -70,8 +70,8 @@ class Recorded:
 
     @property
     def growth_mb(self) -> float:
-        """The most memory in use in the second half of the measured frames less the most in the first half. A leak of any
-        rate makes it positive; memory that comes and goes adds nothing."""
+        """The most memory in use in the second half of the measured frames less the most in the first half. A leak of
+        any rate makes it positive; memory that comes and goes adds nothing."""
         half = len(self.memory_mb) // 2
         return max(self.memory_mb[half:]) - max(self.memory_mb[:half]) if half else 0.0
 
