@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from lowlat.runtime import Engine, FrameResult, VirtualClock
-from lowlat.runtime.simulated import Costs, SimulatedStages, SimulatedWorker
+from lowlat.jobs.simulated import Costs, SimulatedStages, SimulatedWorker, VirtualClock
+from lowlat.runtime import Engine, FrameResult
 from lowlat.schedule import (
     DEFAULT_AGE_BOUND,
     MEASURED,

@@ -21,11 +21,11 @@ from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS, Method, build
 from lowlat.lab.metrics import Confusion, Scores
 from lowlat.lab.recorded import DecisionsOnly, LabelledVideo, MethodStages, check_classes, check_video
+from lowlat.lab.replay import PAPER_DELAY, ReplayWorker
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.options import find_device
 from lowlat.runtime.protocols import Stages
-from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
 

@@ -4,12 +4,12 @@ Free of torch; what isn't is imported from its own room: `lowlat.runtime.cpu`, `
 """
 
 from lowlat.runtime.buffer import Captured, FrameBuffer, Overload
-from lowlat.runtime.clock import VirtualClock, WallClock
+from lowlat.runtime.clock import WallClock
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
 from lowlat.runtime.result import TRACKS, FrameResult, Span
 
 __all__ = [
     "Captured", "Clock", "Engine", "FrameBuffer", "FrameResult", "Job", "KeyFrame", "Outcome", "Overload",
-    "Pipelined", "Span", "Stages", "TRACKS", "VirtualClock", "WallClock", "Worker",
+    "Pipelined", "Span", "Stages", "TRACKS", "WallClock", "Worker",
 ]  # fmt: skip

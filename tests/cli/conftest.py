@@ -8,8 +8,8 @@ import lowlat.jobs.demo as demo_job
 import lowlat.jobs.segment as segment_job
 from lowlat.classes import CAMVID
 from lowlat.cli import app
+from lowlat.lab.replay import ReplayWorker
 from lowlat.runtime import Engine, WallClock
-from lowlat.runtime.replay import ReplayWorker
 from lowlat.schedule import Every, Mode, Schedule
 from lowlat.video.sink import VideoSink
 

@@ -3,7 +3,8 @@
 import pytest
 import torch_wheels
 
-from lowlat.runtime import Engine, Outcome, VirtualClock
+from lowlat.jobs.simulated import VirtualClock
+from lowlat.runtime import Engine, Outcome
 
 
 def pytest_configure(config):

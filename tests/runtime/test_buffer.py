@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowlat.runtime import Captured, Engine, FrameBuffer, Overload, VirtualClock
-from lowlat.runtime.simulated import Costs, SimulatedStages, SimulatedWorker
+from lowlat.jobs.simulated import Costs, SimulatedStages, SimulatedWorker, VirtualClock
+from lowlat.runtime import Captured, Engine, FrameBuffer, Overload
 from lowlat.schedule import Every, Schedule
 
 PATIENCE_S = 30

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 import lowlat.jobs.latency as latency
 import lowlat.jobs.latency.runs as latency_runs
 from lowlat.cli import app
+from lowlat.lab.replay import ReplayWorker
 from lowlat.runtime import Engine, FrameBuffer
 from lowlat.runtime.gpu.engine import gpu_engine
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.options import DEFAULT, Options
-from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
 

@@ -10,6 +10,7 @@ import torch
 from fake_device import FakeDevice
 from torch.nn import BatchNorm2d
 
+from lowlat.lab.replay import ReplayWorker
 from lowlat.networks.labels import full_size_labels
 from lowlat.runtime import Engine, KeyFrame
 from lowlat.runtime.gpu.isolation import AtOnce
@@ -17,7 +18,6 @@ from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
 from lowlat.runtime.options import Options, prepared
-from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Schedule, Signal
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from lowlat.lab.replay import PAPER_DELAY, ReplayWorker
 from lowlat.runtime import Engine, Job
-from lowlat.runtime.replay import PAPER_DELAY, ReplayWorker
 from lowlat.schedule import Every, Schedule
 
 

@@ -4,8 +4,8 @@ refused for it. On threads, in turns and in replay: the tests of those."""
 from fake_device import FakeDevice
 from stream_runs import build, deferred
 
-from lowlat.runtime import Engine, VirtualClock
-from lowlat.runtime.simulated import Costs, SimulatedStages, SimulatedWorker
+from lowlat.jobs.simulated import Costs, SimulatedStages, SimulatedWorker, VirtualClock
+from lowlat.runtime import Engine
 from lowlat.schedule import Every, Schedule
 
 

@@ -12,9 +12,9 @@ import torch
 from places import PLACES, at
 
 from lowlat import models
+from lowlat.lab.replay import ReplayWorker
 from lowlat.runtime import Engine, FrameBuffer
 from lowlat.runtime.gpu import driver
-from lowlat.runtime.replay import ReplayWorker
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Every, PerFrame, Schedule
 from lowlat.segmenter import DEFAULT_PIXELS, VideoSegmenter, prepare

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import lowlat.runtime.cpu.threads
-from lowlat.runtime import Engine, Job, VirtualClock
+from lowlat.jobs.simulated import VirtualClock
+from lowlat.runtime import Engine, Job
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, cores_at_hand, let_go_of_threads, split_cores
 from lowlat.schedule import Every, Schedule
 

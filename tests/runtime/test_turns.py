@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowlat.runtime import Engine, Job, VirtualClock, WallClock
+from lowlat.jobs.simulated import VirtualClock
+from lowlat.runtime import Engine, Job, WallClock
 from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
 from lowlat.runtime.cpu.threads import CoreSplit, cores_at_hand

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from lowlat.jobs.simulated import Costs
 from lowlat.lab.study.clocked import Shown, completed, run_clocked
-from lowlat.runtime.simulated import Costs
 from lowlat.schedule import Every, PerFrame, Schedule
 
 

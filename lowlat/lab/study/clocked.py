@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lowlat.jobs.simulated import Costs, SimulatedWorker, VirtualClock
 from lowlat.lab.metrics import Confusion
 from lowlat.lab.study.parts import Row
-from lowlat.runtime import Engine, KeyFrame, VirtualClock
+from lowlat.runtime import Engine, KeyFrame
 from lowlat.runtime.protocols import Outcome, Stages
-from lowlat.runtime.simulated import Costs, SimulatedWorker
 from lowlat.schedule import Schedule, Signal
 
 

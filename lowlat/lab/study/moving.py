@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lowlat.jobs.simulated import Costs
 from lowlat.lab.accuracy import Timing
 from lowlat.lab.methods import OURS, build
 from lowlat.lab.recorded import MethodStages
@@ -15,7 +16,6 @@ from lowlat.lab.study.measure import schedule_unit
 from lowlat.lab.study.parts import Row, Unit
 from lowlat.lab.study.rows import pearson
 from lowlat.lab.study.settings import INTERVAL
-from lowlat.runtime.simulated import Costs
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
 
 SCHEDULES = {

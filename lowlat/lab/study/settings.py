@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lowlat.lab.accuracy import DISTANCES
-from lowlat.runtime.replay import PAPER_DELAY
+from lowlat.lab.replay import PAPER_DELAY
 
 INTERVAL = 5
 """Frames between key frames in Tables 1 and 2, as published."""

@@ -18,7 +18,6 @@ import torch
 
 from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.protocols import Clock, Job, Outcome
-from lowlat.runtime.replay import run_job
 
 NICENESS = 5
 """Added to the niceness of the S_h thread: who wants a core takes it from S_h, not from the fast track."""
@@ -168,3 +167,13 @@ class ThreadWorker:
                 self._outcomes.put(run_job(self._higher, job, self._clock))
             # A reference kept while waiting would keep F_l of a past frame in memory.
             del job
+
+
+def run_job(higher: Callable[[Any], Any], job: Job, clock: Clock) -> Outcome:
+    """Runs a job where it stands; whatever it raises becomes its outcome."""
+    high, error, start_ms = None, None, clock.now()
+    try:
+        high = higher(job.low)
+    except BaseException as raised:
+        error = raised
+    return Outcome(job, high, error, start_ms, clock.now())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lowlat.runtime.clock import WallClock
+from lowlat.runtime.cpu.threads import run_job
 from lowlat.runtime.protocols import Clock, Job, Outcome
 
 PAPER_DELAY = 3
@@ -51,13 +52,3 @@ class ReplayWorker:
 
     def close(self) -> None:
         self.forget()
-
-
-def run_job(higher: Callable[[Any], Any], job: Job, clock: Clock) -> Outcome:
-    """Runs a job where it stands; whatever it raises becomes its outcome."""
-    high, error, start_ms = None, None, clock.now()
-    try:
-        high = higher(job.low)
-    except BaseException as raised:
-        error = raised
-    return Outcome(job, high, error, start_ms, clock.now())

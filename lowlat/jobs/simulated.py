@@ -1,4 +1,5 @@
-"""The simulated runtime: stages that cost virtual milliseconds, and a worker that lands in virtual time."""
+"""The simulated runtime: a clock that moves only when told to, stages that cost its milliseconds, and a worker that
+lands in its time. For `lowlat simulate` and the study."""
 
 from __future__ import annotations
 
@@ -6,9 +7,30 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from lowlat.runtime.clock import VirtualClock
 from lowlat.runtime.protocols import Job, KeyFrame, Outcome
 from lowlat.schedule import Signal
+
+
+class VirtualClock:
+    """Simulated milliseconds: time passes where a cost is charged, nowhere else."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def advance(self, ms: float) -> None:
+        """Lets `ms` milliseconds pass.
+
+        Raises:
+            ValueError: `ms` is negative or not finite.
+        """
+        if not 0 <= ms < float("inf"):
+            raise ValueError(
+                f"VirtualClock.advance: expected finite milliseconds of at least 0, got {ms!r}; time runs on"
+            )
+        self._now += ms
 
 
 @dataclass(frozen=True)
