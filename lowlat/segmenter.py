@@ -22,14 +22,14 @@ from lowlat.runtime.options import Options, PreparedNetwork, find_device
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
-DEFAULT_PIXELS = 480 * 360
+DEFAULT_PIXELS = VideoNetwork.pixels
 
 
 def prepare(
     network: VideoNetwork | str | Path = "lite",
     *,
     device: str | torch.device = "cpu",
-    pixels: int | None = DEFAULT_PIXELS,
+    pixels: int | str | None = "default",
     **options: Any,
 ) -> PreparedNetwork:
     """Load a network and make it ready to run on a device, once for any number of `VideoSegmenter`.
@@ -37,7 +37,8 @@ def prepare(
     Args:
         network: the name of a shipped network, a file of weights, or a network.
         device: "cpu", "cuda" or "cuda:1", or a `torch.device`.
-        pixels: frames are resized to about this many pixels for the network; None leaves them as they are.
+        pixels: frames are resized to about this many pixels for the network: "default" is what the weights say, None
+            leaves frames as they are.
         options: of `lowlat.runtime.options.Options`, such as ``dtype="bfloat16"`` or ``graphs=False``.
 
     Raises:
@@ -84,8 +85,8 @@ class VideoSegmenter:
         decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.
         age_bound: frames after which S_h is launched whatever the policy says.
         on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
-        pixels: frames are resized to about this many pixels for the network, 480 x 360 by default; None leaves them as
-            they are. Labels come at the frame's own size.
+        pixels: frames are resized to about this many pixels for the network: "default" is what the weights say (480 x
+            360 for `lite`), None leaves frames as they are. Labels come at the frame's own size.
         isolation: what keeps S_h out of a frame's way. On a CPU "segment", the default: parts of S_h take turns with
             frames, for which there must be time between them, as a camera leaves it; or "priority": S_h runs beside the
             frames on half the cores, for frames that come without a pause. On a GPU "priority", the default: a CUDA

@@ -134,6 +134,8 @@ def tiny(**options):
             module.running_var.uniform_(0.5, 1.5)
     # Deviations of their own for every pair of frames.
     torch.nn.init.normal_(network.selector.fc.weight)
+    # Frames are as small as the network: none is resized unless a test asks for it.
+    network.pixels = None
     return network.eval()
 
 

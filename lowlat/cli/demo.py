@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lowlat.cli.options import AsJson, Device, DType, Interval, MaxFrames, PolicyName, Threshold, Weights, print_json
+from lowlat.cli.options import (
+    AsJson,
+    Device,
+    DType,
+    Interval,
+    MaxFrames,
+    Pixels,
+    PolicyName,
+    Size,
+    Threshold,
+    Weights,
+    pixels_of,
+    print_json,
+)
 
 
 def demo(
@@ -21,6 +34,8 @@ def demo(
     threshold: Threshold = None,
     device: Device = "cpu",
     dtype: DType = None,
+    pixels: Pixels = None,
+    size: Size = None,
     max_frames: MaxFrames = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,6 +51,7 @@ def demo(
         fps=fps,
         device=device,
         dtype=dtype,
+        pixels=pixels_of("demo", pixels, size),
         max_frames=max_frames,
         console=Console(stderr=True),
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lowlat.cli.options import AsJson, Device, Threshold, Weights, print_figures, print_json
+from lowlat.cli.options import AsJson, Device, Pixels, Size, Threshold, Weights, pixels_of, print_figures, print_json
 
 
 def evaluate(
@@ -19,10 +19,12 @@ def evaluate(
     interval: Annotated[float, typer.Option(help="Frames between key frames, or their mean.")] = 5,
     threshold: Threshold = None,
     delay: Annotated[int, typer.Option(help="Frames until S_h lands.")] = 3,
+    pixels: Pixels = None,
+    size: Size = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy on labelled data: per frame on its list test, and on the video of its list val."""
+    """Accuracy on labelled data, at the working size: per frame on its list test, and on the video of its list val."""
     from lowlat.lab.accuracy import evaluate as job
 
     report = job(
@@ -35,6 +37,7 @@ def evaluate(
         interval=interval,
         threshold=threshold,
         delay=delay,
+        pixels=pixels_of("evaluate", pixels, size),
         device=device,
     )
     if as_json:

@@ -22,15 +22,44 @@ DType = Annotated[
     str | None, typer.Option(help="float32, bfloat16 or float16, of weights and features; by default float32.")
 ]
 
+Pixels = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the working size, at which the network sees a frame with its aspect kept; by default as the "
+        "weights say, 0 for the frame's own size."
+    ),
+]
+Size = Annotated[str | None, typer.Option(help="The working size as in 640x360: so many pixels, in place of --pixels.")]
 
-def size_of(command: str, words: str | None) -> tuple[int, int] | None:
-    """``(width, height)`` from a command line's words."""
+
+def size_of(command: str, words: str | None, option: str = "--size") -> tuple[int, int] | None:
+    """``(width, height)`` from the words that a command line gives with an option."""
     if words is None:
         return None
     sides = words.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ValueError(f"{command}: expected --size as in 640x360, got {words!r}")
+        raise ValueError(f"{command}: expected {option} as in 640x360, got {words!r}; give width x height")
     return int(sides[0]), int(sides[1])
+
+
+def pixels_of(command: str, pixels: int | None, size: str | None) -> int | str | None:
+    """The pixels of the working size that ``--pixels`` or ``--size`` ask for, as `lowlat.prepare` takes them: "default"
+    without either, None for frames as they are.
+
+    Raises:
+        ValueError: both are given, or one that is no size.
+    """
+    sides = size_of(command, size)
+    if pixels is not None and sides is not None:
+        raise ValueError(
+            f"{command}: expected --pixels or --size, got --pixels {pixels} and --size {size}; leave one out, both say "
+            "how many pixels the network sees"
+        )
+    if pixels is not None and pixels < 0:
+        raise ValueError(f"{command}: expected --pixels of at least 1, or 0 for the frame's own size, got {pixels}")
+    if sides is not None:
+        return sides[0] * sides[1]
+    return "default" if pixels is None else pixels or None
 
 
 def print_json(report: dict[str, Any], *, stderr: bool = False) -> None:

@@ -15,9 +15,12 @@ from lowlat.cli.options import (
     DType,
     Interval,
     MaxFrames,
+    Pixels,
     PolicyName,
+    Size,
     Threshold,
     Weights,
+    pixels_of,
     print_json,
     size_of,
 )
@@ -55,7 +58,11 @@ def segment(
         bool, typer.Option("--constant-rate", help="Write a video at a constant rate, not by the times of the source.")
     ] = False,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of a video file.")] = False,
-    size: Annotated[str | None, typer.Option(help="Scale frames first, as in 640x360.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="Scale frames first, as in 640x360; what comes out has that size too.")
+    ] = None,
+    pixels: Pixels = None,
+    size: Size = None,
     device: Device = "cpu",
     dtype: DType = None,
     max_frames: MaxFrames = None,
@@ -107,7 +114,8 @@ def segment(
             fps=fps,
             constant_rate=constant_rate,
             audio=not no_audio,
-            resize=size_of("segment", size),
+            resize=size_of("segment", resize, "--resize"),
+            pixels=pixels_of("segment", pixels, size),
             device=device,
             dtype=dtype,
             max_frames=max_frames,

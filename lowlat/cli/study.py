@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lowlat.cli.options import Device
+from lowlat.cli.options import Device, Pixels, Size, pixels_of
 
 
 def study(
@@ -31,6 +31,8 @@ def study(
     steps: Annotated[int | None, typer.Option(help="Of each training of a method, in place of its own.")] = None,
     base_steps: Annotated[int | None, typer.Option(help="Of each per-frame network that the study trains.")] = None,
     clips: Annotated[list[str] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
+    pixels: Pixels = None,
+    size: Size = None,
     device: Device = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Small, on the procedural street: minutes.")] = False,
 ) -> None:
@@ -41,7 +43,10 @@ def study(
     if not quick and not data:
         raise ValueError("study: expected --data, or --quick for the procedural street; name a data set")
     given = {"seeds": seeds, "steps": steps, "base_steps": base_steps}
-    settings = replace(QUICK if quick else Settings(), **{k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    if pixels is not None or size is not None:
+        given["pixels"] = pixels_of("study", pixels, size)
+    settings = replace(QUICK if quick else Settings(), **given)
     found = job(
         tables or (),
         data=data or [QUICK_DATA],

@@ -106,6 +106,7 @@ def demo(
     fps: float = DEFAULT_FPS,
     device: str | torch.device = "cpu",
     dtype: str | None = None,
+    pixels: int | str | None = "default",
     max_frames: int | None = None,
     console: Console | None = None,
 ) -> DemoReport:
@@ -123,6 +124,7 @@ def demo(
             one: every frame is answered, and no latency is waiting for the frame before.
         device: "cpu", "cuda" or "cuda:1".
         dtype: "float32", "bfloat16" or "float16", of both runs; by default float32.
+        pixels: of the working size of both runs, as in `VideoSegmenter`.
         max_frames: use so many frames of the clip.
         console: for progress; None for silence.
 
@@ -139,7 +141,8 @@ def demo(
     refuse_live("demo", clip, "two runs are compared on the same frames, so that it is read twice")
     with open_source(clip) as source:
         size = source.size
-    network = prepare(weights, device=find_device("demo", device), **({} if dtype is None else {"dtype": dtype}))
+    options = {"pixels": pixels, **({} if dtype is None else {"dtype": dtype})}
+    network = prepare(weights, device=find_device("demo", device), **options)
     classes, where = network.network.legend, device_name(network.device)
     prepare_folder("demo", out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:

@@ -76,6 +76,7 @@ def segment(
     audio: bool = True,
     max_frames: int | None = None,
     resize: tuple[int, int] | None = None,
+    pixels: int | str | None = "default",
     device: str | torch.device = "cpu",
     dtype: str | None = None,
     labels: str | None = None,
@@ -104,7 +105,8 @@ def segment(
         constant_rate: write a video at a constant rate; by default its pictures bear the times of the source.
         audio: copy the sound of a video file into the video.
         max_frames: stop after so many frames of the source.
-        resize: scale frames to ``(width, height)`` first.
+        resize: scale frames to ``(width, height)`` first; what comes out has that size too.
+        pixels: of the working size, as in `VideoSegmenter`.
         device: "cpu", "cuda" or "cuda:1".
         dtype: "float32", "bfloat16" or "float16"; by default float32.
         labels: how label maps are written: "palette" (by default), "grey" or "rle".
@@ -133,7 +135,8 @@ def segment(
         raise SinkError(
             f"segment: expected an output beside the input, got {str(output)!r} for both; rename the output"
         )
-    network = prepare(weights, device=find_device("segment", device), **({} if dtype is None else {"dtype": dtype}))
+    options = {"pixels": pixels, **({} if dtype is None else {"dtype": dtype})}
+    network = prepare(weights, device=find_device("segment", device), **options)
     classes = network.network.legend
     tally = Tally()
 

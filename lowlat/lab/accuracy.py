@@ -26,7 +26,7 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine, FrameResult, KeyFrame
 from lowlat.runtime.options import find_device
 from lowlat.runtime.protocols import Stages
-from lowlat.runtime.stages import NetworkStages
+from lowlat.runtime.stages import NetworkStages, working_size
 from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
 
 DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
@@ -256,9 +256,13 @@ def evaluate(
     interval: float = 5,
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
+    pixels: int | str | None = "default",
     device: str | torch.device = "cpu",
 ) -> dict[str, object]:
     """The figures of a network on a labelled set, as plain values for JSON. `lowlat evaluate` is a shell over this.
+
+    The network sees images at its working size, as it does live; labels are compared at the size of the true ones. The
+    report says at what size that was.
 
     Args:
         data: a folder, or a kind and its place, as `open_dataset` takes it.
@@ -266,6 +270,7 @@ def evaluate(
         images: whether to score the list ``test`` frame by frame.
         video: whether to run the labelled video of the list ``val`` under a schedule, see :func:`evaluate_video`.
         distances: whether to score that video by exact distance from the key frame.
+        pixels: of the working size, as in `VideoSegmenter`.
         device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the whole video.
 
     Raises:
@@ -275,19 +280,31 @@ def evaluate(
     """
     device = find_device("evaluate", device)
     network = models.load(weights)
-    report: dict[str, object] = {"weights": str(weights)}
+    if pixels != "default":
+        network.pixels = pixels
+    report: dict[str, object] = {"weights": str(weights), "working_size": {}}
     if images:
-        report["test_per_frame"] = asdict(evaluate_images(network, _open(data, "test", network), device))
+        labelled = _open(data, "test", network)
+        report["test_per_frame"] = asdict(evaluate_images(network, labelled, device))
+        report["working_size"]["test"] = _working_size(network, labelled)
     if video or distances:
         labelled = _open(data, "val", network)
         check_video("evaluate", labelled)
         recorded = LabelledVideo(network, labelled, device=device)
+        report["working_size"]["val"] = _working_size(network, labelled)
         if video:
             options = {"policy": policy, "interval": interval, "threshold": threshold, "delay": delay}
             report["video"] = evaluate_video(recorded, **options).as_dict()
         if distances:
             report["distances"] = evaluate_distances(recorded)
     return report
+
+
+def _working_size(network: VideoNetwork, data: LabelledImages) -> str:
+    """At what size the network sees the first image of a list, in words."""
+    height, width = data.image(0).shape[-2:]
+    h, w = working_size(height, width, network.pixels, network.multiple)
+    return f"{w}x{h}, images of {width}x{height}"
 
 
 def _open(spec: str | Path, split: str, network: VideoNetwork) -> LabelledImages:

@@ -13,7 +13,7 @@ from lowlat.video.files import whole_file
 def save(network: VideoNetwork, path: str | Path, **metadata: str) -> None:
     """Write a network that `lowlat.models` built or loaded; the file appears whole or not at all.
 
-    Beside the weights (safetensors) it keeps the network's name, its classes and its threshold.
+    Beside the weights (safetensors) it keeps the network's name, its classes, its working size and its threshold.
 
     Convolution weights are stored in float16, which halves the file; norms and biases keep float32.
 
@@ -33,6 +33,8 @@ def save(network: VideoNetwork, path: str | Path, **metadata: str) -> None:
         "network": network.name,
         "classes": str(network.classes),
         "threshold": repr(network.threshold),
+        "pixels": str(network.pixels),
+        "multiple": str(network.multiple),
         **network.legend.as_metadata(),
         **metadata,
     }

@@ -77,12 +77,17 @@ class VideoNetwork(nn.Module):
             and leaves F_h as it is.
 
     Attributes:
+        pixels: of the working size, at which the network sees a frame: about so many, with the frame's own aspect; None
+            leaves frames as they are. Kept with the weights, for whoever trains, evaluates or runs the network.
+        multiple: sides of the working size are multiples of so many pixels; kept with the weights.
         threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
             with the weights. On street videos `lite` reaches 0.2 after three or four frames.
         legend: what the classes are called and how they are drawn; kept with the weights.
         name: what `lowlat.models.build` makes it by; empty for a network made otherwise.
     """
 
+    pixels: int | None = 480 * 360
+    multiple = 8
     threshold = 0.2
     name = ""
 

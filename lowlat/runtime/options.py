@@ -92,8 +92,9 @@ class PreparedNetwork:
     Args:
         network: a trained network; left as it is.
         options: what is done to the copy.
-        pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of
-            8); labels come at the frame's own size. None leaves frames as they are.
+        pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of its
+            `multiple`); labels come at the frame's own size. "default" is what the network says, None leaves frames as
+            they are.
         device: where to run, as :func:`find_device` gives it.
         fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
 
@@ -106,10 +107,11 @@ class PreparedNetwork:
         network: VideoNetwork,
         options: Options = DEFAULT,
         *,
-        pixels: int | None = None,
+        pixels: int | str | None = "default",
         device: str | torch.device = "cpu",
         fast_track: bool = True,
     ) -> None:
+        pixels = network.pixels if pixels == "default" else pixels
         if pixels is not None and not (isinstance(pixels, Integral) and pixels >= 1 and pixels is not True):
             raise ValueError(
                 f"prepare: expected pixels of at least 1, got {pixels!r}; None keeps each frame's own size"

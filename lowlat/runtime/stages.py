@@ -18,8 +18,6 @@ from lowlat.runtime.options import PreparedNetwork
 from lowlat.runtime.protocols import KeyFrame
 from lowlat.schedule import Signal
 
-MULTIPLE = 8  # pixels; sides of the working size are multiples of S_l's stride
-
 
 @dataclass
 class Low:
@@ -57,7 +55,8 @@ class NetworkStages(PreparedNetwork):
         # A view in channels-last layout; the copy covers arrays with negative strides or read-only memory.
         pixels = torch.from_numpy(np.require(frame, requirements=("C", "W")))
         image = pixels.permute(2, 0, 1)[None].to(self.device)
-        features = self.network.lower(self.network.normalise(resized(image, working_size(*size, self.pixels))))
+        image = resized(image, working_size(*size, self.pixels, self.network.multiple))
+        features = self.network.lower(self.network.normalise(image))
         return Low(features, size, self.network.reduce(features) if self.fast_track else None)
 
     @torch.inference_mode()
@@ -133,9 +132,10 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
-def working_size(height: int, width: int, pixels: int | None) -> tuple[int, int]:
-    """The size of about ``pixels`` pixels at which the network sees a frame; None: the frame's own."""
+def working_size(height: int, width: int, pixels: int | None, multiple: int) -> tuple[int, int]:
+    """The size `(H, W)` at which a network sees a frame: about ``pixels`` pixels in the frame's own aspect, each side a
+    multiple of ``multiple``; the frame's own size where ``pixels`` is None."""
     if pixels is None:
         return height, width
     scale = math.sqrt(pixels / (height * width))
-    return tuple(max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))
+    return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))

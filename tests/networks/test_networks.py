@@ -13,6 +13,7 @@ from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, in
 from lowlat.networks.fast_track import KernelPredictor, KeyFrameSelector, MatchingPredictor
 from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.resnet import ResNet101
+from lowlat.runtime.stages import working_size
 from svconv import svconv2d
 
 
@@ -297,6 +298,37 @@ def test_weights_survive_saving_and_loading(lite, tmp_path):
         expected = value.half().float() if value.ndim > 1 else value
         assert torch.equal(loaded.state_dict()[name], expected), name
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.safetensors"]
+
+
+@pytest.mark.parametrize("pixels, multiple", [(640 * 352, 32), (None, 8)])
+def test_the_working_size_travels_with_the_weights(lite, tmp_path, pixels, multiple):
+    network = copy.deepcopy(lite)
+    network.pixels, network.multiple = pixels, multiple
+    save(network, tmp_path / "net.safetensors")
+    loaded = models.load(tmp_path / "net.safetensors")
+    assert (loaded.pixels, loaded.multiple) == (pixels, multiple)
+    height, width = working_size(1080, 1920, loaded.pixels, loaded.multiple)
+    assert (height, width) == ((352, 640) if pixels else (1080, 1920))
+
+
+def test_the_shipped_network_works_at_480x360():
+    _, metadata = models.read_safetensors(models.find("lite"))
+    assert (metadata["pixels"], metadata["multiple"]) == ("172800", "8")
+
+
+@pytest.mark.parametrize("name, words", [("pixels", "0"), ("pixels", "many"), ("multiple", "None"), ("multiple", "-8")])
+def test_a_working_size_that_is_none_is_refused(lite, tmp_path, name, words):
+    save(lite, tmp_path / "net.safetensors", **{name: words})
+    with pytest.raises(ValueError, match=f"load: expected {name} as a whole number from 1 up .*got '{words}'; save"):
+        models.load(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("height, width", [(360, 480), (1080, 1920), (1920, 1080), (272, 640), (7, 5000), (3, 3)])
+def test_the_working_size_keeps_the_aspect_and_the_pixels(height, width):
+    h, w = working_size(height, width, 172800, 8)
+    assert h % 8 == w % 8 == 0 and h > 0 and w > 0
+    if min(h, w) > 100:
+        assert h * w == pytest.approx(172800, rel=0.03) and w / h == pytest.approx(width / height, rel=0.03)
 
 
 def test_loading_says_what_is_wrong(tmp_path):

@@ -17,7 +17,7 @@ from lowlat.runtime import Engine, FrameBuffer
 from lowlat.runtime.gpu import driver
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Every, PerFrame, Schedule
-from lowlat.segmenter import DEFAULT_PIXELS, VideoSegmenter, prepare
+from lowlat.segmenter import VideoSegmenter, prepare
 
 FIRST, FRAMES = 190, 14  # within one scene
 
@@ -57,7 +57,7 @@ def test_the_low_latency_run_never_waits_for_s_h(clip):
 
 
 def test_propagated_labels_agree_with_the_frame_by_frame_run(clip, per_frame):
-    stages = NetworkStages(models.load("lite"), pixels=DEFAULT_PIXELS)
+    stages = NetworkStages(models.load("lite"))
     schedule = Schedule(Every(5), decision="deferred")
     with Engine(schedule, stages, ReplayWorker(stages.higher, delay=3)) as engine:
         results = [engine.step(frame) for frame in clip]

@@ -1,5 +1,7 @@
 """The accuracy protocol: what is compared with what, at which age."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,9 @@ from lowlat.schedule import Every
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return models.build("lite").eval()
+    network = models.build("lite").eval()
+    network.pixels = None
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,9 @@ def street():
     """The shipped network on a drive of 16 frames that counts as one with a cut before its seventh frame."""
     data = Street(size=(48, 64), frames=16, split="val")
     data.videos = [range(6), range(6, 16)]
-    return LabelledVideo(models.load("lite"), data)
+    network = models.load("lite")
+    network.pixels = None
+    return LabelledVideo(network, data)
 
 
 def test_the_networks_own_fast_track_is_what_the_network_itself_runs(street):
@@ -106,7 +112,7 @@ def test_with_no_delay_key_frames_are_waited_for(street):
 def test_the_whole_report_is_plain_values(network, camvid, tmp_path):
     save(network, tmp_path / "net.safetensors")
     report = evaluate(camvid, tmp_path / "net.safetensors", policy="every")
-    assert set(report) == {"weights", "test_per_frame", "video"}
+    assert set(report) == {"weights", "working_size", "test_per_frame", "video"}
     assert {"miou", "pixel_accuracy", "class_accuracy", "class_iou"} == set(report["test_per_frame"])
     assert {"drop", "gain", "delay", "mean_interval", "per_frame", "scheduled", "reuse"} <= set(report["video"])
 
@@ -151,6 +157,24 @@ def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled)
         scores = network(network.normalise(image))
         scores = torch.nn.functional.interpolate(scores, image.shape[-2:], mode="bilinear", align_corners=False)
     assert np.mean(video.per_frame[4] == scores.argmax(1)[0].numpy()) > 0.999
+
+
+def test_the_network_is_evaluated_at_its_working_size_and_the_report_says_so(network, tmp_path):
+    network = copy.deepcopy(network)
+    network.pixels = 24 * 32
+    save(network, tmp_path / "small.safetensors")
+    network.pixels = 48 * 64
+    save(network, tmp_path / "large.safetensors")
+
+    def report(name, **options):
+        return evaluate("street:64x48,frames=12", tmp_path / f"{name}.safetensors", policy="every", **options)
+
+    small, large = report("small"), report("large")
+    assert small["working_size"] == dict.fromkeys(("test", "val"), "32x24, images of 64x48")
+    assert large["working_size"] == dict.fromkeys(("test", "val"), "64x48, images of 64x48")
+    assert {**report("large", pixels=24 * 32), "weights": ""} == {**small, "weights": ""}
+    assert {**report("small", pixels=None), "weights": ""} == {**large, "weights": ""}
+    assert small["test_per_frame"] != large["test_per_frame"] and small["video"] != large["video"]
 
 
 def test_any_labelled_set_is_evaluated_if_its_classes_are_the_networks(network, tmp_path):

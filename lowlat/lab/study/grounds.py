@@ -123,7 +123,10 @@ class Ground:
     def network(self, which: Which) -> VideoNetwork:
         """The per-frame network, or one with its fast track and selector trained from a seed."""
         base = self._given or self.training.base()
-        return models.load(base if which.seed is None else self.training.network(base, which.seed))
+        network = models.load(base if which.seed is None else self.training.network(base, which.seed))
+        if self.settings.pixels != "default":
+            network.pixels = self.settings.pixels
+        return network
 
     def video(self, which: Which) -> LabelledVideo:
         """The list ``val`` as one video, cuts and all, recorded by a network; only the last one stays in memory."""
@@ -176,7 +179,8 @@ class Ground:
     def inputs(self, **more: Any) -> dict[str, Any]:
         """The inputs that every unit of this ground has, and ``more``."""
         mine = {"data": self.name, "val": self.content("val"), "frames": self.settings.frames, "weights": self.weights}
-        return {**mine, **device_inputs(self.device), **more}
+        asked = {} if self.settings.pixels == "default" else {"pixels": self.settings.pixels}
+        return {**mine, **asked, **device_inputs(self.device), **more}
 
     def training_inputs(self, seed: int) -> dict[str, Any]:
         """The inputs of units that depend on a training."""

@@ -29,6 +29,8 @@ class Settings:
         distances: the distances from the key frame at which methods are measured.
         delay: the frames until S_h lands in replay, in the low-latency mode.
         fps: the rate of the labelled video, in frames a second (CamVid: 15), for streaming accuracy.
+        pixels: of the working size at which networks see frames: "default" for that of their weights, None for the
+            frames' own size.
         live_frames: the frames of the live low-latency run behind the runtimes; other schedules run half as many.
         live_fps: the rate of that run, in frames a second, which the fast track must hold.
         repeats: how many times each module is timed.
@@ -46,6 +48,7 @@ class Settings:
     distances: tuple[int, ...] = DISTANCES
     delay: int = PAPER_DELAY
     fps: float = 15.0
+    pixels: int | str | None = "default"
     live_frames: int = 120
     live_fps: float = 5.0
     repeats: int = 20
@@ -69,6 +72,7 @@ QUICK = Settings(
     images=6,
     intervals=(2, 5),
     distances=(1, 5),
+    pixels=None,
     live_frames=12,
     live_fps=12.0,
     repeats=5,

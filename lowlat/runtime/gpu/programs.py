@@ -142,7 +142,7 @@ class NetworkPrograms(PreparedNetwork):
 
     def _meta_low(self, shapes: VideoNetwork, size: Size) -> Tensor:
         """F_l of a frame of that size, without its numbers."""
-        working = working_size(*size, self.pixels)
+        working = working_size(*size, self.pixels, self.network.multiple)
         return shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype, device="meta"))
 
     @torch.inference_mode()
@@ -213,7 +213,7 @@ class NetworkPrograms(PreparedNetwork):
     def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 ``(H, W, 3)`` -> F_l, and with a fast track its reductions."""
         frames = image.permute(2, 0, 1)[None]
-        frames = resized(frames, working_size(*image.shape[:2], self.pixels))
+        frames = resized(frames, working_size(*image.shape[:2], self.pixels, self.network.multiple))
         features = self.network.lower(self.network.normalise(frames))
         return (features, *self.network.reduce(features)) if self.fast_track else (features,)
 
