@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,21 +41,34 @@ def lite(classes: int = len(CAMVID), *, output_stride: int = 8) -> VideoNetwork:
     )
 
 
-def resnet101(classes: int = 19) -> VideoNetwork:
-    """The paper's network: dilated ResNet-101, pyramid pooling, split after ``conv4_3`` (1024 channels, stride 8)."""
+def resnet101(
+    classes: int = 19,
+    *,
+    mean: Sequence[float] = IMAGENET["mean"],
+    std: Sequence[float] = IMAGENET["std"],
+    align_corners: bool = False,
+    **variant: Any,
+) -> VideoNetwork:
+    """The paper's network: dilated ResNet-101, pyramid pooling, split after ``conv4_3`` (1024 channels, stride 8).
+
+    The arguments beside ``classes`` tell the variants of public checkpoints apart; ``variant`` is `ResNet101`'s.
+    """
     widths = Widths(higher=512, reduced=256, fused=256)
-    return VideoNetwork(ResNet101(split="layer3.2"), classes, widths, padding_mode="zeros", **IMAGENET)
+    options = {"padding_mode": "zeros", "mean": mean, "std": std, "align_corners": align_corners}
+    return VideoNetwork(ResNet101("layer3.2", **variant), classes, widths, **options)
 
 
 MODELS = {"lite": lite, "resnet101": resnet101}
 
 
-def build(name: str, **options) -> VideoNetwork:
+def build(name: str, **options: Any) -> VideoNetwork:
     """An untrained network by name; ``ValueError`` names the networks there are."""
     if name not in MODELS:
         raise ValueError(f"build: expected a network among {', '.join(MODELS)}, got {name!r}")
     network = MODELS[name](**options)
     network.name = name
+    # Classes are kept by themselves, and whoever runs a network chooses its stride anew.
+    network.options = {key: value for key, value in options.items() if key not in ("classes", "output_stride")}
     return network
 
 
@@ -78,15 +93,17 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     except Exception as error:
         raise ValueError(f"load: expected a safetensors file at {path}, got one that can't be read: {error}") from error
     name = metadata.get("network", "lite")
-    network = build(name, classes=int(metadata.get("classes", len(CAMVID))))
+    options = json.loads(metadata.get("options", "{}"))
     try:
+        network = build(name, classes=int(metadata.get("classes", len(CAMVID))), **options)
         network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"load: expected weights of {name} as it is built now at {path}, got others: {error}; train it again"
         ) from error
     network.threshold = float(metadata.get("threshold", network.threshold))
     network.pixels, network.multiple = _working_size(path, metadata, network)
+    network.untrained = tuple(json.loads(metadata.get("untrained", "[]")))
     network.legend = Classes.from_metadata(metadata, network.classes)
     return network.eval()
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lowlat.cli import demo, evaluate, info, latency, segment, simulate, street, study, train
+from lowlat.cli import convert, demo, evaluate, info, latency, segment, simulate, street, study, train
 from lowlat.jobs.extras import missing
 from lowlat.jobs.host_memory import keep_freed_memory
 
@@ -77,7 +77,7 @@ def main(
     keep_freed_memory()
 
 
-for module in (demo, segment, latency, simulate, evaluate, info, study, train, street):
+for module in (demo, segment, latency, simulate, evaluate, info, study, train, convert, street):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import platform
+import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from lowlat.classes import Classes
 from lowlat.jobs.cameras import refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult
 from lowlat.runtime.options import find_device
 from lowlat.schedule import PerFrame, Policy
@@ -143,6 +145,8 @@ def demo(
         size = source.size
     options = {"pixels": pixels, **({} if dtype is None else {"dtype": dtype})}
     network = prepare(weights, device=find_device("demo", device), **options)
+    if notice := check_trained("demo", network.network):
+        print(f"lowlat: {notice}", file=sys.stderr)
     classes, where = network.network.legend, device_name(network.device)
     prepare_folder("demo", out)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:

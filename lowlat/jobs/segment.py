@@ -23,8 +23,10 @@ from lowlat.jobs.live import Advance, Summary, Tally, label_frames
 from lowlat.jobs.outputs import Write, form_of, open_output
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.options import find_device
+from lowlat.schedule import Mode, PerFrame
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.address import shown
 from lowlat.video.frames import Timed
@@ -137,6 +139,9 @@ def segment(
         )
     options = {"pixels": pixels, **({} if dtype is None else {"dtype": dtype})}
     network = prepare(weights, device=find_device("segment", device), **options)
+    per_frame = mode == Mode.BLOCKING and isinstance(rule, PerFrame)
+    if notice := check_trained("segment", network.network, fast_track=not per_frame):
+        print(f"lowlat: {notice}", file=sys.stderr)
     classes = network.network.legend
     tally = Tally()
 

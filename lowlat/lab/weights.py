@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from safetensors.torch import save as serialise
+from safetensors.torch import save_file
 
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.video.files import whole_file
 
+PER_FRAME = ("head", "refine", "classifier")
+FAST_TRACK = ("reduction", "predictor", "adapt", "fusion")
+SELECTOR = ("selector",)
+TAUGHT = {
+    "base": PER_FRAME,
+    "finetune": PER_FRAME,
+    "propagation": FAST_TRACK,
+    "distill": FAST_TRACK,
+    "selector": SELECTOR,
+}
+"""The modules beside the backbone that each stage of training teaches."""
 
-def save(network: VideoNetwork, path: str | Path, **metadata: str) -> None:
+
+def save(network: VideoNetwork, path: str | Path, *, half: bool = True, **metadata: str) -> None:
     """Write a network that `lowlat.models` built or loaded; the file appears whole or not at all.
 
-    Beside the weights (safetensors) it keeps the network's name, its classes, its working size and its threshold.
+    Beside the weights (safetensors) it keeps the network's name and options, its classes, its working size, its
+    threshold, and which of its modules are untrained still, less those that the stage of training named in ``metadata``
+    has taught.
 
-    Convolution weights are stored in float16, which halves the file; norms and biases keep float32.
+    Args:
+        half: store convolution weights in float16, which halves the file; norms and biases keep float32.
+        metadata: further strings to keep.
 
     Raises:
         ValueError: the network has no name, so that nothing could build it again.
@@ -27,16 +44,20 @@ def save(network: VideoNetwork, path: str | Path, **metadata: str) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
-        key: (value.half() if value.ndim > 1 else value).contiguous() for key, value in network.state_dict().items()
+        key: (value.half() if half and value.ndim > 1 else value).contiguous()
+        for key, value in network.state_dict().items()
     }
+    taught = TAUGHT.get(metadata.get("stage", ""), ())
     about = {
         "network": network.name,
+        "options": json.dumps(network.options),
         "classes": str(network.classes),
         "threshold": repr(network.threshold),
         "pixels": str(network.pixels),
         "multiple": str(network.multiple),
+        "untrained": json.dumps([name for name in network.untrained if name not in taught]),
         **network.legend.as_metadata(),
         **metadata,
     }
     with whole_file(path) as part:
-        part.write_bytes(serialise(state, metadata=about))
+        save_file(state, part, metadata=about)

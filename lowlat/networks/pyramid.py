@@ -17,8 +17,9 @@ class PyramidPooling(nn.Module):
 
     bins = (1, 2, 3, 6)
 
-    def __init__(self, channels_in: int, channels_out: int, *, dilation: int = 1):
+    def __init__(self, channels_in: int, channels_out: int, *, dilation: int = 1, align_corners: bool = False):
         super().__init__()
+        self.align_corners = align_corners  # of the pools, brought to the map's size
         branch = channels_in // len(self.bins)
         self.branches = nn.ModuleList(ConvBN(channels_in, branch, 1) for _ in self.bins)
         self.bottleneck = ConvBN(channels_in + branch * len(self.bins), channels_out, 3, dilation=dilation)
@@ -31,5 +32,5 @@ class PyramidPooling(nn.Module):
         maps = [x]
         for bins, branch in zip(self.bins, self.branches, strict=True):
             pooled = branch(F.adaptive_avg_pool2d(x, bins))
-            maps.append(F.interpolate(pooled, x.shape[-2:], mode="bilinear", align_corners=False))
+            maps.append(F.interpolate(pooled, x.shape[-2:], mode="bilinear", align_corners=self.align_corners))
         return torch.cat(maps, 1)

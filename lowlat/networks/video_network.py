@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,7 @@ class VideoNetwork(nn.Module):
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
             frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than gives scores
             and leaves F_h as it is.
+        align_corners: how features and scores are brought to another size, as `torch.nn.functional.interpolate` has it.
 
     Attributes:
         pixels: of the working size, at which the network sees a frame: about so many, with the frame's own aspect; None
@@ -84,12 +85,15 @@ class VideoNetwork(nn.Module):
             with the weights. On street videos `lite` reaches 0.2 after three or four frames.
         legend: what the classes are called and how they are drawn; kept with the weights.
         name: what `lowlat.models.build` makes it by; empty for a network made otherwise.
+        options: further arguments of `lowlat.models.build`, for a variant of the network; kept with the weights.
+        untrained: the modules that nobody has trained yet, by name; kept with the weights.
     """
 
     pixels: int | None = 480 * 360
     multiple = 8
     threshold = 0.2
     name = ""
+    untrained: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class VideoNetwork(nn.Module):
         refine: bool = False,
         match: bool = False,
         correct: bool = False,
+        align_corners: bool = False,
     ):
         super().__init__()
         channels_low = backbone.low_channels
@@ -114,8 +119,10 @@ class VideoNetwork(nn.Module):
         self.legend = Classes.numbered(classes)
         self.padding_mode = padding_mode
         self.fineness = fineness
+        self.align_corners = align_corners
+        self.options: dict[str, Any] = {}
         self.backbone = backbone
-        self.head = PyramidPooling(channels_last, widths.higher, dilation=head_dilation)
+        self.head = PyramidPooling(channels_last, widths.higher, dilation=head_dilation, align_corners=align_corners)
         self.refine = ConvBN(widths.higher + channels_low, widths.higher, 3) if refine else None
         self.classifier = nn.Conv2d(widths.higher, scores, 1)
         self.reduction = ConvBN(channels_low, 3 * widths.reduced, 3, relu=False)

@@ -1,0 +1,184 @@
+"""Public checkpoints as weights of `resnet101`: `lowlat convert` is a shell over this.
+
+`checkpoint.py` opens the file, `names.py` knows what each program calls the tensors, `settings.py` reads the
+configuration that may be kept beside them, `legend.py` the classes; `start.py` gives the untrained fast track a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lowlat import models
+from lowlat.classes import Classes, distinct_colour
+from lowlat.lab.convert.checkpoint import Checkpoint, read
+from lowlat.lab.convert.legend import named_classes
+from lowlat.lab.convert.names import Naming, depth, recognise, variant
+from lowlat.lab.convert.settings import of_config
+from lowlat.lab.convert.start import start_at_the_classifier
+from lowlat.lab.weights import FAST_TRACK, PER_FRAME, SELECTOR, save
+from lowlat.networks.video_network import VideoNetwork
+
+COUNTER = "num_batches_tracked"
+"""Counters of batch norms, which old checkpoints don't have and inference doesn't read."""
+SHOWN = 6  # names in an error
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The report of :func:`convert`."""
+
+    checkpoint: str
+    weights: str
+    source: str
+    """The program whose names the checkpoint has."""
+    options: dict[str, Any]
+    """Of `lowlat.models.resnet101`: the stem, the places of dilation, `align_corners`, the normalisation."""
+    assumed: list[str]
+    """Options that the checkpoint doesn't say, taken as its program publishes them."""
+    classes: list[str]
+    used: int
+    """Tensors of the checkpoint that the network has."""
+    unused: list[str]
+    """Those that it has not: an auxiliary head's, or ImageNet's classifier."""
+    untrained: list[str]
+    """Modules of the network that are not in the checkpoint."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def convert(checkpoint: str | Path, out: str | Path, *, classes: str | None = None, half: bool = False) -> Converted:
+    """Write the weights of a public ResNet-101 or PSPNet checkpoint as a file of weights for every command.
+
+    A ResNet-101 trained on ImageNet gives start weights for ``lowlat train base --init``. A whole PSPNet gives a
+    network that labels frames; its fast track is still to be trained, by ``lowlat train distill``.
+
+    Args:
+        checkpoint: a safetensors file, or what `torch.save` wrote; nothing in it is run.
+        out: the file to write; it appears whole or not at all.
+        classes: ``"cityscapes"``, ``"camvid"`` or a file ``classes.csv``; by default as the checkpoint says, else
+            numbered.
+        half: keep convolutions in float16, which halves the file.
+
+    Raises:
+        ValueError: no such file, one that is no such checkpoint, or tensors that are missing, left over, of other
+            shapes or not finite; classes of another number. Nothing is written then.
+    """
+    legend = named_classes(classes) if classes else None
+    source = read(checkpoint)
+    naming = recognise(source.state)
+    renamed = naming.rename(source.state)
+    if strays := [name for name in source.state if name not in renamed]:
+        raise ValueError(
+            f"convert: expected the tensors of a {naming.title}, got others too: {_listed(strays)}; another network is "
+            "taken as it is by lowlat.adopt"
+        )
+    state = {ours: source.state[name] for name, ours in renamed.items() if ours}
+    options, assumed = _options(naming, source, state)
+    network = _network(naming, state, options, legend or _legend(source.meta))
+    _load(network, naming, state, {ours: name for name, ours in renamed.items() if ours})
+    if naming.head:
+        start_at_the_classifier(network)
+    here = [name for name in (*PER_FRAME, *FAST_TRACK, *SELECTOR) if getattr(network, name) is not None]
+    network.untrained = tuple(name for name in here if not (naming.head and name in PER_FRAME))
+    save(network, out, half=half, converted=naming.title)
+    return Converted(
+        checkpoint=str(checkpoint),
+        weights=str(out),
+        source=naming.title,
+        options=options,
+        assumed=assumed,
+        classes=list(network.legend.names),
+        used=len(state),
+        unused=[name for name, ours in renamed.items() if not ours],
+        untrained=list(network.untrained),
+    )
+
+
+def _options(naming: Naming, source: Checkpoint, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of `resnet101` beside the classes, as little as differs from its defaults; and which are assumed."""
+    told = of_config(source.meta)
+    published = {"contract": naming.contract, "align_corners": naming.align_corners}
+    assumed = [] if told else [f"{name}={value}" for name, value in published.items()] + ["ImageNet's mean and std"]
+    said = published | (told or {})
+    plain = {"contract": True, "align_corners": False}
+    return variant(state) | {name: value for name, value in said.items() if plain.get(name) != value}, assumed
+
+
+def _network(
+    naming: Naming, state: Mapping[str, Tensor], options: dict[str, Any], legend: Classes | None
+) -> VideoNetwork:
+    """`resnet101` as the checkpoint has it, with its classes' names; what is untrained is the same on every run."""
+    count = len(legend) if legend else None
+    if naming.head:
+        scores = state.get("classifier.weight")
+        if scores is None or scores.ndim != 4 or scores.shape[0] < 2:
+            got = "none" if scores is None else f"one of shape {tuple(scores.shape)}"
+            raise ValueError(
+                f"convert: expected a classifier of two classes or more in a {naming.title}, got {got}; convert a "
+                "checkpoint of a whole network"
+            )
+        if count is not None and count != scores.shape[0]:
+            raise ValueError(
+                f"convert: expected names for the checkpoint's {scores.shape[0]} classes, got {count}; "
+                "give the set that it was trained on by --classes"
+            )
+        count = scores.shape[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = models.build("resnet101", **({} if count is None else {"classes": count}), **options)
+    if legend:
+        network.legend = legend
+    return network.eval()
+
+
+def _load(network: VideoNetwork, naming: Naming, state: Mapping[str, Tensor], public: Mapping[str, str]) -> None:
+    """Put the checkpoint's tensors in their places; ``ValueError`` names those that don't fit."""
+    own = network.state_dict()
+    parts = ("backbone.", "head.", "classifier.") if naming.head else ("backbone.",)
+    expected = {name: tensor for name, tensor in own.items() if name.startswith(parts)}
+    wrong = []
+    if missing := [name for name in expected if name not in state and not name.endswith(COUNTER)]:
+        wrong.append(f"{len(missing)} missing, which lowlat calls {_listed(missing)}")
+    if strange := [public[name] for name in state if name not in expected]:
+        wrong.append(f"{len(strange)} without a place: {_listed(strange)}")
+    shapes = [
+        f"{public[name]} of {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
+        for name, tensor in state.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    if shapes:
+        wrong.append(f"{len(shapes)} of other shapes: {_listed(shapes)}")
+    if wrong:
+        blocks = depth(state)
+        raise ValueError(
+            f"convert: expected the tensors of a {naming.title}, got {'; '.join(wrong)}"
+            f"{f'; it has {blocks}' if blocks else ''}; another network is taken as it is by lowlat.adopt"
+        )
+    if broken := [public[name] for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
+        raise ValueError(
+            f"convert: expected finite numbers, got others in {_listed(broken)}; take an earlier checkpoint"
+        )
+    network.load_state_dict(own | {name: tensor.to(own[name].dtype) for name, tensor in state.items()}, strict=True)
+
+
+def _legend(meta: Mapping[str, Any]) -> Classes | None:
+    """The classes that mmsegmentation keeps beside the weights, in either of its two ways."""
+    told = meta.get("dataset_meta")
+    told = told if isinstance(told, Mapping) else {}
+    names = told.get("classes") or meta.get("CLASSES")
+    if not names:
+        return None
+    palette = told.get("palette") or meta.get("PALETTE") or [distinct_colour(index) for index in range(len(names))]
+    return Classes(names, palette)
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

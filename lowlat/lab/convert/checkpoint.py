@@ -1,0 +1,108 @@
+"""Reads a checkpoint that another program wrote: its tensors by name, and what it says beside them. Runs no code."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lowlat.models import read_safetensors
+
+WRAPPERS = ("state_dict", "model")
+"""Under which of its names a checkpoint keeps the state dict, where it is not the state dict itself."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What `DataParallel` and `torch.compile` put before every name."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by their public names, without the prefixes that wrappers put before all of them."""
+
+    state: dict[str, Tensor]
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What mmsegmentation keeps under ``meta``; empty for others."""
+
+
+def read(path: str | Path) -> Checkpoint:
+    """The checkpoint at ``path``: a safetensors file, or what `torch.save` wrote.
+
+    Raises:
+        ValueError: no such file, one that can't be read, one whose pickle asks for code to be run, or one without a
+            state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"convert: expected a checkpoint, found no file {str(path)!r}; check the path")
+    if path.suffix == ".safetensors":
+        content: Any = _safetensors(path)
+        meta = {}
+    else:
+        content = _pickle(path)
+        meta = content.get("meta") if isinstance(content, dict) else None
+        for name in WRAPPERS:
+            if isinstance(content, dict) and isinstance(content.get(name), dict):
+                content = content[name]
+                break
+    state = _tensors(path, content)
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return Checkpoint(state, meta if isinstance(meta, dict) else {})
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        state, metadata = read_safetensors(path)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if "network" in metadata:
+        raise ValueError(
+            f"convert: expected a checkpoint of another program, got {str(path)!r}, which holds {metadata['network']} "
+            "as lowlat keeps it; give it to --weights or --init as it is"
+        )
+    return state
+
+
+def _pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if not wanted:
+            raise _unreadable(path, error) from error
+        raise ValueError(
+            f"convert: expected a checkpoint of tensors and plain values, got {str(path)!r}, whose pickle asks for "
+            f"{wanted[1]}: nothing of it was run. Save the state dict alone, where the file comes from: "
+            "torch.save(model.state_dict(), 'weights.pth')"
+        ) from error
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return ValueError(
+        f"convert: expected a safetensors file or what torch.save wrote at {str(path)!r}, got one that can't be read "
+        f"({words}); fetch it again"
+    )
+
+
+def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    """``content`` if it is a state dict; ``ValueError`` says what else it is."""
+    if not isinstance(content, dict) or not content:
+        raise ValueError(
+            f"convert: expected a state dict in {str(path)!r}, got {type(content).__name__} of "
+            f"{len(content) if hasattr(content, '__len__') else 1}; save model.state_dict()"
+        )
+    strays = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strays:
+        raise ValueError(
+            f"convert: expected tensors by name in {str(path)!r}, or such a dict under {' or '.join(WRAPPERS)}, got "
+            f"other things: {', '.join(strays[:5])}; save model.state_dict()"
+        )
+    return content
