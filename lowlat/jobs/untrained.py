@@ -23,5 +23,6 @@ def check_trained(job: str, network: VideoNetwork, *, fast_track: bool = True) -
         return ""
     return (
         f"expected a trained fast track for {job}, got weights whose {', '.join(network.untrained)} is untrained; "
-        "labels between key frames will be poor until lowlat train distill, but --mode blocking --policy per-frame needs none"
+        "labels between key frames will be poor until lowlat train distill; "
+        "--mode blocking --policy per-frame has no need of it"
     )

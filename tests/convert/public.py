@@ -170,12 +170,16 @@ class Semseg(nn.Module):
         return F.interpolate(self.scores(x), x.shape[2:], mode="bilinear", align_corners=True)
 
 
-@torch.no_grad()
-def filled(make, *arguments, **options):
-    """A network with random weights that keep activations near 1, and batch norms that do something."""
+def filled(make, **options):
+    """The network that ``make`` makes, in eval mode, filled."""
     with torch.device("meta"):
-        network = make(*arguments, **options)
-    network = network.to_empty(device="cpu").eval()
+        network = make(**options)
+    return fill(network.to_empty(device="cpu").eval())
+
+
+@torch.no_grad()
+def fill(network):
+    """Random weights that keep activations near 1, and batch norms that do something."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
