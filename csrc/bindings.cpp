@@ -1,8 +1,10 @@
 // svconv._C: what was built, which instruction set runs, and forward on NumPy arrays. Free of torch.
 #include "cpu/kernels.h"
+#include "overlap.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <atomic>
@@ -150,6 +152,14 @@ PYBIND11_MODULE(_C, m) {
   m.def("threads_for", &threads_for, py::arg("batch"), py::arg("channels"), py::arg("height"), py::arg("width"),
         py::kw_only(), py::arg("kernel_size"), py::arg("groups"), py::arg("most"),
         "How many threads, at most `most`, a product of this size is computed on.");
+  py::class_<svconv::Memory>(m, "Memory", "The memory of a strided array; strides count elements.")
+      .def(py::init([](uintptr_t address, int64_t element_bytes, std::vector<int64_t> sizes,
+                       std::vector<int64_t> strides) {
+             return svconv::Memory{address, element_bytes, std::move(sizes), std::move(strides)};
+           }),
+           py::arg("address"), py::arg("element_bytes"), py::arg("sizes"), py::arg("strides"))
+      .def("overlaps_itself", &svconv::overlaps_itself, "Whether two elements may lie at one address.")
+      .def("meets", &svconv::share_memory, py::arg("other"), "Whether an element lies in the memory of another's.");
   m.def("forward", &forward, py::arg("dtype"), py::arg("input").noconvert(), py::arg("logits").noconvert(),
         py::arg("out").noconvert(), py::kw_only(), py::arg("kernel_size"), py::arg("dilation"), py::arg("groups"),
         py::arg("normalize"), py::arg("renormalize"), py::arg("threads"),

@@ -46,6 +46,7 @@ struct Operators {
                            int64_t groups, bool normalize, bool renormalize, bool tf32) {
     Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize);
     check_shape(out, p.batch, p.channels, p.height, p.width, input.scalar_type(), input, "out");
+    check_own_memory(out, input, logits);
     Device device(input);
     const Tensor lse = new_lse(p, input);
     p.result = view(out);

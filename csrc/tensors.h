@@ -2,6 +2,7 @@
 // (svconv/functional.py), whose errors name the mend.
 #pragma once
 
+#include "overlap.h"
 #include "problem.h"
 
 #include <torch/csrc/stable/ops.h>
@@ -33,6 +34,26 @@ inline void check_shape(const Tensor& t, int64_t n, int64_t c, int64_t h, int64_
   STD_TORCH_CHECK(t.scalar_type() == type && t.is_cuda() == data.is_cuda() &&
                       t.get_device_index() == data.get_device_index(),
                   "svconv: expected ", name, " of the type and device of data");
+}
+
+inline Memory memory(const Tensor& t) {
+  Memory m{reinterpret_cast<uintptr_t>(t.data_ptr()), t.element_size(), {}, {}};
+  for (int64_t d = 0; d < t.dim(); ++d) {
+    m.sizes.push_back(t.size(d));
+    m.strides.push_back(t.stride(d));
+  }
+  return m;
+}
+
+// A compiled program comes here with whatever memory its caller gave, so it is looked at in every call.
+inline void check_own_memory(const Tensor& out, const Tensor& input, const Tensor& logits) {
+  const Memory result = memory(out);
+  STD_TORCH_CHECK(!overlaps_itself(result), "svconv::forward_into: expected out with memory for every element, got ",
+                  "strides (", out.stride(0), ", ", out.stride(1), ", ", out.stride(2), ", ", out.stride(3),
+                  "); don't expand it");
+  STD_TORCH_CHECK(!share_memory(result, memory(input)) && !share_memory(result, memory(logits)),
+                  "svconv::forward_into: expected out with memory of its own, got memory of input or logits; give it "
+                  "a tensor of its own, for example torch.empty_like(input)");
 }
 
 inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kernel_size, int64_t dilation,

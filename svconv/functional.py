@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from svconv import checks, dispatch
+from svconv import _C, checks, dispatch
 
 DTYPES = tuple(getattr(torch, name) for name in checks.DTYPES)
 # Sizes are symbolic under torch.compile.
@@ -218,47 +218,26 @@ def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
             "svconv2d: expected no gradient to be recorded where out is given, got an argument that requires one; "
             "call it under torch.inference_mode(), or without out"
         )
-    # While a graph is traced strides may be symbols, and addresses are unknown.
-    if torch.compiler.is_compiling() or out.numel() == 0:
-        return
-    if _overlaps_itself(out):
+    # While a graph is traced strides may be symbols and addresses are unknown: the operator looks at both in every run.
+    # A compiler may hand it a copy of an expanded tensor, so those are refused here.
+    traced = torch.compiler.is_compiling()
+    expanded = any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.stride(), strict=True))
+    memory = None if traced else _memory(out)
+    if expanded or (memory is not None and memory.overlaps_itself()):
         raise ValueError(f"svconv2d: expected out with memory for every element, got {out.stride()=}; don't expand it")
-    if any(_share_memory(out, t) for t in (input, logits)):
+    if memory is None:
+        return
+    if memory.meets(_memory(input)) or memory.meets(_memory(logits)):
         raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
 
 
-def _overlaps_itself(t: Tensor) -> bool:
-    """True if two elements may share memory: a stride doesn't step over all that the smaller strides reach.
-
-    In views of a dense tensor each one does.
-    """
-    reach = 0
-    for stride, size in sorted((stride, size) for size, stride in zip(t.shape, t.stride(), strict=True) if size > 1):
-        if stride <= reach:
-            return True
-        reach += stride * (size - 1)
-    return False
-
-
-def _share_memory(a: Tensor, b: Tensor) -> bool:
-    """True if the addresses from first to last element of both tensors meet; False where one has no memory."""
-    first, other_first = _address(a), _address(b)
-    if 0 in (first, other_first):
-        return False
-    last, other_last = first + a.element_size() * _last_offset(a), other_first + b.element_size() * _last_offset(b)
-    return first <= other_last and other_first <= last
-
-
-def _address(t: Tensor) -> int:
-    """The address of the first element; 0 for a tensor without memory: meta, fake, or wrapped by torch.func."""
+def _memory(t: Tensor) -> _C.Memory:
+    """Where the elements lie; nowhere for a tensor without memory: meta, fake, or wrapped by torch.func."""
     try:
-        return t.data_ptr()
+        address, shape = t.data_ptr(), tuple(t.shape)
     except RuntimeError:
-        return 0
-
-
-def _last_offset(t: Tensor) -> int:
-    return sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+        address = 0
+    return _C.Memory(address, t.element_size(), shape if address else (0,), t.stride() if address else (0,))
 
 
 def _cast_by_autocast(a: Tensor, b: Tensor) -> bool:

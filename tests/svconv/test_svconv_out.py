@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from svconv_cases import DTYPES, LAYOUTS, Case
 
-from svconv import ops, svconv2d
+from svconv import _C, ops, svconv2d
 
 CASE = Case((2, 6, 7, 11), groups=2, kernel_size=5, padding_mode="renormalize")
 RAW = (5, 1, 2, True, True)
@@ -125,11 +126,78 @@ def test_bad_out(case):
         svconv2d(INPUT, LOGITS, **CASE.options, out=out)
 
 
+def shared_tensors(device):
+    """input, logits and an out that shares memory, by what is shared."""
+    input, logits, _ = CASE.tensors(device)
+    n, c, h, w = input.shape
+    both = torch.zeros(n, c, h + 1, w, device=device)
+    of_logits = logits.new_empty(n, logits.shape[1] + 3, h, w)
+    return {
+        "input itself": (input, logits, input),
+        "all rows but one": (both[:, :, 1:], logits, both[:, :, :-1]),
+        "a part of logits": (input, of_logits[:, 3:], of_logits[:, :c]),
+        "one element for many": (input, logits, input.new_empty(n, 1, h, w).expand(n, c, h, w)),
+    }
+
+
+@pytest.mark.parametrize("shared", shared_tensors("cpu"))
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_compiled_programs_refuse_shared_memory_in_every_run(backend, shared, device):
+    """Addresses are unknown while a program is traced: it is traced with memory of its own."""
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda *tensors: svconv2d(*tensors[:2], **CASE.options, out=tensors[2]), backend=backend)
+    input, logits, _ = CASE.tensors(device)
+    with torch.no_grad():
+        compiled(input, logits, torch.empty_like(input))
+        with pytest.raises((RuntimeError, ValueError), match="expected out with memory"):
+            compiled(*shared_tensors(device)[shared])
+
+
+@pytest.mark.parametrize("shared", shared_tensors("cpu"))
+def test_raw_entries_refuse_shared_memory(shared, device):
+    input, logits, out = shared_tensors(device)[shared]
+    with pytest.raises(RuntimeError, match="svconv::forward_into: expected out with memory"):
+        ops.forward(input, logits, *RAW, out=out)
+
+
 def test_neighbours_in_one_buffer_are_not_the_same_memory():
     both = torch.zeros(2, *INPUT.shape)
     both[0] = INPUT
     svconv2d(both[0], LOGITS, **CASE.options, out=both[1])
     assert torch.equal(both[1], svconv2d(INPUT, LOGITS, **CASE.options))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_channels_of_one_buffer_are_not_the_same_memory(layout, device):
+    input, logits, _ = CASE.tensors(device)
+    c, taps = input.shape[1], logits.shape[1]
+    buffer = torch.cat([input, logits, torch.full_like(input, torch.nan)], 1)
+    buffer = buffer.contiguous(memory_format=LAYOUTS[layout])
+    out = buffer[:, c + taps :]
+    svconv2d(buffer[:, :c], buffer[:, c : c + taps], **CASE.options, out=out)
+    torch.testing.assert_close(out, svconv2d(input, logits, **CASE.options))
+
+
+def test_shared_memory_is_what_numpy_finds():
+    random = np.random.default_rng(0)
+    buffer = np.zeros(200, np.float32)
+
+    def array():
+        sizes = random.integers(1, 5, 4)
+        strides = random.permutation([1, 2, *random.integers(0, 30, 2)])
+        reach = int((sizes - 1) @ strides)
+        start = random.integers(0, max(len(buffer) - reach, 1))
+        return np.lib.stride_tricks.as_strided(buffer[start:], sizes, 4 * strides)
+
+    def memory(array):
+        return _C.Memory(array.ctypes.data, 4, array.shape, [stride // 4 for stride in array.strides])
+
+    answers = set()
+    for _ in range(2000):
+        a, b = array(), array()
+        answers.add(want := np.shares_memory(a, b))
+        assert memory(a).meets(memory(b)) == want, (a.shape, a.strides, b.shape, b.strides)
+    assert answers == {False, True}
 
 
 @pytest.mark.parametrize("which", ["input", "logits", "out"])
