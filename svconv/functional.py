@@ -231,7 +231,7 @@ def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
         raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
 
 
-def _memory(t: Tensor) -> _C.Memory:
+def _memory(t: Tensor) -> "_C.Memory":
     """Where the elements lie; nowhere for a tensor without memory: meta, fake, or wrapped by torch.func."""
     try:
         address, shape = t.data_ptr(), tuple(t.shape)
