@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import re
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from places import PLACES, at
 from lowlat import models
 from lowlat.lab.replay import ReplayWorker
 from lowlat.runtime import Engine, FrameBuffer
+from lowlat.runtime.cpu.threads import CoreSplit
 from lowlat.runtime.gpu import driver
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Every, PerFrame, Schedule
@@ -241,6 +243,13 @@ class TestOnEveryDevice:
     def test_an_isolation_that_is_none_is_refused(self, door):
         with pytest.raises(ValueError, match="expected .*priority.*got 'luck'"):
             door(isolation="luck")
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_no_more_threads_are_started_than_the_machine_has_cores(tiny_network, split):
+    most = os.cpu_count()
+    with pytest.raises(ValueError, match=f"expected at most the {most} cores of this machine, got {most + 1}; leave"):
+        VideoSegmenter(tiny_network, cores=CoreSplit(most, 1) if split else most + 1)
 
 
 @pytest.mark.parametrize("mode", ["low-latency", "blocking"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from lowlat.runtime.clock import WallClock
 from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, check_cores, split_cores
@@ -30,7 +32,7 @@ def cpu_engine(
             `CoreSplit` says, which asks for "priority" by itself.
 
     Raises:
-        ValueError: no such isolation, or cores that are none.
+        ValueError: no such isolation, cores that are none, or more cores than the machine has.
     """
     split = isinstance(cores, CoreSplit)
     if isolation is None:
@@ -42,6 +44,12 @@ def cpu_engine(
         )
     if cores is not None and not split:
         check_cores("VideoSegmenter", cores, "leave it out to use those at hand")
+    threads = cores.fast + cores.slow if split else cores or 1
+    if threads > (most := os.cpu_count() or 1):
+        raise ValueError(
+            f"VideoSegmenter: expected at most the {most} cores of this machine, got {threads}; leave them out to use "
+            "those at hand"
+        )
     clock = WallClock()
     if schedule.mode is Mode.BLOCKING:
         return Engine(schedule, stages, None, clock)
