@@ -2,14 +2,127 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MIXED, WORTH = 3 / 4, 1 / 4
+"""Shares of the cells, and of all scores, above which computing everything is faster than choosing what matters."""
+
 
 def full_size_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """``(N, classes, h, w)`` -> uint8 ``(N, *size)``: bilinear, then the class of the highest score."""
+    """``(N, classes, h, w)`` -> uint8 ``(N, *size)``: bilinear, then the class of the highest score.
+
+    On a CPU most scores are left out that can't be the highest (:func:`_labels_by_cells`), elsewhere none is. The
+    labels are the same, but where scores differ by rounding alone.
+    """
+    if scores.device.type == "cpu" and size[0] >= scores.shape[-2] and size[1] >= scores.shape[-1]:
+        return torch.stack([_labels_by_cells(one, *size) for one in scores.detach().float()])
+    return static_labels(scores, size)
+
+
+def static_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """:func:`full_size_labels` by its definition, every score at full size: in shapes that hang on no score, as CUDA
+    graphs and compiled stages want them."""
     # Channels-last makes both steps walk memory in order, and max gives its indices several times faster than argmax.
     scores = scores.contiguous(memory_format=torch.channels_last)
     scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
     return scores.max(1).indices.to(torch.uint8)
+
+
+def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
+    """The labels of one image, ``(classes, h, w)`` -> uint8 ``(height, width)``, at least as large.
+
+    Between four neighbouring scores, in a cell, bilinear interpolation lies within what its corners have: a class that
+    leads at all four leads everywhere, and one that is nowhere as high as another is everywhere never leads. So a cell
+    has its corners' label where they agree; elsewhere the classes are compared that may lead.
+    """
+    classes, h, w = scores.shape
+    rows, columns = _axis(h, height), _axis(w, width)
+    flat = scores.permute(1, 2, 0).reshape(h * w, classes).contiguous()
+    leading = flat.max(1).indices.to(torch.uint8).view(h, w)
+    above, below = leading[rows.before], leading[rows.behind]
+    first = above[:, columns.before]
+    mixed = (first != above[:, columns.behind]) | (first != below[:, columns.before])
+    mixed |= first != below[:, columns.behind]
+    row, column = mixed.nonzero().unbind(1)
+    # Infinite scores and NaN lie within no corners'.
+    if len(row) > MIXED * mixed.numel() or not flat.sum().isfinite():
+        return static_labels(scores[None], (height, width))[0]
+    above, below = rows.before[row] * w, rows.behind[row] * w
+    left, right = columns.before[column], columns.behind[column]
+    corners = (above + left, above + right, below + left, below + right)
+    values = [flat[corner] for corner in corners]
+    lowest = torch.minimum(torch.minimum(*values[:2]), torch.minimum(*values[2:])).amax(1, keepdim=True)
+    may_lead = torch.maximum(torch.maximum(*values[:2]), torch.maximum(*values[2:])) >= lowest
+    counts = may_lead.sum(1)
+    if counts.sum() > WORTH * classes * mixed.numel():
+        return static_labels(scores[None], (height, width))[0]
+    labels = first[:, columns.cell][rows.cell]
+    cell, candidate = may_lead.nonzero().unbind(1)
+    rank = torch.arange(len(cell)) - (counts.cumsum(0) - counts)[cell]
+    ranked = torch.full((int(rank.max()) + 1 if len(rank) else 0, len(row)), classes - 1)
+    ranked[rank, cell] = candidate
+    fewer, most = 0, 2
+    while fewer < len(ranked):
+        # Cells with about as many candidates are computed together, the cells last, side by side in memory.
+        chosen = ((counts > fewer) & (counts <= most)).nonzero().squeeze(1)
+        candidates, y, x = ranked[:most, chosen], row[chosen], column[chosen]
+        a, b, c, d = (flat.view(-1)[corner[chosen] * classes + candidates][:, None] for corner in corners)
+        down, across = rows.weight[:, y], columns.weight[:, x]
+        left, right = torch.lerp(a, c, down)[:, :, None], torch.lerp(b, d, down)[:, :, None]
+        found = _highest(torch.lerp(left, right, across), candidates.to(torch.uint8))
+        labels.view(-1)[rows.pixel[:, None, y] * width + columns.pixel[:, x]] = found
+        fewer, most = most, 2 * most
+    return labels
+
+
+def _highest(scores: Tensor, candidates: Tensor) -> Tensor:
+    """The candidate ``(n, cells)`` of the highest score ``(n, y, x, cells)``, the first one of equals."""
+    best, found = scores[0], candidates[0].expand(scores.shape[1:])
+    for score, candidate in zip(scores[1:], candidates[1:], strict=True):
+        found = torch.where(score > best, candidate, found)
+        best = torch.maximum(score, best)
+    return found
+
+
+class _Axis(NamedTuple):
+    """One axis of the cells: cell i lies between the scores i - 1 and i. The first and the last one lie outside of
+    all, where the border's score goes on."""
+
+    cell: Tensor
+    """The cell of each pixel, int64 ``(pixels,)``."""
+    before: Tensor
+    """The score before each cell, int64 ``(cells,)``."""
+    behind: Tensor
+    """The score behind each cell."""
+    pixel: Tensor
+    """The pixels of each cell, int64 ``(most of a cell, cells)``; where it has fewer, its last one again. A first cell
+    without any, on an axis that isn't enlarged, has the pixel beside it, whose label is the same."""
+    weight: Tensor
+    """How far each of them is from the score before to the one behind, float32, in [0, 1)."""
+
+
+@lru_cache(maxsize=16)
+def _axis(scores: int, pixels: int) -> _Axis:
+    place = (torch.arange(pixels, dtype=torch.float32) + 0.5) * (scores / pixels) - 0.5
+    cell = place.floor().long() + 1
+    count = torch.bincount(cell, minlength=scores + 1)
+    pixel = count.cumsum(0) - count + torch.minimum(torch.arange(int(count.max()))[:, None], count - 1).clamp(min=0)
+    pixel = pixel.clamp(max=pixels - 1)
+    cells = torch.arange(scores + 1)
+    before, behind = (cells - 1).clamp(min=0), cells.clamp(max=scores - 1)
+    return _Axis(cell, before, behind, pixel, (place - place.floor())[pixel])
+
+
+def scores_on_host(scores: Tensor, size: tuple[int, int] | torch.Size, asked: str) -> np.ndarray:
+    """A copy of the scores of one image, ``(classes, h, w)``: float32 NumPy as they are where "grid" is asked for,
+    bilinear at ``size``, as its labels come from them, where "frame" is."""
+    scores = scores.detach().to("cpu", torch.float32, copy=True)
+    if asked == "frame":
+        scores = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+    return scores.contiguous().numpy()

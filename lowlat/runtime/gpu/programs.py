@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lowlat.networks.backbone import Link
-from lowlat.networks.labels import full_size_labels
+from lowlat.networks.labels import static_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.gpu.device import Size, Work
 from lowlat.runtime.options import DTYPES, PreparedNetwork
@@ -182,7 +182,7 @@ class NetworkPrograms(PreparedNetwork):
     @torch.inference_mode()
     def classify(self, high: Tensor, labels: Tensor) -> None:
         """Labels from F_h alone."""
-        labels.copy_(full_size_labels(self.network.classify(high), labels.shape)[0])
+        labels.copy_(static_labels(self.network.classify(high), labels.shape)[0])
 
     def select(self, signal: Signal) -> Work:
         """-> `work(kept, low, value)`: the key frame decision's value."""
@@ -220,7 +220,7 @@ class NetworkPrograms(PreparedNetwork):
     def _compute_fused(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> tuple[Tensor, Tensor]:
         """-> labels and F_h."""
         scores, high = self.network.fuse(propagated, Reduced(low.predict, low.adapt, low.select))
-        return full_size_labels(scores, size)[0], high
+        return static_labels(scores, size)[0], high
 
 
 def _parts(links: list[Link], segments: int) -> list[list[Link]]:
