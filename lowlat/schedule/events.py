@@ -8,10 +8,21 @@ from lowlat.schedule.policies import Signal
 
 
 @dataclass(frozen=True)
-class FrameBegun:
-    """Frame `index` is available and nothing of it has been computed."""
+class _OfFrame:
+    """What concerns frame `index`."""
 
     index: int
+
+
+@dataclass(frozen=True)
+class _OfPass:
+    """What concerns pass `launch` of S_h."""
+
+    launch: int
+
+
+class FrameBegun(_OfFrame):
+    """Frame `index` is available and nothing of it has been computed."""
 
 
 @dataclass(frozen=True)
@@ -22,32 +33,20 @@ class Measured:
     value: float
 
 
-@dataclass(frozen=True)
-class Emitted:
+class Emitted(_OfFrame):
     """The labels of frame `index` are with the caller: what is left of the frame is off the critical path."""
 
-    index: int
 
-
-@dataclass(frozen=True)
-class Landed:
+class Landed(_OfPass):
     """The S_h pass `launch` is complete. A background pass is reported between frames, never within one."""
 
-    launch: int
 
-
-@dataclass(frozen=True)
-class Failed:
+class Failed(_OfPass):
     """The S_h pass `launch` raised. A background pass is reported between frames, never within one."""
 
-    launch: int
 
-
-@dataclass(frozen=True)
-class RunLower:
+class RunLower(_OfFrame):
     """Compute F_l of frame `index`."""
-
-    index: int
 
 
 @dataclass(frozen=True)
@@ -66,25 +65,16 @@ class RunHigher:
     launch: int
 
 
-@dataclass(frozen=True)
-class Propagate:
+class Propagate(_OfFrame):
     """Propagate the key frame's F_h to frame `index` and make its labels (Eq. 1, AdaptNet, fusion)."""
 
-    index: int
 
-
-@dataclass(frozen=True)
-class StoreKey:
+class StoreKey(_OfFrame):
     """Cache frame `index` with the F_h that was just waited for as the key frame."""
 
-    index: int
 
-
-@dataclass(frozen=True)
-class Classify:
+class Classify(_OfFrame):
     """Make the labels of frame `index` from its own F_h."""
-
-    index: int
 
 
 @dataclass(frozen=True)
@@ -102,19 +92,13 @@ class Emit:
     startup: bool
 
 
-@dataclass(frozen=True)
-class Promote:
+class Promote(_OfFrame):
     """Cache (F_l, carried F_h) of frame `index` as the temporary key frame."""
 
-    index: int
 
-
-@dataclass(frozen=True)
-class Rebase:
+class Rebase(_OfFrame):
     """Propagate later frames from frame `index`, by its F_l and the F_h carried to it. The key frame stays what
     decisions are measured against."""
-
-    index: int
 
 
 @dataclass(frozen=True)
@@ -133,25 +117,16 @@ class ReplaceHigh:
     launch: int
 
 
-@dataclass(frozen=True)
-class Discard:
+class Discard(_OfPass):
     """Throw the outcome of pass `launch` away: the cached key frame is not the one it was launched for."""
 
-    launch: int
 
-
-@dataclass(frozen=True)
-class Degrade:
+class Degrade(_OfFrame):
     """Frame `index`, whose labels are out, turns out to lie behind a scene cut."""
 
-    index: int
 
-
-@dataclass(frozen=True)
-class GiveUp:
+class GiveUp(_OfFrame):
     """S_h failed on the first frame: nothing to show for frame `index`. The next one starts up again."""
-
-    index: int
 
 
 Event = FrameBegun | Measured | Emitted | Landed | Failed
