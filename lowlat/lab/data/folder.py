@@ -2,20 +2,25 @@
 
     <root>/images/     frames, in the order of the numbers in their names
     <root>/labels/     PNG class indices under equal stems; values from the number of classes on are void
-    <root>/classes.txt a class a line, in order: its name, then its colour as three numbers or none; CamVid's if missing
+    <root>/classes.csv rows index,name,r,g,b, a class each (`lowlat.lab.data.class_table`); or
+    <root>/classes.txt a class a line, in order: its name, then its colour as three numbers or none
     <root>/videos.txt  the stem of each video's first frame, a line each; all frames are one video if missing
 
-With folders ``<root>/<split>/images`` each split has files of its own; else every split is the whole.
+With folders ``<root>/<split>/images`` each split has files of its own; else every split is the whole. Without a file of
+classes they are CamVid's, which is said on stderr.
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from lowlat.classes import CAMVID, distinct_colour
+from lowlat.lab.data.class_table import read_classes
 from lowlat.lab.data.dataset import Palette
 from lowlat.lab.data.files import LabelledFiles
+from lowlat.lab.notices import notice
 from lowlat.video.listing import is_image, natural_key
 
 
@@ -39,7 +44,7 @@ class Folder(LabelledFiles):
                 f"Folder: expected an image for every file of {place / 'labels'}, got none for {strays[0]}"
             )
         self.truths = [labels.get(path.stem) for path in self.images]
-        self.classes, self.palette = _classes(self.root / "classes.txt")
+        self.classes, self.palette = _classes(self.root)
         self.videos = _videos(place / "videos.txt", stems)
 
 
@@ -51,8 +56,13 @@ def _images(folder: Path) -> list[Path]:
     return images
 
 
-def _classes(path: Path) -> tuple[tuple[str, ...], Palette]:
+def _classes(root: Path) -> tuple[tuple[str, ...], Palette]:
+    table, path = root / "classes.csv", root / "classes.txt"
+    if table.is_file():
+        classes = read_classes(table)
+        return classes.names, classes.palette
     if not path.is_file():
+        _say_unnamed(root.resolve())
         return CAMVID.names, CAMVID.palette
     lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     found = [re.fullmatch(r"(.+?)(?:\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3}))?", line) for line in lines]
@@ -63,6 +73,16 @@ def _classes(path: Path) -> tuple[tuple[str, ...], Palette]:
         raise ValueError(f"Folder: expected colours as three numbers to 255 in {path}, got a larger one")
     palette = tuple(colour or distinct_colour(index) for index, colour in enumerate(colours))
     return tuple(row[1] for row in found), palette
+
+
+@cache
+def _say_unnamed(root: Path) -> None:
+    """Once a folder."""
+    notice(
+        f"no classes.csv in {root}: its labels are read as the {len(CAMVID)} classes of CamVid ({CAMVID.names[0]}, "
+        f"{CAMVID.names[1]}, ...), and those of {len(CAMVID)} and above as void; say what they are by rows "
+        "index,name,r,g,b"
+    )
 
 
 def _videos(path: Path, stems: dict[str, int]) -> list[range]:
