@@ -8,11 +8,15 @@ from typing import Annotated
 
 import typer
 
-from lowlat.cli.options import Device
+from lowlat.cli.options import AsJson, Device, Pixels, Size, pixels_of, print_figures, print_json
 
 
 def train(
     stage: Annotated[str, typer.Argument(help="base, finetune, propagation, selector, all, or distill.")] = "all",
+    network: Annotated[
+        str | None,
+        typer.Option(help="lite, resnet101, or an adopted one as in package.module:function; lite by default."),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="A labelled set: a folder, or as in camvid:FOLDER; not for distill.")
     ] = None,
@@ -31,6 +35,13 @@ def train(
         "adaptive-fusion"
     ),
     device: Device = "cpu",
+    pixels: Pixels = None,
+    size: Size = None,
+    crop: Annotated[int | None, typer.Option(help="Sides in pixels of the crops trained on.")] = None,
+    pairs: Annotated[
+        int | None, typer.Option(help="Pairs drawn once and kept, for propagation and selector; 0 draws them afresh.")
+    ] = None,
+    bank: Annotated[Path | None, typer.Option(help="Folder for those pairs, in place of --out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness; 0 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Examples a step, over all processes.")] = None,
@@ -41,6 +52,10 @@ def train(
     average: Annotated[
         float | None, typer.Option(help="Decay of the average of weights, which is kept; 0 for none.")
     ] = None,
+    recompute: Annotated[
+        bool | None,
+        typer.Option("--recompute", help="Compute activations again in place of keeping them, to save memory."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that draw batches ahead.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
@@ -48,8 +63,12 @@ def train(
     temperature: Annotated[float, typer.Option(help="For distill, of soft labels.")] = 1.0,
     frames: Annotated[int, typer.Option(help="For distill: frames taken of each video at most.")] = 1500,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the logs for TensorBoard too.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what a step of each stage takes, estimated; train nothing.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Train one stage, or all, or adapt the fast track to a video (distill); a stopped run goes on when run again."""
+    """Train one stage, or all, or teach the fast track on videos (distill); a stopped run goes on when run again."""
     from lowlat.jobs.progress import first_process
     from lowlat.lab.train import distill
     from lowlat.lab.train import train as job
@@ -61,26 +80,36 @@ def train(
         "learning_rate": learning_rate,
         "precision": precision,
         "accumulate": accumulate,
+        "crop": crop,
+        "pairs": pairs,
+        "recompute": recompute,
         "clip": clip_gradient,
         "average": average,
         "workers": workers,
         "checkpoint_every": checkpoint_every,
         "validate_every": validate_every,
     }
-    common = {"out": out, "device": device, "tensorboard": tensorboard, **recipe}
+    where = {"network": network, "init": init, "pixels": pixels_of("train", pixels, size)}
+    if dry_run:
+        from lowlat.lab.train.estimate import dry_run as estimated
+
+        report = estimated(stage, data=data, **where, **recipe)
+        print_json(report) if as_json else print_figures(report)
+        return
+    common = {"out": out, "device": device, "tensorboard": tensorboard, **where, **recipe}
     if stage == "distill":
-        given = {"--data": data, "--validate": validate, "--clip": clips}
+        given = {"--data": data, "--validate": validate, "--clip": clips, "--bank": bank}
         if wrong := [name for name, value in given.items() if value]:
             raise ValueError(f"train: expected --video alone with distill, got {', '.join(wrong)}; leave it out")
         if not video:
             raise ValueError("train: expected --video with distill, got none; give a video or a folder of images")
-        report = distill(video, init=init or "lite", labels=labels, temperature=temperature, frames=frames, **common)
+        report = distill(video, labels=labels, temperature=temperature, frames=frames, **common)
         result = json.dumps(report.as_dict(), indent=1)
     else:
         if video:
             raise ValueError(f"train: expected --video with distill only, got it with {stage!r}; see --clip")
         if data is None:
             raise ValueError("train: expected --data, got none; give a folder, or as in camvid:FOLDER")
-        result = job(stage, data=data, init=init, validate=validate, clips=clips or [], method=method, **common)
+        result = job(stage, data=data, validate=validate, clips=clips or [], method=method, bank=bank, **common)
     if first_process():
         print(result)

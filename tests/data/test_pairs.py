@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lowlat.lab.data.dataset import LabelledImages
-from lowlat.lab.data.pairs import DISTANCES, SimulatedPairs, VideoPairs
+from lowlat.lab.data.pairs import DISTANCES, Crops, SimulatedPairs, VideoPairs
 from lowlat.lab.data.street import Street
 
 SIZE = (36, 48)
@@ -50,11 +50,9 @@ def features(frames):
     return low, low[:, :1], torch.zeros(len(frames), *SIZE, dtype=torch.uint8)
 
 
-def draw(data, keys=24, count=16, middle=True):
-    generator = torch.Generator().manual_seed(0)
-    pairs = VideoPairs(data, features, keys=keys, generator=generator, size=SIZE)
-    data.asked.clear() if isinstance(data, Ramps) else None
-    return pairs, pairs.batch(count, generator, middle=middle)
+def draw(data, count=16, middle=True, **options):
+    pairs = VideoPairs(data, features, Crops(SIZE), **options)
+    return pairs, pairs.batch(count, torch.Generator().manual_seed(0), middle=middle)
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def plain(monkeypatch):
 
 def test_distances_lie_in_the_range_and_never_across_a_cut(plain):
     data = Ramps([range(0, 25), range(25, 50), range(50, 52)], range(52))
-    pairs, batch = draw(data, keys=60, count=80)
+    pairs, batch = draw(data, count=80)
     key, middle, current = (t[:, 0, 0, 0].round() for t in (batch.low, batch.middle, batch.current))
     distance = current - key
     assert distance.min() == DISTANCES[0] and distance.max() == DISTANCES[1]
@@ -96,18 +94,27 @@ def test_key_middle_current_and_labels_show_the_same_crop(plain):
 def test_snippets_put_the_key_before_the_labelled_frame(plain):
     """Cityscapes: the 20th of 30."""
     data = Ramps([range(0, 30), range(30, 60)], [19, 49])
-    pairs, batch = draw(data, keys=40, count=40, middle=False)
+    pairs, batch = draw(data, count=40, middle=False)
     assert batch.middle is None
-    assert set(pairs.keys) <= {*range(9, 18), *range(39, 48)} and len(set(pairs.keys)) > 12
+    assert set(pairs.keys) == {*range(9, 18), *range(39, 48)}
     assert set(batch.current[:, 0, 0, 0].round().int().tolist()) == {19, 49}
-    assert batch.key[:, 0, 0, 0].round().int().tolist() == [pairs.keys[pair] for pair in batch.chosen.tolist()]
-    assert set(data.asked) == {19, 49, *batch.key[:, 0, 0, 0].round().int().tolist()}
+    keys = set(batch.key[:, 0, 0, 0].round().int().tolist())
+    assert keys <= set(pairs.keys) and len(keys) > 12
+    assert set(data.asked) == {19, 49, *keys}
+
+
+def test_frames_that_nobody_labelled_serve_where_labels_are_not_wanted(plain):
+    data = Ramps([range(0, 30)], [19])
+    pairs, batch = draw(data, count=40, labelled=False)
+    assert batch.labels is None and len(pairs.keys) == 28
+    distance = (batch.current - batch.key)[:, 0, 0, 0].round()
+    assert distance.min() >= DISTANCES[0] and distance.max() <= DISTANCES[1] and len(distance.unique()) > 5
 
 
 def test_a_seed_gives_the_same_pairs():
     street = Street(seed=2, size=(45, 60), frames=40)
-    (_, first), (_, second) = draw(street, keys=4, count=3), draw(street, keys=4, count=3)
-    for name in ("chosen", "low", "high", "middle", "current", "labels"):
+    (_, first), (_, second) = draw(street, count=3), draw(street, count=3)
+    for name in ("key", "low", "high", "middle", "current", "labels"):
         assert torch.equal(getattr(first, name), getattr(second, name)), name
     assert first.labels.unique().numel() > 3
 
@@ -115,7 +122,7 @@ def test_a_seed_gives_the_same_pairs():
 @pytest.mark.parametrize("videos, labelled", [([], range(9)), ([range(0, 20)], [1]), ([range(0, 2)], [0, 1])])
 def test_sets_without_such_pairs_are_refused(videos, labelled):
     with pytest.raises(ValueError, match="labelled frame 2 to 10 frames after another"):
-        VideoPairs(Ramps(videos, labelled), features, keys=2, generator=torch.Generator())
+        VideoPairs(Ramps(videos, labelled), features, Crops(SIZE))
 
 
 class Stills(Ramps):
@@ -137,16 +144,15 @@ class Stills(Ramps):
         return super().label(index)
 
 
-def simulate(data, indices, views=2):
-    return SimulatedPairs(data, indices, features, views=views, generator=torch.Generator().manual_seed(0), size=SIZE)
+def simulate(data, indices, seen=None):
+    return SimulatedPairs(data, indices, features, Crops(SIZE, seen))
 
 
 def test_simulated_pairs_are_made_of_images_of_any_sizes(plain):
     data = Stills([(90, 240), (60, 80), (36, 48), (200, 100)])
-    pairs = simulate(data, [0, 1, 3])
-    assert pairs.items == [0, 1, 3, 0, 1, 3] and pairs.low.shape == (6, 5, 1, 1)
-    batch = pairs.batch(32, torch.Generator().manual_seed(1), middle=True)
-    taken = torch.tensor(pairs.items)[batch.chosen]
+    batch = simulate(data, [0, 1, 3]).batch(32, torch.Generator().manual_seed(1), middle=True)
+    taken = batch.key[:, 0].mean((1, 2)).round().long()
+    assert set(taken.tolist()) == {0, 1, 3}
     for frames in (batch.key, batch.middle, batch.current):
         assert frames.shape == (32, 3, *SIZE)
         assert torch.equal(frames[:, 0].mean((1, 2)).round().long(), taken), "another image"
@@ -159,15 +165,24 @@ def test_simulated_pairs_are_made_of_images_of_any_sizes(plain):
 
 def test_simulated_pairs_read_what_they_need(plain):
     data = Stills([(36, 48)] * 9)
-    pairs = simulate(data, [2, 5, 7], views=1)
-    assert set(data.asked) == {2, 5, 7}
-    data.asked.clear()
+    pairs = simulate(data, [2, 5, 7])
+    assert data.asked == []
     batch = pairs.batch(2, torch.Generator().manual_seed(1), middle=True)
-    assert data.asked == [pairs.items[view] for view in batch.chosen.tolist()]
+    assert data.asked == batch.key[:, 0, 0, 0].round().int().tolist() and set(data.asked) <= {2, 5, 7}
+
+
+@pytest.mark.parametrize("seen, scale", [(None, 36 / 90), (lambda *_: (72, 192), 72 / 90), (lambda *_: (18, 48), 0.4)])
+def test_crops_have_the_scale_of_the_working_size_and_the_images_aspect(plain, seen, scale):
+    """A pixel across and one down stand for as many of the image's; a crop larger than the working size enlarges it."""
+    frames = simulate(Ramps([range(9)], range(9)), range(9), seen).batch(24, torch.Generator(), middle=False).key
+    down = (frames[:, 1, -1, 0] - frames[:, 1, 0, 0]) / 255 * 89 / (SIZE[0] - 1)
+    across = (frames[:, 2, 0, -1] - frames[:, 2, 0, 0]).abs() / 255 * 239 / (SIZE[1] - 1)
+    assert torch.allclose(down, across, rtol=0.1), "squeezed"
+    assert down.max() == pytest.approx(1 / scale, rel=0.05) and down.min() > 1 / scale / 1.75
 
 
 def test_simulated_pairs_drawn_by_threads_are_those_of_one(plain):
-    pairs = simulate(Street(seed=2, size=(45, 60), frames=40), [0, 13, 26, 39], views=1)
+    pairs = simulate(Street(seed=2, size=(45, 60), frames=40), [0, 13, 26, 39])
 
     def drawn(seed):
         batch = pairs.batch(2, torch.Generator().manual_seed(seed), middle=True)

@@ -48,7 +48,8 @@ class DriftingPairs:
         key, between, now = (torch.stack([self.data.image(k + step) for k in keys]).float() for step in (0, 2, 4))
         low = self.network.lower(self.network.normalise(key))
         labels = torch.stack([self.data.labels[k + 4] for k in keys]).long()
-        return Pairs(None, low, self.network.higher(low), between if middle else None, now, labels, key)
+        predicted = torch.stack([self.data.labels[k] for k in keys])
+        return Pairs(low, self.network.higher(low), predicted, between if middle else None, now, labels, key)
 
 
 @pytest.fixture(scope="package")

@@ -12,12 +12,12 @@ from lowlat.lab.train.loop import Recipe
 from lowlat.lab.train.methods import TRAINED, draw_bank, train_methods
 from lowlat.lab.train.propagation import fast_track, train_propagation
 
-RECIPE = Recipe(steps=12, batch=4, learning_rate=3e-3, warmup=2)
+RECIPE = Recipe(steps=12, batch=4, learning_rate=3e-3, warmup=2, balanced=True)
 
 
 @pytest.fixture(scope="module")
 def bank(tiny_network, pairs):
-    return Bank(tiny_network, [(pairs, 10)], torch.Generator().manual_seed(0))
+    return Bank(tiny_network, [(pairs, 10)], seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_bank_keeps_what_the_network_sees_of_each_pair(tiny_network, pairs, dr
                 assert torch.allclose(batch.high[row], tiny_network.higher(low)[0], atol=2e-3)
 
 
-def test_a_bank_shares_its_pairs_among_the_sources(tiny_network, pairs):
+def test_a_bank_shares_its_pairs_among_the_kinds(tiny_network, pairs):
     class Counted:
         def __init__(self):
             self.drawn = 0
@@ -56,15 +56,22 @@ def test_a_bank_shares_its_pairs_among_the_sources(tiny_network, pairs):
             return pairs.batch(count, generator, middle=middle)
 
     simulated, clips = Counted(), Counted()
-    generator = torch.Generator().manual_seed(0)
-    assert len(draw_bank(tiny_network, {"simulated": simulated, "clips": clips}, generator, pairs=9)) == 9
+    assert len(draw_bank(tiny_network, {"simulated": simulated, "clips": clips}, pairs=9, seed=0)) == 9
     assert (simulated.drawn, clips.drawn) == (7, 2)
-    draw_bank(tiny_network, {"simulated": None, "clips": clips}, generator, pairs=3)
+    draw_bank(tiny_network, {"simulated": None, "clips": clips}, pairs=3, seed=0)
     assert (simulated.drawn, clips.drawn) == (7, 5)
-    with pytest.raises(ValueError, match="pairs from one of simulated, clips, video, got none"):
-        draw_bank(tiny_network, {"simulated": None, "clips": []}, generator)
-    with pytest.raises(ValueError, match="sources among simulated, clips, video, got dreams"):
-        draw_bank(tiny_network, {"dreams": clips}, generator)
+    with pytest.raises(ValueError, match="pairs of one of simulated, clips, video, got none"):
+        draw_bank(tiny_network, {"simulated": None, "clips": []}, pairs=3, seed=0)
+    with pytest.raises(ValueError, match="kinds among simulated, clips, video, got dreams"):
+        draw_bank(tiny_network, {"dreams": clips}, pairs=3, seed=0)
+
+
+def test_pairs_drawn_afresh_are_those_of_their_generator(tiny_network, pairs):
+    fresh = draw_bank(tiny_network, {"simulated": pairs}, pairs=0, seed=0)
+    one, again, other = (fresh.batch(2, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
+    assert torch.equal(one.high, again.high) and not torch.equal(one.high, other.high)
+    kept = draw_bank(tiny_network, {"simulated": pairs}, pairs=10, seed=0).batch(2, torch.Generator())
+    assert [tensor.shape for tensor in (one.high, one.labels)] == [tensor.shape for tensor in (kept.high, kept.labels)]
 
 
 def test_a_hop_goes_by_way_of_a_temporary_key_frame(tiny_network, bank):
@@ -97,7 +104,7 @@ def test_every_method_with_parameters_learns_and_leaves_the_network_alone(tiny_n
 def test_training_starts_from_fresh_parameters_and_lowers_the_loss(tiny_network, bank, tmp_path):
     def losses(folder, network):
         method = build("adaptive-fusion", network)
-        recipe = Recipe(steps=60, batch=4, learning_rate=3e-3, warmup=2)
+        recipe = Recipe(steps=60, batch=4, learning_rate=3e-3, warmup=2, balanced=True)
         train_propagation("run", method, bank, tmp_path / folder, recipe)
         assert all(parameter.requires_grad for parameter in network.parameters())
         return [line.split('"loss": ')[1].split(",")[0] for line in (tmp_path / folder / "run.jsonl").open()]
@@ -143,7 +150,7 @@ def test_the_fast_track_is_no_part_of_the_fingerprint(tiny_network):
 
 def test_only_methods_with_parameters_are_trained(tiny_network, bank, tmp_path):
     with pytest.raises(ValueError, match="method among clockwork, .* or all, got 'reuse'"):
-        train_methods(["reuse"], tiny_network, bank, tmp_path)
+        train_methods(["reuse"], tiny_network, bank, tmp_path, recipe=RECIPE)
     with pytest.raises(ValueError, match="method among clockwork, .* or all, got 'reuse'"):
         train("propagation", data=tmp_path, out=tmp_path, method="reuse")
     with pytest.raises(ValueError, match="stage 'propagation' with method 'unified', got 'all'"):

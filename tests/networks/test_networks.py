@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from lowlat import models
-from lowlat.lab.train.base import load_imagenet, load_imagenet_lite0, remove_class_weights
+from lowlat.lab.train.base import remove_class_weights
+from lowlat.lab.train.start import load_imagenet, load_imagenet_lite0
 from lowlat.lab.weights import save
 from lowlat.networks.efficientnet_lite import EfficientNetLite0, deinterlace, interlace
 from lowlat.networks.fast_track import KernelPredictor, KeyFrameSelector, MatchingPredictor

@@ -16,7 +16,7 @@ from lowlat.lab.study.grounds import Ground
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training
-from lowlat.lab.train import propagation, selector
+from lowlat.lab.train.recipes import ADOPTED
 from lowlat.lab.weights import save
 from lowlat.schedule import Every
 
@@ -70,8 +70,8 @@ def test_every_method_runs_on_the_videos_device(name, tiny_network):
 
 def test_a_network_is_trained_on_any_device(tiny_weights, tmp_path, monkeypatch):
     # The pretended device is known to the thread that enters it: batches are drawn there.
-    for stage in (propagation, selector):
-        monkeypatch.setattr(stage, "RECIPE", replace(stage.RECIPE, workers=0))
+    for stage in ("propagation", "selector"):
+        monkeypatch.setitem(ADOPTED.recipes, stage, replace(ADOPTED.recipes[stage], workers=0))
     with elsewhere():
         path = Training(STREET, tmp_path, SMALL, [], DEVICE).network(tiny_weights, 0)
     trained, start = models.load(path), models.load(tiny_weights)

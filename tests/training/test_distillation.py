@@ -78,8 +78,15 @@ def test_divergence_against_its_definition():
 
 @pytest.mark.parametrize("labels, precision", [("soft", "float32"), ("hard", "bfloat16")])
 def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypatch, labels, precision, one_thread):
-    monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 128 * 64)
-    options = {"frames": 60, "steps": 16, "batch": 4, "validate_every": 8, "learning_rate": 1e-4, "warmup": 2}
+    options = {
+        "pixels": 128 * 64,
+        "frames": 60,
+        "steps": 16,
+        "batch": 4,
+        "validate_every": 8,
+        "learning_rate": 1e-4,
+        "warmup": 2,
+    }
     report = distill([sample_clip()], out=tmp_path, labels=labels, precision=precision, **options)
     assert report.agreement > report.agreement_before + 1
     assert report.steps > 0 and (report.frames, report.held_out) == (60, 12)
@@ -108,9 +115,9 @@ def test_a_frame_half_way_is_carried_on_from_as_the_method_does(tiny_matching_ne
 
 
 def test_steps_that_do_harm_are_not_kept(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 128 * 64)
     monkeypatch.setattr(distillation, "MEASURED_PAIRS", 1)
-    report = distill([sample_clip()], out=tmp_path, frames=60, steps=1, batch=1, learning_rate=10.0, average=0.0)
+    options = {"pixels": 128 * 64, "frames": 60, "steps": 1, "batch": 1, "average": 0.0}
+    report = distill([sample_clip()], out=tmp_path, learning_rate=10.0, **options)
     assert report.steps == 0 and report.agreement == report.agreement_before
     before, after = models.load("lite").state_dict(), models.load(report.weights).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -127,9 +134,8 @@ def moving(folder, seed):
 
 
 def test_a_distillation_does_not_go_on_from_another_one(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(distillation, "DEFAULT_PIXELS", 64 * 48)
     monkeypatch.setattr(distillation, "MEASURED_PAIRS", 1)
-    options = {"out": tmp_path / "out", "frames": 60, "steps": 1, "batch": 1}
+    options = {"out": tmp_path / "out", "pixels": 64 * 48, "frames": 60, "steps": 1, "batch": 1}
     distill([moving(tmp_path / "one", 0)], **options)
     report = (tmp_path / "out" / "distill.json").read_text()
     with pytest.raises(ValueError, match=r"expected videos=one .* as in .*distill\.pt, got other "):
@@ -146,6 +152,7 @@ def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
     for changed, name in (
         ({"videos": [folder, folder]}, "videos"),
         ({"init": tmp_path / "out" / "start.safetensors"}, "start"),
+        ({"pixels": 1000}, "pixels"),
         ({"labels": "hard"}, "labels"),
         ({"temperature": 4.0}, "temperature"),
         ({"frames": 58}, "frames"),

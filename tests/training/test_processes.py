@@ -12,9 +12,7 @@ import torch
 from safetensors import safe_open
 from worker import recipe, train
 
-from lowlat.lab.data.camvid import CamVid
-from lowlat.lab.train import base
-from lowlat.lab.train.recipe import change
+from lowlat.lab.train import train as lowlat_train
 
 pytestmark = pytest.mark.serial
 
@@ -46,9 +44,7 @@ def test_the_command_trains_the_real_network_by_two_processes(camvid, tmp_path, 
     done = two("-m", "lowlat", "train", "base", "--data", camvid, "--out", tmp_path / "two", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "two" / "base.safetensors")]
-    changed = change(base.RECIPE, steps=2, batch=2, seed=3)
-    torch.manual_seed(3)
-    base.train_base(CamVid(camvid, "train"), tmp_path / "one", changed, held_out=CamVid(camvid, "val"))
+    lowlat_train("base", data=camvid, out=tmp_path / "one", steps=2, batch=2, seed=3, validate=camvid)
     rows = [
         [json.loads(line) for line in (tmp_path / runs / "base.jsonl").read_text().splitlines()]
         for runs in ("one", "two")

@@ -11,21 +11,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lowlat import models
+from lowlat.classes import CAMVID
 from lowlat.lab.data.augment import random_view
 from lowlat.lab.data.camvid import VOID, CamVid
 from lowlat.lab.data.dataset import labelled_indices
 from lowlat.lab.data.motion import simulate_motion
-from lowlat.lab.data.pairs import SIZE, SimulatedPairs
+from lowlat.lab.data.pairs import Crops, SimulatedPairs
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods.weights import fingerprint
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training
-from lowlat.lab.train import STAGES, base, propagation, selector, train
+from lowlat.lab.train import STAGES, propagation, train
 from lowlat.lab.train.loop import Recipe, _Run, fit
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.weights import save
 
 STREET = "street:64x48,seed=1,frames=6"
+SMALL = {"pixels": 64 * 48, "steps": 2, "batch": 2}  # of trainings that start from the shipped network
 
 
 class Killed(Exception):
@@ -104,12 +106,11 @@ def test_the_current_frame_of_a_pair_is_labelled_where_it_moved_to(camvid):
 
     def features(frames):
         empty = torch.zeros(len(frames), 1, 1, 1)
-        return empty, empty, torch.zeros(len(frames), *SIZE, dtype=torch.uint8)
+        return empty, empty, torch.zeros(len(frames), 360, 480, dtype=torch.uint8)
 
-    generator = torch.Generator().manual_seed(0)
-    pairs = SimulatedPairs(data, labelled_indices(data), features, views=2, generator=generator)
+    pairs = SimulatedPairs(data, labelled_indices(data), features, Crops((360, 480)))
     batch = pairs.batch(6, torch.Generator().manual_seed(1), middle=True)
-    assert batch.middle.shape == batch.current.shape == (6, 3, *SIZE)
+    assert batch.middle.shape == batch.current.shape == (6, 3, 360, 480)
     # The red channel of every image is its label times twenty; only block edges blur, and light changes a little.
     known = batch.labels != VOID
     spread = [batch.current[:, 0][known & (batch.labels == c)].median() for c in batch.labels[known].unique()]
@@ -127,21 +128,19 @@ def test_a_folder_without_lists_is_refused(tmp_path):
 
 
 def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, one_thread):
-    for module, name in ((base, "RECIPE"), (base, "FINETUNE"), (propagation, "RECIPE"), (selector, "RECIPE")):
-        monkeypatch.setattr(module, name, Recipe(steps=2, batch=2, learning_rate=1e-4))
-    monkeypatch.setattr(selector, "SIMULATED", 4)
-    monkeypatch.setattr("lowlat.lab.train.VIEWS", 1)
-    monkeypatch.setattr("lowlat.lab.train.PAIRS", 4)
-    monkeypatch.setattr("lowlat.lab.train.methods.PAIRS", 4)
+    options = {"data": camvid, "out": tmp_path, "pixels": 160 * 120, "steps": 2, "batch": 2, "learning_rate": 1e-4}
     with pytest.raises(ValueError, match=r"stage before 'selector'.*propagation\.safetensors"):
         train("selector", data=camvid, out=tmp_path / "other")
-    strides, build = [], base.build
+    strides, build = [], models.build
     monkeypatch.setattr(
-        base, "build", lambda *a, **options: strides.append(options["output_stride"]) or build(*a, **options)
+        models, "build", lambda *a, **given: strides.append(given.get("output_stride")) or build(*a, **given)
     )
-    final = train("all", data=camvid, out=tmp_path, clips=[])
-    assert strides == [16, 8]
+    final = train("all", clips=[], **options)
+    assert [stride for stride in strides if stride] == [16, 8]
     assert final == tmp_path / "selector.safetensors"
+    assert not list(tmp_path.glob("*.pairs")), "pairs are kept beyond their stage"
+    about = models.load(final)
+    assert (about.name, about.legend, about.pixels) == ("lite", CAMVID, 160 * 120)
     names = {path.name for path in tmp_path.iterdir()}
     assert {f"{stage}.{end}" for stage in STAGES for end in ("pt", "jsonl", "safetensors")} <= names
     torch.manual_seed(0)
@@ -154,27 +153,25 @@ def test_every_stage_trains_and_leaves_weights(camvid, tmp_path, monkeypatch, on
     assert trained["classifier.bias"].abs().max() > 0.1
     assert (finer["classifier.bias"] - trained["classifier.bias"]).abs().max() < 0.01
     done = final.stat().st_mtime_ns
-    assert train("all", data=camvid, out=tmp_path) == final and final.stat().st_mtime_ns == done
+    assert train("all", **options) == final and final.stat().st_mtime_ns == done
     # A stage in a run of its own takes the same steps as in one with the others.
     before = load_file(final)
     for path in tmp_path.glob("selector.*"):
         path.unlink()
-    again = load_file(train("selector", data=camvid, out=tmp_path))
+    again = load_file(train("selector", **options))
     assert all(torch.equal(again[name], before[name]) for name in before)
-    compared = train("propagation", data=camvid, out=tmp_path, method="unified")
+    compared = train("propagation", method="unified", **options)
     assert compared == tmp_path / "propagation-unified.safetensors" and compared.is_file()
 
 
 def test_start_weights_are_those_of_the_first_stage_asked_for(tmp_path, monkeypatch):
     starts = {}
-    monkeypatch.setattr(
-        "lowlat.lab.train._Stages.run", lambda _, name, clips, init, held_out: starts.update({name: init})
-    )
+    monkeypatch.setattr("lowlat.lab.train.Stages.run", lambda _, name, init, held_out: starts.update({name: init}))
     for done in range(len(STAGES)):
         starts.clear()
         train("all", data=STREET, out=tmp_path, init="lite")
         assert starts == {name: "lite" if name == "base" else None for name in STAGES[done:]}
-        (tmp_path / f"{STAGES[done]}.safetensors").touch()
+        save(models.load("lite"), tmp_path / f"{STAGES[done]}.safetensors")
     train("selector", data=STREET, out=tmp_path / "other", init="lite")
     assert starts["selector"] == "lite"
 
@@ -187,7 +184,7 @@ def test_a_stopped_stage_does_not_go_on_from_other_things(tmp_path, monkeypatch,
             raise Killed
         return step(self, *args)
 
-    options = {"out": tmp_path, "steps": 2, "batch": 2, "checkpoint_every": 1, "validate_every": 1}
+    options = {"out": tmp_path, **SMALL, "checkpoint_every": 1, "validate_every": 1}
     monkeypatch.setattr(_Run, "step", killed)
     with pytest.raises(Killed):
         train("finetune", data=STREET, init="lite", validate=STREET, **options)
@@ -253,14 +250,13 @@ def test_a_video_larger_than_a_piece_is_told_by_all_of_it(tmp_path, monkeypatch)
 def watched(monkeypatch):
     """Trainings of no step on no pairs: what `fit` was given for each, by name."""
 
-    def no_features(network, device):
-        return lambda frames: (torch.zeros(len(frames), 1, 1, 1),) * 3
+    class NoPairs:
+        def remove(self):
+            pass
 
     given = {}
     monkeypatch.setattr(propagation, "fit", lambda name, *_, **options: given.update({name: options}))
-    monkeypatch.setattr(propagation, "frozen_features", no_features)
-    monkeypatch.setattr("lowlat.lab.train.methods.frozen_features", no_features)
-    monkeypatch.setattr("lowlat.lab.train.methods.draw_bank", lambda *_, **__: [])
+    monkeypatch.setattr("lowlat.lab.train.stages.draw_bank", lambda *_, **__: NoPairs())
     return given
 
 
@@ -326,19 +322,21 @@ def test_images_without_labels_are_refused(tmp_path, stage, one_thread):
         train(stage, data=data, out=tmp_path / "out", init="lite", steps=1, batch=2)
 
 
-def test_the_base_network_wants_images_of_one_size(tmp_path, one_thread):
+def test_every_stage_takes_images_of_different_sizes(tmp_path, one_thread):
     data = folder(tmp_path / "data", Street.classes)
     for kind in ("images", "labels"):
-        file = sorted((data / kind).iterdir())[1]
-        Image.open(file).resize((48, 32)).save(file)
-    with pytest.raises(ValueError, match=r"one size in 'finetune', \d+x\d+ as the first one's, got 48x32 \(number 1"):
-        train("finetune", data=data, out=tmp_path / "out", init="lite", steps=4, batch=4)
+        for number, size in ((1, (200, 40)), (2, (30, 90))):
+            file = sorted((data / kind).iterdir())[number]
+            Image.open(file).resize(size, Image.Resampling.NEAREST).save(file)
+    save(models.load("lite"), tmp_path / "out" / "base.safetensors")
+    options = {**SMALL, "batch": 6, "validate": data, "validate_every": 2}
+    assert models.load(train("all", data=data, out=tmp_path / "out", **options)).pixels == 64 * 48
 
 
 @pytest.mark.parametrize("stage", ["base", "finetune"])
 @pytest.mark.parametrize("batch, accumulate", [(1, 1), (4, 4)])
 def test_one_example_a_pass_is_refused_for_the_base_network(tmp_path, stage, batch, accumulate, one_thread):
-    options = {"steps": 1, "batch": batch, "accumulate": accumulate}
+    options = {**SMALL, "batch": batch, "accumulate": accumulate}
     with pytest.raises(
         ValueError, match=rf"at least 2 examples a pass .* batch of {batch} in {accumulate} passes; raise"
     ):
@@ -349,10 +347,6 @@ def test_one_example_a_pass_is_refused_for_the_base_network(tmp_path, stage, bat
 def test_a_study_takes_no_more_stills_than_it_is_told(tmp_path, stills, one_thread):
     training = Training(STREET, tmp_path, Settings(stills=stills), [])
 
-    def features(frames):
-        empty = torch.zeros(len(frames), 1, 1, 1)
-        return empty, empty, empty
-
-    taken = training._simulated(features, torch.Generator()).items
+    taken = training._simulated(features=None).indices
     assert len(taken) == min(6, stills) and taken[0] == 0
     assert all(after - before in (6 // len(taken), -(-6 // len(taken))) for before, after in itertools.pairwise(taken))

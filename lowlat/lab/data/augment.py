@@ -43,28 +43,51 @@ def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) 
     return ((images - grey) * saturation + grey).clamp(0, 255)
 
 
+def shrunk(images: Tensor, height: float, width: float) -> Tensor:
+    """Images, uint8 ``(N, 3, H, W)``, antialiased at ``height`` x ``width`` where they are larger.
+
+    What is read from a larger image at so many pixels apart would be aliased.
+    """
+    target = max(1, round(height)), max(1, round(width))
+    if target[0] >= images.shape[-2] or target[1] >= images.shape[-1]:
+        return images
+    return F.interpolate(images, target, mode="bilinear", antialias=True)
+
+
 def random_view(
     images: Tensor,
     labels: Tensor,
     generator: Generator,
     scales: tuple[float, float] = (0.75, 1.75),
     void: int = VOID,
+    *,
+    size: tuple[int, int] | None = None,
+    seen: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Random scale, crop, flip and colours, at the size of the input.
+    """Random scale, crop, flip and colours. The aspect is kept: what does not fit is cut off.
 
     Args:
         images: uint8 ``(N, 3, H, W)``.
         labels: uint8 ``(N, H, W)``.
+        scales: the range of enlargements.
         void: the number of classes.
+        size: height and width of the views; by default ``seen``.
+        seen: height and width that a whole image has at enlargement 1, its working size; by default its own.
 
     Returns:
-        float images ``(N, 3, H, W)`` in [0, 255] and int64 labels ``(N, H, W)``, ``void`` outside the image.
+        float images ``(N, 3, *size)`` in [0, 255] and int64 labels ``(N, *size)``, ``void`` outside the image.
     """
     count = len(images)
+    seen = seen or tuple(images.shape[-2:])
+    size = size or seen
     scale = torch.exp(uniform(generator, *torch.tensor(scales).log().tolist(), count))
     flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    # The share of an image's width and height that its view covers.
+    share = torch.tensor([size[1] / seen[1], size[0] / seen[0]]) / scale[:, None]
     theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = flip / scale, 1 / scale
-    theta[:, :, 2] = uniform(generator, -1, 1, count, 2) * (1 - 1 / scale).abs()[:, None]
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    theta[:, 0, 0], theta[:, 1, 1] = flip * share[:, 0], share[:, 1]
+    theta[:, :, 2] = uniform(generator, -1, 1, count, 2) * (1 - share).abs()
+    grid = F.affine_grid(theta, [count, 3, *size], align_corners=False)
+    largest = scale.max().item()
+    images = shrunk(images, seen[0] * largest, seen[1] * largest)
     return jitter_colours(sample_images(images, grid), generator), sample_labels(labels, grid, void)

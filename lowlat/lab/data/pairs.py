@@ -1,7 +1,7 @@
-"""Pairs of frames for training the fast track, with the key frames' features computed once and kept.
+"""Pairs of frames that the fast track learns from: a key frame with its features, and a frame some frames later.
 
-Three sources: simulated motion on labelled images, unlabelled clips with the per-frame network's labels as targets, and
-labelled video.
+Three kinds: simulated motion on labelled images, unlabelled clips with the per-frame network's labels as targets, and
+frames of videos. Every pair is drawn afresh, images and features computed as they are needed: nothing is kept here.
 """
 
 from __future__ import annotations
@@ -9,137 +9,149 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from lowlat.jobs.progress import track
-from lowlat.lab.data.augment import jitter_colours, sample_images, sample_labels, uniform
+from lowlat.lab.data.augment import jitter_colours, sample_images, sample_labels, shrunk, uniform
 from lowlat.lab.data.dataset import LabelledImages
 from lowlat.lab.data.motion import simulate_motion
 from lowlat.video.source import open_source
 
-DISTANCES = (2, 10)
-SIZE = (360, 480)  # height, width
+DISTANCES = (2, 10)  # frames
+LARGEST = 1.6  # enlargement of a view
 
 
 @dataclass
 class Pairs:
     """Pairs: key frames with their features, current frames with labels, and for some a frame between the two."""
 
-    chosen: Tensor | None  # which key frames, of simulated pairs
     low: Tensor  # F_l of the key frames
     high: Tensor  # F_h of the key frames
+    predicted: Tensor  # the per-frame network's labels of the key frames, uint8 (N, H, W)
     middle: Tensor | None  # frames part of the way, float in [0, 255], or None
     current: Tensor  # float (N, 3, H, W) in [0, 255]
-    labels: Tensor  # int64 (N, H, W)
+    labels: Tensor | None  # int64 (N, H, W); None where nobody labelled them
     key: Tensor  # the key frames, float (N, 3, H, W) in [0, 255]
 
 
 Features = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """The per-frame network: float frames ``(N, 3, H, W)`` in [0, 255] -> F_l, F_h, labels uint8 ``(N, H, W)``."""
+Seen = Callable[[int, int], tuple[int, int]]
+"""The working size of a frame of the given height and width."""
 
 
-def random_theta(count: int, generator: Generator, largest: float = 1.6) -> Tensor:
-    """Affine views ``(count, 2, 3)`` inside the image: scale 1 to ``largest``, any place, half of them mirrored."""
-    scale = uniform(generator, 1.0, largest, count)
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0) / scale
-    theta[:, 1, 1] = 1 / scale
-    theta[:, :, 2] = uniform(generator, -1, 1, count, 2) * (1 - 1 / scale)[:, None]
-    return theta
+class PairKind(Protocol):
+    """The interface of what pairs are drawn from."""
+
+    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
+        """Draw ``count`` pairs; with ``middle`` also a frame part of the way."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops of frames that pairs are made of. The aspect is kept: what does not fit is cut off.
+
+    Args:
+        size: height and width of a crop.
+        seen: the working size that sets the scale; by default the smallest that a crop fits into.
+    """
+
+    size: tuple[int, int]
+    seen: Seen | None = None
+
+    def whole(self, height: int, width: int) -> tuple[float, float]:
+        """Height and width of a whole frame at the scale of the crops: its working size, enlarged to hold a crop."""
+        seen = self.seen(height, width) if self.seen else (height, width)
+        ratios = [crop / side for crop, side in zip(self.size, seen, strict=True)]
+        scale = max(1.0, *ratios) if self.seen else max(ratios)
+        return seen[0] * scale, seen[1] * scale
+
+    def draw(self, image: Tensor, generator: Generator) -> Tensor:
+        """One crop as an affine view ``(1, 2, 3)`` inside ``image``: half of them enlarged by up to `LARGEST`, at any
+        place, half of them mirrored."""
+        height, width = self.whole(*image.shape[-2:])
+        enlarged = torch.rand((), generator=generator) < 0.5
+        scale = uniform(generator, 1.0, LARGEST, 1) if enlarged else torch.ones(1)
+        share = torch.tensor([self.size[1] / width, self.size[0] / height]) / scale
+        theta = torch.zeros(1, 2, 3)
+        theta[:, 0, 0] = share[0] if torch.rand((), generator=generator) < 0.5 else -share[0]
+        theta[:, 1, 1] = share[1]
+        theta[:, :, 2] = uniform(generator, -1, 1, 1, 2) * (1 - share)
+        return theta
+
+    def grid(self, theta: Tensor) -> Tensor:
+        """The places that crops read, ``(N, *size, 2)``."""
+        return F.affine_grid(theta, [len(theta), 1, *self.size], align_corners=False)
+
+    def look(self, images: Sequence[Tensor], theta: Tensor, grid: Tensor) -> Tensor:
+        """Read images, uint8 ``(3, H, W)`` of any sizes, each at its part of ``grid``: float ``(N, 3, *size)``."""
+        crops = []
+        for image, (across, down), places in zip(images, theta[:, [0, 1], [0, 1]].abs().tolist(), grid, strict=True):
+            image = shrunk(image[None], self.size[0] / down, self.size[1] / across)
+            crops.append(sample_images(image, places[None]))
+        return torch.cat(crops)
+
+    def labels(self, truths: Sequence[Tensor], grid: Tensor, void: int) -> Tensor:
+        """Read label maps, uint8 ``(H, W)`` of any sizes, as `look` reads images: int64 ``(N, *size)``."""
+        read = zip(truths, grid, strict=True)
+        return torch.cat([sample_labels(truth[None], places[None], void) for truth, places in read])
 
 
 class SimulatedPairs:
-    """Key frames are fixed random views of labelled images; current frames are those views after simulated motion.
-
-    The views are drawn once, and their features kept; images, of any sizes, are read when they are needed.
+    """Key frames are random crops of labelled images; current frames are those crops after simulated motion.
 
     Args:
-        data: a labelled set.
+        data: a labelled set, of images of any sizes.
         indices: those of its labelled images to take.
         features: the frozen per-frame network.
-        views: how many key frames to draw for each image.
-        size: height and width of the pairs.
 
     Raises:
         ValueError: no images to take.
     """
 
-    def __init__(
-        self,
-        data: LabelledImages,
-        indices: Sequence[int],
-        features: Features,
-        *,
-        views: int,
-        generator: Generator,
-        size: tuple[int, int] = SIZE,
-    ):
+    def __init__(self, data: LabelledImages, indices: Sequence[int], features: Features, crops: Crops):
         if not indices:
             raise ValueError("SimulatedPairs: expected labelled images, got none; give the indices of some")
-        self.data, self.size = data, size
-        self.items = [*indices] * views
-        self.theta = random_theta(len(self.items), generator)
-        # The first view of every image is the whole image.
-        self.theta[: len(indices)] = torch.eye(2, 3)
-        kept = []
-        for part in track(torch.arange(len(self.items)).split(4), "key frames"):
-            grid = self._grid(part, torch.zeros(len(part), *self.size, 2))
-            low, high, predicted = features(_sampled(self._images(part), grid))
-            kept.append((low.half(), high.half(), predicted))
-        self.low, self.high, self.predicted = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
-
-    def _images(self, chosen: Tensor) -> list[Tensor]:
-        return [self.data.image(self.items[view]) for view in chosen.tolist()]
-
-    def _grid(self, chosen: Tensor, motion: Tensor) -> Tensor:
-        grid = F.affine_grid(self.theta[chosen], [len(chosen), 1, *self.size], align_corners=False)
-        linear = self.theta[chosen][:, None, None, :, :2]
-        return grid + (linear @ motion[..., None]).squeeze(-1)
+        self.data, self.indices, self.features, self.crops = data, list(indices), features, crops
 
     def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
-        chosen = torch.randint(len(self.items), (count,), generator=generator)
-        frames = uniform(generator, *DISTANCES, count)
-        motion = simulate_motion(frames, *self.size, generator)
-        images, grid = self._images(chosen), self._grid(chosen, motion)
+        crops = self.crops
+        chosen = torch.randint(len(self.indices), (count,), generator=generator).tolist()
+        images = [self.data.image(self.indices[place]) for place in chosen]
+        theta = torch.cat([crops.draw(image, generator) for image in images])
+        motion = simulate_motion(uniform(generator, *DISTANCES, count), *crops.size, generator)
+        still, linear = crops.grid(theta), theta[:, None, None, :, :2]
+
+        def moved(motion: Tensor) -> Tensor:
+            return still + (linear @ motion[..., None]).squeeze(-1)
+
         between = None
         if middle:
             share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
-            between = _sampled(images, self._grid(chosen, motion * share))
-        current = jitter_colours(_sampled(images, grid), generator, 0.15)
-        key = _sampled(images, self._grid(chosen, torch.zeros_like(motion)))
-        void = len(self.data.classes)
-        truths = (self.data.label(self.items[view]) for view in chosen.tolist())
-        labels = [sample_labels(truth[None], place[None], void) for truth, place in zip(truths, grid, strict=True)]
-        low, high = self.low[chosen].float(), self.high[chosen].float()
-        return Pairs(chosen, low, high, between, current, torch.cat(labels), key)
-
-
-def _sampled(images: Sequence[Tensor], grid: Tensor) -> Tensor:
-    """Read images, uint8 ``(3, H, W)`` of any sizes, each at its part of ``grid`` ``(N, h, w, 2)``."""
-    return torch.cat([sample_images(image[None], place[None]) for image, place in zip(images, grid, strict=True)])
+            between = crops.look(images, theta, moved(motion * share))
+        current = jitter_colours(crops.look(images, theta, moved(motion)), generator, 0.15)
+        truths = [self.data.label(self.indices[place]) for place in chosen]
+        labels = crops.labels(truths, moved(motion), len(self.data.classes))
+        key = crops.look(images, theta, still)
+        return Pairs(*self.features(key), between, current, labels, key)
 
 
 class ClipPairs:
     """Frames of unlabelled clips, each a sequence of one scene, labelled by the per-frame network.
 
     Args:
-        clips: uint8 ``(frames, 3, *SIZE)`` each; a clip shorter than the longest distance is left out.
+        clips: uint8 ``(frames, 3, H, W)`` each, as `read_clip` gives them; a clip shorter than the longest distance is
+            left out.
         features: the frozen per-frame network.
     """
 
     def __init__(self, clips: list[Tensor], features: Features):
         self.clips = [clip for clip in clips if len(clip) > DISTANCES[1]]
-        self.low, self.high, self.labels = [], [], []
-        for clip in self.clips:
-            parts = [features(part.float()) for part in track(clip.split(4), "clip")]
-            low, high, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-            self.low.append(low.half())
-            self.high.append(high.half())
-            self.labels.append(labels)
+        self.features = features
 
     def __bool__(self) -> bool:
         return bool(self.clips)
@@ -160,125 +172,86 @@ class ClipPairs:
         between = None
         if middle:
             between = torch.stack([self.clips[c][(key + now) // 2] for c, key, now in rows]).float()
-        return Pairs(
-            None,
-            torch.stack([self.low[c][key] for c, key, _ in rows]).float(),
-            torch.stack([self.high[c][key] for c, key, _ in rows]).float(),
-            between,
-            torch.stack([self.clips[c][now] for c, _, now in rows]).float(),
-            torch.stack([self.labels[c][now] for c, _, now in rows]).long(),
-            torch.stack([self.clips[c][key] for c, key, _ in rows]).float(),
-        )
+        key = torch.stack([self.clips[c][key] for c, key, _ in rows]).float()
+        current = torch.stack([self.clips[c][now] for c, _, now in rows]).float()
+        return Pairs(*self.features(key), between, current, self.features(current)[2].long(), key)
 
 
 class VideoPairs:
-    """Frames of labelled videos: a labelled frame and a key frame before it, the same crop of both.
-
-    The key frames and crops are drawn once, and their features kept; images are read when they are needed.
+    """Frames of a set's videos, the same crop of both.
 
     Args:
         data: a set with videos; of snippets with one labelled frame each, that frame is always the second one.
         features: the frozen per-frame network.
-        keys: how many key frames to draw.
-        size: height and width of the pairs.
+        labelled: whether the second frame must have labels; without, any frame will do, and pairs have none.
 
     Raises:
-        ValueError: no labelled frame has a frame ``DISTANCES`` before it in its video.
+        ValueError: no such frame has a frame ``DISTANCES`` before it in its video.
     """
 
-    def __init__(
-        self,
-        data: LabelledImages,
-        features: Features,
-        *,
-        keys: int,
-        generator: Generator,
-        size: tuple[int, int] = SIZE,
-    ):
-        self.data, self.size = data, size
-        followers = _followers(data)
-        if not followers:
+    def __init__(self, data: LabelledImages, features: Features, crops: Crops, *, labelled: bool = True):
+        self.data, self.features, self.crops, self.labelled = data, features, crops, labelled
+        self.followers = followers(data, labelled=labelled)
+        if not self.followers:
             first, last = DISTANCES
             raise ValueError(
-                f"VideoPairs: expected videos with a labelled frame {first} to {last} frames after another, got none; "
-                "take SimulatedPairs for still images"
+                f"VideoPairs: expected videos with a {'labelled ' * labelled}frame {first} to {last} frames after "
+                "another, got none; take SimulatedPairs for still images"
             )
-        indices = list(followers)
-        chosen = torch.randint(len(indices), (keys,), generator=generator)
-        # In order, so that neighbours in a video are read together.
-        self.keys = sorted(indices[index] for index in chosen.tolist())
-        self.followers = [followers[key] for key in self.keys]
-        self.theta = torch.cat([self._crop(key, generator) for key in track(self.keys, "crops")])
-        kept = []
-        for part in track(torch.arange(keys).split(4), "key frames"):
-            low, high, _ = features(self._look(part, [self.keys[i] for i in part.tolist()]))
-            kept.append((low.half(), high.half()))
-        self.low, self.high = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
-
-    def _crop(self, key: int, generator: Generator) -> Tensor:
-        """A view of `random_theta` within the largest crop of the pairs' shape."""
-        height, width = self.data.image(key).shape[-2:]
-        largest = min(height / self.size[0], width / self.size[1])
-        share = torch.tensor([largest * self.size[1] / width, largest * self.size[0] / height])
-        theta = random_theta(1, generator)
-        theta[:, [0, 1], [0, 1]] *= share
-        theta[:, :, 2] = uniform(generator, -1, 1, 1, 2) * (1 - theta[:, [0, 1], [0, 1]].abs())
-        return theta
-
-    def _grid(self, pair: int) -> Tensor:
-        return F.affine_grid(self.theta[pair : pair + 1], [1, 1, *self.size], align_corners=False)
-
-    def _look(self, chosen: Tensor, frames: list[int]) -> Tensor:
-        """Frames by their indices, float ``(N, 3, H, W)``, each in the crop of its pair."""
-        rows = zip(chosen.tolist(), frames, strict=True)
-        return torch.cat([sample_images(self.data.image(frame)[None], self._grid(pair)) for pair, frame in rows])
+        self.keys = list(self.followers)
 
     def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
-        """Draw ``count`` pairs; their distances are those within ``DISTANCES`` at which there are labels, all alike."""
-        chosen = torch.randint(len(self.keys), (count,), generator=generator)
-        current = []
-        for pair in chosen.tolist():
-            ends = self.followers[pair]
-            current.append(ends[int(torch.randint(len(ends), (), generator=generator))])
+        """Draw ``count`` pairs; their distances are those within ``DISTANCES`` that there are, all alike."""
+        data, crops = self.data, self.crops
+        chosen = torch.randint(len(self.keys), (count,), generator=generator).tolist()
+        keys = [self.keys[place] for place in chosen]
+        ends = []
+        for key in keys:
+            later = self.followers[key]
+            ends.append(later[int(torch.randint(len(later), (), generator=generator))])
+        images = [data.image(key) for key in keys]
+        theta = torch.cat([crops.draw(image, generator) for image in images])
+        grid = crops.grid(theta)
         between = None
         if middle:
-            halves = zip(chosen.tolist(), current, strict=True)
-            between = self._look(chosen, [(self.keys[pair] + end) // 2 for pair, end in halves])
-        truths = zip(chosen.tolist(), current, strict=True)
-        void = len(self.data.classes)
-        labels = [sample_labels(self.data.label(end)[None], self._grid(pair), void) for pair, end in truths]
-        frames = jitter_colours(self._look(chosen, current), generator, 0.15)
-        key = self._look(chosen, [self.keys[pair] for pair in chosen.tolist()])
-        low, high = self.low[chosen].float(), self.high[chosen].float()
-        return Pairs(chosen, low, high, between, frames, torch.cat(labels), key)
+            halves = [data.image((key + end) // 2) for key, end in zip(keys, ends, strict=True)]
+            between = crops.look(halves, theta, grid)
+        current = crops.look([data.image(end) for end in ends], theta, grid)
+        labels = None
+        if self.labelled:
+            labels = crops.labels([data.label(end) for end in ends], grid, len(data.classes))
+        key = crops.look(images, theta, grid)
+        return Pairs(*self.features(key), between, jitter_colours(current, generator, 0.15), labels, key)
 
 
-def _followers(data: LabelledImages) -> dict[int, list[int]]:
-    """The labelled frames within ``DISTANCES`` after each frame of each video, where there are any."""
+def followers(data: LabelledImages, *, labelled: bool = True) -> dict[int, list[int]]:
+    """The frames within ``DISTANCES`` after each frame of each video, where there are any; ``labelled`` ones alone, or
+    all."""
     found = {}
     for video in data.videos:
         for key in video:
             ends = range(key + DISTANCES[0], min(key + DISTANCES[1] + 1, video.stop))
-            if labelled := [end for end in ends if data.labelled(end)]:
-                found[key] = labelled
+            if later := [end for end in ends if not labelled or data.labelled(end)]:
+                found[key] = later
     return found
 
 
-def read_clip(path: str | Path, *, cut: float = 40.0, size: tuple[int, int] = SIZE) -> list[Tensor]:
-    """Read a video as scenes, resized and cropped to ``size``: uint8 ``(frames, 3, *size)`` each.
+def read_clip(path: str | Path, crops: Crops, *, cut: float = 40.0) -> list[Tensor]:
+    """Read a video as scenes, the middle crop of every frame: uint8 ``(frames, 3, *crops.size)`` each.
 
     A new scene begins where the mean absolute difference of two frames exceeds ``cut`` grey levels.
     """
     scenes: list[list[Tensor]] = [[]]
+    height, width = crops.size
     with open_source(path) as source:
         for array in source:
             frame = torch.from_numpy(array).permute(2, 0, 1)[None]
-            height, width = frame.shape[-2:]
-            scale = max(size[0] / height, size[1] / width)
-            scaled = [round(height * scale), round(width * scale)]
-            frame = F.interpolate(frame, scaled, mode="bilinear", antialias=True)
-            top, left = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
-            frame = frame[0, :, top : top + size[0], left : left + size[1]]
+            whole = [
+                max(crop, round(side)) for crop, side in zip(crops.size, crops.whole(*array.shape[:2]), strict=True)
+            ]
+            frame = F.interpolate(frame, whole, mode="bilinear", antialias=True)
+            top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
+            frame = frame[0, :, top : top + height, left : left + width]
             if scenes[-1] and (frame.float() - scenes[-1][-1].float()).abs().mean() > cut:
                 scenes.append([])
             scenes[-1].append(frame)

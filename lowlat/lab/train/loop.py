@@ -18,7 +18,7 @@ from lowlat.jobs.progress import progress_bar
 from lowlat.lab.train import processes
 from lowlat.lab.train.average import Average
 from lowlat.lab.train.batch import Share, batches
-from lowlat.lab.train.recipe import PRECISIONS, Recipe, schedule
+from lowlat.lab.train.recipe import MOMENTUM, PRECISIONS, Recipe, schedule
 from lowlat.lab.train.records import Log, load_state, save_state
 
 __all__ = ["Best", "Mean", "Recipe", "fit", "schedule"]
@@ -87,7 +87,7 @@ def fit(
         name: the stage's name: ``<folder>/<name>.pt`` is its checkpoint, ``<folder>/<name>.best.pt`` the best weights,
             ``<folder>/<name>.jsonl`` its log.
         modules: holds everything trained, and its buffers.
-        groups: AdamW's parameter groups; an entry ``scale`` multiplies the learning rate.
+        groups: the optimizer's parameter groups; an entry ``scale`` multiplies the learning rate.
         draw: draws the examples of a share; called ahead, from other threads.
         loss: computes the loss of what ``draw`` gave: a `Mean`, or a scalar, the mean over the share's examples.
         validate: the figure that decides which weights are best, higher is better; called by every process, with the
@@ -131,6 +131,13 @@ def fit(
     return run.best
 
 
+def optimizer_of(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
+    """The optimizer that a recipe names."""
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+
 class _Run:
     """The state of a run: what a checkpoint keeps, and the steps that change it."""
 
@@ -147,10 +154,8 @@ class _Run:
         # A resumed run must have the same values as the one that was stopped.
         self.fixed = {**recipe.numbers(), **starts_from}
         self.checkpoint, self.best_weights = folder / f"{name}.pt", folder / f"{name}.best.pt"
-        self.optimizer = torch.optim.AdamW(
-            [{"lr": recipe.learning_rate * group.pop("scale", 1.0), **group} for group in map(dict, groups)],
-            weight_decay=recipe.weight_decay,
-        )
+        groups = [{"lr": recipe.learning_rate * group.pop("scale", 1.0), **group} for group in map(dict, groups)]
+        self.optimizer = optimizer_of(recipe, groups)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.rates = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: schedule(step, recipe))
         self.scaler = torch.amp.GradScaler(self.trained[0].device.type, enabled=recipe.precision == "float16")

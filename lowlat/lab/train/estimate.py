@@ -1,0 +1,321 @@
+"""What a training costs, on paper: parameters, FLOPs and bytes of a step of each stage, counted without computing it.
+
+The stages' own losses run on fake tensors, which have shapes and no numbers. FLOPs are those of PyTorch's
+`FlopCounterMode`, of the forward and the backward pass. Activations are what autograd keeps for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from lowlat import models
+from lowlat.classes import Classes
+from lowlat.lab.data import recording
+from lowlat.lab.data.dataset import labelled_indices
+from lowlat.lab.data.open import open_dataset
+from lowlat.lab.methods import OURS, View
+from lowlat.lab.methods import build as build_method
+from lowlat.lab.train import base, distillation, propagation, selector
+from lowlat.lab.train.bank import Batch
+from lowlat.lab.train.recipe import PRECISIONS, Recipe, change
+from lowlat.lab.train.recipes import DEFAULT, STAGES, plan_of
+from lowlat.lab.train.recompute import links_of
+from lowlat.lab.train.start import build, check_pixels, name_of
+from lowlat.networks.video_network import VideoNetwork
+
+# NVIDIA, "H200 Tensor Core GPU" datasheet: 1,979 TFLOPS in bfloat16 and float16, 989 in TF32, both with sparsity, of
+# which dense work gets half; 4.8 TB/s, 141 GB.
+PEAK = {"bfloat16": 989.5e12, "float16": 989.5e12, "float32": 494.5e12}
+BANDWIDTH = 4.8e12
+MEMORY = 141e9
+# Assumptions of ours, measured on nothing: the share of the peak that convolutions reach, and how often each byte that
+# is kept for the backward pass goes to the memory or comes from it (written and read forward; read, and its gradient
+# written and read, backward).
+SHARE = 0.35
+CROSSINGS = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step of one stage takes; bytes are those of one process and one pass.
+
+    Attributes:
+        size: width and height of what is trained on.
+        parameters, trained: of the whole network, and of what the stage trains.
+        flops: of a step, over all passes: forward, backward, and what is computed again or frozen.
+        weights: bytes of all parameters and buffers.
+        gradients, optimizer, average: bytes of what is kept for the trained parameters.
+        activations: bytes kept from the forward for the backward pass.
+        h200_s: seconds a step on one H200, the larger of those by FLOPs and by bytes.
+    """
+
+    steps: int
+    size: str
+    batch: int
+    passes: int
+    precision: str
+    parameters: int
+    trained: int
+    flops: int
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    h200_s: float
+
+    @property
+    def bytes(self) -> int:
+        """All bytes together."""
+        return self.weights + self.gradients + self.optimizer + self.average + self.activations
+
+
+def dry_run(
+    stage: str = "all",
+    *,
+    data: str | None = None,
+    network: str | None = None,
+    init: str | None = None,
+    pixels: int | str | None = "default",
+    **changes,
+) -> dict[str, object]:
+    """What `lowlat.lab.train.train` would take with the same arguments, by stage, as plain values for JSON.
+
+    Args:
+        data: the set whose frames and classes count; without, 19 classes and frames of the network's plan.
+
+    Raises:
+        ValueError: an unknown stage or network, or options that make no sense.
+    """
+    check_pixels(pixels)
+    if stage not in (*STAGES, "all", "distill"):
+        raise ValueError(f"train: expected a stage among {', '.join(STAGES)}, all or distill, got {stage!r}")
+    name = name_of(network, init, DEFAULT)
+    plan = plan_of(name)
+    frame, legend = plan.frame, Classes.numbered(19)
+    if data is not None:
+        labelled = open_dataset(data, "train")
+        frame = tuple(labelled.image(labelled_indices(labelled)[0]).shape[-2:])
+        legend = Classes(labelled.classes, labelled.palette)
+    report: dict[str, object] = {"network": name, "frame": f"{frame[1]}x{frame[0]}"}
+    for stage_name in plan.order if stage == "all" else (stage,):
+        recipe = change(plan.recipes[stage_name], **changes)
+        built = _network(name, legend, recipe, init)
+        wanted = min(plan.frame[0] * plan.frame[1], frame[0] * frame[1]) if init is None else built.pixels
+        built.pixels = wanted if pixels == "default" else pixels
+        found = estimate(stage_name, built, recipe, base.view_size(built, frame, recipe.crop))
+        share = round(found.bytes / MEMORY, 3)
+        report[stage_name] = {**asdict(found), "bytes": found.bytes, "share_of_h200_memory": share}
+    report["assumed"] = f"{SHARE:.0%} of the peak, {CROSSINGS} crossings of the memory a byte kept; nothing measured"
+    return report
+
+
+def _network(name: str, legend: Classes, recipe: Recipe, init: str | None) -> VideoNetwork:
+    if ":" in name:
+        return models.build(name)
+    return build(name, legend, recipe, getattr(models.load(init), "options", None) if init else None)
+
+
+def estimate(stage: str, network: VideoNetwork, recipe: Recipe, size: tuple[int, int]) -> Estimate:
+    """Count a step of ``stage`` on crops of ``size`` (height, width); ``network`` is left as it is."""
+    count = recipe.share(1)
+    with faked(network):
+        trained, losses = _step(stage, network, recipe, count, size)
+        parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+        counted = [_counted(loss, recipe) for loss in losses]
+        flops = sum(weight * loss_flops for (weight, _), (loss_flops, _) in zip(losses, counted, strict=True))
+        activations = max(kept for _, kept in counted)
+        if recipe.recompute and stage in ("base", "finetune"):
+            activations = _kept_by_links(network, count, size, recipe)
+        # As many bytes for SGD's momentum as for the parameters, twice as many for AdamW's two averages.
+        states = 1 if recipe.optimizer == "sgd" else 2
+        gradients = _bytes(parameters)
+        step_flops = int(flops * recipe.accumulate)
+        seconds = max(
+            step_flops / (SHARE * PEAK[recipe.precision]),
+            CROSSINGS * activations * recipe.accumulate / BANDWIDTH,
+        )
+        return Estimate(
+            steps=recipe.steps,
+            size=f"{size[1]}x{size[0]}",
+            batch=recipe.batch,
+            passes=recipe.accumulate,
+            precision=recipe.precision,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            trained=sum(parameter.numel() for parameter in parameters),
+            flops=step_flops,
+            weights=_bytes([*network.parameters(), *network.buffers()]),
+            gradients=gradients,
+            optimizer=states * gradients,
+            average=_bytes(trained.state_dict().values()),
+            activations=activations,
+            h200_s=round(seconds, 4),
+        )
+
+
+Loss = tuple[float, Callable[[], Tensor]]
+"""How often a pass takes a loss, on average, and the loss."""
+
+
+def _step(
+    stage: str, network: VideoNetwork, recipe: Recipe, count: int, size: tuple[int, int]
+) -> tuple[nn.Module, list[Loss]]:
+    """What a stage trains, ready for it, and the losses of a pass."""
+    frames = torch.zeros(count, 3, *size)
+    labels = torch.zeros(count, *size, dtype=torch.int64)
+    if stage in ("base", "finetune"):
+        base.train_mode(network, recipe.frozen)
+        weights = torch.ones(network.classes)
+        loss = base.per_frame_loss
+        return base.per_frame_modules(network), [(1, lambda: loss(network, frames, labels, weights, recipe).total)]
+    network.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def looked() -> tuple[Tensor, Tensor]:
+        low = network.lower(network.normalise(frames))
+        return low, network.higher(low)
+
+    with torch.no_grad():
+        low, high = looked()
+    frozen: list[Loss] = []
+    if stage != "distill" and not recipe.pairs:
+        # Pairs drawn afresh: S_l of every frame, S_h of the key frame, and for the selector of the other one.
+        both = [(2, lambda: looked()[1])]
+        frozen = both if stage == "selector" else [(1, lambda: looked()[1]), (2, lambda: _low(network, frames))]
+    if stage == "selector":
+        trained = nn.ModuleList([network.reduction, network.selector])
+        trained.requires_grad_(True)
+        return trained, [*frozen, (1, lambda: selector.deviation_loss(network, low, low, torch.zeros(count)))]
+    method = build_method(OURS, network)
+    trained = method.learned
+    trained.requires_grad_(True)
+    share = propagation.HOP_SHARE
+    if stage == "distill":
+        with torch.no_grad():
+            scores = network.classify(high)
+
+        def distilled(middle: Tensor | None) -> Tensor:
+            batch = recording.Batch(low, high, middle, low, scores)
+            return distillation.divergence(distillation.fast_track(network, batch, "cpu"), scores, "soft", 1.0)
+
+        return trained, [(1 - share, lambda: distilled(None)), (share, lambda: distilled(low))]
+    trained.train()
+    view = View(None, low)
+    batch = Batch(view, high, view, view, labels)
+
+    def carried(hop: bool) -> Tensor:
+        return propagation.pairs_loss(method, batch, None, hop=hop).total
+
+    return trained, [*frozen, (1 - share, lambda: carried(False)), (share, lambda: carried(True))]
+
+
+@torch.no_grad()
+def _low(network: VideoNetwork, frames: Tensor) -> Tensor:
+    return network.lower(network.normalise(frames))
+
+
+def _counted(loss: Loss, recipe: Recipe) -> tuple[int, int]:
+    """FLOPs of a loss and its gradient, and the bytes that it keeps for it."""
+    kept = Kept()
+    with FlopCounterMode(display=False) as counter:
+        with _precision(recipe), kept.watching():
+            value = loss[1]()
+        if value.requires_grad:
+            value.sum().backward()
+    return counter.get_total_flops(), kept.bytes
+
+
+def _kept_by_links(network: VideoNetwork, count: int, size: tuple[int, int], recipe: Recipe) -> int:
+    """What activation checkpointing keeps: what goes from link to link, and at most one link's own activations."""
+    passed, most = Kept(), 0
+    low = x = network.normalise(torch.zeros(count, 3, *size))
+    lower, higher = links_of(network)
+    with _precision(recipe):
+        for number, run in enumerate([*lower, *higher, lambda high, _: network.classify(high)]):
+            if number == len(lower):
+                low = x
+            kept = Kept()
+            passed.add(x)
+            with kept.watching():
+                x = run(x, low)
+            most = max(most, kept.bytes)
+    return passed.bytes + most
+
+
+def _precision(recipe: Recipe):
+    dtype = PRECISIONS[recipe.precision]
+    return torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
+
+
+class Kept:
+    """The bytes that autograd keeps, each memory counted once; parameters are not counted."""
+
+    def __init__(self) -> None:
+        self.bytes, self._seen = 0, {}
+
+    def add(self, value) -> None:
+        """Count the tensors in a value, a tensor or a tuple of them."""
+        if isinstance(value, tuple):
+            for part in value:
+                self.add(part)
+        elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            storage = value.untyped_storage()
+            if storage._cdata not in self._seen:
+                # Held on to: another memory could get the same address.
+                self._seen[storage._cdata] = storage
+                self.bytes += storage.nbytes()
+
+    @contextmanager
+    def watching(self):
+        """Inside the block, what autograd keeps is counted."""
+
+        def pack(tensor: Tensor) -> Tensor:
+            self.add(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+
+
+@contextmanager
+def faked(network: VideoNetwork):
+    """Inside the block all tensors are fake, those of ``network`` too; afterwards it has its own again."""
+    mode = FakeTensorMode()
+    own = [(module, dict(module._parameters), dict(module._buffers)) for module in network.modules()]
+    state = [(module, module.training) for module in network.modules()]
+    asked = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    fakes: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if id(tensor) not in fakes:
+            made = mode.from_tensor(tensor.detach())
+            fakes[id(tensor)] = nn.Parameter(made) if isinstance(tensor, nn.Parameter) else made
+        return fakes[id(tensor)]
+
+    for module, parameters, buffers in own:
+        module._parameters.update({name: fake(tensor) for name, tensor in parameters.items()})
+        module._buffers.update({name: fake(tensor) for name, tensor in buffers.items()})
+    try:
+        with mode:
+            yield
+    finally:
+        for module, parameters, buffers in own:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+        for module, training in state:
+            module.training = training
+        for parameter, wanted in asked:
+            parameter.requires_grad_(wanted)
+
+
+def _bytes(tensors) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
