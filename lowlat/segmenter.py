@@ -13,7 +13,7 @@ import torch
 
 from lowlat import models
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.runtime import Clock, FrameResult
+from lowlat.runtime import FrameResult
 from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.cpu.threads import CoreSplit
 from lowlat.runtime.gpu.engine import gpu_engine
@@ -100,6 +100,7 @@ class VideoSegmenter:
     Attributes:
         classes: what the labels are called and how they are drawn; ``len(classes)`` is how many there are.
         device: the `torch.device` it runs on.
+        clock: the clock of every time in the results, for stamping frames at capture.
         isolation: the one in force; `notice` says why where it is not the one asked for.
 
     Raises:
@@ -162,7 +163,7 @@ class VideoSegmenter:
             self._engine = cpu_engine(schedule, prepared, isolation=isolation, cores=cores)
         else:
             self._engine = gpu_engine(schedule, prepared, isolation=isolation, **_given(segments=segments, sms=sms))
-        self.isolation, self.notice = self._engine.isolation, self._engine.notice
+        self.isolation, self.notice, self.clock = self._engine.isolation, self._engine.notice, self._engine.clock
         self._process, self._in_use = os.getpid(), threading.RLock()
 
     def step(self, frame: np.ndarray) -> FrameResult:
@@ -186,11 +187,6 @@ class VideoSegmenter:
         """
         results = self._engine.run(frames)
         return iter(lambda: self._alone("run", next, results, None), None)
-
-    @property
-    def clock(self) -> Clock:
-        """The clock of every time in the results, for stamping frames at capture."""
-        return self._engine.clock
 
     @property
     def counts(self) -> Counts:

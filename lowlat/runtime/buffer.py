@@ -50,6 +50,11 @@ class FrameBuffer:
         stall_s: seconds without a frame after which the consumer gets a TimeoutError; None waits on.
         first: index of the first frame, for a video that was begun without the buffer.
 
+    Attributes:
+        captured: frames the source has delivered, dropped ones among them.
+        delivered: frames the consumer has taken.
+        dropped: frames lost to overload, or still in the buffer when it was closed.
+
     Raises:
         ValueError: an unknown rule, or a capacity below 1.
     """
@@ -75,31 +80,16 @@ class FrameBuffer:
         self._first = first
         self._frames: deque[Captured] = deque()
         self._changed = threading.Condition()
-        self._captured = self._delivered = self._dropped = 0
+        self.captured = self.delivered = self.dropped = 0
         self._ended = self._closed = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     @property
-    def captured(self) -> int:
-        """Frames the source has delivered, dropped ones among them."""
-        return self._captured
-
-    @property
-    def delivered(self) -> int:
-        """Frames the consumer has taken."""
-        return self._delivered
-
-    @property
-    def dropped(self) -> int:
-        """Frames lost to overload, or still in the buffer when it was closed."""
-        return self._dropped
-
-    @property
     def waiting(self) -> int:
         """Frames in the buffer, or held by a source that waits for room."""
         with self._changed:
-            return self._captured - self._delivered - self._dropped
+            return self.captured - self.delivered - self.dropped
 
     def __enter__(self) -> FrameBuffer:
         return self
@@ -126,18 +116,18 @@ class FrameBuffer:
         """
         available_ms = self._clock.now()
         with self._changed:
-            index, time_s = self._first + self._captured, getattr(frame, "time_s", None)
+            index, time_s = self._first + self.captured, getattr(frame, "time_s", None)
             if time_s is not None:
                 index, frame = frame.index, frame.frame
             captured = Captured(index, available_ms, frame, time_s)
-            self._captured += 1
+            self.captured += 1
             if self.overload is Overload.WAIT:
                 self._changed.wait_for(lambda: self._closed or len(self._frames) < self.capacity)
             if self._closed:
-                self._dropped += 1
+                self.dropped += 1
                 return False
             if len(self._frames) == self.capacity:
-                self._dropped += 1
+                self.dropped += 1
                 if self.overload is Overload.DROP_NEWEST:
                     return True
                 self._frames.popleft()
@@ -162,7 +152,7 @@ class FrameBuffer:
         with self._changed:
             ready = self._changed.wait_for(lambda: self._frames or self._ended or self._closed, self._stall_s)
             if self._frames:
-                self._delivered += 1
+                self.delivered += 1
                 self._changed.notify_all()
                 return self._frames.popleft()
             if not ready:
@@ -180,7 +170,7 @@ class FrameBuffer:
         with self._changed:
             if not self._frames:
                 return None
-            self._delivered += 1
+            self.delivered += 1
             self._changed.notify_all()
             return self._frames.popleft()
 
@@ -197,7 +187,7 @@ class FrameBuffer:
         """
         with self._changed:
             self._closed = True
-            self._dropped += len(self._frames)
+            self.dropped += len(self._frames)
             self._frames.clear()
             self._error = None
             self._changed.notify_all()

@@ -40,6 +40,8 @@ class Engine:
         clock: the time base of stages and worker, by default the machine's.
 
     Attributes:
+        state: the schedule's of this video, with its counts.
+        clock: the time base of every time in the results.
         isolation: what keeps S_h out of the frames' way; empty where nothing runs beside them.
         notice: why the isolation is not the one asked for; empty if it is.
 
@@ -60,8 +62,8 @@ class Engine:
         self._stages = stages
         self._pipelined = stages if isinstance(stages, Pipelined) else None
         self._worker = worker
-        self._clock = clock if clock is not None else WallClock()
-        self._state = VideoState()
+        self.clock = clock if clock is not None else WallClock()
+        self.state = VideoState()
         self._key: KeyFrame | None = None
         self._landing: Outcome | None = None
         # The frame under way: input, F_l, F_h and the result in the making.
@@ -71,16 +73,6 @@ class Engine:
         self._result: FrameResult | None = None
         self._ahead = LookAhead(self._pipelined, ())
         self._closed = False
-
-    @property
-    def state(self) -> VideoState:
-        """The schedule's state of this video, with its counts."""
-        return self._state
-
-    @property
-    def clock(self) -> Clock:
-        """The time base of every time in the results."""
-        return self._clock
 
     def __enter__(self) -> Engine:
         return self
@@ -131,9 +123,9 @@ class Engine:
         if self._closed:
             raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this video")
         self.settle()
-        started = self._clock.now()
+        started = self.clock.now()
         if index is None:
-            index = 0 if self._state.index is None else self._state.index + 1
+            index = 0 if self.state.index is None else self.state.index + 1
         available = started if available_ms is None else available_ms
         result = FrameResult(index, None, age=0, available_ms=available, wait_ms=started - available)
         self._frame, self._result = frame, result
@@ -144,11 +136,11 @@ class Engine:
             self._drop_frame()
             self.restart()
             raise
-        state, key = self._state, self._key
+        state, key = self.state, self._key
         try:
             self._carry_out(events.FrameBegun(index))
         except BaseException:
-            replaced, self._state, self._key = self._key is not key, state, key
+            replaced, self.state, self._key = self._key is not key, state, key
             self._drop_frame()
             if self._pipelined is not None:
                 self._ahead.forget()
@@ -157,7 +149,7 @@ class Engine:
                     # The caches hold a newer key frame, and the one before it is gone: there is nothing to go back to.
                     self.restart()
             raise
-        if self._state.phase is Phase.BETWEEN:
+        if self.state.phase is Phase.BETWEEN:
             self._drop_frame()
             if self._pipelined is not None:
                 self._pipelined.abandon()
@@ -172,7 +164,7 @@ class Engine:
 
         What fails in keeping the frame, or in a launch, is the result's `error`; a decision that fails is raised.
         """
-        result, before = self._result, self._state
+        result, before = self._result, self.state
         if result is None or self._closed:
             return
         lost = False
@@ -184,21 +176,21 @@ class Engine:
             result.settled = True
         except BaseException as error:
             # The caches may hold half a frame, and S_h may have been promised and not launched.
-            lost = (self._state.key, self._state.base) != (before.key, before.base)
+            lost = (self.state.key, self.state.base) != (before.key, before.base)
             if not (lost and isinstance(error, Exception)):
                 raise
             # Memory was short while a frame was kept.
             result.error = error
         finally:
             # A decision that raised costs the decision, not the video.
-            self._state = replace(self._state, phase=Phase.BETWEEN)
+            self.state = replace(self.state, phase=Phase.BETWEEN)
             self._drop_frame()
             if lost:
                 self._recover()
 
     def _recover(self) -> None:
         """Goes on after a frame that may not have been kept whole, or an S_h that may not have been launched."""
-        flight = self._state.flight
+        flight = self.state.flight
         if flight is not None and self._key is not None and self._key.index == flight.index:
             # The frame is kept: only its pass has failed.
             self._worker.forget()
@@ -210,11 +202,11 @@ class Engine:
         """Forgets the key frame, and a pass in flight, which counts as discarded: the next frame starts up again. For a
         source that begins anew."""
         self.settle()
-        counts = self._state.counts
-        if self._state.flight is not None:
+        counts = self.state.counts
+        if self.state.flight is not None:
             self._worker.forget()
             counts = replace(counts, discarded=counts.discarded + 1)
-        self._state = replace(VideoState(), index=self._state.index, counts=counts)
+        self.state = replace(VideoState(), index=self.state.index, counts=counts)
         self._key = None
         if self._pipelined is not None:
             self._ahead.forget()
@@ -247,7 +239,7 @@ class Engine:
         actions: deque[events.Action] = deque()
         while event is not None or actions:
             if event is not None:
-                self._state, more = self.schedule.advance(self._state, event)
+                self.state, more = self.schedule.advance(self.state, event)
                 actions.extend(more)
                 event = None
             else:
@@ -281,7 +273,7 @@ class Engine:
                 if self._pipelined is not None:
                     self._ahead.begin_waiting()
                     result.labels = self._timed("wait", self._pipelined.wait, result.labels)
-                result.emitted_ms = self._clock.now()
+                result.emitted_ms = self.clock.now()
             case events.Promote(index):
                 result.key = True
                 self._hold(KeyFrame(index, self._key.source, self._low, self._high))
@@ -314,13 +306,13 @@ class Engine:
         return low if low is not None else self._timed("lower", self._pipelined.begin, self._frame, index)
 
     def _timed(self, stage: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        start = self._clock.now()
+        start = self.clock.now()
         try:
             return function(*arguments)
         finally:
-            end = self._clock.now()
+            end = self.clock.now()
             result = self._result
-            times = result.deferred_ms if self._state.phase is Phase.DEFERRED else result.stages_ms
+            times = result.deferred_ms if self.state.phase is Phase.DEFERRED else result.stages_ms
             times[stage] = times.get(stage, 0.0) + end - start
             track = _TRACKS[stage] if self._pipelined is None else "host"
             result.spans.append(Span(track, stage, result.index, start, end))

@@ -68,7 +68,34 @@ class Every(Policy):
 
 
 @dataclass(frozen=True)
-class Threshold(Policy):
+class _Bounded(Policy):
+    """A key frame where the measured value exceeds `threshold`, which is at most `most`; a cut lies no lower."""
+
+    threshold: float
+    cut: float | None = None
+
+    most = math.inf
+
+    def __post_init__(self) -> None:
+        self._check_threshold()
+        if self.cut is not None and not self.cut >= self.threshold:
+            raise ValueError(
+                f"{type(self).__name__}: expected cut >= threshold ({self.threshold!r}), got cut={self.cut!r}; raise "
+                "cut, or None for no cuts"
+            )
+
+    def _check_threshold(self) -> None:
+        if not (0 <= self.threshold <= self.most and math.isfinite(self.threshold)):
+            name, bounds = type(self).__name__, "[0, 1]" if self.most == 1 else "the finite numbers from 0 up"
+            raise ValueError(
+                f"{name}: expected a threshold in {bounds}, got {self.threshold!r}; choose one in that range"
+            )
+
+    def is_key(self, distance: int, value: float | None) -> bool:
+        return _exceeds(value, self.threshold)
+
+
+class Threshold(_Bounded):
     """A key frame where the difference of F_l to the key frame exceeds `threshold`.
 
     `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts,
@@ -78,21 +105,11 @@ class Threshold(Policy):
         ValueError: `threshold` is negative or not finite, or `cut` is below it.
     """
 
-    threshold: float
-    cut: float | None = None
-
     signal = Signal.DIFFERENCE
-
-    def __post_init__(self) -> None:
-        _check_threshold("Threshold", self.threshold, math.inf)
-        _check_cut("Threshold", self.threshold, self.cut)
-
-    def is_key(self, distance: int, value: float | None) -> bool:
-        return _exceeds(value, self.threshold)
 
 
 @dataclass(frozen=True)
-class Adaptive(Policy):
+class Adaptive(_Bounded):
     """A key frame where the predicted deviation from the key frame exceeds `threshold` (paper, section 4.3).
 
     `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks
@@ -102,21 +119,13 @@ class Adaptive(Policy):
         ValueError: `threshold` is outside [0, 1], or `cut` is below it.
     """
 
-    threshold: float
     cut: float | None = 0.5
 
-    signal = Signal.DEVIATION
-
-    def __post_init__(self) -> None:
-        _check_threshold("Adaptive", self.threshold, 1.0)
-        _check_cut("Adaptive", self.threshold, self.cut)
-
-    def is_key(self, distance: int, value: float | None) -> bool:
-        return _exceeds(value, self.threshold)
+    signal, most = Signal.DEVIATION, 1.0
 
 
 @dataclass(frozen=True)
-class Accumulated(Policy):
+class Accumulated(_Bounded):
     """A key frame where the predicted deviation times the frames since the key frame exceeds `threshold`.
 
     Where the deviation grows by r a frame that is twice its sum over the frames since the key frame, and a key frame
@@ -129,13 +138,12 @@ class Accumulated(Policy):
         ValueError: `threshold` is negative or not finite, or `cut` is outside [0, 1].
     """
 
-    threshold: float
     cut: float | None = 0.5
 
     signal = Signal.DEVIATION
 
     def __post_init__(self) -> None:
-        _check_threshold("Accumulated", self.threshold, math.inf)
+        self._check_threshold()
         if self.cut is not None and not 0 <= self.cut <= 1:
             raise ValueError(f"Accumulated: expected cut in [0, 1], got {self.cut!r}; choose one, or None for no cuts")
 
@@ -154,16 +162,3 @@ def _exceeds(value: float | None, threshold: float) -> bool:
         raise ValueError("is_key: expected a measured value, got None; feed Measured before asking")
     # Written so that NaN counts as exceeding: a selector that can't tell must not keep old features alive.
     return not value <= threshold
-
-
-def _check_threshold(name: str, threshold: float, upper: float) -> None:
-    if not (0 <= threshold <= upper and math.isfinite(threshold)):
-        bounds = "[0, 1]" if upper == 1 else "the finite numbers from 0 up"
-        raise ValueError(f"{name}: expected a threshold in {bounds}, got {threshold!r}; choose one in that range")
-
-
-def _check_cut(name: str, threshold: float, cut: float | None) -> None:
-    if cut is not None and not cut >= threshold:
-        raise ValueError(
-            f"{name}: expected cut >= threshold ({threshold!r}), got cut={cut!r}; raise cut, or None for no cuts"
-        )

@@ -93,8 +93,8 @@ def plant(monkeypatch, owner, name, fault):
 
 
 def one_slot(begin, stages, frame, index):
-    if stages._caches is not None:
-        stages._caches.slots[1] = stages._caches.slots[0]
+    if stages.caches is not None:
+        stages.caches.slots[1] = stages.caches.slots[0]
     return begin(stages, frame, index)
 
 
@@ -108,12 +108,12 @@ def waits_twice(wait, stages, labels):
 
 
 def other_slots_labels(wait, stages, labels):
-    first, second = stages._caches.slots
+    first, second = stages.caches.slots
     return wait(stages, second if labels is first else first)
 
 
 def keeps_the_other_slot(hold, stages, key):
-    first, second = stages._caches.slots
+    first, second = stages.caches.slots
     for slot in (first, second):
         slot.low, slot.value = slot.low, slot.value
     first.low, second.low = second.low, first.low
@@ -159,7 +159,7 @@ FAULTS = {
     "S_h writes where propagation reads": (
         streams.GpuStages,
         "_idle_side",
-        lambda f, stages: stages._caches.sides[0],
+        lambda f, stages: stages.caches.sides[0],
     ),
     "landed features not used": (streams.GpuStages, "hold", forgets_the_landing),
     "the host waits for the decision": (streams.GpuStages, "measure", decision_waited_for),

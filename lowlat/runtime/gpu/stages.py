@@ -86,7 +86,7 @@ class GpuStages:
         self._launcher = Launcher(device, graphs=graphs, timed=timed)
         self._higher = programs.higher(self.turns.segments)
         self._select = programs.select(policy.signal) if policy.signal is not None else None
-        self._caches: Caches | None = None
+        self.caches: Caches | None = None  # there from the first frame on
         self._pieces: Pieces | None = None
         self._begun = 0
         # `_active` is the side that propagation reads, `_kept` the key frame whose F_l is kept, `_asked` the decisions
@@ -95,11 +95,6 @@ class GpuStages:
         self._kept: FrameLow | None = None
         self._asked: list[tuple[FrameLow, FrameLow]] = []
         self._value: tuple[FrameLow, float] | None = None
-
-    @property
-    def caches(self) -> Caches:
-        """The static memory; there from the first frame on."""
-        return self._caches
 
     def lower(self, frame: Any) -> FrameLow:
         return self.begin(frame, self._begun)
@@ -113,15 +108,15 @@ class GpuStages:
             RuntimeError: the memory for that size doesn't fit into the device.
         """
         size = self._programs.size_of(frame)
-        if self._caches is None or (size != self._caches.size and self._kept is None):
+        if self.caches is None or (size != self.caches.size and self._kept is None):
             self._prepare(size)
-        elif size != self._caches.size:
-            (height, width), (h, w) = self._caches.size, size
+        elif size != self.caches.size:
+            (height, width), (h, w) = self.caches.size, size
             raise ValueError(
                 f"GpuStages.begin: expected a frame of {width}x{height} as before, got {w}x{h}; scale frames to "
                 "one size, or restart for the new one"
             )
-        slot = self._caches.slots[self._begun % 2]
+        slot = self.caches.slots[self._begun % 2]
         low = FrameLow(slot, self._begun, index)
         slot.serial, self._begun = low.serial, self._begun + 1
         self.turns.frame_begun(low.serial)
@@ -166,9 +161,9 @@ class GpuStages:
                 self._launcher.launch(piece)
             self._launcher.timer.end(self.slow, timing)
         finally:
-            self.slow.record(self._caches.landed)
+            self.slow.record(self.caches.landed)
             # Where S_h failed half-way, propagation must still come after what was enqueued of it.
-            self._fast.wait(self._caches.landed)
+            self._fast.wait(self.caches.landed)
         return FrameHigh(side)
 
     def classify(self, high: FrameHigh) -> Slot:
@@ -188,7 +183,7 @@ class GpuStages:
         if rebased and key.base is key.low:
             self._active = key.high.side
             return
-        slot, caches = self._slot(key.base), self._caches
+        slot, caches = self._slot(key.base), self.caches
         # S_h may still read what is kept, where it failed half-way or its outcome is no longer wanted.
         self._fast.wait(caches.landed)
         if self._fast_track:
@@ -239,7 +234,7 @@ class GpuStages:
                 "GpuWorker.submit: expected a job on the cached key frame, got one on another frame; "
                 "promote a frame before S_h is launched on it"
             )
-        side, caches = self._idle_side(), self._caches
+        side, caches = self._idle_side(), self.caches
         pieces = self._pieces.higher(caches.kept, side)
         self.slow.wait(caches.held)
 
@@ -255,11 +250,11 @@ class GpuStages:
 
     def _prepare(self, size: tuple[int, int]) -> None:
         """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
-        if self._caches is not None:
+        if self.caches is not None:
             # The old memory makes room for the new size, once nothing under way uses it.
             self.turns.cancel()
             self._device.synchronize()
-            self._caches = self._pieces = None
+            self.caches = self._pieces = None
             self._launcher.forget()
         try:
             caches = Caches(self._device, self._programs, size, self.turns.segments)
@@ -271,7 +266,7 @@ class GpuStages:
             self._launcher.warm_up(pieces.all(**occurring))
         except MemoryError as error:
             raise out_of_memory("GpuStages", size, error) from error
-        self._caches, self._pieces = caches, pieces
+        self.caches, self._pieces = caches, pieces
 
     def _ask(self, low: FrameLow) -> None:
         """Enqueues the decision's value of a frame, and its way to the host."""
@@ -304,5 +299,5 @@ class GpuStages:
             )
 
     def _idle_side(self) -> Side:
-        first, second = self._caches.sides
+        first, second = self.caches.sides
         return second if self._active is first else first
