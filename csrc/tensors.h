@@ -1,5 +1,5 @@
 // Makes a Problem from torch's tensors, on torch's stable ABI. The checks repeat those of the Python side
-// (svconv/functional.py), whose errors name the mend.
+// (svconv/arguments.py), whose errors name the mend.
 #pragma once
 
 #include "overlap.h"

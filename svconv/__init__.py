@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from svconv.info import build_info
 
 if TYPE_CHECKING:
-    from svconv import checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
+    from svconv import arguments, checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
     from svconv.dispatch import backends
     from svconv.functional import correlation2d, explain, svconv2d, warmup
     from svconv.module import SVConv2d
@@ -31,7 +31,7 @@ _NAMES = {
     "svconv2d": "svconv.functional",
     "warmup": "svconv.functional",
 }
-_MODULES = ("checks", "dispatch", "functional", "module", "numpy", "ops", "reference")
+_MODULES = ("arguments", "checks", "dispatch", "functional", "module", "numpy", "ops", "reference")
 
 
 def __getattr__(name: str) -> object:

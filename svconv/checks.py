@@ -1,32 +1,82 @@
 """Argument checks shared by the PyTorch and the NumPy entry point. Free of torch.
 
-`function` is the name that errors begin with.
+`function` is the name that errors begin with. `symbols` are types that a compiler puts in the place of int and bool.
 """
+
+from numbers import Integral
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 PADDING_MODES = ("zeros", "renormalize")
 
 
-def check_options(
-    function: str, integers: tuple[type, ...], kernel_size: int, dilation: int, groups: int, padding_mode: str
-) -> None:
-    """Raises TypeError and ValueError for options of a wrong type or value; `integers` are the types taken as int."""
-    for name, value in (("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups)):
-        check_positive(function, integers, name, value)
-    if kernel_size % 2 == 0:
+def options(
+    function: str,
+    kernel_size: object,
+    dilation: object,
+    groups: object,
+    normalize: object,
+    padding_mode: object,
+    symbols: tuple[type, ...] = (),
+) -> dict[str, object]:
+    """The options of svconv2d by name, NumPy's numbers as Python's. Raises TypeError or ValueError for a wrong one."""
+    return {
+        **sizes(function, kernel_size, dilation, groups, symbols),
+        "normalize": flag(function, "normalize", normalize, symbols),
+        "padding_mode": word(function, "padding_mode", padding_mode, PADDING_MODES),
+    }
+
+
+def sizes(
+    function: str, kernel_size: object, dilation: object, groups: object, symbols: tuple[type, ...] = ()
+) -> dict[str, int]:
+    """The options that count something, as `options` has them; those of correlation2d."""
+    checked = {
+        name: count(function, name, value, symbols)
+        for name, value in (("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups))
+    }
+    size = checked["kernel_size"]
+    if size % 2 == 0:
         raise ValueError(
-            f"{function}: expected an odd kernel_size, got {kernel_size}; "
-            f"use {kernel_size - 1} or {kernel_size + 1}, so that the kernel has a centre"
+            f"{function}: expected an odd kernel_size, got {size}; "
+            f"use {size - 1} or {size + 1}, so that the kernel has a centre"
         )
-    if padding_mode not in PADDING_MODES:
-        raise ValueError(f"{function}: expected padding_mode to be one of {PADDING_MODES}, got {padding_mode!r}")
+    return checked
 
 
-def check_positive(function: str, integers: tuple[type, ...], name: str, value: int) -> None:
-    if not isinstance(value, integers) or isinstance(value, bool):
-        raise TypeError(f"{function}: expected {name} to be an int, got {value!r} ({type(value).__name__})")
-    if value < 1:
-        raise ValueError(f"{function}: expected {name} to be at least 1, got {value}")
+def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (), least: int = 1) -> int:
+    """The value as Python's int, or as the compiler's symbol. Raises TypeError, or ValueError below `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, *symbols, Integral)):
+        raise TypeError(
+            f"{function}: expected {name} to be an int, got {value!r} ({type(value).__name__}); give a whole number"
+        )
+    if not isinstance(value, (int, *symbols)):
+        # NumPy's integers overflow where Python's grow.
+        value = int(value)
+    if value < least:
+        raise ValueError(f"{function}: expected {name} to be at least {least}, got {value}")
+    return value
+
+
+def flag(function: str, name: str, value: object, symbols: tuple[type, ...] = ()) -> bool:
+    """The value as Python's bool. Raises TypeError for what is neither that nor NumPy's."""
+    kind = type(value)
+    of_numpy = kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
+    if not isinstance(value, (bool, *symbols)) and not of_numpy:
+        raise TypeError(
+            f"{function}: expected {name} to be a bool, got {value!r} ({kind.__name__}); give True or False"
+        )
+    return bool(value)
+
+
+def word(function: str, name: str, value: object, words: tuple[str, ...]) -> str:
+    """The value. Raises TypeError for what is no str, ValueError for one that is not among the words."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{function}: expected {name} to be a str, one of {words}, got {value!r} ({type(value).__name__})"
+        )
+    if value not in words:
+        raise ValueError(f"{function}: expected {name} to be one of {words}, got {value!r}")
+    return value
 
 
 def check_array(function: str, name: str, array, kind: type, known_dtype: bool, unsqueeze: str, convert: str) -> None:

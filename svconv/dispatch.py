@@ -118,17 +118,28 @@ BACKENDS = {
 }
 
 
+def check_name(name: str | None, function: str) -> None:
+    """Raises TypeError or ValueError unless it is None or the name of a backend."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(
+            f"{function}: expected backend to be None or a str, one of {list(BACKENDS)}, got {name!r} "
+            f"({type(name).__name__})"
+        )
+    if name is not None and name not in BACKENDS:
+        raise ValueError(f"{function}: expected backend to be None or one of {list(BACKENDS)}, got {name!r}")
+
+
 def select(name: str | None, input: Tensor, options: dict[str, object], function: str = "svconv2d") -> Backend:
     """The backend called `name`, or for None the first that can run a call with this input and these options.
 
     Raises:
+        TypeError: a name that is no str.
         ValueError: no such backend, or the one asked for can't run; the message begins with `function` and says why.
     """
+    check_name(name, function)
     facts = _facts(input, options)
     if name is None:
         return next(backend for backend in BACKENDS.values() if backend.obstacle(**facts) is None)
-    if name not in BACKENDS:
-        raise ValueError(f"{function}: expected backend to be None or one of {list(BACKENDS)}, got {name!r}")
     backend = BACKENDS[name]
     obstacle = backend.obstacle(**facts)
     if obstacle is not None:

@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from svconv import _C, checks, dispatch
+from svconv import arguments, checks, dispatch
 
-DTYPES = tuple(getattr(torch, name) for name in checks.DTYPES)
-# Sizes are symbolic under torch.compile.
-INTEGERS = (int, torch.SymInt)
+# What `svconv2d` takes beside tensors.
+OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "backend")
 
 
 def svconv2d(
@@ -55,11 +54,11 @@ def svconv2d(
         ValueError: a wrong shape, value or device, or a backend that can't run.
         RuntimeError: `out` where a gradient is recorded.
     """
-    _check_options(kernel_size, dilation, groups, padding_mode)
-    _check_tensors(input, logits, kernel_size, groups)
+    options = arguments.check_svconv2d(
+        "svconv2d", input, logits, kernel_size, dilation, groups, normalize, padding_mode
+    )
     if out is not None:
-        _check_out(out, input, logits)
-    options = _options(kernel_size, dilation, groups, normalize, padding_mode)
+        arguments.check_out(out, input, logits)
     return dispatch.select(backend, input, options)(input, logits, out, options)
 
 
@@ -99,12 +98,9 @@ def correlation2d(
         TypeError: an argument of the wrong type, or `query` and `key` of different dtypes.
         ValueError: a wrong shape, value or device, or a backend that can't run.
     """
-    checks.check_options("correlation2d", INTEGERS, kernel_size, dilation, groups, "zeros")
-    _check_devices_and_types("correlation2d", query=query, key=key)
-    checks.check_same_shape("correlation2d", query, key, groups)
-    if _cast_by_autocast(query, key):
+    options = arguments.check_correlation2d("correlation2d", query, key, kernel_size, dilation, groups)
+    if arguments.cast_by_autocast(query, key):
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
-    options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups}
     return dispatch.select(backend, query, options, "correlation2d").correlate(query, key, **options)
 
 
@@ -127,9 +123,10 @@ def explain(
     Raises:
         The errors of `svconv2d` on the same arguments.
     """
-    _check_options(kernel_size, dilation, groups, padding_mode)
-    _check_tensors(input, logits, kernel_size, groups)
-    return dispatch.explain(backend, input, _options(kernel_size, dilation, groups, normalize, padding_mode))
+    options = arguments.check_svconv2d(
+        "svconv2d", input, logits, kernel_size, dilation, groups, normalize, padding_mode
+    )
+    return dispatch.explain(backend, input, options)
 
 
 def warmup(
@@ -153,9 +150,26 @@ def warmup(
         options: of `svconv2d`, `backend` among them.
 
     Raises:
+        TypeError, ValueError: a wrong shape, dtype, device, memory format or `gradients`, or an unknown option.
         The errors of `svconv2d` on the same arguments.
     """
-    kernel_size, groups = options.get("kernel_size", 9), options.get("groups", 1)
+    shapes = tuple(_shape(shape) for shape in shapes)
+    if dtype not in arguments.DTYPES:
+        raise TypeError(f"warmup: expected dtype to be one of {arguments.DTYPES}, got {dtype!r}")
+    if not isinstance(device, (str, torch.device)):
+        raise TypeError(f'warmup: expected device to be a torch.device or its name, got {device!r}; give "cuda"')
+    if memory_format not in (torch.contiguous_format, torch.channels_last):
+        raise ValueError(
+            "warmup: expected memory_format to be torch.contiguous_format or torch.channels_last, "
+            f"got {memory_format!r}"
+        )
+    gradients = checks.flag("warmup", "gradients", gradients)
+    unknown = options.keys() - OPTIONS
+    if unknown:
+        raise TypeError(f"warmup: expected options among {OPTIONS}, got {sorted(unknown)}; leave them out")
+    sizes = {name: options.get(name, default) for name, default in (("kernel_size", 9), ("dilation", 1), ("groups", 1))}
+    sizes = checks.sizes("warmup", **sizes)
+    kernel_size, groups = sizes["kernel_size"], sizes["groups"]
     for n, c, h, w in shapes:
         input, logits = (
             torch.randn(n, channels, h, w, dtype=dtype, device=device)
@@ -168,80 +182,7 @@ def warmup(
             out.backward(torch.ones_like(out))
 
 
-def _options(kernel_size: int, dilation: int, groups: int, normalize: bool, padding_mode: str) -> dict[str, object]:
-    return {
-        "kernel_size": kernel_size,
-        "dilation": dilation,
-        "groups": groups,
-        "normalize": bool(normalize),
-        "padding_mode": padding_mode,
-    }
-
-
-def _check_options(kernel_size: int, dilation: int, groups: int, padding_mode: str) -> None:
-    checks.check_options("svconv2d", INTEGERS, kernel_size, dilation, groups, padding_mode)
-
-
-def _check_tensors(input: Tensor, logits: Tensor, kernel_size: int, groups: int) -> None:
-    _check_devices_and_types("svconv2d", input=input, logits=logits)
-    checks.check_shapes("svconv2d", input, logits, kernel_size, groups)
-
-
-def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
-    """Raises unless two tensors of 4 dimensions, given by name, share a device and, but for autocast, a dtype."""
-    for name, value in tensors.items():
-        known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
-        checks.check_array(function, name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
-    (first, a), (second, b) = tensors.items()
-    if a.device != b.device:
-        raise ValueError(
-            f"{function}: expected {first} and {second} on one device, got {first}.device={a.device!r} and "
-            f"{second}.device={b.device!r}; move one with .to(...)"
-        )
-    if a.dtype != b.dtype and not _cast_by_autocast(a, b):
-        checks.refuse_two_dtypes(function, f"to({first}.dtype)", **tensors)
-
-
-def _check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
-    if not isinstance(out, Tensor):
-        raise TypeError(f"svconv2d: expected out to be a torch.Tensor, got {type(out).__name__}")
-    if input.dtype != logits.dtype:
-        checks.refuse_two_dtypes("svconv2d", "to(input.dtype)", input=input, logits=logits)
-    expected, got = ((tuple(t.shape), t.dtype, t.device) for t in (input, out))
-    if got != expected:
-        raise ValueError(
-            f"svconv2d: expected out of shape, dtype and device {expected}, as input, got {got}; "
-            "make it with torch.empty_like(input)"
-        )
-    if torch.is_grad_enabled() and (input.requires_grad or logits.requires_grad or out.requires_grad):
-        raise RuntimeError(
-            "svconv2d: expected no gradient to be recorded where out is given, got an argument that requires one; "
-            "call it under torch.inference_mode(), or without out"
-        )
-    # While a graph is traced strides may be symbols and addresses are unknown: the operator looks at both in every run.
-    # A compiler may hand it a copy of an expanded tensor, so those are refused here.
-    traced = torch.compiler.is_compiling()
-    expanded = any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.stride(), strict=True))
-    memory = None if traced else _memory(out)
-    if expanded or (memory is not None and memory.overlaps_itself()):
-        raise ValueError(f"svconv2d: expected out with memory for every element, got {out.stride()=}; don't expand it")
-    if memory is None:
-        return
-    if memory.meets(_memory(input)) or memory.meets(_memory(logits)):
-        raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
-
-
-def _memory(t: Tensor) -> "_C.Memory":
-    """Where the elements lie; nowhere for a tensor without memory: meta, fake, or wrapped by torch.func."""
-    try:
-        address, shape = t.data_ptr(), tuple(t.shape)
-    except RuntimeError:
-        address = 0
-    return _C.Memory(address, t.element_size(), shape if address else (0,), t.stride() if address else (0,))
-
-
-def _cast_by_autocast(a: Tensor, b: Tensor) -> bool:
-    """True if autocast brings both tensors to its dtype; it leaves float64 as it is."""
-    device_type = a.device.type
-    enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
-    return enabled and torch.float64 not in (a.dtype, b.dtype)
+def _shape(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 4:
+        raise TypeError(f"warmup: expected shapes (N, C, H, W), a tuple of 4 ints each, got {shape!r}")
+    return tuple(checks.count("warmup", "a size of a shape", size, least=0) for size in shape)

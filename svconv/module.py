@@ -2,13 +2,16 @@
 
 from torch import Tensor, nn
 
-from svconv.functional import _check_options, svconv2d
+from svconv import checks, dispatch
+from svconv.arguments import SYMBOLS
+from svconv.functional import OPTIONS, svconv2d
 
 
 class SVConv2d(nn.Module):
     """Spatially variant convolution with fixed options; no parameters, the kernels are an input.
 
-    Arguments, shapes, dtypes and errors are those of `svconv.svconv2d`; options are checked at construction.
+    Arguments, shapes, dtypes and errors are those of `svconv.svconv2d`; options are checked at construction, and all
+    but the first are given by name.
 
         propagate = SVConv2d(kernel_size=9)
         out = propagate(features, logits)    # (N, C, H, W), (N, 81, H, W) -> (N, C, H, W)
@@ -17,6 +20,7 @@ class SVConv2d(nn.Module):
     def __init__(
         self,
         kernel_size: int = 9,
+        *,
         dilation: int = 1,
         groups: int = 1,
         normalize: bool = True,
@@ -24,12 +28,13 @@ class SVConv2d(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        _check_options(kernel_size, dilation, groups, padding_mode)
-        self.kernel_size = kernel_size
-        self.dilation = dilation
-        self.groups = groups
-        self.normalize = normalize
-        self.padding_mode = padding_mode
+        options = checks.options("SVConv2d", kernel_size, dilation, groups, normalize, padding_mode, SYMBOLS)
+        dispatch.check_name(backend, "SVConv2d")
+        self.kernel_size: int = options["kernel_size"]
+        self.dilation: int = options["dilation"]
+        self.groups: int = options["groups"]
+        self.normalize: bool = options["normalize"]
+        self.padding_mode: str = options["padding_mode"]
         self.backend = backend
 
     def forward(self, input: Tensor, logits: Tensor) -> Tensor:
@@ -45,5 +50,4 @@ class SVConv2d(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        options = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "backend")
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in options)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in OPTIONS)

@@ -6,7 +6,6 @@ import numpy as np
 
 from svconv import _C, checks
 
-INTEGERS = (int, np.integer)
 FUNCTION = "svconv.numpy.svconv2d"
 
 
@@ -38,27 +37,22 @@ def svconv2d(
         ValueError: a wrong shape or value.
         MemoryError: no memory for the result or the kernels' scratch space.
     """
-    checks.check_options(FUNCTION, INTEGERS, kernel_size, dilation, groups, padding_mode)
+    options = checks.options(FUNCTION, kernel_size, dilation, groups, normalize, padding_mode)
     for name, array in (("input", input), ("logits", logits)):
         known_dtype = isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.name in checks.DTYPES
         checks.check_array(FUNCTION, name, array, np.ndarray, known_dtype, f"{name}[None]", 'astype("float32")')
     if input.dtype != logits.dtype:
         checks.refuse_two_dtypes(FUNCTION, "astype(input.dtype)", input=input, logits=logits)
-    checks.check_shapes(FUNCTION, input, logits, kernel_size, groups)
-    if threads is None:
-        threads = _cores_at_hand()
-    checks.check_positive(FUNCTION, INTEGERS, "threads", threads)
+    checks.check_shapes(FUNCTION, input, logits, options["kernel_size"], options["groups"])
+    threads = _cores_at_hand() if threads is None else checks.count(FUNCTION, "threads", threads)
     out = np.empty_like(input, order="K", subok=False)
     _C.forward(
         input.dtype.name,
         _whole_strides(input),
         _whole_strides(logits),
         out,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        groups=groups,
-        normalize=bool(normalize),
-        renormalize=padding_mode == "renormalize",
+        renormalize=options.pop("padding_mode") == "renormalize",
+        **options,
         threads=threads,
     )
     return out

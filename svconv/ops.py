@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from svconv import torch_private
+from svconv import checks, torch_private
 from svconv.precision import asks_for_tf32
 from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 
@@ -46,13 +46,18 @@ def forward(
     renormalize: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The operator without argument checks or choice of backend, for inference code in a hot loop.
+    """The operator without choice of backend, for inference code in a hot loop.
 
-    Shapes, dtypes and torch's setting for tf32 as in `svconv.svconv2d`; wrong ones raise a bare `RuntimeError`. Under
-    `torch.inference_mode()` the call reaches the kernel without passing through autograd. With `out` nothing is
-    recorded for a derivative.
+    Options, shapes, dtypes and torch's setting for tf32 as in `svconv.svconv2d`. Options of a wrong type raise
+    TypeError; all else that is wrong raises the operator's own bare RuntimeError. Under `torch.inference_mode()` the
+    call reaches the kernel without passing through autograd. With `out` nothing is recorded for a derivative.
     """
-    options = kernel_size, dilation, groups, normalize, renormalize, asks_for_tf32()
+    # torch takes anything for a bool, and a bool for a number.
+    flags = ("normalize", normalize), ("renormalize", renormalize)
+    flags = [checks.flag("svconv.ops.forward", name, value) for name, value in flags]
+    sizes = ("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups)
+    sizes = [checks.count("svconv.ops.forward", name, value, (torch.SymInt,)) for name, value in sizes]
+    options = *sizes, *flags, asks_for_tf32()
     if out is None:
         return COMPILED.forward(input, logits, *options)[0]
     torch.ops.svconv.forward_into.default(input, logits, out, *options)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from svconv.arguments import check_correlation2d, check_svconv2d
+
 
 def svconv2d(
     input: Tensor,
@@ -19,12 +21,15 @@ def svconv2d(
     normalize: bool = True,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """Same contract as `svconv.svconv2d`, without its checks.
+    """Same contract as `svconv.svconv2d`.
 
         out[n,c,i,j] = sum over u,v in [-r,r] of  w[n,g(c),(u,v),i,j] * input[n,c,i-d*u,j-d*v]
 
     (Eq. 1 of the paper, r = kernel_size // 2, d = dilation; taps row-major over (u, v)).
     """
+    options = kernel_size, dilation, groups, normalize, padding_mode
+    options = check_svconv2d("svconv.reference.svconv2d", input, logits, *options)
+    kernel_size, dilation, groups, normalize, padding_mode = options.values()
     n, c, h, w = input.shape
     taps = kernel_size * kernel_size
     # unfold reads at (i + d*u, j + d*v): a convolution takes its taps in reverse.
@@ -39,10 +44,12 @@ def svconv2d(
 
 
 def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation: int = 1, groups: int = 1) -> Tensor:
-    """Same contract as `svconv.correlation2d`, without its checks.
+    """Same contract as `svconv.correlation2d`.
 
     out[n,g,(u,v),i,j] = sum over c of group g of  query[n,c,i,j] * key[n,c,i-d*u,j-d*v]
     """
+    options = check_correlation2d("svconv.reference.correlation2d", query, key, kernel_size, dilation, groups)
+    kernel_size, dilation, groups = options.values()
     n, c, h, w = query.shape
     patches = _unfold(key, kernel_size, dilation).reshape(n, groups, c // groups, kernel_size * kernel_size, h, w)
     query = query.reshape(n, groups, c // groups, h, w)

@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
-from svconv import _C, SVConv2d, svconv2d
+import svconv.numpy
+from svconv import _C, SVConv2d, correlation2d, explain, ops, reference, svconv2d, warmup
 
 
 def tensors(channels=4, taps=9, **kwargs):
@@ -19,6 +21,16 @@ CASES = {
     "zero dilation": (tensors(), dict(dilation=0), ValueError, "dilation to be at least 1, got 0"),
     "zero groups": (tensors(), dict(groups=0), ValueError, "groups to be at least 1, got 0"),
     "indivisible": (tensors(taps=27), dict(groups=3), ValueError, "got 4 channels and groups=3"),
+    "true kernel": (tensors(taps=1), dict(kernel_size=True), TypeError, "kernel_size to be an int, got True (bool)"),
+    "half dilation": (tensors(), dict(dilation=1.5), TypeError, "dilation to be an int, got 1.5"),
+    "groups in words": (tensors(), dict(groups="1"), TypeError, "groups to be an int, got '1' (str)"),
+    "word for normalize": (tensors(), dict(normalize="False"), TypeError, "normalize to be a bool, got 'False' (str)"),
+    "number for normalize": (tensors(), dict(normalize=0), TypeError, "normalize to be a bool, got 0 (int)"),
+    "none for normalize": (tensors(), dict(normalize=None), TypeError, "normalize to be a bool, got None"),
+    "number for padding": (tensors(), dict(padding_mode=0), TypeError, "padding_mode to be a str"),
+    "array for padding": (tensors(), dict(padding_mode=np.zeros(2)), TypeError, "padding_mode to be a str"),
+    "number for backend": (tensors(), dict(backend=1), TypeError, "backend to be None or a str"),
+    "list for backend": (tensors(), dict(backend=["cpu"]), TypeError, "backend to be None or a str"),
     "padding": (tensors(), dict(padding_mode="reflect"), ValueError, "got 'reflect'"),
     "few logits": (tensors(taps=8), {}, ValueError, "(1, 9, 5, 6)"),
     "logits of another size": (
@@ -53,6 +65,89 @@ def test_bad_arguments(case):
     tensors, options, error, message = CASES[case]
     with pytest.raises(error, match="^svconv2d: .*" + re.escape(message)):
         svconv2d(*tensors, **{"kernel_size": 3, **options})
+
+
+X, L = tensors()
+ARRAYS = X.numpy(), L.numpy()
+WRONG = {"kernel_size": ("3", 3.0, None, True), "dilation": (1.0, [1]), "groups": ("1", 2.5)}
+WRONG_SVCONV = {**WRONG, "normalize": ("False", 0, None, 1.0), "padding_mode": (0, None, b"zeros")}
+WRONG_BACKEND = {"backend": (0, True, ["cpu"])}
+# Every public function: how it is called in order, and what it takes for none of its arguments.
+PUBLIC = {
+    "svconv2d": (lambda **o: svconv2d(X, L, **o), {**WRONG_SVCONV, **WRONG_BACKEND, "out": (0, ARRAYS[0])}),
+    "correlation2d": (lambda **o: correlation2d(X, X, **o), {**WRONG, **WRONG_BACKEND}),
+    "svconv.numpy.svconv2d": (lambda **o: svconv.numpy.svconv2d(*ARRAYS, **o), {**WRONG_SVCONV, "threads": ("2", 1.0)}),
+    "svconv.reference.svconv2d": (lambda **o: reference.svconv2d(X, L, **o), WRONG_SVCONV),
+    "svconv.reference.correlation2d": (lambda **o: reference.correlation2d(X, X, **o), WRONG),
+    "svconv.ops.forward": (
+        lambda **o: ops.forward(X, L, **o),
+        {**WRONG, "normalize": ("False", 0, None), "renormalize": ("zeros", 1)},
+    ),
+    "SVConv2d": (SVConv2d, {**WRONG_SVCONV, **WRONG_BACKEND}),
+    "warmup": (
+        lambda shape=(1, 4, 5, 6), **o: warmup(shape, **{"device": "cpu", **o}),
+        {
+            **WRONG,
+            "shape": (3, (4, 5, 6), (1, 4, 5, 6.0), "1456"),
+            "dtype": ("float32", torch.int32),
+            "device": (0, None),
+            "gradients": ("no", 0),
+            "out": (X,),
+        },
+    ),
+}
+CALLS = [
+    (name, argument, value) for name, (_, wrong) in PUBLIC.items() for argument in wrong for value in wrong[argument]
+]
+
+
+@pytest.mark.parametrize(("function", "argument", "value"), CALLS, ids=lambda value: repr(value)[:20])
+def test_every_argument_of_every_public_function_is_checked(function, argument, value):
+    call, _ = PUBLIC[function]
+    call(**({} if function == "warmup" else {"kernel_size": 3}))
+    with pytest.raises(TypeError, match=f"^{re.escape(function)}: expected "):
+        call(**{"kernel_size": 3, argument: value})
+
+
+@pytest.mark.parametrize("function", ["svconv2d", "correlation2d", "svconv.reference.svconv2d"])
+def test_every_tensor_is_checked(function):
+    functions = {"svconv2d": svconv2d, "correlation2d": correlation2d, "svconv.reference.svconv2d": reference.svconv2d}
+    for tensors in ((ARRAYS[0], L), (X, None), (X, "logits")):
+        with pytest.raises(TypeError, match=f"^{re.escape(function)}: expected .* to be a torch.Tensor"):
+            functions[function](*tensors, kernel_size=3)
+
+
+INTEGERS = (np.int8, np.uint8, np.int16, np.int64, np.uint64)
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_numbers_of_numpy_are_numbers(kind):
+    """The 17 * 17 taps of the widest are more than 8 bits hold."""
+    input, logits = torch.randn(1, 2, 5, 6), torch.randn(1, 2 * 289, 5, 6)
+    plain = {"kernel_size": 17, "dilation": 1, "groups": 2}
+    same = {name: kind(value) for name, value in plain.items()}
+    flags = {"normalize": np.bool_(False)}
+    want = svconv2d(input, logits, **plain, normalize=False)
+    assert torch.equal(svconv2d(input, logits, **same, **flags), want)
+    assert torch.equal(
+        reference.svconv2d(input, logits, **same, **flags), reference.svconv2d(input, logits, **plain, normalize=False)
+    )
+    assert torch.equal(SVConv2d(**same, **flags)(input, logits), want)
+    assert torch.equal(ops.forward(input, logits, *same.values(), np.bool_(False)), want)
+    assert torch.equal(correlation2d(input, input, **same), correlation2d(input, input, **plain))
+    arrays = svconv.numpy.svconv2d(input.numpy(), logits.numpy(), **same, **flags, threads=kind(1))
+    assert torch.equal(torch.from_numpy(arrays), want)
+    assert explain(input, logits, **same).chosen == "cpu"
+    warmup(tuple(map(kind, input.shape)), device="cpu", **same)
+    assert {type(getattr(SVConv2d(**same), name)) for name in same} == {int}
+
+
+def test_the_module_takes_its_options_by_name():
+    """A module of torch's would take channels here."""
+    with pytest.raises(TypeError, match="positional"):
+        SVConv2d(9, 1, 1, "renormalize")
+    with pytest.raises(ValueError, match="^SVConv2d: expected backend to be None or one of .*'opencl'"):
+        SVConv2d(3, backend="opencl")
 
 
 @pytest.mark.parametrize("types", [(torch.float64, torch.float32), (torch.bfloat16, torch.float64)], ids=str)

@@ -1,0 +1,97 @@
+"""The checks of arguments that are tensors; those of all others, and of arrays, are in `svconv.checks`."""
+
+import torch
+from torch import Tensor
+
+from svconv import _C, checks
+
+DTYPES = tuple(getattr(torch, name) for name in checks.DTYPES)
+# Sizes, and comparisons of them, are symbolic under torch.compile.
+SYMBOLS = (torch.SymInt, torch.SymBool)
+
+
+def check_svconv2d(
+    function: str,
+    input: Tensor,
+    logits: Tensor,
+    kernel_size: object,
+    dilation: object,
+    groups: object,
+    normalize: object,
+    padding_mode: object,
+) -> dict[str, object]:
+    """The options by name, as `checks.options` gives them. Raises TypeError or ValueError for any wrong argument."""
+    options = checks.options(function, kernel_size, dilation, groups, normalize, padding_mode, SYMBOLS)
+    _check_devices_and_types(function, input=input, logits=logits)
+    checks.check_shapes(function, input, logits, options["kernel_size"], options["groups"])
+    return options
+
+
+def check_correlation2d(
+    function: str, query: Tensor, key: Tensor, kernel_size: object, dilation: object, groups: object
+) -> dict[str, int]:
+    """The options by name, as `checks.sizes` gives them. Raises TypeError or ValueError for any wrong argument."""
+    options = checks.sizes(function, kernel_size, dilation, groups, SYMBOLS)
+    _check_devices_and_types(function, query=query, key=key)
+    checks.check_same_shape(function, query, key, options["groups"])
+    return options
+
+
+def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
+    """Raises unless two tensors of 4 dimensions, given by name, share a device and, but for autocast, a dtype."""
+    for name, value in tensors.items():
+        known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
+        checks.check_array(function, name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
+    (first, a), (second, b) = tensors.items()
+    if a.device != b.device:
+        raise ValueError(
+            f"{function}: expected {first} and {second} on one device, got {first}.device={a.device!r} and "
+            f"{second}.device={b.device!r}; move one with .to(...)"
+        )
+    if a.dtype != b.dtype and not cast_by_autocast(a, b):
+        checks.refuse_two_dtypes(function, f"to({first}.dtype)", **tensors)
+
+
+def check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
+    if not isinstance(out, Tensor):
+        raise TypeError(f"svconv2d: expected out to be a torch.Tensor, got {type(out).__name__}")
+    if input.dtype != logits.dtype:
+        checks.refuse_two_dtypes("svconv2d", "to(input.dtype)", input=input, logits=logits)
+    expected, got = ((tuple(t.shape), t.dtype, t.device) for t in (input, out))
+    if got != expected:
+        raise ValueError(
+            f"svconv2d: expected out of shape, dtype and device {expected}, as input, got {got}; "
+            "make it with torch.empty_like(input)"
+        )
+    if torch.is_grad_enabled() and (input.requires_grad or logits.requires_grad or out.requires_grad):
+        raise RuntimeError(
+            "svconv2d: expected no gradient to be recorded where out is given, got an argument that requires one; "
+            "call it under torch.inference_mode(), or without out"
+        )
+    # While a graph is traced strides may be symbols and addresses are unknown: the operator looks at both in every run.
+    # A compiler may hand it a copy of an expanded tensor, so those are refused here.
+    traced = torch.compiler.is_compiling()
+    expanded = any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.stride(), strict=True))
+    memory = None if traced else _memory(out)
+    if expanded or (memory is not None and memory.overlaps_itself()):
+        raise ValueError(f"svconv2d: expected out with memory for every element, got {out.stride()=}; don't expand it")
+    if memory is None:
+        return
+    if memory.meets(_memory(input)) or memory.meets(_memory(logits)):
+        raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
+
+
+def _memory(t: Tensor) -> "_C.Memory":
+    """Where the elements lie; nowhere for a tensor without memory: meta, fake, or wrapped by torch.func."""
+    try:
+        address, shape = t.data_ptr(), tuple(t.shape)
+    except RuntimeError:
+        address = 0
+    return _C.Memory(address, t.element_size(), shape if address else (0,), t.stride() if address else (0,))
+
+
+def cast_by_autocast(a: Tensor, b: Tensor) -> bool:
+    """True if autocast brings both tensors to its dtype; it leaves float64 as it is."""
+    device_type = a.device.type
+    enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return enabled and torch.float64 not in (a.dtype, b.dtype)
