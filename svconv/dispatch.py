@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from svconv import _C, info, ops, reference, slices, triton
+from svconv.deferred import constant_to_compilers
 
 _CUDA_BUILD = _C.build_info()["cuda"]
 
@@ -55,7 +56,7 @@ def _cuda_obstacle(*, device_type: str, device_index: int | None = None, **_) ->
 
 
 # Looks at the machine, which a compiler can take as it is.
-@torch.compiler.assume_constant_result
+@constant_to_compilers
 def _gpu_obstacle(index: int | None) -> str | None:
     """Why the CUDA kernels can't run on GPU `index`, or None for the current GPU; None if they can.
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils.flop_counter import register_flop_formula
 
 from svconv import checks, torch_private
+from svconv.deferred import when_imported
 from svconv.precision import asks_for_tf32
 from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 
@@ -328,6 +328,15 @@ def _flops(shape, *args, out_shape=None, **kwargs) -> int:
     return 2 * n * c * h * w * kernel_size**2
 
 
+def _register_flops(*operators: Callable) -> None:
+    def register() -> None:
+        from torch.utils.flop_counter import register_flop_formula
+
+        register_flop_formula([operator.overloadpacket for operator in operators])(_flops)
+
+    when_imported("torch.utils.flop_counter", register)
+
+
 def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> None:
     """Runs a `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
 
@@ -346,11 +355,10 @@ def explain_to_pytorch(products: Products, keys: tuple[str, ...] = ("Autograd",)
     _register_autograd(products, products.grad_input, _GradInput, keys)
     _register_autograd(products, products.grad_weight, _GradWeight, keys)
     _register_vmap(products)
-    operators = (products.forward, products.grad_input, products.grad_weight)
-    register_flop_formula([operator.overloadpacket for operator in operators])(_flops)
+    _register_flops(products.forward, products.grad_input, products.grad_weight)
     _register_autocast(products.forward, "cpu", "AutocastCPU")
     _register_autocast(products.forward, "cuda", "AutocastCUDA")
 
 
 explain_to_pytorch(COMPILED)
-register_flop_formula(torch.ops.svconv.forward_into)(_flops)
+_register_flops(torch.ops.svconv.forward_into.default)

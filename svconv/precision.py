@@ -2,10 +2,12 @@
 
 import torch
 
+from svconv.deferred import constant_to_compilers
+
 
 # A compiler can't trace the reading. It takes the answer as a constant, and reads it again when the setting changes:
 # torch guards every compiled graph on it.
-@torch.compiler.assume_constant_result
+@constant_to_compilers
 def asks_for_tf32() -> bool:
     """True if float32 may be rounded to tf32 before it is multiplied.
 

@@ -8,9 +8,9 @@ A saved program that calls `torch.ops.svconv.triton_forward` wants it registered
 import os
 from functools import cache
 
-import torch
 from torch import Tensor
 
+from svconv.deferred import constant_to_compilers
 from svconv.precision import asks_for_tf32
 
 # The kernels are written for this version of Triton and later ones.
@@ -42,7 +42,7 @@ def _raw(kernel_size: int, dilation: int, groups: int, normalize: bool) -> tuple
 
 
 # Looks at the machine, which a compiler can take as it is.
-@torch.compiler.assume_constant_result
+@constant_to_compilers
 def _obstacle_on(device_type: str) -> str | None:
     if device_type not in ("cpu", "cuda"):
         return f"it runs on CUDA tensors, got tensors on {device_type!r}"
