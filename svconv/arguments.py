@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from svconv import _C, checks
+from svconv.deferred import constant_to_compilers
 
 DTYPES = tuple(getattr(torch, name) for name in checks.DTYPES)
 # Sizes, and comparisons of them, are symbolic under torch.compile.
@@ -93,5 +94,12 @@ def _memory(t: Tensor) -> "_C.Memory":
 def cast_by_autocast(a: Tensor, b: Tensor) -> bool:
     """True if autocast brings both tensors to its dtype; it leaves float64 as it is."""
     device_type = a.device.type
-    enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    enabled = autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     return enabled and torch.float64 not in (a.dtype, b.dtype)
+
+
+# The compiler of torch 2.10 can't trace the question.
+@constant_to_compilers
+def autocast_available(device_type: str) -> bool:
+    """True if torch knows autocast on this type of device."""
+    return torch.amp.is_autocast_available(device_type)

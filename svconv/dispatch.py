@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from svconv import _C, info, ops, reference, slices, triton
+from svconv.arguments import autocast_available
 from svconv.deferred import constant_to_compilers
 
 _CUDA_BUILD = _C.build_info()["cuda"]
@@ -41,8 +42,7 @@ class Backend:
 
 def _without_autocast(device_type: str) -> AbstractContextManager:
     """Switches autocast off: given `out`, torch's own operators run in the type of their arguments."""
-    available = torch.amp.is_autocast_available(device_type)
-    return torch.autocast(device_type, enabled=False) if available else nullcontext()
+    return torch.autocast(device_type, enabled=False) if autocast_available(device_type) else nullcontext()
 
 
 def _cpu_obstacle(*, device_type: str, **_) -> str | None:

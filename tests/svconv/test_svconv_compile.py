@@ -10,7 +10,7 @@ import torch
 from svconv_cases import LAYOUTS, TESTED, Case, run
 from torch.export import Dim
 
-from svconv import SVConv2d, reference, slices, svconv2d
+from svconv import SVConv2d, correlation2d, reference, slices, svconv2d
 
 DYNAMIC = {0: Dim("n"), 2: Dim("h"), 3: Dim("w")}
 CASE = Case((2, 4, 5, 7), kernel_size=3, dilation=2, groups=2, padding_mode="renormalize")
@@ -71,6 +71,48 @@ def test_exported_program_holds_one_operator_and_runs_at_any_size(strict, device
     for case in (CASE, OTHER_SIZE):
         input, logits, _ = case.tensors(device)
         assert torch.equal(program.module()(input, logits), model(input, logits))
+
+
+CALLS = {
+    "correlation2d": lambda input, _: correlation2d(input, input, kernel_size=3),
+    "correlation2d under autocast": lambda input, _: under_autocast(correlation2d, input, input.bfloat16()),
+    "svconv2d of two types under autocast": lambda input, logits: under_autocast(svconv2d, input, logits.bfloat16()),
+    "svconv2d with out": lambda input, logits: svconv2d(
+        input, logits, kernel_size=3, backend="reference", out=torch.empty_like(input)
+    ),
+}
+
+
+def under_autocast(function, *tensors):
+    with torch.autocast("cpu", torch.bfloat16):
+        return function(*tensors, kernel_size=3)
+
+
+class Call(torch.nn.Module):
+    def __init__(self, call):
+        super().__init__()
+        self.call = call
+
+    def forward(self, *tensors):
+        return self.call(*tensors)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_a_compiler_cannot_ask_of_autocast_is_no_part_of_the_trace(call, monkeypatch):
+    """torch 2.10 can't trace `torch.amp.is_autocast_available`; the one here breaks every trace."""
+    ask = torch.amp.is_autocast_available
+
+    def untraceable(device_type):
+        torch._dynamo.graph_break()
+        return ask(device_type)
+
+    input, logits = torch.randn(1, 4, 5, 6), torch.randn(1, 9, 5, 6)
+    want = CALLS[call](input, logits)
+    monkeypatch.setattr(torch.amp, "is_autocast_available", untraceable)
+    with torch.no_grad():
+        compiled = torch.compile(CALLS[call], fullgraph=True, backend="aot_eager")(input, logits)
+        exported = torch.export.export(Call(CALLS[call]), (input, logits), strict=True).module()(input, logits)
+    assert torch.equal(compiled, want) and torch.equal(exported, want)
 
 
 def test_export_at_a_fixed_size(device):
