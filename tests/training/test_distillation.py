@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lowlat import models
+from lowlat.classes import Classes
 from lowlat.jobs.demo import sample_clip
 from lowlat.lab.data import recording
 from lowlat.lab.data.recording import Recording, scenes
@@ -163,6 +164,46 @@ def test_a_distillation_hangs_on_all_it_is_given(folder, tmp_path, monkeypatch):
             distill(**{"videos": [folder], "out": tmp_path / "out", "held_out": 0.25, **given})
         first, again, other = starts
         assert first == again and {key for key in first if first[key] != other[key]} == {name}
+
+
+def test_a_network_of_any_classes_keeps_their_names_and_learns_its_selector(tmp_path, monkeypatch, one_thread):
+    """A network from elsewhere: of four classes, its fast track and selector untrained."""
+    legend = Classes(("grass", "path", "dog", "ball"), ((0, 90, 0), (90, 60, 0), (200, 0, 0), (0, 0, 255)))
+
+    def somewhere():
+        torch.manual_seed(0)
+        network = models.lite(classes=4)
+        network.legend, network.pixels = legend, 64 * 48
+        return network
+
+    monkeypatch.setitem(models.MODELS, "somewhere:else", lambda **_: somewhere())
+    monkeypatch.setattr(distillation, "MEASURED_PAIRS", 2)
+    options = {"network": "somewhere:else", "out": tmp_path / "out", "frames": 60, "steps": 4, "batch": 2}
+    report = distill([moving(tmp_path / "one", 0)], **options)
+    assert report.selector and report.frames == 60
+    after = models.load(report.weights)
+    assert (after.name, after.legend, after.pixels, after.untrained) == ("somewhere:else", legend, 64 * 48, ())
+    assert after.selector.fc.weight.any(), "the selector says the same of every two frames"
+    rows = (tmp_path / "out" / "distill-selector.jsonl").read_text().splitlines()
+    assert len(rows) == 4
+    # What comes out is a network to start from, whose selector has been trained.
+    again = distill([tmp_path / "one"], **{**options, "network": None, "init": report.weights, "out": tmp_path / "two"})
+    assert not again.selector and models.load(again.weights).legend == legend
+
+
+def test_weights_that_are_not_there_or_another_networks_are_refused(tmp_path):
+    video = moving(tmp_path / "one", 0)
+    with pytest.raises(ValueError, match="expected a shipped network .* got 'resnet101'"):
+        distill([video], out=tmp_path, network="resnet101")
+    with pytest.raises(ValueError, match="expected weights of resnet101 in 'lite', got those of lite"):
+        distill([video], out=tmp_path, network="resnet101", init="lite")
+    network = models.load("lite")
+    network.untrained = ("head", "classifier")
+    save(network, tmp_path / "start.safetensors")
+    with pytest.raises(ValueError, match="weights that were trained, got start weights, whose classifier, head"):
+        distill([video], out=tmp_path, init=tmp_path / "start.safetensors")
+    with pytest.raises(ValueError, match="working size of at least 1 pixel, got 0"):
+        distill([video], out=tmp_path, pixels=0)
 
 
 def test_options_that_make_no_sense_are_refused(tmp_path):

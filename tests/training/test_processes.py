@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from worker import recipe, train
 
+from lowlat import models
 from lowlat.lab.train import train as lowlat_train
 
 pytestmark = pytest.mark.serial
@@ -37,6 +39,32 @@ def test_two_processes_train_as_one(tmp_path, one_thread):
     both = torch.load(tmp_path / "two" / "final.pt")
     for name, value in network.state_dict().items():
         torch.testing.assert_close(both[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_two_processes_are_two_passes_of_one(tmp_path, one_thread):
+    """Passes have statistics of their own: with fixed batch norms the two differ by the order of sums alone."""
+    done = two(WORKER, tmp_path / "two", "--norm", "fixed")
+    assert done.returncode == 0, done.stderr
+    network, _ = train(tmp_path / "one", recipe(accumulate=2), norm="fixed")
+    assert losses(tmp_path / "two" / "tiny.jsonl") == pytest.approx(losses(tmp_path / "one" / "tiny.jsonl"), rel=1e-5)
+    both = torch.load(tmp_path / "two" / "final.pt")
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(both[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_command_draws_pairs_by_two_processes_as_by_one(tmp_path, one_thread):
+    """The selector's batch norms are fixed: two processes give the weights of one with --accumulate 2."""
+    street = "street:64x48,seed=1,frames=6"
+    options = ("--init", "lite", "--size", "64x48", "--steps", "5", "--batch", "4", "--seed", "3")
+    done = two("-m", "lowlat", "train", "selector", "--data", street, "--out", tmp_path / "two", *options)
+    assert done.returncode == 0, done.stderr
+    given = {"data": street, "init": "lite", "pixels": 64 * 48, "steps": 5, "batch": 4, "seed": 3}
+    alone = lowlat_train("selector", out=tmp_path / "one", accumulate=2, **given)
+    ours, theirs = (load_file(path) for path in (alone, tmp_path / "two" / "selector.safetensors"))
+    start = load_file(models.find("lite"))
+    assert any(not torch.equal(ours[name], start[name]) for name in ours if name.startswith("selector"))
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_the_command_trains_the_real_network_by_two_processes(camvid, tmp_path, one_thread):

@@ -1,6 +1,6 @@
 """A small training run as a process of its own, to be multiplied by torchrun, broken and killed.
 
-python worker.py FOLDER [--steps N] [--precision P] [--fail error|silence] [--timeout SECONDS]
+python worker.py FOLDER [--steps N] [--precision P] [--norm batch|fixed] [--fail error|silence] [--timeout SECONDS]
 """
 
 import argparse
@@ -63,6 +63,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--norm", default="batch")
     parser.add_argument("--fail", choices=("error", "silence"))
     parser.add_argument("--timeout", type=float, default=60)
     options = parser.parse_args()
@@ -81,7 +82,7 @@ def main():
 
     with processes.joined("cpu", timedelta(seconds=options.timeout)):
         changes = {"steps": options.steps, "precision": options.precision, "workers": 0}
-        network, _ = train(options.folder, recipe(**changes), draw=draw)
+        network, _ = train(options.folder, recipe(**changes), draw=draw, norm=options.norm)
         if processes.rank() == 0:
             torch.save(network.state_dict(), options.folder / "final.pt")
 

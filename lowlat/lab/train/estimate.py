@@ -7,12 +7,11 @@ The stages' own losses run on fake tensors, which have shapes and no numbers. FL
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lowlat import models
@@ -24,6 +23,7 @@ from lowlat.lab.methods import OURS, View
 from lowlat.lab.methods import build as build_method
 from lowlat.lab.train import base, distillation, propagation, selector
 from lowlat.lab.train.bank import Batch
+from lowlat.lab.train.fakes import Kept, faked
 from lowlat.lab.train.recipe import PRECISIONS, Recipe, change
 from lowlat.lab.train.recipes import DEFAULT, STAGES, plan_of
 from lowlat.lab.train.recompute import links_of
@@ -105,11 +105,16 @@ def dry_run(
         frame = tuple(labelled.image(labelled_indices(labelled)[0]).shape[-2:])
         legend = Classes(labelled.classes, labelled.palette)
     report: dict[str, object] = {"network": name, "frame": f"{frame[1]}x{frame[0]}"}
+    made: dict[int | None, VideoNetwork] = {}
     for stage_name in plan.order if stage == "all" else (stage,):
         recipe = change(plan.recipes[stage_name], **changes)
-        built = _network(name, legend, recipe, init)
-        wanted = min(plan.frame[0] * plan.frame[1], frame[0] * frame[1]) if init is None else built.pixels
-        built.pixels = wanted if pixels == "default" else pixels
+        if recipe.output_stride not in made:
+            made[recipe.output_stride] = _network(name, legend, recipe, init)
+        built = made[recipe.output_stride]
+        if pixels != "default":
+            built.pixels = pixels
+        elif init is None and ":" not in name:
+            built.pixels = min(plan.frame[0] * plan.frame[1], frame[0] * frame[1])
         found = estimate(stage_name, built, recipe, base.view_size(built, frame, recipe.crop))
         share = round(found.bytes / MEMORY, 3)
         report[stage_name] = {**asdict(found), "bytes": found.bytes, "share_of_h200_memory": share}
@@ -118,14 +123,20 @@ def dry_run(
 
 
 def _network(name: str, legend: Classes, recipe: Recipe, init: str | None) -> VideoNetwork:
-    if ":" in name:
-        return models.build(name)
-    return build(name, legend, recipe, getattr(models.load(init), "options", None) if init else None)
+    given = models.load(init) if init else None
+    network = models.build(name) if ":" in name else build(name, legend, recipe, given and given.options)
+    if given is not None:
+        network.pixels = given.pixels
+    return network
 
 
 def estimate(stage: str, network: VideoNetwork, recipe: Recipe, size: tuple[int, int]) -> Estimate:
     """Count a step of ``stage`` on crops of ``size`` (height, width); ``network`` is left as it is."""
     count = recipe.share(1)
+    if ":" in network.name:
+        # The parts for frames of this size are made when the first one comes.
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, *size))
     with faked(network):
         trained, losses = _step(stage, network, recipe, count, size)
         parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
@@ -252,69 +263,6 @@ def _kept_by_links(network: VideoNetwork, count: int, size: tuple[int, int], rec
 def _precision(recipe: Recipe):
     dtype = PRECISIONS[recipe.precision]
     return torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
-
-
-class Kept:
-    """The bytes that autograd keeps, each memory counted once; parameters are not counted."""
-
-    def __init__(self) -> None:
-        self.bytes, self._seen = 0, {}
-
-    def add(self, value) -> None:
-        """Count the tensors in a value, a tensor or a tuple of them."""
-        if isinstance(value, tuple):
-            for part in value:
-                self.add(part)
-        elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-            storage = value.untyped_storage()
-            if storage._cdata not in self._seen:
-                # Held on to: another memory could get the same address.
-                self._seen[storage._cdata] = storage
-                self.bytes += storage.nbytes()
-
-    @contextmanager
-    def watching(self):
-        """Inside the block, what autograd keeps is counted."""
-
-        def pack(tensor: Tensor) -> Tensor:
-            self.add(tensor)
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            yield
-
-
-@contextmanager
-def faked(network: VideoNetwork):
-    """Inside the block all tensors are fake, those of ``network`` too; afterwards it has its own again."""
-    mode = FakeTensorMode()
-    own = [(module, dict(module._parameters), dict(module._buffers)) for module in network.modules()]
-    state = [(module, module.training) for module in network.modules()]
-    asked = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    fakes: dict[int, Tensor] = {}
-
-    def fake(tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
-        if id(tensor) not in fakes:
-            made = mode.from_tensor(tensor.detach())
-            fakes[id(tensor)] = nn.Parameter(made) if isinstance(tensor, nn.Parameter) else made
-        return fakes[id(tensor)]
-
-    for module, parameters, buffers in own:
-        module._parameters.update({name: fake(tensor) for name, tensor in parameters.items()})
-        module._buffers.update({name: fake(tensor) for name, tensor in buffers.items()})
-    try:
-        with mode:
-            yield
-    finally:
-        for module, parameters, buffers in own:
-            module._parameters.update(parameters)
-            module._buffers.update(buffers)
-        for module, training in state:
-            module.training = training
-        for parameter, wanted in asked:
-            parameter.requires_grad_(wanted)
 
 
 def _bytes(tensors) -> int:
