@@ -10,6 +10,8 @@ _HOMES = {
     "FrameBuffer": "lowlat.runtime.buffer",
     "Classes": "lowlat.classes",
     "load": "lowlat.models",
+    "adopt": "lowlat.adoption.adopt",
+    "split_points": "lowlat.adoption.points",
     "Accumulated": "lowlat.schedule",
     "Adaptive": "lowlat.schedule",
     "Every": "lowlat.schedule",

@@ -27,18 +27,10 @@ def lite(classes: int = len(CAMVID), *, output_stride: int = 8) -> VideoNetwork:
     The weights are the same at ``output_stride`` 16, which trains faster, and 8, which is what runs.
     """
     backbone = EfficientNetLite0(output_stride, split="blocks.4", detail=8)
-    return VideoNetwork(
-        backbone,
-        classes,
-        Widths(higher=128, reduced=64, fused=64),
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-        head_dilation=16 // output_stride,
-        fineness=2,
-        refine=True,
-        match=True,
-        correct=True,
-    )
+    widths = Widths(higher=128, reduced=64, fused=64)
+    normalisation = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    parts = {"fineness": 2, "refine": True, "match": True, "correct": True}
+    return VideoNetwork(backbone, classes, widths, head_dilation=16 // output_stride, **normalisation, **parts)
 
 
 def resnet101(
@@ -62,10 +54,17 @@ MODELS = {"lite": lite, "resnet101": resnet101}
 
 
 def build(name: str, **options: Any) -> VideoNetwork:
-    """An untrained network by name; ``ValueError`` names the networks there are."""
-    if name not in MODELS:
-        raise ValueError(f"build: expected a network among {', '.join(MODELS)}, got {name!r}")
-    network = MODELS[name](**options)
+    """An untrained network by name, or what the function returns that is called ``"package.module:function"``;
+    ``ValueError`` names the networks there are."""
+    if ":" in name:
+        # Beside the core, and wanted by no other network.
+        from lowlat.adoption.named import returned_by
+
+        network = returned_by(name, options)
+    elif name in MODELS:
+        network = MODELS[name](**options)
+    else:
+        raise ValueError(f"build: expected one among {', '.join(MODELS)} or package.module:function, got {name!r}")
     network.name = name
     # Classes are kept by themselves, and whoever runs a network chooses its stride anew.
     network.options = {key: value for key, value in options.items() if key not in ("classes", "output_stride")}
@@ -82,11 +81,14 @@ def find(source: str | Path) -> Path:
 
 
 def load(source: str | Path = "lite") -> VideoNetwork:
-    """A trained network in eval mode: a name whose weights are shipped, or a file that `lowlat train` wrote.
+    """A trained network in eval mode: a name whose weights are shipped, or a file that `lowlat train` wrote; or what
+    ``"package.module:function"`` returns. A file of the weights of such a network imports that module too.
 
     Raises:
         ValueError: no such name or file, or the file is not such a one.
     """
+    if ":" in str(source) and not Path(source).is_file():
+        return build(str(source)).eval()
     path = find(source)
     try:
         state, metadata = read_safetensors(path)
@@ -95,7 +97,9 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     name = metadata.get("network", "lite")
     options = json.loads(metadata.get("options", "{}"))
     try:
-        network = build(name, classes=int(metadata.get("classes", len(CAMVID))), **options)
+        if ":" not in name:
+            options["classes"] = int(metadata.get("classes", len(CAMVID)))
+        network = build(name, **options)
         network.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError) as error:
         raise ValueError(

@@ -31,7 +31,8 @@ def save(network: VideoNetwork, path: str | Path, *, half: bool = True, **metada
     has taught.
 
     Args:
-        half: store convolution weights in float16, which halves the file; norms and biases keep float32.
+        half: store convolution weights in float16, which halves the file; norms and biases keep float32. Not those of
+            an adopted network.
         metadata: further strings to keep.
 
     Raises:
@@ -43,8 +44,10 @@ def save(network: VideoNetwork, path: str | Path, *, half: bool = True, **metada
         )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A network from elsewhere keeps its weights as they are; those that it uses twice are stored twice.
+    half = half and ":" not in network.name
     state = {
-        key: (value.half() if half and value.ndim > 1 else value).contiguous()
+        key: (value.half() if half and value.ndim > 1 else value.clone()).contiguous()
         for key, value in network.state_dict().items()
     }
     taught = TAUGHT.get(metadata.get("stage", ""), ())

@@ -81,6 +81,11 @@ def link(*steps: Step) -> Link:
     return run
 
 
+def first_of(low: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """F_l itself, where more than one tensor crosses the cut: the first of them."""
+    return low if isinstance(low, Tensor) else low[0]
+
+
 def run_chain(links: Sequence[Link], start: Tensor) -> Tensor:
     """What a chain makes of ``start``."""
     x = start

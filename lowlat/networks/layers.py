@@ -64,6 +64,8 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     stay the same up to rounding; the network can no longer be trained from here.
     """
     network.eval()
+    if hasattr(network, "fold"):
+        network.fold()
     for module in list(network.modules()):
         for conv, bn in getattr(module, "folds", ()):
             norm = getattr(module, bn, None)

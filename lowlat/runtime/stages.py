@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lowlat.networks.backbone import first_of
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.options import PreparedNetwork
@@ -23,10 +24,14 @@ from lowlat.schedule import Signal
 class Low:
     """F_l of a frame with its reductions; the key frame's half of the fast track is filled in when first asked for."""
 
-    features: Tensor
+    crossing: Tensor | tuple[Tensor, ...]  # what S_h reads: F_l, and what goes along with it, if anything
     size: tuple[int, int]  # (H, W) of the frame
     reduced: Reduced | None = None
     _anchor: Anchor | None = field(default=None, repr=False)
+
+    @property
+    def features(self) -> Tensor:
+        return first_of(self.crossing)
 
     def anchor(self, network: VideoNetwork) -> Anchor:
         if self._anchor is None:
@@ -56,25 +61,25 @@ class NetworkStages(PreparedNetwork):
         pixels = torch.from_numpy(np.require(frame, requirements=("C", "W")))
         image = pixels.permute(2, 0, 1)[None].to(self.device)
         image = resized(image, working_size(*size, self.pixels, self.network.multiple))
-        features = self.network.lower(self.network.normalise(image))
-        return Low(features, size, self.network.reduce(features) if self.fast_track else None)
+        crossing = self.network.lower(self.network.normalise(image))
+        return Low(crossing, size, self.network.reduce(crossing) if self.fast_track else None)
 
     @torch.inference_mode()
     def higher(self, low: Low) -> High:
         """S_h. Makes the key frame's half of the fast track as well: here it delays no frame."""
         if self.fast_track:
             low.anchor(self.network)
-        return High(self.network.higher(low.features), low.size)
+        return High(self.network.higher(low.crossing), low.size)
 
     @torch.inference_mode()
     def higher_parts(self, low: Low) -> Generator[None, None, High]:
         """:meth:`higher` in parts, a link of S_h's chain each: pauses behind each one, returns F_h."""
         if self.fast_track:
             low.anchor(self.network)
-        features = low.features
+        features = low.crossing
         for run in self.network.higher_chain():
             yield
-            features = run(features, low.features)
+            features = run(features, low.crossing)
         return High(features, low.size)
 
     @torch.inference_mode()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lowlat.networks.backbone import Link
+from lowlat.networks.backbone import Link, first_of
 from lowlat.networks.labels import static_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.gpu.device import Size, Work
@@ -23,9 +23,9 @@ from svconv import svconv2d
 
 
 class LowMemory(NamedTuple):
-    """F_l ``(1, C_l, h, w)`` and its reductions, ``(1, channels, h, w)`` each."""
+    """F_l ``(1, C_l, h, w)``, or a tuple of it and what else S_h reads, and its reductions ``(1, channels, h, w)``."""
 
-    features: Tensor
+    features: Tensor | tuple[Tensor, ...]
     predict: Tensor
     adapt: Tensor
     select: Tensor
@@ -34,7 +34,7 @@ class LowMemory(NamedTuple):
 class KeptMemory(NamedTuple):
     """What is kept of a key frame: F_l, and what the predictor and the selector need of it."""
 
-    features: Tensor
+    features: Tensor | tuple[Tensor, ...]
     predict: Tensor
     select: Tensor
 
@@ -72,6 +72,7 @@ class NetworkPrograms(PreparedNetwork):
             low = self._meta_low(shapes, size)
             reduced = shapes.reduce(low).predict.shape
             high = shapes.higher(low).shape
+        crossing = tuple(tensor.shape for tensor in _tensors(low))
         features = self._features
 
         def plain(*shape: int, dtype: torch.dtype, host: bool = False) -> Tensor:
@@ -80,8 +81,8 @@ class NetworkPrograms(PreparedNetwork):
         return {
             "frame": lambda: plain(*size, 3, dtype=torch.uint8, host=True),
             "image": lambda: plain(*size, 3, dtype=torch.uint8),
-            "low": lambda: LowMemory(features(low.shape), *(features(reduced) for _ in range(3))),
-            "kept": lambda: KeptMemory(features(low.shape), features(reduced), features(reduced)),
+            "low": lambda: LowMemory(self._between(crossing), *(features(reduced) for _ in range(3))),
+            "kept": lambda: KeptMemory(self._between(crossing), features(reduced), features(reduced)),
             "high": lambda: features(high),
             "propagated": lambda: features(high),
             "labels": lambda: plain(*size, dtype=torch.uint8),
@@ -99,7 +100,7 @@ class NetworkPrograms(PreparedNetwork):
         """S_l and the reductions."""
         # Where no fast track is wanted `_low` gives F_l alone.
         for memory, part in zip(low, self._low(image), strict=False):
-            memory.copy_(part)
+            _copy(part, memory)
 
     def higher(self, segments: int) -> list[Work]:
         """S_h in so many parts or fewer, in order, each `work(source, *before, after)`. All read `kept` or `low`, all
@@ -125,18 +126,18 @@ class NetworkPrograms(PreparedNetwork):
         def work(source: LowMemory | KeptMemory, *memory: Any) -> None:
             *before, after = memory
             result = chain(before[0] if before else source.features, source.features)
-            for target, tensor in zip(_tensors(after), _tensors(result), strict=True):
-                target.copy_(tensor)
+            _copy(result, after)
 
         return work
 
     def _between(self, shapes: tuple[torch.Size, ...]) -> Any:
-        """What goes from one part of S_h to the next: a tensor or several."""
+        """Memory for what crosses the cut, or goes from one part of S_h to the next: a tensor or several."""
         made = tuple(map(self._features, shapes))
         return made if len(made) > 1 else made[0]
 
     def _features(self, shape: torch.Size) -> Tensor:
-        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        channels_last = self.options.channels_last and len(shape) == 4
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         dtype = DTYPES[self.options.dtype]
         return torch.zeros(shape, dtype=dtype, device=self.device).contiguous(memory_format=layout)
 
@@ -148,7 +149,7 @@ class NetworkPrograms(PreparedNetwork):
     @torch.inference_mode()
     def hold(self, low: LowMemory, kept: KeptMemory) -> None:
         """Keep F_l and the key frame's half of the fast track."""
-        kept.features.copy_(low.features)
+        _copy(low.features, kept.features)
         kept.select.copy_(low.select)
         self.rebase(low, kept)
 
@@ -194,7 +195,7 @@ class NetworkPrograms(PreparedNetwork):
 
         @torch.inference_mode()
         def difference(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
-            value.copy_(self.network.difference(kept.features, low.features))
+            value.copy_(self.network.difference(first_of(kept.features), first_of(low.features)))
 
         return deviation if signal is Signal.DEVIATION else difference
 
@@ -238,6 +239,11 @@ def _chained(links: list[Link], x: Any, low: Tensor) -> Any:
 
 def _tensors(value: Any) -> tuple[Tensor, ...]:
     return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def _copy(source: Any, target: Any) -> None:
+    for tensor, memory in zip(_tensors(source), _tensors(target), strict=True):
+        memory.copy_(tensor)
 
 
 def _meta(network: VideoNetwork) -> VideoNetwork:

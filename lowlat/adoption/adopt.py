@@ -1,0 +1,157 @@
+"""`lowlat.adopt`: a network that somebody has already, made low-latency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from lowlat.adoption.by_hand import parts_by_hand
+from lowlat.adoption.checks import check_classes, check_parts
+from lowlat.adoption.cutting import Plan, plan
+from lowlat.adoption.network import AdoptedNetwork, Plans
+from lowlat.adoption.tracing import Size, Traced, trace
+from lowlat.classes import Classes
+from lowlat.models import IMAGENET
+
+
+def adopt(
+    model: nn.Module | None = None,
+    *,
+    split: str | None = None,
+    features: str | None = None,
+    example: Tensor,
+    classes: Sequence[str] | Classes | int,
+    mean: Sequence[float] = IMAGENET["mean"],
+    std: Sequence[float] = IMAGENET["std"],
+    output: str | int | None = None,
+    lower: Callable | None = None,
+    higher: Callable | Sequence[Callable] | None = None,
+    classify: Callable | None = None,
+    multiple: int | None = None,
+    reduced: int = 64,
+    fused: int = 64,
+    check: bool = True,
+) -> AdoptedNetwork:
+    """Make a segmentation network low-latency: cut it in two, and give it a fast track, untrained, that fits.
+
+    The model is cut by `torch.export`, for each size of frames when it is first seen, or by hand::
+
+        network = lowlat.adopt(model, split="backbone.layer3.2", features="classifier.3",
+                               example=torch.zeros(1, 3, 360, 480), classes=["road", ...])
+        network = lowlat.adopt(lower=stem, higher=[body, neck], classify=head, example=..., classes=...)
+
+    `lowlat train distill` teaches the fast track from video without labels. Written in a function that returns the
+    network, say ``network`` in ``mynet.py``, it goes by the name ``mynet:network`` in every command, and in the files
+    of weights that they write. The model is put in eval mode and shared, not copied.
+
+    Args:
+        model: takes normalised RGB ``(N, 3, H, W)``, returns scores ``(N, classes, h, w)``.
+        split: the module after which S_l ends; its result is F_l, which the fast track reads. `lowlat.split_points`
+            shows what there is to choose from.
+        features: the module whose result is F_h, which is propagated; what follows it is the classifier.
+        example: a frame ``(1, 3, H, W)`` of the size that the network is to work at; its numbers don't matter.
+        classes: the classes' names, a `lowlat.Classes`, or how many there are.
+        mean, std: normalisation of RGB in [0, 1], per channel; by default ImageNet's.
+        output: the scores' name or place among what the model returns; ``"out"`` and ``"logits"`` are found.
+        lower: S_l by hand: ``(1, 3, H, W)`` -> F_l ``(1, C_l, h, w)``, or a tuple of F_l and what else S_h needs.
+        higher: S_h by hand: what `lower` gives -> F_h ``(1, C_h, h, w)``; or several steps, each given what the one
+            before gives, that can take turns with frames.
+        classify: F_h -> scores, by hand. The three are modules, methods of one module, or functions of (model, input).
+        multiple: sides of the working size are multiples of so many pixels; by default the model's largest stride.
+        reduced, fused: channels of the fast track.
+        check: whether to run the parts in sequence beside the whole model on random frames of two sizes.
+
+    Raises:
+        ValueError: arguments that make no sense, a model that can't be cut like that, parts that give other scores than
+            the model by more than 1e-5 of the largest, another number of classes than the model's.
+        TypeError: no module, or no tensor.
+    """
+    by_hand = [part is not None for part in (lower, higher, classify)]
+    if any(by_hand) and not all(by_hand):
+        raise ValueError(
+            "adopt: expected lower, higher and classify together, got some of them; give all three, or a model with "
+            "split and features"
+        )
+    legend, size = _legend(classes), _example(example)
+    for name, numbers in (("mean", mean), ("std", std)):
+        if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers) or name == "std" and 0 in numbers:
+            raise ValueError(f"adopt: expected {name} as three numbers for RGB in [0, 1], got {tuple(numbers)}")
+    if by_hand[0]:
+        if split is not None or features is not None:
+            raise ValueError("adopt: expected no split or features beside lower, higher and classify; leave them out")
+        model, whole, make = parts_by_hand(model, lower, higher, classify)
+        first = make(size, None)
+        strides = [max(1, round(size[0] / shape[-2])) for shape in (first.low, first.high)]
+    else:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"adopt: expected a torch.nn.Module, got {type(model).__name__}; or give lower, higher, classify"
+            )
+        if split is None or features is None:
+            raise ValueError(
+                "adopt: expected split and features, got not both; lowlat.split_points(model, example) shows what "
+                "there is to choose from"
+            )
+        model.eval()
+        make = tracer = _Tracer(model, split, features, output)
+        strides, whole = list(tracer.traced(size).strides.values()), model
+    if multiple is None:
+        multiple = math.lcm(*strides)
+    size = _rounded(size, multiple)
+    plans = Plans(make, multiple)
+    check_classes(plans.of_frames(size).classes, legend)
+    network = AdoptedNetwork(model, plans, size, legend, mean=mean, std=std, reduced=reduced, fused=fused)
+    network.multiple, network.pixels = multiple, size[0] * size[1]
+    network.untrained = ("reduction", "predictor", "adapt", "fusion", "selector")
+    network.eval()
+    if check:
+        other = _rounded((size[0] * 3 // 4, size[1] // 2), multiple, least=2)
+        check_parts(network, whole, (size, other), output)
+    return network
+
+
+class _Tracer:
+    """Makes a model's parts for a size of frames."""
+
+    def __init__(self, model: nn.Module, split: str, features: str, output: str | int | None) -> None:
+        self._model, self._split, self._features, self._output = model, split, features, output
+        self._last: Traced | None = None
+
+    def traced(self, size: Size) -> Traced:
+        """The model at that size; the last one is kept."""
+        if self._last is None or self._last.size != size:
+            self._last = trace(self._model, size, self._output)
+        return self._last
+
+    def __call__(self, size: Size, links: int | None) -> Plan:
+        made = plan(self.traced(size), self._split, self._features, self._model, links)
+        self._last = None if links is not None else self._last
+        return made
+
+
+def _legend(classes: Sequence[str] | Classes | int) -> Classes:
+    if isinstance(classes, Classes):
+        return classes
+    if isinstance(classes, int) and not isinstance(classes, bool) and classes > 0:
+        return Classes.numbered(classes)
+    if isinstance(classes, Sequence) and not isinstance(classes, str) and classes:
+        return Classes(tuple(classes), Classes.numbered(len(classes)).palette)
+    raise ValueError(f"adopt: expected classes as names, a lowlat.Classes or how many there are, got {classes!r}")
+
+
+def _example(example: Tensor) -> Size:
+    if not isinstance(example, Tensor):
+        raise TypeError(f"adopt: expected example as a tensor (1, 3, H, W), got {type(example).__name__}")
+    if example.ndim != 4 or example.shape[1] != 3 or min(example.shape[-2:]) < 1:
+        raise ValueError(
+            f"adopt: expected example as a frame (1, 3, H, W), got {tuple(example.shape)}; "
+            "torch.zeros(1, 3, 360, 480) will do"
+        )
+    return tuple(example.shape[-2:])
+
+
+def _rounded(size: Size, multiple: int, least: int = 1) -> Size:
+    """The nearest size whose sides are multiples of so many pixels, at least so many times."""
+    return tuple(multiple * max(least, round(side / multiple)) for side in size)

@@ -1,0 +1,100 @@
+"""Whether an adopted network's parts are those of the model: scores, classes, and who is to blame where they differ."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlat.adoption.fragment import Writer
+from lowlat.adoption.network import AdoptedNetwork
+from lowlat.adoption.tracing import Size, scores_of, trace, watching
+from lowlat.classes import Classes
+
+TOLERANCE = 1e-5
+"""Largest difference of scores, over the largest score."""
+
+
+def check_classes(found: int, legend: Classes) -> None:
+    """ValueError where a model's scores are of another number of classes than those named."""
+    if found != len(legend):
+        raise ValueError(
+            f"adopt: expected classes for the model's {found} scores, got {len(legend)}: {', '.join(legend.names[:4])}"
+            f"{', ...' if len(legend) > 4 else ''}; name {found}, or leave the names out with classes={found}"
+        )
+
+
+@torch.no_grad()
+def check_parts(
+    network: AdoptedNetwork, whole: nn.Module | None, sizes: tuple[Size, ...], output: str | int | None
+) -> None:
+    """Run a network's parts in sequence on random frames, beside the whole model if there is one.
+
+    Raises:
+        ValueError: the parts give other scores, or the model gives other scores each time; names the first module that
+            does.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        image = torch.randn(1, 3, *size, generator=generator).to(network.mean)
+        scores = network(image)
+        if whole is None:
+            continue
+        if network.plans.of_frames(size).upsampled:
+            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+        first = _modules(whole, image, output)
+        if differ(scores, first[""]):
+            again = _modules(whole, image, output)
+            fickle = [name for name in first if differ(first[name], again[name])]
+            height, width = size
+            if fickle:
+                raise ValueError(
+                    "adopt: expected a model that gives the same frame the same scores, got another result from "
+                    f"{_called(fickle[0])} each time; switch off what is random or counts its calls, or give its parts "
+                    "by hand"
+                )
+            blamed = _first_differing(whole, image, output, first)
+            raise ValueError(
+                f"adopt: expected the parts to give the model's scores for frames of {width}x{height} to "
+                f"{TOLERANCE:g}, got others, first in {_called(blamed)}; give its parts by hand: "
+                "lowlat.adopt(lower=..., higher=..., classify=...)"
+            )
+
+
+def _called(name: str) -> str:
+    return f"the module {name!r}" if name else "the model's own forward"
+
+
+def differ(found: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors differ by more than `TOLERANCE` of the largest number; NaN where the other has none too."""
+    if found.shape != expected.shape:
+        return True
+    largest = expected.abs().max().clamp(min=1e-12)
+    return not bool(((found - expected).abs().max() <= TOLERANCE * largest).item())
+
+
+def _modules(model: nn.Module, image: Tensor, output: str | int | None) -> dict[str, Tensor]:
+    """What each module gives for a frame, in order; the model's scores last, under the empty name."""
+    seen: dict[str, Tensor] = {}
+    with watching(model, seen):
+        scores = scores_of(model(image), output, "adopt")
+    return {**seen, "": scores}
+
+
+def _first_differing(model: nn.Module, image: Tensor, output: str | int | None, expected: dict[str, Tensor]) -> str:
+    """The first module whose result the traced model gives otherwise; the empty name for the model itself."""
+    traced = trace(model, tuple(image.shape[-2:]), output)
+    names = [name for name in traced.outputs if name in expected]
+    fragment = Writer(traced, model).write([traced.image], [traced.outputs[name] for name in names])
+    found = fragment(_Holder(model, image), image)
+    return next((n for n, tensor in zip(names, found, strict=True) if differ(tensor, expected[n])), "")
+
+
+class _Holder:
+    """What a fragment asks of a network, for a model alone."""
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        self.model, self.mean = model, image
+
+    def constants(self, fragment: object) -> tuple[Tensor, ...]:
+        return fragment.constants

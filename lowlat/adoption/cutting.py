@@ -1,0 +1,280 @@
+"""A traced model cut in three: S_l, S_h in links of a chain, and what follows F_h. For `AdoptedNetwork`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lowlat.adoption.fragment import Fit, Fold, Fragment, Writer, find_folds
+from lowlat.adoption.tracing import Size, Traced, shape
+
+_aten = torch.ops.aten
+HEAVY = {
+    _aten.conv2d.default, _aten.convolution.default, _aten.conv_transpose2d.input, _aten.linear.default,
+    _aten.matmul.default, _aten.bmm.default, _aten.mm.default, _aten.addmm.default, _aten.einsum.default,
+    _aten.scaled_dot_product_attention.default,
+}  # fmt: skip
+"""Operators that a link of S_h begins with."""
+MOST_BETWEEN = 6
+"""Tensors that go from one link to the next, at most; F_l and what goes along with it apart."""
+FINEST = 4
+"""Pixels a side of the finest positions that are propagated: kernels of 9x9 on finer ones reach too few pixels."""
+
+Link = Callable[[Any, Any, Sequence[Tensor]], Any]
+"""A link on a network: (network, what the link before gave, all that crosses the cut) -> what the next one takes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network's three parts for one size of frames; each takes the network whose weights it uses first.
+
+    Attributes:
+        size: of the frames.
+        lower: (network, image) -> F_l and what else crosses the cut.
+        links: S_h; the first one takes nothing of the link before.
+        classify: (network, F_h) -> scores.
+        low, high: shapes of F_l and F_h.
+        classes: how many the scores tell apart.
+        upsampled: whether the model's scores are these, bilinearly upsampled to the frame.
+        code: what tells plans apart whose F_l has one size.
+        folds: the batch norms that convolutions have taken over where ``network.folded`` says so.
+    """
+
+    size: Size
+    lower: Callable[[Any, Tensor], tuple[Tensor, ...]]
+    links: list[Link]
+    classify: Callable[[Any, Tensor], Tensor]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    classes: int
+    upsampled: bool = False
+    code: str = ""
+    folds: tuple[Fold, ...] = ()
+
+
+class _Fragments:
+    """One fragment written twice: as the model is, and with its batch norms folded."""
+
+    def __init__(self, plain: Fragment, folded: Fragment) -> None:
+        self.plain, self.folded = plain, folded
+
+    def __call__(self, network: Any, *given: Tensor) -> tuple[Tensor, ...]:
+        return (self.folded if network.folded else self.plain)(network, *given)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a traced model is cut.
+
+    Attributes:
+        split: gives F_l.
+        features: gives F_h.
+        crossing: what S_h reads of S_l and of the frame, in order.
+        higher: the operators of S_h, in order.
+        scores: what `classify` gives.
+        upsampled: whether the model's scores are these, bilinearly upsampled to the frame.
+    """
+
+    split: fx.Node
+    features: fx.Node
+    crossing: list[fx.Node]
+    higher: list[fx.Node]
+    scores: fx.Node
+    upsampled: bool
+
+
+def named_node(traced: Traced, name: str, model: nn.Module, what: str) -> fx.Node:
+    """The node that a module gives; ``ValueError`` with the closest names where there is none, or no map."""
+    node = traced.outputs.get(name)
+    if node is not None and traced.grid(node) is not None:
+        return node
+    known = [other for other, found in traced.outputs.items() if traced.grid(found) is not None]
+    close = difflib.get_close_matches(name, known, 5, 0.3) or known[:5]
+    there = name in dict(model.named_modules())
+    reason = f"{name!r}, a module that gives no map of features" if there else repr(name)
+    raise ValueError(
+        f"adopt: expected {what} to name a module of the model that gives a map of features, got {reason}; the closest "
+        f"are {', '.join(close)}; lowlat.split_points(model, example) shows them all"
+    )
+
+
+def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
+    """Find what lies on which side of a cut.
+
+    Raises:
+        ValueError: no such modules, features before the split, or scores that need more than the features.
+    """
+    start, end = named_node(traced, split, model, "split"), named_node(traced, features, model, "features")
+    behind = traced.behind_image()
+    lower, until = traced.ancestors(start) & behind, traced.ancestors(end) & behind
+    if start is end or start not in until:
+        before = end in lower
+        raise ValueError(
+            f"adopt: expected features behind the split, got features={features!r} {'before' if before else 'beside'} "
+            f"split={split!r}; name a module that {'comes later' if before else 'is made from what the split gives'}"
+        )
+    scores, upsampled = _scores(traced, until)
+    tail = (traced.ancestors(scores) & behind) - until
+    if not tail and scores is not end:
+        raise ValueError(
+            f"adopt: expected features before the scores, got features={features!r}, which the scores aren't made "
+            f"from; name one of {', '.join(feature_points(traced)[-5:])}"
+        )
+    order = [node for node in traced.order() if node in behind]
+    read = _read_by(tail, lower | until | {traced.image}) - {end}
+    if read:
+        raise ValueError(
+            f"adopt: expected scores made from features={features!r} alone, which is all that is propagated, got a "
+            f"model that needs {', '.join(_names_of(traced, read)[:4])} too; name a later module, such as "
+            f"{', '.join(feature_points(traced)[-5:])}"
+        )
+    higher = [node for node in order if node in until and node not in lower]
+    crossing = _read_by(higher, lower | {traced.image})
+    first = [start] if start in crossing else []
+    rest = [node for node in (traced.image, *order) if node in crossing and node is not start]
+    wrong = [node for node in rest if not node.meta["val"].is_floating_point()]
+    if wrong:
+        raise ValueError(
+            f"adopt: expected numbers of the network's own type to cross the cut at {split!r}, got "
+            f"{wrong[0].meta['val'].dtype} from {wrong[0].name}; split elsewhere"
+        )
+    return Cut(start, end, [*first, *rest], higher, scores, upsampled)
+
+
+def _scores(traced: Traced, until: set[fx.Node]) -> tuple[fx.Node, bool]:
+    """The node whose scores labels are made from, and whether the model upsamples them as labels are upsampled."""
+    node = traced.scores
+    if node.target is _aten.upsample_bilinear2d.vec and node not in until:
+        source, size, align_corners = node.args[:3]
+        if size is not None and tuple(size) == traced.size and not align_corners:
+            return source, True
+    return node, False
+
+
+def _read_by(nodes: Sequence[fx.Node] | set[fx.Node], among: set[fx.Node]) -> set[fx.Node]:
+    return {before for node in nodes for before in node.all_input_nodes if before in among}
+
+
+def _names_of(traced: Traced, nodes: set[fx.Node]) -> list[str]:
+    names = {node: name for name, node in reversed(traced.outputs.items())}
+    return [names.get(node, f"the operator {node.name}") for node in traced.graph.nodes if node in nodes]
+
+
+def feature_points(traced: Traced) -> list[str]:
+    """The modules that F_h may come from: maps that everything behind them is made from alone."""
+    behind, found = traced.behind_image(), []
+    whole = traced.ancestors(traced.scores) & behind
+    for name, node in traced.outputs.items():
+        if node not in whole or traced.grid(node) is None or node is traced.scores:
+            continue
+        until = traced.ancestors(node) & behind
+        if not _read_by(whole - until, until | {traced.image}) - {node}:
+            found.append(name)
+    return found
+
+
+def plan(traced: Traced, split: str, features: str, model: nn.Module, links: int | None = None) -> Plan:
+    """The three parts of a traced model.
+
+    Args:
+        links: how many S_h has; by default as many as it has heavy operators.
+    """
+    found = cut(traced, split, features, model)
+    folds = find_folds(traced, model, {*found.crossing, found.split, found.features, found.scores})
+    writers = Writer(traced, model), Writer(traced, model, folds)
+
+    def write(*arguments: Any, **options: Any) -> _Fragments:
+        return _Fragments(*(writer.write(*arguments, **options) for writer in writers))
+
+    low = Fit.of(traced, found.split)
+    high = Fit.of(traced, found.features, _fold(traced, found.features))
+    # Where F_l is tokens in the model, S_h reads those, beside the map that the fast track reads.
+    along = found.crossing if low.prefix is not None else found.crossing[1:]
+    lower = write([traced.image], [found.split, *along], wanted_map=low)
+    start = [None, *along] if low.prefix is not None else found.crossing
+    made, code = _links(found, start, high, write)
+    classify = write([found.features], [found.scores], given_map=high)
+    channels = [shape(found.split)[2 if low.prefix is not None else 1], shape(found.features)[1]]
+    if high.prefix is not None:
+        channels[1] = shape(found.features)[2]
+    return Plan(
+        traced.size,
+        lower,
+        made if links is None else _regrouped(made, links),
+        lambda network, features: classify(network, features)[0],
+        (1, channels[0], *low.size),
+        (1, channels[1] * high.fold**2, *high.size),
+        shape(found.scores)[1],
+        found.upsampled,
+        code + classify.plain.code,
+        tuple(folds.values()),
+    )
+
+
+def _fold(traced: Traced, node: fx.Node) -> int:
+    """Positions a side of F_h that are propagated as one: as many as make it `FINEST` pixels, and divide its sides."""
+    fold = max(1, FINEST // traced.stride(node))
+    while any(side % fold for side in traced.grid(node)):
+        fold -= 1
+    return fold
+
+
+def _links(found: Cut, start: list[fx.Node | None], high: Fit, write: Callable) -> tuple[list[Link], str]:
+    """S_h in links, each from one heavy operator to the next, and its code."""
+    order, made, code = found.higher, [], ""
+    before: list[fx.Node] = []
+    for begin, end in _stretches(order, found.features):
+        wanted = [found.features] if end == len(order) else _live(order, end, found.features)
+        inside = set(order[begin:end])
+        read = _read_by(inside, {node for node in start if node is not None})
+        places = [place for place, node in enumerate(start) if node in read]
+        given = [*before, *(start[place] for place in places)]
+        last = {"wanted_map": high} if end == len(order) else {}
+        fragments = write(given, wanted, **last)
+        made.append(_link(fragments, places, first=begin == 0))
+        code += fragments.plain.code
+        before = wanted
+    return made, code
+
+
+def _link(fragments: _Fragments, places: list[int], *, first: bool) -> Link:
+    def run(network: Any, state: Any, start: Sequence[Tensor]) -> Any:
+        # One tensor goes by itself, several in a tuple.
+        before = () if first else (state,) if isinstance(state, Tensor) else state
+        results = fragments(network, *before, *(start[place] for place in places))
+        return results[0] if len(results) == 1 else results
+
+    return run
+
+
+def _stretches(order: list[fx.Node], features: fx.Node) -> list[tuple[int, int]]:
+    """Where links begin and end in the order of S_h's operators."""
+    heavy = [place for place, node in enumerate(order) if node.target in HEAVY]
+    cuts = [place for place in heavy[1:] if 1 <= len(_live(order, place, features)) <= MOST_BETWEEN]
+    return list(zip([0, *cuts], [*cuts, len(order)], strict=True))
+
+
+def _live(order: list[fx.Node], place: int, features: fx.Node) -> list[fx.Node]:
+    """What is made before a place in the order and read behind it."""
+    behind = set(order[place:])
+    return [node for node in order[:place] if node is features or behind.intersection(node.users)]
+
+
+def _regrouped(links: list[Link], count: int) -> list[Link]:
+    """A chain of as many links as another size has: the last ones joined, or with some that do nothing before the last
+    one."""
+    if len(links) <= count:
+        idle: list[Link] = [lambda network, state, start: state] * (count - len(links))
+        return [*links[:-1], *idle, links[-1]]
+
+    def rest(network: Any, state: Any, start: Sequence[Tensor]) -> Any:
+        for link in links[count - 1 :]:
+            state = link(network, state, start)
+        return state
+
+    return [*links[: count - 1], rest]

@@ -1,0 +1,58 @@
+"""Networks that go by the name of the function that makes them, as in ``mynet:network``. For `lowlat.models`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lowlat.networks.video_network import VideoNetwork
+
+
+def returned_by(name: str, options: dict[str, Any]) -> VideoNetwork:
+    """The network that the function called ``package.module:function`` returns; the module is found on ``sys.path`` or
+    in the current folder.
+
+    Args:
+        options: keyword arguments of the function.
+
+    Raises:
+        ValueError: no such module or function, a package that it imports is missing, or it returns something else.
+    """
+    network = _function(name)(**options)
+    if not isinstance(network, VideoNetwork):
+        raise ValueError(
+            f"build: expected {name} to return a network that lowlat.adopt made, got {type(network).__name__}; return "
+            "what lowlat.adopt returns"
+        )
+    return network
+
+
+def _function(name: str) -> Callable[..., object]:
+    module, _, function = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        home = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and not f"{module}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"build: expected the package {error.name}, which {module} imports, found none; install it, or what "
+                "brings it"
+            ) from error
+        raise ValueError(
+            f"build: expected the module {module!r} of {name!r} on sys.path or in {folder}, found none; start in its "
+            "folder, or name that in PYTHONPATH"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"build: expected a network's name as in package.module:function, got {name!r}") from error
+    found = getattr(home, function, None)
+    if not callable(found):
+        raise ValueError(
+            f"build: expected a function {function!r} in the module {module}, found none; write one that returns what "
+            "lowlat.adopt returns"
+        )
+    return found
