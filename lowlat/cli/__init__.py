@@ -6,13 +6,17 @@ import importlib.metadata
 import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from lowlat.cli import convert, demo, evaluate, info, latency, segment, simulate, street, study, train
+from lowlat.cli.options import print_json, printed
 from lowlat.jobs.extras import missing
 from lowlat.jobs.host_memory import keep_freed_memory
 
@@ -23,11 +27,23 @@ CLOSED_PIPE = 141
 """The status that a shell gives a program ended by SIGPIPE: whoever read its output has gone."""
 
 
+# What a wrong command line raises; typer names only the child of it.
+_WrongWords = typer.BadParameter.__base__
+
+
 class _Group(TyperGroup):
     """All commands; their errors become one line on stderr, Ctrl-C and SIGTERM exit code 130."""
 
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: typer.Context) -> Any:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        printed.set(False)
+        with _sigterm_as_ctrl_c():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: typer.Context) -> Any:
         try:
             returned = super().invoke(ctx)
             # What is printed late must fail here, not when Python ends.
@@ -36,19 +52,23 @@ class _Group(TyperGroup):
         except typer.Exit:
             # This is how `--help` ends; its class is a RuntimeError's child.
             raise
+        except _WrongWords as error:
+            _print_error(ctx, error.format_message())
+            raise
         except KeyboardInterrupt:
             _say("interrupted")
+            _print_error(ctx, None)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             _leave_stdout()
             raise typer.Exit(CLOSED_PIPE) from None
         except (ValueError, OSError, RuntimeError, ImportError) as error:
+            line = _line(error, ctx.invoked_subcommand)
+            _print_error(ctx, line)
             if ctx.params["debug"]:
                 raise
-            _say(_line(error, ctx.invoked_subcommand))
+            _say(line)
             raise typer.Exit(BAD_INPUT if isinstance(error, (ValueError, OSError)) else BROKEN) from None
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 app = typer.Typer(
@@ -79,6 +99,34 @@ def main(
 
 for module in (demo, segment, latency, simulate, evaluate, info, study, train, convert, street):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does within the block, where Python may say so: on its first thread, and where no
+    handler that was set from C, which Python could not give back, is in place."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_error(ctx: typer.Context, line: str | None) -> None:
+    """Under `--json`, print what went wrong as the object of a command that has printed none; None is Ctrl-C."""
+    words = ctx.meta[__name__]
+    if "--json" not in words or printed.get():
+        return
+    piped = "-o-" in words or "--output=-" in words or any(pair in _TO_STDOUT for pair in pairwise(words))
+    with suppress(OSError):
+        print_json({"interrupted": line is None, "error": line}, stderr=piped)
+
+
+_TO_STDOUT = (("-o", "-"), ("--output", "-"))
 
 
 def _line(error: Exception, command: str | None) -> str:

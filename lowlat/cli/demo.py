@@ -43,6 +43,14 @@ def demo(
     from lowlat.jobs import demo as job
     from lowlat.jobs.policies import choose_policy
 
+    def show(report: job.DemoReport) -> None:
+        if as_json:
+            print_json(report.as_dict())
+            return
+        console = Console()
+        console.print(job.table(report))
+        console.print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")
+
     report = job.demo(
         video,
         out,
@@ -53,11 +61,7 @@ def demo(
         dtype=dtype,
         pixels=pixels_of("demo", pixels, size),
         max_frames=max_frames,
+        on_failure=show,
         console=Console(stderr=True),
     )
-    if as_json:
-        print_json(report.as_dict())
-        return
-    console = Console()
-    console.print(job.table(report))
-    console.print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")
+    show(report)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lowlat.cli.options import Device, size_of
+from lowlat.cli.options import Device, print_json, size_of
 
 
 def latency(
@@ -69,7 +68,7 @@ def latency(
         console=Console(stderr=True),
     )
     if as_json:
-        print(json.dumps(report.as_dict(), indent=1))
+        print_json(report.as_dict())
     else:
         console = Console()
         for table in tables(report):

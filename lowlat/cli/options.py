@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +31,9 @@ Pixels = Annotated[
     ),
 ]
 Size = Annotated[str | None, typer.Option(help="The working size as in 640x360: so many pixels, in place of --pixels.")]
+
+printed: ContextVar[bool] = ContextVar("a report is printed", default=False)
+"""Whether the command under way has printed its object for `--json`."""
 
 
 def size_of(command: str, words: str | None, option: str = "--size") -> tuple[int, int] | None:
@@ -63,7 +67,9 @@ def pixels_of(command: str, pixels: int | None, size: str | None) -> int | str |
 
 
 def print_json(report: dict[str, Any], *, stderr: bool = False) -> None:
-    print(json.dumps(report, indent=1, allow_nan=False), file=sys.stderr if stderr else sys.stdout)
+    """Print a command's object for `--json`."""
+    printed.set(True)
+    print(json.dumps(report, indent=1, allow_nan=False), file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
 def print_figures(report: dict[str, Any], indent: str = "") -> None:

@@ -82,7 +82,9 @@ def segment(
     reconnect: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Wait so long for a live source that was lost, by default for ever; 0 ends the run."
+            metavar="SECONDS",
+            help="Wait so long for a live source that was lost, by default for ever; 0 ends the run. If given, also "
+            "for one that is not there at first.",
         ),
     ] = None,
     stall: Annotated[
@@ -99,7 +101,8 @@ def segment(
     # Standard output holds the results alone where they go there.
     piped = str(output) == "-"
     broken: list[job.SegmentReport] = []
-    waiting = {"reconnect_s": reconnect, "stall_s": stall}
+    # A live source that is not there at first is waited for by those who say so: most likely its address is wrong.
+    waiting = {"reconnect_s": reconnect, "wait_s": reconnect, "stall_s": stall}
     try:
         report = job.segment(
             source,

@@ -8,7 +8,7 @@ import json
 import platform
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rich.table import Table
 
 import svconv
 from lowlat.classes import Classes
-from lowlat.jobs.cameras import refuse_live
+from lowlat.jobs.cameras import in_one_line, refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.jobs.untrained import check_trained
@@ -75,6 +75,8 @@ class DemoReport:
     """Pixels with the same label in both runs, over all frames."""
     missing: list[int] = field(default_factory=list)
     """Numbers of the clip's frames that could not be decoded."""
+    error: str | None = None
+    """What the clip ended with, if it is damaged or broke off."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain values, for JSON."""
@@ -110,6 +112,7 @@ def demo(
     dtype: str | None = None,
     pixels: int | str | None = "default",
     max_frames: int | None = None,
+    on_failure: Callable[[DemoReport], None] | None = None,
     console: Console | None = None,
 ) -> DemoReport:
     """Segment a clip frame by frame with the whole network and all cores, then by the low-latency schedule.
@@ -128,6 +131,7 @@ def demo(
         dtype: "float32", "bfloat16" or "float16", of both runs; by default float32.
         pixels: of the working size of both runs, as in `VideoSegmenter`.
         max_frames: use so many frames of the clip.
+        on_failure: called with the report of a clip that is damaged or broke off, before the error is raised.
         console: for progress; None for silence.
 
     Raises:
@@ -179,9 +183,12 @@ def demo(
         max_over_median=round(fast.summary.max_ms / whole.summary.median_ms, 4),
         agreement_percent=round(agreement, 3),
         missing=fast.missing,
+        error=None if fast.error is None else in_one_line(fast.error),
     )
     _write_report(out / "report.json", report, whole, fast)
     if fast.error is not None:
+        if on_failure is not None:
+            on_failure(report)
         raise fast.error
     return report
 

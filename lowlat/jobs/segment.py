@@ -86,6 +86,7 @@ def segment(
     pipe_format: str | None = None,
     reconnect_s: float = math.inf,
     stall_s: float = STALL_S,
+    wait_s: float = 0.0,
     on_failure: Callable[[SegmentReport], None] | None = None,
     console: Console | None = None,
 ) -> SegmentReport:
@@ -116,6 +117,7 @@ def segment(
         pipe_format: what standard output gets: "mkv" (by default) or "jsonl".
         reconnect_s: seconds for which a live source that was lost is waited for, by default for ever; 0 ends the run.
         stall_s: seconds without a frame after which a live source counts as lost.
+        wait_s: seconds for which a live source that can't be opened at first is tried again.
         on_failure: called with the report of a run that breaks off, before the error is raised.
         console: where the progress bar goes; None for nowhere.
 
@@ -149,8 +151,8 @@ def segment(
         found = (tally.summary(), opened.missing, gaps_of(opened), error)
         return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
 
-    waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s}
-    with open_source(source, resize=resize, **waiting) as opened, failures_told(on_failure, report):
+    waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s, "wait_s": wait_s}
+    with open_source(source, resize=resize, any_size=True, **waiting) as opened, failures_told(on_failure, report):
         if fps is not None and opened.live:
             raise ValueError(
                 f"segment: expected --fps with a file, got it with {opened.name!r}, which is live and comes at its own "

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from lowlat.runtime.clock import WallClock
+from lowlat.runtime.ending import end_with
 from lowlat.runtime.protocols import Clock
 
 
@@ -105,8 +106,12 @@ class FrameBuffer:
         """
         if self._thread is not None:
             raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
-        self._thread = threading.Thread(target=self._read, args=(source,), name="capture", daemon=True)
+        # The thread has the state of this buffer and not the buffer, which is closed when it is dropped.
+        inner = object.__new__(type(self))
+        inner.__dict__ = self.__dict__
+        self._thread = threading.Thread(target=inner._read, args=(source,), name="capture", daemon=True)
         self._thread.start()
+        end_with(self, inner.close)
 
     def put(self, frame: Any) -> bool:
         """Takes a frame from the source; False once the buffer is closed, when the source should stop.

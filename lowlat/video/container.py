@@ -11,9 +11,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 
-from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
-from lowlat.video.places import Numbering, Times, listed, seconds
+from lowlat.video.frames import DEFAULT_FPS, HIGH_ROWS, Source, SourceError, Timed, by
+from lowlat.video.places import Numbering, Times, listed
 from lowlat.video.remux import AudioTrack
 
 ANSWER_S = 10.0
@@ -24,6 +25,8 @@ MOST_FPS = Fraction(60)
 _NOT_VIDEO = frozenset({"tty"})
 # FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
 _NO_TIMES = 0x80
+# FFmpeg's matrix of colours that nothing is said of: AVCOL_SPC_UNSPECIFIED.
+_UNSAID = 2
 
 
 class ContainerSource(Source):
@@ -41,6 +44,7 @@ class ContainerSource(Source):
         form: FFmpeg's name of the input format; None to find it out.
         options: FFmpeg's options for opening it.
         timeout: seconds to open it, and to read from it; None for no limit.
+        any_size: hand out frames of other sizes than the first as they come; otherwise they are an error.
 
     Raises:
         SourceError: it can't be opened, holds no video, or its first frame can't be decoded.
@@ -57,21 +61,25 @@ class ContainerSource(Source):
         form: str | None = None,
         options: dict[str, str] | None = None,
         timeout: tuple[float, float] | None = None,
+        any_size: bool = False,
     ):
-        self.name, self._kind, self._resize = name, kind, resize
+        self.name, self._kind, self._resize, self._any_size = name, kind, resize, any_size
         self._lock, self._closed = threading.Lock(), False
         self._open_s, self._stall_s = timeout or (None, None)
         self._count = self._damaged = 0
         self._end, self._times = Fraction(0), Times()
+        # Of the last frame: its time stamp in seconds, its number, its part of a stream that begins anew.
+        self._stamp, self._index, self._part = Fraction(0), 0, 0
         self.live, self._arrived = live, None
         try:
             self._container = av.open(address, format=form, options=options or {}, timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
             raise self._unreadable(_reason(error, self._open_s)) from error
         try:
-            if not self._container.streams.video or self._container.format.name in _NOT_VIDEO:
+            # The best one: a cover picture may come before the video.
+            self._video = self._container.streams.best("video")
+            if self._video is None or self._container.format.name in _NOT_VIDEO:
                 raise self._unreadable("it holds no video")
-            self._video = self._container.streams.video[0]
             self._video.codec_context.thread_count = 1
             self.live = live or (timeout is not None and self._container.duration is None)
             self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
@@ -169,24 +177,33 @@ class ContainerSource(Source):
     _arrival = staticmethod(time.monotonic)
 
     def _time(self, frame: av.VideoFrame, index: int, arrived: float) -> float:
+        usual = 1 / self.fps
         if self.live:
             self._arrived = arrived if self._arrived is None else self._arrived
-            stamp = arrived - self._arrived
-        elif self.untimed or frame.pts is None:
-            stamp = float(index / self.fps)
-        else:
-            stamp = seconds(frame.pts - self._numbering.start, self._video.time_base)
-        return self._times.at(stamp, float(1 / self.fps))
+            return self._times.at(arrived - self._arrived, float(usual))
+        numbering, tick = self._numbering, self._video.time_base
+        # A frame that has no stamp comes a period after the one before it.
+        stamp = self._stamp + (index - self._index) * usual
+        if not self.untimed and frame.pts is not None:
+            if numbering.start is None:
+                numbering.start = frame.pts - round(stamp / tick)
+            stamp = (frame.pts - numbering.start) * tick
+        anew, self._part = numbering.part != self._part, numbering.part
+        self._stamp, self._index = stamp, index
+        return self._times.at(float(stamp), float(usual), anew=anew)
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = self._resize or (frame.width, frame.height)
         turns = round(frame.rotation / 90) % 4
         if turns % 2 and self._resize:
             width, height = height, width
-        array = frame.to_ndarray(format="rgb24", width=width, height=height)
+        # Where nothing is said FFmpeg takes all videos for BT.601.
+        unsaid = frame.colorspace == _UNSAID and frame.height >= HIGH_ROWS
+        colours = {"src_colorspace": Colorspace.ITU709} if unsaid else {}
+        array = frame.to_ndarray(format="rgb24", width=width, height=height, **colours)
         if turns:
             array = np.ascontiguousarray(np.rot90(array, turns))
-        if self._count and array.shape != self._shape:
+        if self._count and array.shape != self._shape and not self._any_size:
             raise SourceError(
                 f"ContainerSource: expected frames of one size in {self.name}, got {by(self._shape)} and, "
                 f"at frame {self._count}, {by(array.shape)}; give a size to scale every frame to",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+FLUSH_S = 5.0
+"""Seconds after which what was written is brought to the disk, in case the power fails."""
 
 
 class SinkError(ValueError):
@@ -62,3 +67,35 @@ def flush(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+class SteadyFlush:
+    """Brings files that grow, or have been written, to the disk every `FLUSH_S` seconds.
+
+    That is done on a thread of its own: whoever writes must not wait for a disk that is slow.
+    """
+
+    def __init__(self) -> None:
+        self._paths: set[Path] = set()
+        self._flushed, self._thread = time.monotonic(), threading.Thread()
+
+    def written(self, path: Path) -> None:
+        """Take note of a file that something was written to."""
+        self._paths.add(path)
+        # A disk that takes longer than that gets no second thread.
+        if time.monotonic() - self._flushed > FLUSH_S and not self._thread.is_alive():
+            paths, self._paths, self._flushed = self._paths, set(), time.monotonic()
+            self._thread = threading.Thread(target=_flush_all, args=(paths,), name="flush", daemon=True)
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Bring to the disk what is not there yet, and wait for that."""
+        _flush_all(self._paths)
+        self._paths.clear()
+
+
+def _flush_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        # It may have got another name meanwhile.
+        with suppress(OSError):
+            flush(path)

@@ -12,6 +12,8 @@ from lowlat.video.remux import AudioTrack
 
 DEFAULT_FPS = Fraction(25)
 """Frames a second that are assumed where the source doesn't say."""
+HIGH_ROWS = 720
+"""Rows from which on players take a video that says nothing of its colours for BT.709, and one is written as such."""
 
 
 class SourceError(ValueError):
@@ -46,7 +48,7 @@ class Source:
     Attributes:
         name: what the user called it.
         fps: frames a second, ``DEFAULT_FPS`` where it doesn't say.
-        size: ``(width, height)`` of every frame.
+        size: ``(width, height)`` of the first frame, and of all of them unless it was opened with ``any_size``.
         frames: how many there are; None where that can't be known beforehand.
         live: whether frames come at their own pace, whoever is ready for them or not.
         untimed: whether it has no times of its own, so that `fps` says when its frames are; then `fps` may be set.

@@ -1,8 +1,10 @@
-"""`ImageFolder` makes a folder of images a source of frames."""
+"""`ImageFolder` makes a folder of images a source of frames, `ImagePages` one file that holds several."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,15 @@ class ImageFolder(Source):
 
     Args:
         spec: as in `lowlat.video.listing.list_images`.
-        resize: ``(width, height)`` to scale every image to; None keeps the size, which must be the same for all.
+        resize: ``(width, height)`` to scale every image to; None keeps the size.
+        any_size: hand out images of other sizes than the first as they are; otherwise they are an error.
 
     Raises:
         SourceError: the folder can't be read, or holds no image that can be.
     """
 
-    def __init__(self, spec: str | Path, resize: tuple[int, int] | None = None):
-        self.name, self._resize = str(spec), resize
+    def __init__(self, spec: str | Path, resize: tuple[int, int] | None = None, *, any_size: bool = False):
+        self.name, self._resize, self._any_size = str(spec), resize, any_size
         self._paths = list_images(spec)
         self.stems, self.missing, self.untimed = stems_of(self._paths), [], True
         self._error: SourceError | None = None
@@ -44,7 +47,7 @@ class ImageFolder(Source):
             array = self._image(index)
             if array is None:
                 continue
-            if array.shape[1::-1] != self.size:
+            if array.shape[1::-1] != self.size and not self._any_size:
                 width, height = self.size
                 raise SourceError(
                     f"ImageFolder: expected images of one size, got {width}x{height} and "
@@ -63,15 +66,79 @@ class ImageFolder(Source):
             return None
 
     def _read(self, path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as image:
-                image = to_rgb(ImageOps.exif_transpose(image), image.format)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise SourceError(
-                f"ImageFolder: expected an image, got {str(path)!r}, which can't be read: "
-                f"{' '.join(str(error).split())}; remove or replace it"
-            ) from error
-        return np.array(image.resize(self._resize, Image.Resampling.BILINEAR) if self._resize else image)
+        with _opened(path) as image:
+            return _array(ImageOps.exif_transpose(image), image.format, self._resize)
+
+
+class ImagePages(Source):
+    """The pictures of one file that FFmpeg reads the first of only: an animated WebP, a TIFF of several pages.
+
+    Args:
+        path: the file.
+        resize, any_size: as in `ImageFolder`; the pictures of a WebP are of one size.
+
+    Raises:
+        SourceError: it can't be read.
+    """
+
+    def __init__(self, path: Path, resize: tuple[int, int] | None = None, *, any_size: bool = False):
+        self._path, self.name, self._resize, self._any_size = path, str(path), resize, any_size
+        self.missing, self.live = [], False
+        with _opened(path) as image:
+            self.frames, first = image.n_frames, _array(image, image.format, resize)
+            shown_ms = image.info.get("duration")
+        self.size = (first.shape[1], first.shape[0])
+        self.untimed = not shown_ms
+        self.fps = DEFAULT_FPS if self.untimed else Fraction(1000, shown_ms)
+
+    def timed(self) -> Iterator[Timed]:
+        time_s = Fraction(0)
+        with _opened(self._path) as image:
+            for index in range(self.frames):
+                image.seek(index)
+                array = _array(image, image.format, self._resize)
+                if array.shape[1::-1] != self.size and not self._any_size:
+                    width, height = self.size
+                    raise SourceError(
+                        f"ImagePages: expected pictures of one size in {self.name!r}, got {width}x{height} and, at "
+                        f"page {index}, {by(array.shape)}; give a size to scale every one to"
+                    )
+                yield Timed(array, float(index / self.fps if self.untimed else time_s), index)
+                time_s += Fraction(image.info.get("duration") or 0, 1000)
+
+
+def holds_pages(path: Path) -> bool:
+    """Whether a file is an image of several pictures that FFmpeg reads the first of only."""
+    if path.suffix.lower() not in (".webp", ".tif", ".tiff"):
+        return False
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except _UNREADABLE:
+        return False
+
+
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image, whose reading within the block raises :class:`SourceError` where it fails."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except SourceError:
+        raise
+    except _UNREADABLE as error:
+        raise SourceError(
+            f"open_source: expected an image, got {str(path)!r}, which can't be read: "
+            f"{' '.join(str(error).split())}; remove or replace it"
+        ) from error
+
+
+def _array(image: Image.Image, kind: str | None, resize: tuple[int, int] | None) -> np.ndarray:
+    image = to_rgb(image, kind)
+    return np.array(image.resize(resize, Image.Resampling.BILINEAR) if resize else image)
 
 
 def to_rgb(image: Image.Image, kind: str | None) -> Image.Image:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lowlat.video.files import SinkError, whole_file
+from lowlat.video.files import SinkError, SteadyFlush, whole_file
 
 KINDS = ("palette", "grey", "rle")
 """How label maps can be written: coloured PNGs, PNGs of plain indices, or run lengths as JSON lines."""
@@ -46,11 +46,11 @@ class _LabelFolder:
         self.path = Path(folder)
         self._palette, self._names, self._stems = [tuple(colour) for colour in palette], names, stems
         self._next = self._written = 0
-        self._told = False
+        self._told, self._flush = False, SteadyFlush()
         try:
             self._made = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
-            used = next((path for path in self.path.iterdir() if path.suffix == ".png" or path.name == LINES), None)
+            used = next(filter(_is_result, self.path.iterdir()), None)
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(13, "permission denied")
         except OSError as error:
@@ -62,7 +62,8 @@ class _LabelFolder:
             )
 
     def close(self) -> None:
-        """Remove what this sink made if no label map was written. May be called again."""
+        """Bring the rest to the disk; remove what this sink made if no label map was written. May be called again."""
+        self._flush.finish()
         if self._written:
             return
         with suppress(OSError):
@@ -89,7 +90,8 @@ class _LabelFolder:
             self._told = True
         return self._next if index is None else index
 
-    def _end(self, index: int) -> None:
+    def _end(self, index: int, path: Path) -> None:
+        self._flush.written(path)
         self._next = index + 1
         self._written += 1
 
@@ -136,7 +138,7 @@ class LabelSink(_LabelFolder):
                 image.save(part, format="png", compress_level=1)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._end(index)
+        self._end(index, path)
 
 
 class RunLengthSink(_LabelFolder):
@@ -169,7 +171,7 @@ class RunLengthSink(_LabelFolder):
                     self._file.truncate(self._size)
             raise self._unwritable(error) from error
         self._size += len(line)
-        self._end(index)
+        self._end(index, self.path / LINES)
 
     def close(self) -> None:
         """Close the file; remove what was made for nothing. May be called again."""
@@ -178,6 +180,11 @@ class RunLengthSink(_LabelFolder):
             if not self._written:
                 (self.path / LINES).unlink(missing_ok=True)
         super().close()
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is of an earlier run: a label map, or the classes of such as lie in folders below."""
+    return path.suffix == ".png" or path.name in (CLASSES, LINES)
 
 
 def run_length_line(labels: np.ndarray, index: int, time_s: float | None, stem: str | None = None) -> bytes:

@@ -29,13 +29,14 @@ def is_pipe(spec: str | Path) -> bool:
     return str(spec) == PIPE
 
 
-def stdin_source(resize: tuple[int, int] | None = None) -> Source:
+def stdin_source(resize: tuple[int, int] | None = None, *, any_size: bool = False) -> Source:
     """Frames of a video that comes on standard input, in any container that FFmpeg reads from its beginning.
 
     The writer of the pipe waits while the frames before are segmented: nothing is lost, and the source is not live.
 
     Args:
         resize: ``(width, height)`` to scale every frame to; None keeps its own.
+        any_size: as in `ContainerSource`.
 
     Raises:
         SourceError: standard input is closed or a terminal, or holds no video.
@@ -47,7 +48,7 @@ def stdin_source(resize: tuple[int, int] | None = None) -> Source:
         )
     stream = _Input(os.dup(sys.stdin.fileno()), "rb")
     try:
-        return _StdinSource(stream, resize)
+        return _StdinSource(stream, resize, any_size)
     except SourceError as error:
         stream.close()
         if stream.interrupt is not None:
@@ -75,9 +76,9 @@ class _Input(io.FileIO):
 
 
 class _StdinSource(ContainerSource):
-    def __init__(self, stream: _Input, resize: tuple[int, int] | None):
+    def __init__(self, stream: _Input, resize: tuple[int, int] | None, any_size: bool):
         self._input = stream
-        super().__init__(stream, PIPE, "a video on standard input", resize, live=False)
+        super().__init__(stream, PIPE, "a video on standard input", resize, live=False, any_size=any_size)
 
     def timed(self) -> Iterator[Timed]:
         try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from heapq import heappop, heappush
 
 import av
 
 STEP_BACK_S = 1.0
 """Seconds by which times must go back for the source to count as begun anew, not as a frame stamped wrongly."""
+ANEW_S = 0.1
+"""Seconds by which a key frame's packet must be earlier than the packet before it for the source to have begun anew, as
+where recordings are joined end to end: packets come in the order of decoding, and their times never go back."""
 TICK_S = 0.001
 """Seconds between a frame and the next one where both bear the same time."""
 
@@ -24,26 +26,35 @@ class Numbering:
     Attributes:
         missing: numbers of the frames that could not be decoded, so far.
         start: the earliest time stamp, in the stream's ticks; None as long as no frame has come, or where none has one.
+        part: how often the stream had begun anew when the last frame was sent.
     """
 
     def __init__(self, joined: bool) -> None:
         self.missing: list[int] = []
         self.start: int | None = None
+        self.part = 0
         self._joined = joined
-        self._waiting: list[int] = []
-        self._broken: set[int] = set()
+        # Packets by their part of the stream and their time stamp.
+        self._waiting: list[tuple[int, int]] = []
+        self._broken: set[tuple[int, int]] = set()
+        self._part = 0
+        self._decoded_at: int | None = None
         self._fields = False
         self._next = 0
 
     def packet(self, packet: av.Packet) -> None:
         """Take note of a packet before it is decoded."""
+        if packet.dts is not None:
+            before, self._decoded_at = self._decoded_at, packet.dts
+            back = 0 if before is None else before - packet.dts
+            self._part += packet.is_keyframe and back * packet.time_base > ANEW_S
         if packet.pts is not None and packet.size and not packet.is_discard and not _hidden(packet):
-            heappush(self._waiting, packet.pts)
+            heappush(self._waiting, (self._part, packet.pts))
 
     def broken(self, packet: av.Packet) -> None:
         """Take note of a packet that can't be decoded."""
         if packet.pts is not None:
-            self._broken.add(packet.pts)
+            self._broken.add((self._part, packet.pts))
         elif not self._joined or self._next:
             self._skip()
 
@@ -52,16 +63,20 @@ class Numbering:
         pts = frame.pts
         # Two packets may hold the two fields of one frame: only errors tell that one is missing.
         self._fields = self._fields or frame.interlaced_frame
-        earlier = []
-        while pts is not None and self._waiting and self._waiting[0] < pts:
-            earlier.append(heappop(self._waiting))
-        known = bool(self._waiting) and self._waiting[0] == pts
-        while known and self._waiting and self._waiting[0] == pts:
-            heappop(self._waiting)
+        earlier, known = [], False
+        if pts is not None:
+            # The decoder may hold frames back from before a new beginning.
+            later = range(self.part, self._part + 1)
+            self.part = next((part for part in later if (part, pts) in self._waiting), self.part)
+            place = self.part, pts
+            while self._waiting and self._waiting[0] < place:
+                earlier.append(heappop(self._waiting))
+            while self._waiting and self._waiting[0] == place:
+                known = bool(heappop(self._waiting))
         first = self.start is None and not self._next
         if not (first and self._joined):
             counted = self._lost(earlier, known)
-            self.start = min([*counted, pts]) if first and pts is not None else self.start
+            self.start = min([stamp for _, stamp in counted] + [pts]) if first and pts is not None else self.start
         elif pts is not None:
             self.start = pts
         self._next += 1
@@ -73,9 +88,9 @@ class Numbering:
             self._lost(sorted(self._waiting), True)
         self._waiting.clear()
 
-    def _lost(self, stamps: Sequence[int], known: bool) -> list[int]:
-        """Count the frames that bore these time stamps as missing, if they were frames; gives those that were."""
-        lost = [pts for pts in stamps if pts in self._broken or (known and not self._fields)]
+    def _lost(self, places: Sequence[tuple[int, int]], known: bool) -> list[tuple[int, int]]:
+        """Count the frames of these parts and time stamps as missing, if they were frames; gives those that were."""
+        lost = [place for place in places if place in self._broken or (known and not self._fields)]
         for _ in lost:
             self._skip()
         return lost
@@ -92,21 +107,21 @@ class Times:
         self._last: float | None = None
         self._shift = 0.0
 
-    def at(self, stamp_s: float, usual_s: float) -> float:
+    def at(self, stamp_s: float, usual_s: float, *, anew: bool = False) -> float:
         """The time of a frame.
 
         Args:
             stamp_s: seconds since the first frame as the source has it.
             usual_s: seconds from one frame to the next, for a source that begins anew.
+            anew: whether it does so with this frame; it is taken to do so too where times go back by a lot.
         """
         time_s = stamp_s + self._shift
-        if self._last is not None and time_s <= self._last:
-            back = self._last - time_s
-            if back > STEP_BACK_S:
-                self._shift += back + usual_s
-                time_s = stamp_s + self._shift
-            else:
-                time_s = self._last + TICK_S
+        back = 0.0 if self._last is None else self._last - time_s
+        if self._last is not None and (anew or back > STEP_BACK_S):
+            self._shift += back + usual_s
+            time_s = stamp_s + self._shift
+        elif self._last is not None and back >= 0:
+            time_s = self._last + TICK_S
         self._last = time_s
         return time_s
 
@@ -125,11 +140,6 @@ def listed(numbers: Sequence[int]) -> str:
 def missing_line(name: str, missing: Sequence[int]) -> str:
     """One line that says which frames of a source could not be decoded."""
     return f"{name}: {len(missing)} {'frames' if missing[1:] else 'frame'} could not be decoded: {listed(missing)}"
-
-
-def seconds(ticks: int, time_base: Fraction) -> float:
-    """A time stamp in seconds, rounded once."""
-    return float(ticks * time_base)
 
 
 def _hidden(packet: av.Packet) -> bool:

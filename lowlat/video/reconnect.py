@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import av
+
 from lowlat.video.frames import Source, SourceError, Timed, by
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -44,6 +46,54 @@ class Gap:
 def say_on_stderr(line: str) -> None:
     """Print one line on standard error, as the command line does."""
     print(f"lowlat: {line}", file=sys.stderr, flush=True)
+
+
+def opened_within(
+    wait_s: float,
+    opening: Callable[[], Source],
+    name: str,
+    *,
+    say: Callable[[str], None] = say_on_stderr,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Source:
+    """Open a live source that need not be there yet: it is tried again and again for ``wait_s`` seconds.
+
+    Who is refused by the name and password that were given is not tried again: cameras shut out who goes on.
+
+    Args:
+        wait_s: 0 tries once, infinity for ever.
+        opening: opens it; raises :class:`SourceError` where that fails.
+        name: what messages call it.
+        say: gets a line when the waiting begins, and one when it has ended well.
+        clock, sleep: seconds, rising, and how to wait for some.
+
+    Raises:
+        SourceError: it can't be opened, and the time is over.
+    """
+    began, pause, waited = clock(), FIRST_PAUSE_S, False
+    while True:
+        try:
+            source = opening()
+        except SourceError as error:
+            left = began + wait_s - clock()
+            if left <= 0 and waited:
+                raise SourceError(f"{error} (tried for {wait_s:g} s, as --reconnect says)", error.reason) from error
+            if left <= 0 or isinstance(error.__cause__, _REFUSALS):
+                raise
+            if not waited:
+                for_how_long = "" if math.isinf(wait_s) else f" for {wait_s:g} s"
+                say(f"{name} is not there: {error.reason}; trying again{for_how_long}")
+            waited = True
+            sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        else:
+            if waited:
+                say(f"{name} is there after {clock() - began:.1f} s")
+            return source
+
+
+_REFUSALS = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError, av.error.ProtocolNotFoundError)
 
 
 class ReconnectingSource(Source):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-import time
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,14 +12,13 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from lowlat.video.files import SinkError, flush, whole_file
+from lowlat.video.files import SinkError, SteadyFlush, whole_file
+from lowlat.video.frames import HIGH_ROWS
 from lowlat.video.remux import AudioTrack, cut_to_whole_boxes, finish, growing, measure
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Without pictures that are predicted from later ones, every fragment stands for itself and times need no shift.
 QUALITY = {"preset": "veryfast", "crf": "20", "bf": "0"}
-HIGH_ROWS = 720
-"""Rows from which on players take a video for BT.709, and it is written as such."""
 # The matrix, primaries and transfer that are tagged, and the matrix as the conversion calls it.
 _HIGH = (Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709, Colorspace.ITU709)
 _STANDARD = (6, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M, Colorspace.ITU601)
@@ -29,8 +26,6 @@ FINEST = 90_000
 """Ticks a second that times are rounded to, or somewhat more."""
 LONGEST_S = 1.0
 """Seconds that the last picture is shown at most; it lasts as long as the one before."""
-FLUSH_S = 5.0
-"""Seconds after which what was written is brought to the disk, in case the power fails."""
 
 
 def is_video_path(path: str | Path) -> bool:
@@ -104,7 +99,7 @@ class VideoSink:
         self._time_s: float | None = None
         # With a constant rate, the picture that waits for its end, and its place.
         self._held: tuple[av.VideoFrame, int] | None = None
-        self._closed, self._flushed = False, time.monotonic()
+        self._closed, self._flush = False, SteadyFlush()
         try:
             self._container = self._open()
         except (av.error.FFmpegError, OSError) as error:
@@ -229,10 +224,7 @@ class VideoSink:
         if self._last >= 0:
             self._gap = ticks - self._last
         self._last = ticks
-        if time.monotonic() - self._flushed > FLUSH_S:
-            self._flushed = time.monotonic()
-            # The encoder must not wait for a disk that is slow.
-            threading.Thread(target=_flush, args=(self._growing,), daemon=True).start()
+        self._flush.written(self._growing)
 
     def _finish(self) -> None:
         """Make what has grown plain under the final name; if that is interrupted, what has grown takes it as it is."""
@@ -289,11 +281,6 @@ def _time_base(rate: Fraction) -> Fraction:
     if rate.numerator > FINEST:
         return Fraction(1, FINEST)
     return Fraction(1, rate.numerator * math.ceil(FINEST / rate.numerator))
-
-
-def _flush(path: Path) -> None:
-    with suppress(OSError):
-        flush(path)
 
 
 def _reason(error: BaseException) -> object:

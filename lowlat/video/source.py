@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lowlat.video.address import LIVE_SCHEMES, hide, scheme_of, shown, whole_address
 from lowlat.video.container import ANSWER_S, ContainerSource
 from lowlat.video.frames import Source, SourceError
-from lowlat.video.images import ImageFolder
+from lowlat.video.images import ImageFolder, ImagePages, holds_pages
 from lowlat.video.listing import is_pattern
 from lowlat.video.pipe import is_pipe, stdin_source
-from lowlat.video.reconnect import ReconnectingSource
+from lowlat.video.reconnect import ReconnectingSource, opened_within
 
 __all__ = ["Source", "SourceError", "open_source"]
 
@@ -28,6 +29,8 @@ def open_source(
     resize: tuple[int, int] | None = None,
     reconnect_s: float = 0.0,
     stall_s: float = STALL_S,
+    wait_s: float = 0.0,
+    any_size: bool = False,
 ) -> Source:
     """Open a source as a command line names it. The first frame is decoded at once, so that a bad source shows here.
 
@@ -38,46 +41,52 @@ def open_source(
         reconnect_s: seconds for which a live source that was lost is waited for, infinity for ever. It can come back
             with frames of another size.
         stall_s: seconds without a frame after which an address counts as lost.
+        wait_s: seconds for which a camera or an address that can't be opened at first is tried again.
+        any_size: hand out frames of other sizes than the first as they come; otherwise they are an error.
 
     Raises:
         SourceError: there is nothing, or nothing that can be read as video; while frames are read, also that a live
             source is lost for good.
-        ValueError: ``resize`` is not two whole numbers of at least 1; ``reconnect_s`` or ``stall_s`` is no such time.
+        ValueError: ``resize`` is not two whole numbers of at least 1; ``reconnect_s``, ``stall_s`` or ``wait_s`` is no
+            such time.
     """
     spec = whole_address(str(spec))
     if resize is not None and (len(resize) != 2 or min(resize) < 1):
         raise ValueError(f"open_source: expected resize=(width, height) of at least 1, got {resize!r}")
     if not stall_s > 0:
         raise ValueError(f"open_source: expected stall_s above 0 seconds, got {stall_s!r}; the default is {STALL_S:g}")
-    if not reconnect_s >= 0:
-        raise ValueError(
-            f"open_source: expected reconnect_s of 0 seconds or more, got {reconnect_s!r}; 0 gives a lost source up"
-        )
+    for name, seconds in (("reconnect_s", reconnect_s), ("wait_s", wait_s)):
+        if not seconds >= 0:
+            raise ValueError(f"open_source: expected {name} of 0 seconds or more, got {seconds!r}; 0 gives up at once")
+    frames = {"resize": resize, "any_size": any_size}
     if scheme_of(spec):
-        return _lasting(partial(_address, spec, resize, stall_s), reconnect_s)
+        opening = partial(_address, spec, stall_s, **frames)
+        return _lasting(opening, reconnect_s, opened_within(wait_s, opening, shown(spec)))
     if is_pipe(spec):
-        return stdin_source(resize)
+        return stdin_source(**frames)
     if spec.isdecimal():
-        return _lasting(partial(_camera, int(spec), resize), reconnect_s)
+        opening = partial(_camera, int(spec), **frames)
+        return _lasting(opening, reconnect_s, opened_within(wait_s, opening, f"camera {spec}"))
     path = Path(spec)
     if path.is_dir() or (not path.exists() and is_pattern(spec)):
-        return ImageFolder(spec, resize)
+        return ImageFolder(spec, **frames)
     if not path.exists():
         raise SourceError(
             f"open_source: expected a video file, a folder of images, a camera number or an address, "
             f"found nothing at {shown(spec)!r}; check the path"
         )
+    if holds_pages(path):
+        return ImagePages(path, **frames)
     # Without "file:" FFmpeg would take what stands before a colon in a path for a protocol.
-    return ContainerSource(f"file:{path}", spec, "a video file", resize, live=False)
+    return ContainerSource(f"file:{path}", spec, "a video file", live=False, **frames)
 
 
-def _lasting(opening: Callable[[], Source], reconnect_s: float) -> Source:
-    """Open a source; one that is live comes back."""
-    source = opening()
+def _lasting(opening: Callable[[], Source], reconnect_s: float, source: Source) -> Source:
+    """A source that ``opening`` has opened; one that is live comes back."""
     return ReconnectingSource(opening, source, reconnect_s=reconnect_s) if source.live else source
 
 
-def _address(spec: str, resize: tuple[int, int] | None, stall_s: float) -> Source:
+def _address(spec: str, stall_s: float, **frames: Any) -> Source:
     scheme = scheme_of(spec)
     live = scheme in LIVE_SCHEMES
     options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}
@@ -85,14 +94,14 @@ def _address(spec: str, resize: tuple[int, int] | None, stall_s: float) -> Sourc
     timeout = (max(ANSWER_S, stall_s), stall_s)
     try:
         return ContainerSource(
-            spec, shown(spec), "a video at an address", resize, live=live, options=options, timeout=timeout
+            spec, shown(spec), "a video at an address", live=live, options=options, timeout=timeout, **frames
         )
     except SourceError as error:
         hide(error, spec)
         raise
 
 
-def _camera(index: int, resize: tuple[int, int] | None) -> Source:
+def _camera(index: int, **frames: Any) -> Source:
     if sys.platform not in _CAMERAS:
         raise SourceError(
             f"open_source: expected a camera on {' or '.join(_CAMERAS)}, "
@@ -106,4 +115,4 @@ def _camera(index: int, resize: tuple[int, int] | None) -> Source:
             f"open_source: expected camera {index} at {device}, found no such device (cameras there: "
             f"{there}); plug it in, or write './{index}' for a file of that name"
         )
-    return ContainerSource(device, f"camera {index}", "a camera", resize, live=True, form=form)
+    return ContainerSource(device, f"camera {index}", "a camera", live=True, form=form, **frames)

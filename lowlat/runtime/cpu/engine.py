@@ -54,7 +54,7 @@ def cpu_engine(
     if schedule.mode is Mode.BLOCKING:
         return Engine(schedule, stages, None, clock)
     if isolation == "priority":
-        worker = ThreadWorker(stages.higher, clock, cores=cores if split else split_cores(cores))
+        worker = ThreadWorker(stages.higher_parts, clock, cores=cores if split else split_cores(cores))
         engine = Engine(schedule, stages, worker, clock)
     else:
         team = Team(clock, cores)

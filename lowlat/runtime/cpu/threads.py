@@ -8,7 +8,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -102,7 +102,9 @@ class ThreadWorker:
     the background thread has its own, `cores.slow`.
 
     Args:
-        higher: S_h, called on the background thread. Gradient modes are per thread: it has to set its own.
+        higher: S_h, called on the background thread: F_l -> F_h, or a generator of its parts, as
+            `NetworkStages.higher_parts`, of which none is begun once the worker is closed. Gradient modes are per
+            thread: it has to set its own.
         clock: the engine's clock.
         cores: threads for both sides, by default `split_cores()`.
     """
@@ -142,8 +144,8 @@ class ThreadWorker:
         self._job = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread, after the job in flight, and puts the thread count back. A RuntimeWarning says if the job
-        outlasts the wait of `timeout_s` seconds; it keeps its daemon thread then."""
+        """Ends the thread, after the part of S_h under way, and puts the thread count back. A RuntimeWarning says if
+        that outlasts the wait of `timeout_s` seconds; it keeps its daemon thread then."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -164,9 +166,19 @@ class ThreadWorker:
         while (job := self._jobs.get()) is not None:
             # A job that was forgotten before its turn never runs.
             if job is self._job:
-                self._outcomes.put(run_job(self._higher, job, self._clock))
+                self._outcomes.put(run_job(self._through, job, self._clock))
             # A reference kept while waiting would keep F_l of a past frame in memory.
             del job
+
+    def _through(self, low: Any) -> Any:
+        """S_h to its end, or to that of the part under way once the worker is closed: then nobody asks for F_h."""
+        high = self._higher(low)
+        while isinstance(high, Generator) and not self._closed:
+            try:
+                next(high)
+            except StopIteration as last:
+                return last.value
+        return high
 
 
 def run_job(higher: Callable[[Any], Any], job: Job, clock: Clock) -> Outcome:
