@@ -34,6 +34,7 @@ from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.plot import write_latency_plot
 from lowlat.video.rate import at_rate
+from lowlat.video.reconnect import say_on_stderr
 from lowlat.video.sink import VideoSink
 from lowlat.video.source import SourceError, open_source
 from lowlat.video.trace import write_trace
@@ -280,6 +281,8 @@ def _draw(
             sink.abandon()
             raise
         sink.close()
+    if sink.notice:
+        say_on_stderr(sink.notice)
     advance.draw()
     return 100 * same / (len(fast.results) * size[0] * size[1])
 

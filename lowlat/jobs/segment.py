@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -33,6 +32,7 @@ from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.places import missing_line
 from lowlat.video.rate import at_rate
+from lowlat.video.reconnect import say_on_stderr
 from lowlat.video.sink import SinkError, VideoSink
 from lowlat.video.source import STALL_S, Source, open_source
 from lowlat.video.writer import BackgroundWriter
@@ -250,6 +250,13 @@ def _writing(
         audio=source.audio if audio else None,
         constant=constant,
     )
-    if sink.notice:
-        print(f"lowlat: {sink.notice}", file=sys.stderr)
-    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), sink.close
+
+    def close() -> None:
+        sink.close()
+        # Some sound shows only when it is copied that it can't be.
+        if sink.notice and not said:
+            say_on_stderr(sink.notice)
+
+    if said := sink.notice:
+        say_on_stderr(said)
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), close

@@ -190,7 +190,10 @@ class ContainerSource(Source):
             stamp = (frame.pts - numbering.start) * tick
         anew, self._part = numbering.part != self._part, numbering.part
         self._stamp, self._index = stamp, index
-        return self._times.at(float(stamp), float(usual), anew=anew)
+        time_s = self._times.at(float(stamp), float(usual), anew=anew)
+        if anew and self.audio is not None:
+            self.audio.shifts.append(self._times.shift)
+        return time_s
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = self._resize or (frame.width, frame.height)

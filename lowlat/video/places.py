@@ -7,11 +7,10 @@ from heapq import heappop, heappush
 
 import av
 
+from lowlat.video.remux import ANEW_S
+
 STEP_BACK_S = 1.0
 """Seconds by which times must go back for the source to count as begun anew, not as a frame stamped wrongly."""
-ANEW_S = 0.1
-"""Seconds by which a key frame's packet must be earlier than the packet before it for the source to have begun anew, as
-where recordings are joined end to end: packets come in the order of decoding, and their times never go back."""
 TICK_S = 0.001
 """Seconds between a frame and the next one where both bear the same time."""
 
@@ -101,11 +100,15 @@ class Numbering:
 
 
 class Times:
-    """Seconds since a source's first frame, rising whatever the stamps do."""
+    """Seconds since a source's first frame, rising whatever the stamps do.
+
+    Attributes:
+        shift: seconds by which they are later than the stamps, because the source has begun anew.
+    """
 
     def __init__(self) -> None:
         self._last: float | None = None
-        self._shift = 0.0
+        self.shift = 0.0
 
     def at(self, stamp_s: float, usual_s: float, *, anew: bool = False) -> float:
         """The time of a frame.
@@ -115,11 +118,11 @@ class Times:
             usual_s: seconds from one frame to the next, for a source that begins anew.
             anew: whether it does so with this frame; it is taken to do so too where times go back by a lot.
         """
-        time_s = stamp_s + self._shift
+        time_s = stamp_s + self.shift
         back = 0.0 if self._last is None else self._last - time_s
         if self._last is not None and (anew or back > STEP_BACK_S):
-            self._shift += back + usual_s
-            time_s = stamp_s + self._shift
+            self.shift += back + usual_s
+            time_s = stamp_s + self.shift
         elif self._last is not None and back >= 0:
             time_s = self._last + TICK_S
         self._last = time_s

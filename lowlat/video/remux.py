@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
+ANEW_S = 0.1
+"""Seconds by which a packet must be earlier than the packet before it for its stream to have begun anew, as where
+recordings are joined end to end: packets come in the order of decoding, and their times never go back."""
 FRAGMENT_S = 0.5
 """Seconds of video written at once: a process that is killed loses so much, and what its encoder holds back."""
 _FRAGMENTS = {
@@ -30,12 +33,14 @@ class AudioTrack:
         codec: FFmpeg's name of the codec.
         start_s: when the first frame of the video is, in the file's seconds.
         whole: whether the video was read to its end: then the sound is copied to its own.
+        shifts: seconds by which times are put off, for each part of a source that begins anew, as joined recordings do.
     """
 
     address: str
     codec: str
     start_s: Fraction
     whole: bool = False
+    shifts: list[float] = field(default_factory=lambda: [0.0])
 
 
 def growing(form: str) -> dict[str, str]:
@@ -59,8 +64,8 @@ def finish(part: Path, done: Path, form: str, rate: Fraction, audio: AudioTrack 
     """
     options = {} if form == "matroska" else {"movflags": "faststart"}
     with ExitStack() as stack:
-        pictures = stack.enter_context(av.open(str(part)))
-        whole = stack.enter_context(av.open(str(done), "w", format=form, options=options))
+        pictures = stack.enter_context(av.open(named(part)))
+        whole = stack.enter_context(av.open(named(done), "w", format=form, options=options))
         shown = pictures.streams.video[0]
         target = whole.add_stream_from_template(shown)
         target.codec_context.framerate = rate
@@ -86,7 +91,7 @@ def finish(part: Path, done: Path, form: str, rate: Fraction, audio: AudioTrack 
 
 def measure(path: Path) -> tuple[int, float]:
     """How many pictures a video holds, and the time of the last one in seconds."""
-    with av.open(str(path)) as container:
+    with av.open(named(path)) as container:
         video = container.streams.video[0]
         times = [packet.pts for packet in _readable(container.demux(video)) if packet.pts is not None]
         return len(times), float(max(times, default=0) * video.time_base)
@@ -117,13 +122,19 @@ def _sounds(container: av.container.InputContainer, audio: AudioTrack, *, keep_e
     """
     stream = container.streams.audio[0]
     start = round(audio.start_s / stream.time_base)
+    part, before, last = 0, None, None
     for packet in _readable(container.demux(stream)):
         if packet.pts is None:
             continue
-        shift = packet.pts - start
-        if shift + (packet.duration or 0 if keep_early else 0) < 0:
+        if before is not None and (before - packet.pts) * stream.time_base > ANEW_S:
+            part = min(part + 1, len(audio.shifts) - 1)
+        before = packet.pts
+        shift = packet.pts - start + round(audio.shifts[part] / stream.time_base)
+        # Where parts are joined, the sound of one may go on for longer than its pictures.
+        late = last is not None and shift <= last
+        if late or shift + (packet.duration or 0 if keep_early else 0) < 0:
             continue
-        packet.pts = packet.dts = shift
+        packet.pts = packet.dts = last = shift
         yield packet
 
 
@@ -146,6 +157,11 @@ def _readable(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
         yield from packets
     except av.error.FFmpegError:
         return
+
+
+def named(path: Path) -> str:
+    """A path for FFmpeg, which would take what stands before a colon in it for a protocol."""
+    return f"file:{path}"
 
 
 def _put(container: av.container.OutputContainer, packet: av.Packet, stream: av.stream.Stream) -> None:

@@ -14,7 +14,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from lowlat.video.files import SinkError, SteadyFlush, whole_file
 from lowlat.video.frames import HIGH_ROWS
-from lowlat.video.remux import AudioTrack, cut_to_whole_boxes, finish, growing, measure
+from lowlat.video.remux import AudioTrack, cut_to_whole_boxes, finish, growing, measure, named
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Without pictures that are predicted from later ones, every fragment stands for itself and times need no shift.
@@ -117,7 +117,7 @@ class VideoSink:
             raise
 
     def _open(self) -> av.container.OutputContainer:
-        return av.open(str(self._growing), "w", format=self._form, options=growing(self._form))
+        return av.open(named(self._growing), "w", format=self._form, options=growing(self._form))
 
     def _add_video(self, pixel_aspect: Fraction | None) -> None:
         width, height = self.size

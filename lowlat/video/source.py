@@ -15,6 +15,7 @@ from lowlat.video.images import ImageFolder, ImagePages, holds_pages
 from lowlat.video.listing import is_pattern
 from lowlat.video.pipe import is_pipe, stdin_source
 from lowlat.video.reconnect import ReconnectingSource, opened_within
+from lowlat.video.remux import named
 
 __all__ = ["Source", "SourceError", "open_source"]
 
@@ -77,8 +78,7 @@ def open_source(
         )
     if holds_pages(path):
         return ImagePages(path, **frames)
-    # Without "file:" FFmpeg would take what stands before a colon in a path for a protocol.
-    return ContainerSource(f"file:{path}", spec, "a video file", live=False, **frames)
+    return ContainerSource(named(path), spec, "a video file", live=False, **frames)
 
 
 def _lasting(opening: Callable[[], Source], reconnect_s: float, source: Source) -> Source:
