@@ -36,7 +36,9 @@ class Show:
 
 @dataclass(frozen=True)
 class Refuse:
-    """No video."""
+    """No video; an HTTP server says why."""
+
+    why: str = "503 Service Unavailable"
 
 
 class Camera:
@@ -104,7 +106,7 @@ class HttpCamera(Camera):
             pass
         line = self.next_line()
         if isinstance(line, Refuse):
-            handler.wfile.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n")
+            handler.wfile.write(f"HTTP/1.1 {line.why}\r\nConnection: close\r\n\r\n".encode())
             return
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
         for picture in self.pictures(line):

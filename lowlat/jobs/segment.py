@@ -143,7 +143,7 @@ def segment(
     network = prepare(weights, device=find_device("segment", device), **options)
     per_frame = mode == Mode.BLOCKING and isinstance(rule, PerFrame)
     if notice := check_trained("segment", network.network, fast_track=not per_frame):
-        print(f"lowlat: {notice}", file=sys.stderr)
+        say_on_stderr(notice)
     classes = network.network.legend
     tally = Tally()
 

@@ -25,6 +25,7 @@ MOST_FPS = Fraction(60)
 _NOT_VIDEO = frozenset({"tty"})
 # FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
 _NO_TIMES = 0x80
+_COVER = av.stream.Disposition.attached_pic
 # FFmpeg's matrix of colours that nothing is said of: AVCOL_SPC_UNSPECIFIED.
 _UNSAID = 2
 
@@ -76,10 +77,11 @@ class ContainerSource(Source):
         except (av.error.FFmpegError, OSError) as error:
             raise self._unreadable(_reason(error, self._open_s)) from error
         try:
-            # The best one: a cover picture may come before the video.
-            self._video = self._container.streams.best("video")
-            if self._video is None or self._container.format.name in _NOT_VIDEO:
+            videos = [video for video in self._container.streams.video if not video.disposition & _COVER]
+            if not videos or self._container.format.name in _NOT_VIDEO:
                 raise self._unreadable("it holds no video")
+            # A preview of one picture may come before the video.
+            self._video = next((video for video in videos if video.frames != 1), videos[0])
             self._video.codec_context.thread_count = 1
             self.live = live or (timeout is not None and self._container.duration is None)
             self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS

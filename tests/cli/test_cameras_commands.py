@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 
-import av
 import numpy as np
 import pytest
 from local_cameras import SIZE, HttpCamera, Refuse, RtspCamera, Show
 from PIL import Image
+from timed_clips import spoil, times_of, write_clip
 
 import lowlat.jobs.segment as segment_job
 from lowlat.video.frames import Source, Timed
@@ -28,11 +28,6 @@ pytestmark = pytest.mark.usefixtures("segmenter")
 def told(err):
     """The lines on standard error that are no progress bar."""
     return [line for line in err.splitlines() if line.startswith("lowlat: ")]
-
-
-def times_of(path):
-    with av.open(str(path)) as container:
-        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
 
 
 @CAMERAS
@@ -56,7 +51,49 @@ def test_a_camera_that_comes_back_with_another_size_goes_on(lowlat, camera_of, t
     assert "s3cret" not in printed + err
     times = times_of(out)
     assert len(times) == 18
-    assert max(np.diff(times)) == pytest.approx(gap["seconds"], abs=0.2)
+    after = int(np.searchsorted(times, gap["to"] - 0.01))
+    assert times[after - 1 : after + 1] == pytest.approx([gap["from"], gap["to"]], abs=0.01)
+
+
+def test_a_camera_that_is_not_there_at_first_is_waited_for_if_asked(lowlat, segmenter, tmp_path):
+    out = tmp_path / "out"
+    options = ("--overload", "wait", "--max-frames", 6, "--reconnect", 20, "--json")
+    with HttpCamera([Refuse(), Refuse(), Show(12)]) as camera:
+        code, printed, err = lowlat("segment", camera.at("admin:s3cret@"), "-o", out, *options)
+        assert code == 0 and camera.connections == 3, err
+    assert json.loads(printed)["frames"] == 6 and json.loads(printed)["gaps"] == []
+    missed, there = told(err)
+    assert "admin:***@" in missed and "is not there: " in missed and missed.endswith("trying again for 20 s")
+    assert "is there after" in there and "s3cret" not in printed + err
+
+
+def test_a_camera_that_never_comes_ends_the_run_when_the_time_is_over(lowlat, tmp_path):
+    with HttpCamera([]) as camera:
+        code, printed, err = lowlat("segment", camera.address, "-o", tmp_path / "out", "--reconnect", 0.6, "--json")
+    assert code == 2 and "tried for 0.6 s, as --reconnect says" in json.loads(printed)["error"]
+    assert len(told(err)) == 2 and not list(tmp_path.iterdir())
+
+
+def test_a_camera_that_refuses_the_password_is_not_asked_again(lowlat, tmp_path):
+    with HttpCamera([Refuse("401 Unauthorized"), Show(12)]) as camera:
+        code, _, err = lowlat("segment", camera.at("admin:s3cret@"), "-o", tmp_path / "out", "--reconnect", 20)
+        assert camera.connections == 1
+    assert code == 2 and len(told(err)) == 1 and "s3cret" not in err
+
+
+def test_a_video_that_changes_its_size_goes_on(lowlat, segmenter, tmp_path):
+    """As recordings of browsers do: each size starts up anew, and nothing is left out."""
+    path, out = tmp_path / "in.ts", tmp_path / "out"
+    parts = [
+        write_clip(tmp_path / f"{n}.ts", size=size, options={"bf": "0"}) for n, size in enumerate((SIZE, OTHER_SIZE))
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    code, printed, err = lowlat("segment", path, "-o", out, "--json")
+    assert code == 0 and json.loads(printed)["frames"] == 40, err
+    sizes = [Image.open(path).size for path in sorted(out.glob("*.png"))]
+    assert sizes == [SIZE] * 20 + [OTHER_SIZE] * 20
+    assert lowlat("segment", path, "-o", tmp_path / "out.mp4")[0] == 0
+    assert times_of(tmp_path / "out.mp4") == pytest.approx([index / 25 for index in range(40)], abs=1e-4)
 
 
 def test_label_maps_have_the_size_of_their_frames(lowlat, tmp_path):
@@ -219,3 +256,45 @@ def test_an_interrupted_wait_for_a_camera_is_reported(tmp_path):
     (gap,) = report["gaps"]
     assert gap["to"] is None and gap["seconds"] > 0
     assert len(times_of(tmp_path / "out.mp4")) == report["frames"] > 0
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("segment",), "INPUT"),
+        (("segment", "clip.mp4", "-o", "out.mp4", "--nope"), "--nope"),
+        (("segment", "clip.mp4", "-o", "out.mp4", "--fps", "fast"), "--fps"),
+        (("demo", "clip.mp4", "--max-frames", "few"), "--max-frames"),
+        (("demo", "none.mp4"), "none.mp4"),
+        (("latency", "none.mp4"), "none.mp4"),
+        (("simulate", "--frames", "-1"), "--frames"),
+        (("evaluate", "--data", "none"), "none"),
+    ],
+)
+def test_json_prints_an_object_whatever_is_wrong_with_the_words(lowlat, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, printed, err = lowlat(*words, "--json")
+    report = json.loads(printed)
+    assert code == 2 and report["interrupted"] is False and said in report["error"] and said in err
+
+
+@pytest.mark.parametrize("output", [("-o", "-"), ("--output", "-"), ("--output=-",)])
+def test_standard_output_that_is_for_results_holds_no_object_of_errors(lowlat, output):
+    code, printed, err = lowlat("segment", "clip.mp4", *output, "--nope", "--json")
+    assert (code, printed) == (2, "") and json.loads(err[: err.index("}") + 1])["interrupted"] is False
+
+
+def test_the_demo_prints_its_object_of_a_damaged_clip(lowlat, segmenter, tmp_path):
+    path = spoil(write_clip(tmp_path / "clip.mp4"), [10, 11])
+    code, printed, err = lowlat("demo", path, "-o", tmp_path / "out", "--fps", 1000, "--json")
+    report = json.loads(printed)
+    assert code == 2 and report["missing"] == [10, 11] and report["low_latency"]["frames"] == 18
+    assert told(err)[-1] == f"lowlat: {report['error']}"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["error"] == report["error"]
+
+
+def test_sound_that_turns_out_not_to_fit_is_told_in_words(lowlat, segmenter, tmp_path):
+    path = write_clip(tmp_path / "clip.mkv", sound="libopus", seconds=0.8)
+    code, _, err = lowlat("segment", path, "-o", tmp_path / "out.mov")
+    assert code == 0 and len(times_of(tmp_path / "out.mov")) == 20
+    assert ["the sound is left out" in line for line in told(err)] == [True]
