@@ -127,6 +127,7 @@ class ReconnectingSource(Source):
         self._closing = threading.Event()
         self._pause = FIRST_PAUSE_S
         self._lost_at: float | None = None
+        self._given_up = False
         self._gaps: list[Gap] = []
         self._missing: list[int] = []
         # How many frames came, and the indices of this connection's first one and of the next one.
@@ -151,7 +152,7 @@ class ReconnectingSource(Source):
     def gaps(self) -> list[Gap]:
         """The times without the source so far, the present one among them."""
         gaps = list(self._gaps)
-        if gaps and gaps[-1].end_s is None:
+        if gaps and gaps[-1].end_s is None and not self._given_up:
             gaps[-1] = self._gap_until(None)
         return gaps
 
@@ -229,6 +230,7 @@ class ReconnectingSource(Source):
         while True:
             left = self._lost_at + self._reconnect_s - self._clock()
             if left <= 0:
+                self._gaps[-1], self._given_up = self._gap_until(None), True
                 raise SourceError(
                     f"open_source: expected a live source that comes back within {self._reconnect_s:g} s, got {what}; "
                     f"it could not be opened again ({reason}): check it, or raise --reconnect"
