@@ -17,6 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -24,6 +25,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from torch import nn
 from typer.testing import CliRunner
 
 import benchmarks.__main__ as benchmarks
@@ -43,7 +45,15 @@ def names_of_the_readme():
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 96, 128, 3), generator=generator, dtype=torch.uint8)
     cameras = {"camera": list(frames.numpy()), "rear_camera": list(frames.flip(0).numpy())}
-    return {**cameras, "features": torch.randn(1, 4, 6, 7), "logits": torch.randn(1, 81, 6, 7)}
+    inputs = {"features": torch.randn(1, 4, 6, 7), "logits": torch.randn(1, 81, 6, 7), "model": somebodys_network()}
+    return {**cameras, **inputs, "torch": torch, "svconv": svconv}
+
+
+def somebodys_network():
+    layers = {"layer2": nn.Conv2d(3, 4, 8, 8), "layer3": nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(3)))}
+    backbone = nn.Sequential(OrderedDict(layers, layer4=nn.Conv2d(4, 8, 3, padding=1)))
+    classifier = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(), nn.Conv2d(8, 3, 1))
+    return nn.Sequential(OrderedDict(backbone=backbone, classifier=classifier))
 
 
 def names_of_adopt():
