@@ -3,7 +3,7 @@
 `svconv2d` is the operator, `SVConv2d` the module, `correlation2d` what kernels can be predicted from,
 `svconv.reference` the definitions in plain PyTorch,
 `svconv.numpy` the operator on NumPy arrays; `backends` and `explain` say what runs, `warmup` gets it ready,
-`build_info` says what was built.
+`build_info` says what was built, `library_path` where.
 
 torch is imported with the first name that needs it, so that `svconv.numpy` works without torch. To have the operators
 registered before any of them is called, as a saved program needs it, `import svconv.ops`.
@@ -12,7 +12,7 @@ registered before any of them is called, as a saved program needs it, `import sv
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from svconv.info import build_info
+from svconv.info import build_info, library_path
 
 if TYPE_CHECKING:
     from svconv import arguments, checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from svconv.module import SVConv2d
 
 __version__ = build_info()["version"]
-__all__ = ["SVConv2d", "backends", "build_info", "correlation2d", "explain", "ops", "reference", "svconv2d", "warmup"]
+__all__ = [
+    "SVConv2d",
+    "backends",
+    "build_info",
+    "correlation2d",
+    "explain",
+    "library_path",
+    "ops",
+    "reference",
+    "svconv2d",
+    "warmup",
+]
 
 _NAMES = {
     "SVConv2d": "svconv.module",

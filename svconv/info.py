@@ -1,9 +1,49 @@
-"""Facts about the build and about what runs, for reports and bug reports."""
+"""Facts about the build and about what runs, for reports and bug reports; where the compiled libraries are."""
 
 import re
+import sys
 from functools import cache
+from importlib import import_module
+from pathlib import Path
 
-from svconv import _C
+FOLDER = Path(__file__).parent
+# What to do about compiled libraries that aren't there.
+_MEND = (
+    "a folder of sources hides the installed package from a Python that is started in it: start it in another folder, "
+    "or build the libraries into this one with pip install --no-build-isolation --editable ."
+)
+
+
+def _compiled_module():
+    """svconv._C. Raises ImportError that says what is missing and what to do."""
+    try:
+        return import_module("svconv._C")
+    except ModuleNotFoundError as error:
+        if error.name != "svconv._C":
+            raise
+        tag = sys.implementation.cache_tag
+        found = sorted(path.name for path in FOLDER.glob("_C.*.so"))
+        mend = f"build it for this Python with pip install --no-build-isolation {FOLDER.parent}" if found else _MEND
+        raise ImportError(
+            f"svconv: expected the compiled module svconv._C for {tag} in {FOLDER}, found {found or 'none'}; {mend}"
+        ) from error
+
+
+_C = _compiled_module()
+
+
+def library_path() -> Path:
+    """The shared library that registers the operators with torch, for programs that import no Python package.
+
+    A C++ program opens it with dlopen before it loads a model that calls `torch.ops.svconv` (docs/operator.md).
+
+    Raises:
+        ImportError: it is not where the package is.
+    """
+    path = FOLDER / "svconv_ops.so"
+    if not path.is_file():
+        raise ImportError(f"svconv: expected the compiled library {path}, found none; {_MEND}")
+    return path
 
 
 def build_info() -> dict[str, object]:

@@ -9,7 +9,6 @@ ordinary tensor code (`svconv.weights`). `forward_into` is forward into a given 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,10 +16,11 @@ from torch.autograd import forward_ad
 
 from svconv import checks, torch_private
 from svconv.deferred import when_imported
+from svconv.info import library_path
 from svconv.precision import asks_for_tf32
 from svconv.weights import accumulation_type, softmax_hessian, softmax_jacobian
 
-torch.ops.load_library(str(Path(__file__).with_name("svconv_ops.so")))
+torch.ops.load_library(str(library_path()))
 _library = torch.library.Library("svconv", "FRAGMENT")
 
 

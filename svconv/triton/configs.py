@@ -4,10 +4,12 @@ Free of Triton. What was measured is kept in a file for each GPU, version of Tri
 all processes of a user share.
 """
 
+import atexit
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, replace
@@ -114,19 +116,29 @@ class Cache:
         if self.file is None:
             return
         text = json.dumps({name: asdict(config) for name, config in sorted(self.known.items())}, indent=1)
+        written = None
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as file:
+                written = file.name
                 file.write(text + "\n")
-            os.replace(file.name, self.file)
+            os.replace(written, self.file)
         except OSError:
             # The folder can't be written: this process keeps what it measured, the next one measures again.
             self.file = None
+            if written is not None:
+                Path(written).unlink(missing_ok=True)
 
 
-def folder() -> Path:
-    """The folder that keeps measured configurations: svconv/triton in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "svconv" / "triton"
+def folder() -> Path | None:
+    """The folder that keeps measured configurations: svconv/triton in the user's cache folder; None without a user."""
+    try:
+        caches = (Path(os.environ.get("XDG_CACHE_HOME", "")), Path.home() / ".cache")
+    except RuntimeError:
+        # Neither HOME nor the table of users knows one.
+        caches = (Path(os.environ.get("XDG_CACHE_HOME", "")),)
+    # A relative path would be another folder in every working directory.
+    return next((cache / "svconv" / "triton" for cache in caches if cache.is_absolute()), None)
 
 
 @cache
@@ -139,7 +151,23 @@ def source_hash() -> str:
 @cache
 def cache_of(gpu: str, triton_version: str) -> Cache:
     name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in (gpu, triton_version, source_hash()))
-    return Cache(folder() / f"{name}.json")
+    return Cache(folder() and folder() / f"{name}.json")
+
+
+def give_triton_a_folder(knobs) -> None:
+    """Has Triton compile into a folder of this process alone where its own one can't be written.
+
+    `knobs` are `triton.knobs`, whose `cache.dir` is the folder that it compiles into.
+    """
+    try:
+        if not Path(knobs.cache.dir).is_absolute():
+            raise OSError("it is below an unknown home")
+        os.makedirs(knobs.cache.dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=knobs.cache.dir):
+            pass
+    except OSError:
+        knobs.cache.dir = tempfile.mkdtemp(prefix="svconv-triton-")
+        atexit.register(shutil.rmtree, knobs.cache.dir, ignore_errors=True)
 
 
 def fastest(configs: tuple[Config, ...], seconds_of: Callable[[Config], float]) -> Config:

@@ -25,6 +25,9 @@ INTERPRETED = not isinstance(band_sum, triton.JITFunction)
 WIDEST_BAND = {2: 15, 4: 9}
 TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
+if not INTERPRETED:
+    configs.give_triton_a_folder(triton.knobs)
+
 if INTERPRETED:
     # The interpreter has no kernel for a compiler to see through to.
     _operator = torch.library.custom_op

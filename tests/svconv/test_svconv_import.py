@@ -1,11 +1,16 @@
 """What importing the package costs, and what it tells torch about later."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import svconv
 from svconv.deferred import when_imported
+
+PACKAGE = Path(svconv.__file__).parent
 
 # Seconds and a hundred megabytes each, for programs that never ask for them.
 HEAVY = ("torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torch.utils.flop_counter", "sympy", "triton")
@@ -92,3 +97,41 @@ def test_a_module_that_is_not_there_stays_absent():
     when_imported("svconv_absent", lambda: None)
     with pytest.raises(ModuleNotFoundError):
         __import__("svconv_absent")
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A clone's folder: the package's sources without libraries."""
+    shutil.copytree(PACKAGE, tmp_path / "svconv", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("statement", ["import svconv", "import svconv.numpy", "from svconv import svconv2d"])
+def test_sources_without_libraries_say_what_is_missing_and_what_to_do(statement, sources):
+    """They hide the installed package from a Python that is started among them."""
+    done = subprocess.run([sys.executable, "-c", statement], cwd=sources, capture_output=True, text=True)
+    expected = f"ImportError: svconv: expected the compiled module svconv._C for {sys.implementation.cache_tag} in "
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(expected + f"{sources / 'svconv'}, found none; ")
+    assert "start it in another folder, or build the libraries into this one with pip install" in done.stderr
+
+
+def test_libraries_of_another_python_are_named(sources):
+    (sources / "svconv" / "_C.cpython-399-x86_64-linux-gnu.so").touch()
+    done = subprocess.run([sys.executable, "-c", "import svconv"], cwd=sources, capture_output=True, text=True)
+    assert "found ['_C.cpython-399-x86_64-linux-gnu.so']; build it for this Python with pip install" in done.stderr
+
+
+def test_operators_that_are_missing_are_named(sources):
+    for name in PACKAGE.glob("*.so"):
+        if name.name != "svconv_ops.so":
+            shutil.copy(name, sources / "svconv")
+    program = "import svconv\ntry:\n    svconv.library_path()\nexcept ImportError:\n    import svconv.ops"
+    done = subprocess.run([sys.executable, "-c", program], cwd=sources, capture_output=True, text=True)
+    assert f"ImportError: svconv: expected the compiled library {sources / 'svconv' / 'svconv_ops.so'}" in done.stderr
+
+
+def test_the_path_of_the_library_is_public():
+    assert svconv.library_path() == PACKAGE / "svconv_ops.so"
+    registered = "import torch; torch.ops.load_library({!r}); print(torch.ops.svconv.forward.default)"
+    assert run(registered.format(str(svconv.library_path()))).strip() == "svconv.forward.default"

@@ -1,9 +1,12 @@
 """Which configuration runs: candidates, what is measured and where it is kept. No Triton, no GPU."""
 
 import json
+import os
+import pwd
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +62,78 @@ def test_without_a_place_to_write_it_is_kept_in_memory(tmp_path):
     cache = Cache(tmp_path / "file" / "gpu.json")
     cache.put(PROBLEM, CONFIG)
     assert cache.get(PROBLEM) == CONFIG
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(configs.os, "replace", full)
+    cache = Cache(tmp_path / "gpu.json")
+    cache.put(PROBLEM, CONFIG)
+    assert cache.get(PROBLEM) == CONFIG and list(tmp_path.iterdir()) == []
+
+
+def forget_the_user(monkeypatch):
+    """No HOME, and no entry in the table of users, as in many containers."""
+
+    def unknown(user):
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+UNUSABLE = {
+    "unknown user": forget_the_user,
+    "a home that is no folder": lambda monkeypatch: monkeypatch.setenv("HOME", os.devnull),
+    "a relative home": lambda monkeypatch: monkeypatch.setenv("HOME", "here"),
+    "a home that can't be made": lambda monkeypatch: monkeypatch.setenv("HOME", "/proc/absent"),
+}
+
+
+@pytest.mark.parametrize("home", UNUSABLE)
+def test_without_a_usable_home_it_is_kept_in_memory(home, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    UNUSABLE[home](monkeypatch)
+    cache = configs.cache_of(home, "3.9.0")
+    cache.put(PROBLEM, CONFIG)
+    assert configs.cache_of(home, "3.9.0").get(PROBLEM) == CONFIG
+    assert cache.file is None and list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_folder_of_caches_is_no_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    assert configs.folder() == tmp_path / ".cache" / "svconv" / "triton"
+
+
+COMPILE = """
+import os, svconv.triton.ops, triton
+from svconv.triton.compile import TARGETS, compile, specialisations
+jacobian = next(each for each in specialisations("sm_90") if each.kernel == "taps_jacobian")
+assert compile(jacobian, TARGETS["sm_90"]).asm["ptx"]
+print(triton.knobs.cache.dir)
+"""
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("home", [os.devnull, "here", None])
+def test_triton_compiles_without_a_usable_home(home, tmp_path):
+    unset = ("HOME", "TRITON_HOME", "TRITON_CACHE_DIR", "TRITON_INTERPRET")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    program = COMPILE
+    if home is None:
+        program = "import pwd\npwd.getpwuid = {}.__getitem__\n" + COMPILE
+    else:
+        environment["HOME"] = home
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
+    assert folder.is_absolute() and not folder.exists() and list(tmp_path.iterdir()) == []
 
 
 def test_gpu_version_and_source_name_the_file(tmp_path, monkeypatch):
