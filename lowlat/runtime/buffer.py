@@ -52,8 +52,7 @@ class FrameBuffer:
         first: index of the first frame, for a video that was begun without the buffer.
 
     Attributes:
-        captured: frames the source has delivered, dropped ones among them.
-        delivered: frames the consumer has taken.
+        captured, delivered: frames the source has delivered, dropped ones among them; those the consumer has taken.
         dropped: frames lost to overload, or still in the buffer when it was closed.
 
     Raises:
@@ -99,11 +98,8 @@ class FrameBuffer:
         self.close()
 
     def capture(self, source: Iterable[Any]) -> None:
-        """Reads `source` on a thread of its own until it ends, raises, or the buffer is closed.
-
-        Raises:
-            RuntimeError: the buffer has a source already.
-        """
+        """Reads `source` on a thread of its own until it ends, raises, or the buffer is closed or dropped.
+        RuntimeError if the buffer has one already."""
         if self._thread is not None:
             raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
         # The thread has the state of this buffer and not the buffer, which is closed when it is dropped.
@@ -156,10 +152,8 @@ class FrameBuffer:
         """
         with self._changed:
             ready = self._changed.wait_for(lambda: self._frames or self._ended or self._closed, self._stall_s)
-            if self._frames:
-                self.delivered += 1
-                self._changed.notify_all()
-                return self._frames.popleft()
+            if (taken := self.take_waiting()) is not None:
+                return taken
             if not ready:
                 raise TimeoutError(
                     f"FrameBuffer.get: expected a frame within {self._stall_s} s, got none; "
@@ -180,16 +174,12 @@ class FrameBuffer:
             return self._frames.popleft()
 
     def __iter__(self) -> Iterator[Captured]:
-        while (captured := self.get()) is not None:
-            yield captured
+        return iter(self.get, None)
 
     def close(self, timeout_s: float = 2.0) -> bool:
         """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called again.
-
-        Returns:
-            Whether the capture thread ended within `timeout_s` seconds; a source that hangs in a read keeps
-            it (it is a daemon thread) until the read returns.
-        """
+        Gives whether the capture thread ended within `timeout_s` seconds: a source that hangs in a read keeps it (it is
+        a daemon thread) until the read returns."""
         with self._changed:
             self._closed = True
             self.dropped += len(self._frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import deque
@@ -175,11 +176,10 @@ class Team:
 
     def _whole(self, parts: Parts) -> Any:
         """A pass at one go."""
-        part, done, high = 0, False, None
-        while not done:
+        for part in itertools.count():
             done, high = self._timed(part, parts)
-            part += 1
-        return high
+            if done:
+                return high
 
     def _timed(self, part: int, parts: Parts) -> tuple[bool, Any]:
         """Run part number ``part`` and keep its cost; whether it was the last one, and F_h then."""

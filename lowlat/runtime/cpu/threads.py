@@ -76,14 +76,8 @@ def cores_at_hand() -> int:
 
 
 def split_cores(cores: int | None = None) -> CoreSplit:
-    """Half the cores each, the odd one to the fast track, whose time is the latency; never less than one.
-
-    Args:
-        cores: by default those at hand.
-
-    Raises:
-        ValueError: `cores` is not whole, or below 1.
-    """
+    """Half the cores (by default those at hand) each, the odd one to the fast track, whose time is the latency; never
+    less than one. ValueError if `cores` is not whole, or below 1."""
     cores = cores_at_hand() if cores is None else cores
     check_cores("split_cores", cores, "leave it out to use those at hand")
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
@@ -96,15 +90,13 @@ _of_thread = threading.local()
 class ThreadWorker:
     """Runs S_h on one background thread; `submit` and `poll` never wait for it.
 
-    Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread
-    count to `cores.fast`. Closing it leaves that of the newest worker still open there; with the last one
-    the thread's own count comes back. With torch's OpenMP backend the count belongs to the calling thread, so
-    the background thread has its own, `cores.slow`.
+    Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread count to
+    `cores.fast`. Closing it leaves that of the newest worker still open there; with the last one the thread's own count
+    comes back. With torch's OpenMP backend each thread has a count; the background thread's is `cores.slow`.
 
     Args:
-        higher: S_h, called on the background thread: F_l -> F_h, or a generator of its parts, as
-            `NetworkStages.higher_parts`, of which none is begun once the worker is closed. Gradient modes are per
-            thread: it has to set its own.
+        higher: S_h, called on the background thread: F_l -> F_h, or a generator of its parts, of which none is begun
+            once the worker is closed. Gradient modes are per thread: it has to set its own.
         clock: the engine's clock.
         cores: threads for both sides, by default `split_cores()`.
     """
