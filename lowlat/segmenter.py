@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,34 +159,42 @@ class VideoSegmenter:
                 raise ValueError(
                     f"VideoSegmenter: expected {option} with isolation={word!r} alone, got {isolation!r}; leave it out"
                 )
-        self.classes, self.device = prepared.network.legend, prepared.device
+        self.device, self.classes = prepared.device, prepared.network.legend
         if on_cpu:
             self._engine = cpu_engine(schedule, prepared, isolation=isolation, cores=cores)
         else:
             self._engine = gpu_engine(schedule, prepared, isolation=isolation, **_given(segments=segments, sms=sms))
+        self._engine.classes = self.classes
         self.isolation, self.notice, self.clock = self._engine.isolation, self._engine.notice, self._engine.clock
         self._process, self._in_use = os.getpid(), threading.RLock()
 
-    def step(self, frame: np.ndarray) -> FrameResult:
+    def step(self, frame: np.ndarray, *, scores: bool | str = False) -> FrameResult:
         """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``.
 
+        Args:
+            scores: have ``result.scores`` too, float32 ``(classes, h, w)``, and with them its ``probabilities`` and
+                ``confidence``: True or "grid" as the network gives them, a few pixels apart; "frame" at the frame's
+                size. They cost a copy, at the frame's size a large one.
+
         Raises:
-            ValueError: not such a frame, or one of another size than its key frame's.
+            ValueError: not such a frame, one of another size than its key frame's, or another word for ``scores``.
             RuntimeError: S_h failed on the first frame, a GPU lacks the memory, or the segmenter is closed, in use by
                 another thread, or inherited by a forked process.
         """
-        return self._alone("step", self._engine.step, frame)
+        asked = _scores_at("step", scores)
+        return self._alone("step", partial(self._engine.step, frame, scores=asked))
 
-    def run(self, frames: Iterable) -> Iterator[FrameResult]:
+    def run(self, frames: Iterable, *, scores: bool | str = False) -> Iterator[FrameResult]:
         """Label frames as they come; each result is yielded before the work that may follow its labels.
 
         Args:
             frames: frames, timed frames of a source, which keep their index and time, or a `FrameBuffer`.
+            scores: as in :meth:`step`, for every frame.
 
         Raises:
             ValueError, RuntimeError: as :meth:`step`, and what ``frames`` itself raises.
         """
-        results = self._engine.run(frames)
+        results = self._engine.run(frames, _scores_at("run", scores))
         return iter(lambda: self._alone("run", next, results, None), None)
 
     @property
@@ -220,6 +229,18 @@ class VideoSegmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _scores_at(method: str, scores: bool | str) -> str:
+    """At what size scores are asked for: "grid", "frame", or empty for none."""
+    if isinstance(scores, bool) or scores is None:
+        return "grid" if scores else ""
+    if not isinstance(scores, str) or scores not in ("grid", "frame"):
+        raise ValueError(
+            f"VideoSegmenter.{method}: expected scores to be True, 'grid' or 'frame', got {scores!r}; leave it out for "
+            "labels alone"
+        )
+    return scores
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

@@ -44,12 +44,14 @@ class Engine:
         clock: the time base of every time in the results.
         isolation: what keeps S_h out of the frames' way; empty where nothing runs beside them.
         notice: why the isolation is not the one asked for; empty if it is.
+        classes: what every result says its labels are called.
 
     Raises:
         ValueError: low-latency mode without a worker.
     """
 
     isolation = notice = ""
+    classes: Any = None
 
     def __init__(
         self, schedule: Schedule, stages: Stages, worker: Worker | None = None, clock: Clock | None = None
@@ -71,6 +73,7 @@ class Engine:
         self._low: Any = None
         self._high: Any = None
         self._result: FrameResult | None = None
+        self._scores: tuple[str, ...] = ()
         self._ahead = LookAhead(self._pipelined, ())
         self._closed = False
 
@@ -80,17 +83,18 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def step(self, frame: Any, *, index: int | None = None, available_ms: float | None = None) -> FrameResult:
-        """Labels one frame and does what follows: `answer` and `settle`."""
-        result = self.answer(frame, index=index, available_ms=available_ms)
+    def step(self, frame: Any, **options: Any) -> FrameResult:
+        """Labels one frame and does what follows: `answer`, which takes the options, and `settle`."""
+        result = self.answer(frame, **options)
         self.settle()
         return result
 
-    def run(self, frames: Iterable[Any]) -> Iterator[FrameResult]:
+    def run(self, frames: Iterable[Any], scores: str = "") -> Iterator[FrameResult]:
         """Labels frames as they come, each result handed out before its deferred work.
 
         Args:
             frames: frames, or what carries a frame with its index and time: `Captured`, or a `Timed` of a source.
+            scores: as in `answer`.
 
         With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
         overlaps the fast track of the one before.
@@ -99,14 +103,16 @@ class Engine:
         for frame in self._ahead:
             if isinstance(frame, Captured) or hasattr(frame, "time_s"):
                 available_ms = getattr(frame, "available_ms", None)
-                result = self.answer(frame.frame, index=frame.index, available_ms=available_ms)
+                result = self.answer(frame.frame, index=frame.index, available_ms=available_ms, scores=scores)
                 result.time_s = frame.time_s
             else:
-                result = self.answer(frame)
+                result = self.answer(frame, scores=scores)
             yield result
             self.settle()
 
-    def answer(self, frame: Any, *, index: int | None = None, available_ms: float | None = None) -> FrameResult:
+    def answer(
+        self, frame: Any, *, index: int | None = None, available_ms: float | None = None, scores: str = ""
+    ) -> FrameResult:
         """Labels one frame; leaves what may come after the labels to `settle` (called first if due).
 
         Args:
@@ -114,6 +120,7 @@ class Engine:
             index: the frame's index, rising; by default one more than the last. Skipped indices count as frames in ages
                 and intervals.
             available_ms: when the frame was available on the host, on the engine's clock; by default the present.
+            scores: "grid" or "frame" where the result is to have its scores too, at that size; empty for labels alone.
 
         Raises:
             RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again), or the
@@ -128,7 +135,8 @@ class Engine:
             index = 0 if self.state.index is None else self.state.index + 1
         available = started if available_ms is None else available_ms
         result = FrameResult(index, None, age=0, available_ms=available, wait_ms=started - available)
-        self._frame, self._result = frame, result
+        result.classes = self.classes
+        self._frame, self._result, self._scores = frame, result, (scores,) if scores else ()
         try:
             self._collect(index)
         except BaseException:
@@ -256,7 +264,9 @@ class Engine:
                 result.value = float(value)
                 return events.Measured(index, result.value)
             case events.Propagate():
-                result.labels, self._high = self._timed("propagate", self._stages.propagate, self._key, self._low)
+                result.labels, self._high = self._timed(
+                    "propagate", self._stages.propagate, self._key, self._low, *self._scores
+                )
             case events.RunHigher(_, launch):
                 try:
                     self._high = self._timed("higher", self._stages.higher, self._low)
@@ -267,12 +277,14 @@ class Engine:
             case events.StoreKey(index):
                 self._hold(KeyFrame(index, index, self._low, self._high))
             case events.Classify():
-                result.labels = self._timed("classify", self._stages.classify, self._high)
+                result.labels = self._timed("classify", self._stages.classify, self._high, *self._scores)
             case events.Emit(_, key, age, degraded, startup):
                 result.key, result.age, result.degraded, result.startup = key, age, degraded, startup
                 if self._pipelined is not None:
                     self._ahead.begin_waiting()
                     result.labels = self._timed("wait", self._pipelined.wait, result.labels)
+                if self._scores:
+                    result.labels, result.scores = result.labels
                 result.emitted_ms = self.clock.now()
             case events.Promote(index):
                 result.key = True

@@ -67,11 +67,12 @@ class Stages(Protocol):
     def higher(self, low: Any) -> Any:
         """S_h: low -> high (F_h)."""
 
-    def classify(self, high: Any) -> Any:
-        """F_h of a key frame -> labels on the host."""
+    def classify(self, high: Any, scores: str = "") -> Any:
+        """F_h of a key frame -> labels on the host; with ``scores``, "grid" or "frame", `Scored`: the scores too, at
+        that size. The engine gives the argument only where scores are asked for."""
 
-    def propagate(self, key: KeyFrame, low: Any) -> tuple[Any, Any]:
-        """Eq. 1, AdaptNet, fusion: -> (labels on the host, the F_h that is carried on)."""
+    def propagate(self, key: KeyFrame, low: Any, scores: str = "") -> tuple[Any, Any]:
+        """Eq. 1, AdaptNet, fusion: -> (labels on the host or `Scored`, the F_h that is carried on)."""
 
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         """The key frame decision's value: difference of features or predicted deviation."""
@@ -92,7 +93,8 @@ class Pipelined(Stages, Protocol):
         again when its F_h has been replaced, or carried to a later frame, its `base`."""
 
     def wait(self, labels: Any) -> Any:
-        """The labels on the host: the one place of a frame where the host waits for the device."""
+        """The labels on the host, `Scored` where scores were asked for: the one place of a frame where the host waits
+        for the device."""
 
     def abandon(self) -> None:
         """The frames under way will not be asked for again."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 TRACKS = ("S_l", "propagation", "S_h", "host")
 """The last one where the stages run on a device: the calls that enqueue them, and the wait for the labels."""
@@ -23,6 +25,13 @@ class Span:
     index: int
     start_ms: float
     end_ms: float
+
+
+class Scored(NamedTuple):
+    """What stages make of a frame whose scores are asked for: its labels and its scores, both on the host."""
+
+    labels: Any
+    scores: Any
 
 
 @dataclass
@@ -70,6 +79,30 @@ class FrameResult:
     """The frame's time in the source, in seconds since its first frame; None where frames came without times."""
     spans: list[Span] = field(default_factory=list)
     """Timed stages for a trace. A background S_h span belongs to the result of the frame it landed with."""
+    classes: Any = None
+    """What the labels are called and how they are drawn: the `Classes` of the network."""
+    scores: Any = None
+    """Where they were asked for, the scores that the labels come from, float32 `(classes, h, w)`, as the network gives
+    them: of any size, the highest one wins. At the network's grid, or interpolated to the frame's size."""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The softmax of the scores over the classes, float32 `(classes, h, w)`. RuntimeError without scores."""
+        likelihoods = self._likelihoods("probabilities")
+        return likelihoods / likelihoods.sum(0)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of the likeliest class, float32 `(h, w)`, at the size of the scores. RuntimeError without."""
+        return 1 / self._likelihoods("confidence").sum(0)
+
+    def _likelihoods(self, what: str) -> np.ndarray:
+        """How much likelier than the likeliest class each class is, in (0, 1]."""
+        if self.scores is None:
+            raise RuntimeError(
+                f"FrameResult.{what}: expected a result with scores, got labels alone; ask for them by scores=True"
+            )
+        return np.exp(self.scores - self.scores.max(0))
 
     @property
     def latency_ms(self) -> float:

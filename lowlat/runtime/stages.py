@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lowlat.networks.backbone import first_of
-from lowlat.networks.labels import full_size_labels
+from lowlat.networks.labels import full_size_labels, scores_on_host
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.options import PreparedNetwork
 from lowlat.runtime.protocols import KeyFrame
+from lowlat.runtime.result import Scored
 from lowlat.schedule import Signal
 
 
@@ -83,19 +84,19 @@ class NetworkStages(PreparedNetwork):
         return High(features, low.size)
 
     @torch.inference_mode()
-    def classify(self, high: High) -> np.ndarray:
-        """Labels of a key frame: uint8 ``(H, W)``."""
-        return self._labels(self.network.classify(high.features), high.size)
+    def classify(self, high: High, scores: str = "") -> np.ndarray | Scored:
+        """Labels of a key frame: uint8 ``(H, W)``; with ``scores``, "grid" or "frame", these too."""
+        return self._labels(self.network.classify(high.features), high.size, scores)
 
     @torch.inference_mode()
-    def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
-        """Labels of any other frame, uint8 ``(H, W)``, and its F_h."""
+    def propagate(self, key: KeyFrame, low: Low, scores: str = "") -> tuple[np.ndarray | Scored, High]:
+        """Labels of any other frame, uint8 ``(H, W)``, and its F_h; with ``scores``, as :meth:`classify`."""
         _check_size("propagate", key, low)
         network = self.network
         anchor = key.base.anchor(network)
         propagated = network.propagate(anchor, key.high.features, low.reduced)
         fused = network.fuse(propagated, low.reduced)
-        return self._labels(fused.scores, low.size), High(fused.high, low.size)
+        return self._labels(fused.scores, low.size, scores), High(fused.high, low.size)
 
     @torch.inference_mode()
     def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
@@ -105,8 +106,10 @@ class NetworkStages(PreparedNetwork):
             return self.network.deviation(key.low.anchor(self.network), low.reduced).item()
         return self.network.difference(key.low.features, low.features).item()
 
-    def _labels(self, scores: Tensor, size: tuple[int, int]) -> np.ndarray:
-        return full_size_labels(scores, size)[0].cpu().numpy()
+    @staticmethod
+    def _labels(scores: Tensor, size: tuple[int, int], asked: str) -> np.ndarray | Scored:
+        labels = full_size_labels(scores, size)[0].cpu().numpy()
+        return Scored(labels, scores_on_host(scores[0], size, asked)) if asked else labels
 
 
 def _check_size(stage: str, key: KeyFrame, low: Low) -> None:

@@ -273,7 +273,7 @@ class FakePrograms:
             return Cell()
 
         self.make = make
-        names = "frame image low labels labels_out value value_out high kept propagated"
+        names = "frame image low labels labels_out scores scores_out value value_out high kept propagated"
         return dict.fromkeys(names.split(), make)
 
     def scratch(self, size, segments):
@@ -307,14 +307,14 @@ class FakePrograms:
 
         return [part(number) for number in range(segments)]
 
-    def propagate(self, kept, high, low, propagated, labels):
+    def propagate(self, kept, high, low, propagated, labels, scores):
         propagated.value = high.value
         if None not in (kept.value, high.value, low.value):
-            labels.value = ("propagated", low.value[1], kept.value[2], high.value[1])
+            labels.value = scores.value = ("propagated", low.value[1], kept.value[2], high.value[1])
 
-    def classify(self, high, labels):
+    def classify(self, high, labels, scores):
         if high.value is not None:
-            labels.value = ("classified", high.value[1])
+            labels.value = scores.value = ("classified", high.value[1])
 
     def select(self, signal):
         def work(kept, low, value):
@@ -325,6 +325,9 @@ class FakePrograms:
 
     def labels(self, cell):
         return cell.value
+
+    def scores(self, size, asked):
+        return lambda cell: (asked, size, cell.value)
 
     def number(self, cell):
         key, index = cell.value

@@ -47,12 +47,12 @@ class Irregular(FrameBuffer):
         return super().take_waiting() if self.device.random.random() < 0.7 else None
 
 
-def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=()):
+def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(), scores=""):
     """Labels `frames` frames, checks where each result's labels came from, and gives the results.
 
     At the frames of `abandoned` the labels are not waited for; at those of `restarts` the engine is told to start up
     again; from those of `failing` on, the next work on S_h's stream is refused memory. `engine.lost` are the frames on
-    which that happened to a start.
+    which that happened to a start. `scores` says at what size scores are asked for, if they are.
     """
     device, results = engine.device, []
     waiting = engine.stages.wait
@@ -67,7 +67,7 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
 
     engine.stages.wait, engine.lost = wait, set()
     source = Irregular(device, frames) if lookahead else (Captured(frame, 0.0, frame) for frame in range(frames))
-    answers = engine.run(source)
+    answers = engine.run(source, scores)
     while True:
         waits = len(device.waits)
         try:
@@ -75,14 +75,14 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
         except StopIteration:
             break
         except Interrupted:
-            answers = engine.run(source)
+            answers = engine.run(source, scores)
             continue
         except RuntimeError as error:
             # S_h failed where there was nothing else to show.
             if not isinstance(error.__cause__, MemoryError):
                 raise
             engine.lost.add(engine.state.index)
-            answers = engine.run(source)
+            answers = engine.run(source, scores)
             continue
         index = result.index
         assert result.labels is not None
@@ -92,6 +92,7 @@ def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(
             assert result.labels == ("classified", index) and result.key and result.age == 0
         else:
             assert result.labels == ("propagated", index, engine.state.base, index - result.age)
+        assert result.scores == ((scores, (8, 8), result.labels) if scores else None)
         result.waits = device.waits[waits:]
         results.append(result)
         # Everything that a stream needs is there once its first labels are out.

@@ -88,10 +88,10 @@ def computed(programs, frames, segments=1):
     for part, after in zip(programs.higher(segments), targets, strict=True):
         part(memory["kept"], *before, after)
         before = [after]
-    programs.classify(memory["high"], memory["labels"])
+    programs.classify(memory["high"], memory["labels"], memory["scores"])
     labels["key"] = programs.labels(memory["labels"])
     kept, high, low = memory["kept"], memory["high"], lows[1]
-    programs.propagate(kept, high, low, memory["propagated"], memory["labels"])
+    programs.propagate(kept, high, low, memory["propagated"], memory["labels"], memory["scores"])
     labels["current"] = programs.labels(memory["labels"])
     programs.select(Signal.DEVIATION)(kept, low, memory["value"])
     found = {"low": low.features, "high": high, "propagated": memory["propagated"], "deviation": memory["value"]}

@@ -135,6 +135,61 @@ class TestOnEveryDevice:
         # A CPU resizes bytes, a GPU floats: they differ by rounding.
         assert np.mean(np.array(found) == np.array(expected)) > 0.95
 
+    @pytest.mark.parametrize("mode", ["low-latency", "blocking"])
+    def test_scores_come_beside_the_labels_where_they_are_asked_for(self, door, frames, mode):
+        sizes = {False: None, True: (11, 6, 8), "grid": (11, 6, 8), "frame": (11, *SMALL)}
+        with door(mode=mode) as segmenter:
+            for index, frame in enumerate(2 * frames):
+                asked = list(sizes)[index % 4]
+                result = segmenter.step(frame, scores=asked)
+                assert result.labels.shape == SMALL and result.classes is segmenter.classes
+                if not asked:
+                    assert result.scores is None
+                    with pytest.raises(RuntimeError, match="confidence: expected a result with scores, got labels"):
+                        result.confidence  # noqa: B018
+                    continue
+                assert result.scores.shape == sizes[asked] and result.scores.dtype == np.float32
+                likely = result.probabilities
+                assert likely.dtype == np.float32 and likely.shape == result.scores.shape
+                np.testing.assert_allclose(likely.sum(0), 1, rtol=1e-5)
+                assert np.array_equal(likely.argmax(0), result.scores.argmax(0))
+                np.testing.assert_allclose(result.confidence, likely.max(0), rtol=1e-5)
+                if asked == "frame":
+                    assert np.mean(result.scores.argmax(0) == result.labels) > 0.999
+
+    def test_scores_are_the_cpus_and_outlast_the_next_frames(self, door, tiny_network, frames):
+        def run(segmenter):
+            with segmenter:
+                kept = [
+                    segmenter.step(frame, scores="frame" if index % 2 else True) for index, frame in enumerate(frames)
+                ]
+                return [result.scores for result in kept]
+
+        expected = run(VideoSegmenter(tiny_network, policy=Every(3), mode="blocking"))
+        for found, wanted in zip(run(door(mode="blocking")), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+    def test_a_run_gives_scores_too_and_labels_as_without(self, door, frames):
+        with door(mode="blocking") as segmenter:
+            expected = [result.labels for result in segmenter.run(frames)]
+        with door(mode="blocking") as segmenter:
+            results = list(segmenter.run(frames, scores="frame"))
+        assert all(result.scores.shape == (11, *SMALL) for result in results)
+        assert np.array_equal([result.labels for result in results], expected)
+
+    @pytest.mark.parametrize("scores", ["pixels", 1, 0.5, ("grid",), np.ones(2)])
+    def test_scores_at_no_size_are_refused_and_the_video_goes_on(self, door, frames, scores):
+        with door() as segmenter:
+            with pytest.raises(
+                ValueError, match="VideoSegmenter.step: expected scores to be True, 'grid' or 'frame', got"
+            ):
+                segmenter.step(frames[0], scores=scores)
+            with pytest.raises(
+                ValueError, match="VideoSegmenter.run: expected scores to be True, 'grid' or 'frame', got"
+            ):
+                segmenter.run(frames, scores=scores)
+            assert segmenter.step(frames[0]).startup
+
     def test_a_run_takes_frames_or_a_buffer(self, door, frames):
         with door() as segmenter:
             assert [result.index for result in segmenter.run(frames[:4])] == [0, 1, 2, 3]

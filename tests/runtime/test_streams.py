@@ -33,15 +33,16 @@ SCHEDULES = [
     abandoned=st.sets(st.integers(0, 30), max_size=8),
     restarts=st.sets(st.integers(1, 30), max_size=2),
     failing=st.sets(st.integers(1, 30), max_size=3),
+    scores=st.sampled_from(("", "grid", "frame")),
 )
 def test_no_order_of_the_device_breaks_a_rule(
-    seed, weights, schedule, graphs, segments, lookahead, values, abandoned, restarts, failing
+    seed, weights, schedule, graphs, segments, lookahead, values, abandoned, restarts, failing, scores
 ):
     engine = build(schedule, FakeDevice(seed, weights), values=values, graphs=graphs, segments=segments)
     trouble = {"abandoned": abandoned, "restarts": restarts, "failing": failing}
     if schedule.mode.value == "blocking":
         trouble["failing"] = ()
-    results = run(engine, 31, lookahead=lookahead, **trouble)
+    results = run(engine, 31, lookahead=lookahead, scores=scores, **trouble)
     assert {result.index for result in results} == set(range(31)) - abandoned - engine.lost
 
 
@@ -89,7 +90,7 @@ def test_the_next_frame_is_begun_before_the_labels_of_this_one_are_waited_for():
     order = [" ".join(entry) for entry in engine.device.log]
     for frame in range(1, 5):
         here, there = frame % 2, (frame + 1) % 2
-        del order[: order.index(f"propagation run propagated, labels{here}")]
+        del order[: order.index(f"propagation run propagated, labels{here}, scores{here}")]
         assert order.index(f"S_l run low{there}") < order.index(f"host wait fetched{here}")
 
 
@@ -111,7 +112,7 @@ def test_a_frame_is_enqueued_in_exactly_this_order():
         "S_l record lowered0",
         "propagation wait lowered0",
         "propagation wait fetched0",
-        "propagation run propagated, labels0",
+        "propagation run propagated, labels0, scores0",
         "propagation record read0",
         "propagation record labelled0",
         "fetch wait labelled0",
@@ -132,6 +133,18 @@ def test_a_frame_is_enqueued_in_exactly_this_order():
         "S_h run high1",
         "S_h record landed",
     ]
+
+
+def test_scores_are_fetched_behind_the_labels_and_only_where_they_are_asked_for():
+    engine = build(deferred(Every(9)))
+    for index, scores in enumerate(("grid", "", "frame", "", "", "grid")):
+        del engine.device.log[:]
+        result = engine.step(index, scores=scores)
+        fetched = [" ".join(entry) for entry in engine.device.log if entry[0] == "fetch"]
+        slot = index % 2
+        copies = [f"fetch run labels_out{slot}", *([f"fetch run scores_out{slot}"] if scores else [])]
+        assert fetched == [f"fetch wait labelled{slot}", *copies, f"fetch record fetched{slot}"]
+        assert result.scores == ((scores, (8, 8), result.labels) if scores else None)
 
 
 @pytest.mark.parametrize("segments", [None, 4])

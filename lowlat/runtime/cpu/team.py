@@ -210,11 +210,11 @@ class TeamStages:
     def higher(self, low: Any) -> Any:
         return self._team.run_parts(self.network.higher_parts(low))
 
-    def classify(self, high: Any) -> Any:
-        return self._team.run(self.network.classify, high, ends=True)
+    def classify(self, high: Any, *scores: str) -> Any:
+        return self._team.run(self.network.classify, high, *scores, ends=True)
 
-    def propagate(self, key: KeyFrame, low: Any) -> tuple[Any, Any]:
-        return self._team.run(self.network.propagate, key, low, ends=True)
+    def propagate(self, key: KeyFrame, low: Any, *scores: str) -> tuple[Any, Any]:
+        return self._team.run(self.network.propagate, key, low, *scores, ends=True)
 
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         return self._team.run(self.network.measure, key, low, signal)

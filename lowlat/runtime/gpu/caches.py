@@ -11,7 +11,7 @@ from lowlat.runtime.gpu.device import Buffer, Device, Event, Size
 if TYPE_CHECKING:
     from lowlat.runtime.gpu.programs import NetworkPrograms
 
-HOST = frozenset({"frame", "labels_out", "value_out"})
+HOST = frozenset({"frame", "labels_out", "scores_out", "value_out"})
 
 
 @dataclass(eq=False)
@@ -24,6 +24,8 @@ class Slot:
     low: Buffer
     labels: Buffer
     labels_out: Buffer  # pinned memory of the host
+    scores: Buffer
+    scores_out: Buffer  # pinned memory of the host
     value: Buffer
     value_out: Buffer  # pinned memory of the host
     uploaded: Event
@@ -35,6 +37,8 @@ class Slot:
     """Behind the last reader of `low`."""
     serial: int = -1
     """The frame whose work it holds, counted from 0."""
+    asked: str = ""
+    """At what size the frame's scores are asked for; empty for its labels alone."""
 
 
 @dataclass(eq=False)
@@ -67,7 +71,7 @@ class Caches:
         def buffer(kind: str, number: int | str = "") -> Buffer:
             return device.buffer(f"{kind}{number}", makers[kind], host=kind in HOST)
 
-        buffers = ("frame", "image", "low", "labels", "labels_out", "value", "value_out")
+        buffers = ("frame", "image", "low", "labels", "labels_out", "scores", "scores_out", "value", "value_out")
         events = ("uploaded", "lowered", "labelled", "fetched", "decided", "free")
         try:
             self.slots = [

@@ -54,14 +54,15 @@ class Pieces:
         return Piece(self._lower, "lower", self._programs.lower, (slot.image,), (slot.low,), "S_l")
 
     def propagate(self, slot: Slot, side: Side) -> Piece:
-        reads, writes = (self._caches.kept, side.high, slot.low), (self._caches.propagated, slot.labels)
+        reads = (self._caches.kept, side.high, slot.low)
+        writes = (self._caches.propagated, slot.labels, slot.scores)
         return Piece(self._fast, "propagate", self._programs.propagate, reads, writes, "propagation")
 
     def select(self, slot: Slot) -> Piece:
         return Piece(self._fast, "select", self._select, (self._caches.kept, slot.low), (slot.value,), "propagation")
 
     def classify(self, slot: Slot, side: Side) -> Piece:
-        return Piece(self._fast, "classify", self._programs.classify, (side.high,), (slot.labels,), "S_h")
+        return Piece(self._fast, "classify", self._programs.classify, (side.high,), (slot.labels, slot.scores), "S_h")
 
     def hold(self, slot: Slot) -> Piece:
         return Piece(self._fast, "hold", self._programs.hold, (slot.low,), (self._caches.kept,))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lowlat.networks.backbone import Link, first_of
-from lowlat.networks.labels import static_labels
+from lowlat.networks.labels import scores_on_host, static_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.gpu.device import Size, Work
 from lowlat.runtime.options import DTYPES, PreparedNetwork
@@ -71,7 +71,8 @@ class NetworkPrograms(PreparedNetwork):
         with torch.inference_mode():
             low = self._meta_low(shapes, size)
             reduced = shapes.reduce(low).predict.shape
-            high = shapes.higher(low).shape
+            high = shapes.higher(low)
+            scores = shapes.classify(high).shape[1:]
         crossing = tuple(tensor.shape for tensor in _tensors(low))
         features = self._features
 
@@ -83,10 +84,12 @@ class NetworkPrograms(PreparedNetwork):
             "image": lambda: plain(*size, 3, dtype=torch.uint8),
             "low": lambda: LowMemory(self._between(crossing), *(features(reduced) for _ in range(3))),
             "kept": lambda: KeptMemory(self._between(crossing), features(reduced), features(reduced)),
-            "high": lambda: features(high),
-            "propagated": lambda: features(high),
+            "high": lambda: features(high.shape),
+            "propagated": lambda: features(high.shape),
             "labels": lambda: plain(*size, dtype=torch.uint8),
             "labels_out": lambda: plain(*size, dtype=torch.uint8, host=True),
+            "scores": lambda: plain(*scores, dtype=torch.float32),
+            "scores_out": lambda: plain(*scores, dtype=torch.float32, host=True),
             "value": lambda: plain(1, dtype=torch.float32),
             "value_out": lambda: plain(1, dtype=torch.float32, host=True),
         }
@@ -164,8 +167,9 @@ class NetworkPrograms(PreparedNetwork):
         high.copy_(propagated)
 
     @torch.inference_mode()
-    def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, propagated: Tensor, labels: Tensor) -> None:
-        """Eq. 1, AdaptNet, fusion, labels."""
+    def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, *written: Tensor) -> None:
+        """Eq. 1, AdaptNet, fusion; writes the propagated F_h, labels and scores."""
+        propagated, labels, scores = written
         network = self.network
         logits = network.predictor(kept.predict, low.predict)
         svconv2d(
@@ -175,15 +179,18 @@ class NetworkPrograms(PreparedNetwork):
             padding_mode=network.padding_mode,
             out=propagated,
         )
-        found, high = self._fused(propagated, low, labels.shape)
+        found, given, high = self._fused(propagated, low, labels.shape)
         labels.copy_(found)
+        scores.copy_(given)
         # Without a correction `high` is `propagated` itself.
         propagated.copy_(high)
 
     @torch.inference_mode()
-    def classify(self, high: Tensor, labels: Tensor) -> None:
-        """Labels from F_h alone."""
-        labels.copy_(static_labels(self.network.classify(high), labels.shape)[0])
+    def classify(self, high: Tensor, labels: Tensor, scores: Tensor) -> None:
+        """Labels and scores from F_h alone."""
+        given = self.network.classify(high)
+        labels.copy_(static_labels(given, labels.shape)[0])
+        scores.copy_(given[0])
 
     def select(self, signal: Signal) -> Work:
         """-> `work(kept, low, value)`: the key frame decision's value."""
@@ -203,6 +210,10 @@ class NetworkPrograms(PreparedNetwork):
         """Labels from pinned memory, in memory of their own."""
         return pinned.numpy().copy()
 
+    def scores(self, size: Size, asked: str) -> Work:
+        """-> `work(pinned)`: scores from pinned memory as they are asked for, in memory of their own."""
+        return lambda pinned: scores_on_host(pinned, size, asked)
+
     def number(self, pinned: Tensor) -> float:
         """The value from pinned memory."""
         return pinned.item()
@@ -218,10 +229,10 @@ class NetworkPrograms(PreparedNetwork):
         features = self.network.lower(self.network.normalise(frames))
         return (features, *self.network.reduce(features)) if self.fast_track else (features,)
 
-    def _compute_fused(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """-> labels and F_h."""
+    def _compute_fused(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
+        """-> labels, scores and F_h."""
         scores, high = self.network.fuse(propagated, Reduced(low.predict, low.adapt, low.select))
-        return static_labels(scores, size)[0], high
+        return static_labels(scores, size)[0], scores[0], high
 
 
 def _parts(links: list[Link], segments: int) -> list[list[Link]]:

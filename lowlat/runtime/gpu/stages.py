@@ -9,7 +9,7 @@ allocated once the first frame is out.
 | upload | frame to the device | S_l of t - 2, the last reader of that image |
 | S_l | F_l and its reductions | its upload; all readers of F_l of t - 2 |
 | propagation | fast track, decision, key frame's caches | its F_l; the labels of t - 2 fetched |
-| fetch | labels to the host | its labels |
+| fetch | labels to the host, scores where they are asked for | its labels |
 | S_h | F_h of a key frame | its F_l kept, behind all readers of the F_h it writes over; or those readers |
 """
 
@@ -24,7 +24,7 @@ from lowlat.runtime.gpu.device import Device, Event, Priority
 from lowlat.runtime.gpu.isolation import AtOnce, Turns
 from lowlat.runtime.gpu.pieces import Launcher, Pieces
 from lowlat.runtime.protocols import Job, KeyFrame
-from lowlat.runtime.result import Span
+from lowlat.runtime.result import Scored, Span
 from lowlat.schedule import Decision, Mode, OnCut, Schedule, Signal
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class GpuStages:
         self._lower.record(slot.lowered)
         return low
 
-    def propagate(self, key: KeyFrame, low: FrameLow) -> tuple[Slot, FrameHigh]:
+    def propagate(self, key: KeyFrame, low: FrameLow, scores: str = "") -> tuple[Slot, FrameHigh]:
         """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
         self._check_key(key)
         slot, side = self._slot(low), self._active
@@ -141,7 +141,7 @@ class GpuStages:
         self._fast.wait(slot.fetched)
         self._launcher.launch(self._pieces.propagate(slot, side), low.index)
         self._fast.record(side.read)
-        self._hand_out(slot, low)
+        self._hand_out(slot, low, scores)
         if self._select is not None and not self._critical:
             self._ask(low)
         self._fast.record(slot.free)
@@ -166,14 +166,14 @@ class GpuStages:
             self._fast.wait(self.caches.landed)
         return FrameHigh(side)
 
-    def classify(self, high: FrameHigh) -> Slot:
+    def classify(self, high: FrameHigh, scores: str = "") -> Slot:
         """Labels of the frame that is kept, from its own F_h."""
         low = self._kept
         slot = self._slot(low)
         self._fast.wait(slot.fetched)
         self._launcher.launch(self._pieces.classify(slot, high.side), low.index)
         self._fast.record(high.side.read)
-        self._hand_out(slot, low)
+        self._hand_out(slot, low, scores)
         return slot
 
     def hold(self, key: KeyFrame) -> None:
@@ -214,7 +214,10 @@ class GpuStages:
         labels.fetched.wait()
         result = self._device.host(self._programs.labels, reads=(labels.labels_out,))
         self.turns.frame_done(labels.serial)
-        return result
+        if not labels.asked:
+            return result
+        scores = self._programs.scores(self.caches.size, labels.asked)
+        return Scored(result, self._device.host(scores, reads=(labels.scores_out,)))
 
     def abandon(self) -> None:
         self.turns.frame_done(self._begun - 1)
@@ -278,10 +281,13 @@ class GpuStages:
         self._asked = [(key, asked) for key, asked in self._asked if asked.slot is not slot]
         self._asked.append((self._kept, low))
 
-    def _hand_out(self, slot: Slot, low: FrameLow) -> None:
+    def _hand_out(self, slot: Slot, low: FrameLow, scores: str) -> None:
         self._fast.record(slot.labelled)
         self._fetch.wait(slot.labelled)
         self._launcher.copy(self._fetch, slot.labels, slot.labels_out, "propagation", "fetch", low.index)
+        slot.asked = scores
+        if scores:
+            self._fetch.copy(slot.scores, slot.scores_out)
         self._fetch.record(slot.fetched)
 
     def _slot(self, low: FrameLow) -> Slot:
