@@ -77,7 +77,7 @@ def test_a_segmenter_that_was_closed_and_is_dropped_ends_once(make, frames):
 def test_garbage_collected_on_the_segmenters_own_thread_ends_it(tiny_network, one_thread):
     """Where the last reference is dropped by what the thread itself is at."""
     segmenter = VideoSegmenter(tiny_network, cores=1, pixels=None)
-    team = segmenter._engine._worker._team
+    team = segmenter._engine._worker
     holder = [segmenter]
     segmenter = None
     team.run(holder.clear)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lowlat.jobs.simulated import VirtualClock
 from lowlat.runtime import Engine, Job, WallClock
 from lowlat.runtime.cpu.engine import cpu_engine
-from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
+from lowlat.runtime.cpu.team import Team, TeamStages
 from lowlat.runtime.cpu.threads import CoreSplit, cores_at_hand
 from lowlat.runtime.cpu.turns import GRACE_MS, LANDS_WITHIN, TurnRule
 from lowlat.runtime.stages import NetworkStages
@@ -110,7 +110,7 @@ def test_under_full_load_a_pass_lands_in_time_and_a_frame_waits_for_its_share(co
 
 @pytest.fixture
 def team():
-    with_threads = Team(WallClock(), 1)
+    with_threads = Team(WallClock(), lambda parts: parts, 1)
     yield with_threads
     with_threads.close()
 
@@ -128,7 +128,7 @@ def landed(team):
     """The pass, as soon as it has landed."""
     waited = threading.Event()
     for _ in range(PATIENCE_S * 100):
-        if (outcome := team.poll()) is not None:
+        if (outcome := team.poll(0)) is not None:
             return outcome
         waited.wait(0.01)
     pytest.fail("the pass never landed")
@@ -145,8 +145,8 @@ def test_a_frame_waits_for_the_part_that_runs_and_goes_before_the_next_one(team)
             yield
         return "F_h"
 
-    job = Job(1, 0, None)
-    team.submit(job, parts())
+    job = Job(1, 0, parts())
+    team.submit(job)
     assert started.acquire(timeout=PATIENCE_S)
     frame = threading.Thread(target=lambda: team.run(order.append, "S_l", begins=True))
     frame.start()
@@ -160,7 +160,7 @@ def test_a_frame_waits_for_the_part_that_runs_and_goes_before_the_next_one(team)
     outcome = landed(team)
     assert order == [0, "S_l", "labels", 1, 2]
     assert (outcome.job, outcome.high, outcome.error) == (job, "F_h", None)
-    assert team.poll() is None
+    assert team.poll(0) is None
 
 
 def test_an_overdue_part_goes_before_a_frame_that_waits(team):
@@ -175,12 +175,12 @@ def test_an_overdue_part_goes_before_a_frame_that_waits(team):
         held.release()
         assert go.acquire(timeout=PATIENCE_S)
 
-    team.run_parts(parts())
+    team.run_higher(parts())
     order.clear()
     frame = threading.Thread(target=lambda: team.run(hold, begins=True, ends=True))
     frame.start()
     assert held.acquire(timeout=PATIENCE_S)
-    team.submit(Job(1, 0, None), parts())
+    team.submit(Job(1, 0, parts()))
     following = threading.Thread(target=lambda: team.run(order.append, "next frame", begins=True))
     following.start()
     while not team._calls:
@@ -196,7 +196,7 @@ def test_a_part_that_raises_is_the_outcome_and_the_team_goes_on(team):
         yield
         raise MemoryError("no memory for F_h")
 
-    team.submit(Job(1, 0, None), parts())
+    team.submit(Job(1, 0, parts()))
     assert isinstance(landed(team).error, MemoryError)
     assert team.run(lambda: 1) == 1
 
@@ -207,7 +207,7 @@ def test_a_frame_that_raises_has_ended(team):
 
     with pytest.raises(ArithmeticError, match="S_l broke"):
         team.run(broken, begins=True)
-    team.submit(Job(1, 0, None), iter_of("F_h"))
+    team.submit(Job(1, 0, iter_of("F_h")))
     assert landed(team).high == "F_h"
 
 
@@ -218,29 +218,29 @@ def iter_of(value):
 
 def test_a_busy_team_refuses_a_pass_and_a_closed_one_everything(team):
     started, go = threading.Semaphore(0), threading.Semaphore(0)
-    team.submit(Job(1, 0, None), held_parts(1, started, go))
+    team.submit(Job(1, 0, held_parts(1, started, go)))
     with pytest.raises(RuntimeError, match="one with a job in flight"):
-        team.submit(Job(2, 1, None), iter_of("F_h"))
+        team.submit(Job(2, 1, iter_of("F_h")))
     assert started.acquire(timeout=PATIENCE_S)
     go.release()
     team.close()
     team.close()
-    assert not team._thread.is_alive() and team.poll() is None, "what was in flight is lost"
+    assert not team._thread.is_alive() and team.poll(0) is None, "what was in flight is lost"
     with pytest.raises(RuntimeError, match="a closed one"):
-        team.submit(Job(2, 1, None), iter_of("F_h"))
+        team.submit(Job(2, 1, iter_of("F_h")))
     with pytest.raises(RuntimeError, match="an open team, got a closed one"):
         team.run(lambda: 1)
 
 
 def test_a_pass_forgotten_while_a_part_runs_ends_behind_it_and_the_next_one_lands(team):
     started, go = threading.Semaphore(0), threading.Semaphore(0)
-    team.submit(Job(1, 0, None), held_parts(2, started, go))
+    team.submit(Job(1, 0, held_parts(2, started, go)))
     assert started.acquire(timeout=PATIENCE_S)
     team.forget()
-    team.submit(Job(2, 1, None), iter_of("F_h"))
+    team.submit(Job(2, 1, iter_of("F_h")))
     go.release(2)
     assert landed(team).job.launch == 2
-    assert team.poll() is None and not started.acquire(blocking=False)
+    assert team.poll(0) is None and not started.acquire(blocking=False)
 
 
 def test_a_pass_that_has_landed_is_forgotten_too(team):
@@ -251,11 +251,11 @@ def test_a_pass_that_has_landed_is_forgotten_too(team):
         done.set()
         return "F_h"
 
-    team.submit(Job(1, 0, None), parts())
+    team.submit(Job(1, 0, parts()))
     assert done.wait(PATIENCE_S)
     team.run(lambda: None)
     team.forget()
-    assert team.poll() is None
+    assert team.poll(0) is None
 
 
 def test_a_restart_frees_the_team_and_the_pass_it_met_never_lands():
@@ -276,9 +276,8 @@ def test_a_restart_frees_the_team_and_the_pass_it_met_never_lands():
             return (low, key.high), key.high
 
     network, clock = Network(), VirtualClock()
-    team = Team(clock, 1)
-    worker = TeamWorker(network.higher_parts, team)
-    with Engine(Schedule(Every(2), age_bound=None), TeamStages(network, team), worker, clock) as engine:
+    team = Team(clock, network.higher_parts, 1)
+    with Engine(Schedule(Every(2), age_bound=None), TeamStages(network, team), team, clock) as engine:
         assert [engine.step(index).launched for index in range(3)] == [False, False, True]
         engine.restart()
         results = [engine.step(index) for index in range(3, 6)]
@@ -286,7 +285,7 @@ def test_a_restart_frees_the_team_and_the_pass_it_met_never_lands():
         assert results[2].launched and not any(result.error or result.degraded for result in results)
         clock.advance(1000)
         outcome = landed(team)
-        assert (outcome.job.index, outcome.high, team.poll()) == (5, 5, None)
+        assert (outcome.job.index, outcome.high, team.poll(0)) == (5, 5, None)
         assert (engine.state.counts.failures, engine.state.counts.discarded) == (0, 1)
 
 
@@ -311,8 +310,8 @@ def test_a_team_whose_thread_breaks_down_leaves_nobody_waiting(team, monkeypatch
 
 
 def test_closing_does_not_wait_for_a_part_that_hangs():
-    team, started, go = Team(WallClock(), 1), threading.Semaphore(0), threading.Semaphore(0)
-    team.submit(Job(1, 0, None), held_parts(1, started, go))
+    team, started, go = Team(WallClock(), lambda parts: parts, 1), threading.Semaphore(0), threading.Semaphore(0)
+    team.submit(Job(1, 0, held_parts(1, started, go)))
     assert started.acquire(timeout=PATIENCE_S)
     with pytest.warns(RuntimeWarning, match="still running after 0 s"):
         team.close(timeout_s=0)
@@ -320,9 +319,9 @@ def test_closing_does_not_wait_for_a_part_that_hangs():
 
 
 def test_closing_loses_the_pass_and_nobody_who_waits_behind_an_overdue_part(monkeypatch):
-    team, started, go = Team(WallClock(), 1), threading.Semaphore(0), threading.Semaphore(0)
+    team, started, go = Team(WallClock(), lambda parts: parts, 1), threading.Semaphore(0), threading.Semaphore(0)
     monkeypatch.setattr(team.rule, "overdue", lambda part: True)
-    team.submit(Job(1, 0, None), held_parts(2, started, go))
+    team.submit(Job(1, 0, held_parts(2, started, go)))
     assert started.acquire(timeout=PATIENCE_S)
     answers = []
     waiting = threading.Thread(target=lambda: answers.append(team.run(lambda: "labels")), daemon=True)
@@ -339,13 +338,13 @@ def test_closing_loses_the_pass_and_nobody_who_waits_behind_an_overdue_part(monk
 def test_the_team_has_the_threads_and_the_caller_keeps_its_count():
     before = torch.get_num_threads()
     for cores in (1, 3, None):
-        team = Team(WallClock(), cores)
+        team = Team(WallClock(), lambda parts: parts, cores)
         assert team.run(torch.get_num_threads) == (cores or cores_at_hand())
         team.close()
     assert torch.get_num_threads() == before
     for cores in (0, 2.0, "2"):
         with pytest.raises(ValueError, match=f"Team: expected a whole number of at least 1 core, got {cores!r}; leave"):
-            Team(WallClock(), cores)
+            Team(WallClock(), lambda parts: parts, cores)
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +391,7 @@ def test_start_up_tells_what_the_parts_cost(tiny_network, frames):
     stages = NetworkStages(tiny_network)
     with cpu_engine(Schedule(Every(5)), stages) as engine:
         engine.step(frames[0])
-        costs = engine._worker._team.rule._costs
+        costs = engine._worker.rule._costs
         assert len(costs) == len(stages.network.higher_chain()) + 1 and min(costs) > 0
 
 

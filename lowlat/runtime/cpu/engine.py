@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from lowlat.runtime.clock import WallClock
-from lowlat.runtime.cpu.team import Team, TeamStages, TeamWorker
+from lowlat.runtime.cpu.team import Team, TeamStages
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, check_cores, split_cores
 from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
@@ -57,9 +57,8 @@ def cpu_engine(
         worker = ThreadWorker(stages.higher_parts, clock, cores=cores if split else split_cores(cores))
         engine = Engine(schedule, stages, worker, clock)
     else:
-        team = Team(clock, cores)
-        worker = TeamWorker(stages.higher_parts, team)
-        engine = Engine(schedule, TeamStages(stages, team), worker, clock)
+        worker = Team(clock, stages.higher_parts, cores)
+        engine = Engine(schedule, TeamStages(stages, worker), worker, clock)
     end_with(engine, worker.close)
     engine.isolation = isolation
     return engine

@@ -42,7 +42,7 @@ class _Pass:
 
 class Team:
     """A thread with torch's threads for all its cores, which does one thing at a time: what a frame asks for first,
-    parts of S_h when their `TurnRule` lets them.
+    parts of S_h when their `TurnRule` lets them. It is the engine's worker.
 
     One team, no more OpenMP threads than cores: with more of them, libgomp hardly spins before it puts a thread to
     sleep, and each of a frame's many parallel loops has to wake one. Those of the thread that makes the team are let go
@@ -50,17 +50,18 @@ class Team:
 
     Args:
         clock: the engine's.
+        parts: S_h: F_l -> its parts, a generator that pauses behind each and returns F_h.
         cores: by default those at hand.
 
     Raises:
         ValueError: `cores` is not whole, or below 1.
     """
 
-    def __init__(self, clock: Clock, cores: int | None = None) -> None:
+    def __init__(self, clock: Clock, parts: Callable[[Any], Parts], cores: int | None = None) -> None:
         self.cores = threads.cores_at_hand() if cores is None else cores
         threads.check_cores("Team", self.cores, "leave it out to use those at hand")
         self.rule = TurnRule()
-        self._clock = clock
+        self._clock, self._parts = clock, parts
         self._changed = threading.Condition()
         self._calls: deque[_Call] = deque()
         self._pass: _Pass | None = None
@@ -83,21 +84,21 @@ class Team:
             self._changed.notify_all()
         return call.result.result()
 
-    def run_parts(self, parts: Parts) -> Any:
-        """The parts of a pass at one go, waited for: F_h. From here on the rule knows what each costs."""
-        return self.run(self._whole, parts)
+    def run_higher(self, low: Any) -> Any:
+        """S_h at one go, waited for: F_h. From here on the rule knows what each part costs."""
+        return self.run(self._whole, self._parts(low))
 
-    def submit(self, job: Job, parts: Parts) -> None:
+    def submit(self, job: Job) -> None:
         """Have the parts of a pass run between frames. RuntimeError while there is one in flight."""
         with self._changed:
             if self._closed or self._pass is not None or self._landed is not None:
                 state = "a closed one" if self._closed else "one with a job in flight"
                 raise RuntimeError(f"Team.submit: expected an idle team, got {state}; poll until the job lands")
-            self._pass = _Pass(job, parts, self._clock.now())
+            self._pass = _Pass(job, self._parts(job.low), self._clock.now())
             self.rule.pass_begun()
             self._changed.notify_all()
 
-    def poll(self) -> Outcome | None:
+    def poll(self, index: int) -> Outcome | None:
         """The pass that has landed, which is then forgotten; None while there is none."""
         with self._changed:
             landed, self._landed = self._landed, None
@@ -208,7 +209,7 @@ class TeamStages:
         return self._team.run(self.network.lower, frame, begins=True)
 
     def higher(self, low: Any) -> Any:
-        return self._team.run_parts(self.network.higher_parts(low))
+        return self._team.run_higher(low)
 
     def classify(self, high: Any, *scores: str) -> Any:
         return self._team.run(self.network.classify, high, *scores, ends=True)
@@ -218,28 +219,3 @@ class TeamStages:
 
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         return self._team.run(self.network.measure, key, low, signal)
-
-
-class TeamWorker:
-    """S_h in parts between the frames of a team; `submit` and `poll` never wait for it.
-
-    Args:
-        parts: S_h: F_l -> its parts, a generator that pauses behind each and returns F_h.
-        team: closed with the worker.
-    """
-
-    def __init__(self, parts: Callable[[Any], Parts], team: Team) -> None:
-        self._parts = parts
-        self._team = team
-
-    def submit(self, job: Job) -> None:
-        self._team.submit(job, self._parts(job.low))
-
-    def poll(self, index: int) -> Outcome | None:
-        return self._team.poll()
-
-    def forget(self) -> None:
-        self._team.forget()
-
-    def close(self) -> None:
-        self._team.close()
