@@ -48,14 +48,6 @@ def speed_up_pointwise(network: nn.Module) -> nn.Module:
     return network
 
 
-def reset_parameters(module: nn.Module) -> None:
-    """Give a module and all within it fresh parameters, from torch's global generator."""
-    # Inner modules come first: an outer one may give their parameters other values afterwards.
-    for inner in reversed(list(module.modules())):
-        if hasattr(inner, "reset_parameters"):
-            inner.reset_parameters()
-
-
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """Fold every batch norm into the convolution before it, in place, and put ``network`` in eval mode.

@@ -88,21 +88,17 @@ class FrameResult:
     @property
     def probabilities(self) -> np.ndarray:
         """The softmax of the scores over the classes, float32 `(classes, h, w)`. RuntimeError without scores."""
-        likelihoods = self._likelihoods("probabilities")
+        if self.scores is None:
+            raise RuntimeError(
+                "FrameResult: expected a result with scores, got labels alone; ask for them by scores=True"
+            )
+        likelihoods = np.exp(self.scores - self.scores.max(0))
         return likelihoods / likelihoods.sum(0)
 
     @property
     def confidence(self) -> np.ndarray:
         """The probability of the likeliest class, float32 `(h, w)`, at the size of the scores. RuntimeError without."""
-        return 1 / self._likelihoods("confidence").sum(0)
-
-    def _likelihoods(self, what: str) -> np.ndarray:
-        """How much likelier than the likeliest class each class is, in (0, 1]."""
-        if self.scores is None:
-            raise RuntimeError(
-                f"FrameResult.{what}: expected a result with scores, got labels alone; ask for them by scores=True"
-            )
-        return np.exp(self.scores - self.scores.max(0))
+        return self.probabilities.max(0)
 
     @property
     def latency_ms(self) -> float:

@@ -26,10 +26,9 @@ class FrameBegun(_OfFrame):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(_OfFrame):
     """The answer to `Decide`: the policy's signal between the key frame and frame `index`."""
 
-    index: int
     value: float
 
 
@@ -50,18 +49,16 @@ class RunLower(_OfFrame):
 
 
 @dataclass(frozen=True)
-class Decide:
+class Decide(_OfFrame):
     """Measure `signal` between the key frame and frame `index`; answer with `Measured`."""
 
-    index: int
     signal: Signal
 
 
 @dataclass(frozen=True)
-class RunHigher:
+class RunHigher(_OfFrame):
     """Run S_h on F_l of frame `index` and wait for it; answer with `Landed` or `Failed`."""
 
-    index: int
     launch: int
 
 
@@ -78,14 +75,13 @@ class Classify(_OfFrame):
 
 
 @dataclass(frozen=True)
-class Emit:
+class Emit(_OfFrame):
     """Hand out the labels of frame `index`; answer with `Emitted`.
 
     `age` is in frames, from the frame whose true S_h features are the source of what is shown. With a
     deferred decision `key` is False here: a promotion follows after the labels.
     """
 
-    index: int
     key: bool
     age: int
     degraded: bool
@@ -102,18 +98,16 @@ class Rebase(_OfFrame):
 
 
 @dataclass(frozen=True)
-class Launch:
+class Launch(_OfFrame):
     """Start S_h on F_l of frame `index` in the background."""
 
-    index: int
     launch: int
 
 
 @dataclass(frozen=True)
-class ReplaceHigh:
+class ReplaceHigh(_OfFrame):
     """Put the F_h of pass `launch` in place of the propagated one of key frame `index`, nothing else."""
 
-    index: int
     launch: int
 
 

@@ -196,7 +196,7 @@ class Schedule:
         state = replace(state, source=flight.index, flight=None, failures_in_a_row=0)
         if not waited_for:
             return state, (events.ReplaceHigh(flight.index, launch),)
-        state = replace(state, phase=Phase.EMITTING, key=flight.index, base=flight.index, owed=False, pending=False)
+        state = replace(state, phase=Phase.EMITTING, key=flight.index, base=flight.index, owed=False)
         emit = events.Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
         return state, (events.StoreKey(flight.index), events.Classify(flight.index), emit)
 
@@ -229,10 +229,10 @@ class Schedule:
             state = _count(replace(state, cut=state.index), cuts=1)
         if state.flight is not None or state.index < state.retry_from:
             if wanted:
-                state = _count(replace(state, pending=True, owed=state.owed or cut), coalesced=1)
+                state = _count(replace(state, owed=state.owed or cut), coalesced=1)
             return replace(state, plan=Plan.PROPAGATED)
         if not (wanted or state.owed or overdue):
-            return replace(state, plan=Plan.PROPAGATED, pending=False)
+            return replace(state, plan=Plan.PROPAGATED)
         if not (wanted or state.owed):
             state = _count(state, forced=1)
         behind_cut = state.cut is not None and state.source < state.cut
@@ -261,7 +261,7 @@ class Schedule:
         if state.plan is not Plan.PROMOTED:
             return state, before
         flight = Flight(state.counts.launches, state.index)
-        state = replace(state, key=state.index, base=state.index, flight=flight, owed=False, pending=False)
+        state = replace(state, key=state.index, base=state.index, flight=flight, owed=False)
         state = _count(state, launches=1, keys=1)
         return state, (*before, events.Promote(flight.index), events.Launch(flight.index, flight.launch))
 

@@ -71,8 +71,6 @@ class VideoState:
     """The frame whose true S_h features the cached F_h comes from."""
     flight: Flight | None = None
     """The one S_h pass under way, in the background or waited for."""
-    pending: bool = False
-    """A key frame was decided while S_h was busy: test again once it is free."""
     owed: bool = False
     """A key frame is due without another test: a cut met a busy S_h, or S_h failed."""
     cut: int | None = None

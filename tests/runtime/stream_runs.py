@@ -3,7 +3,7 @@
 from fake_device import FakeDevice, FakePrograms, RuleError
 
 from lowlat.runtime import Captured, Engine, FrameBuffer
-from lowlat.runtime.gpu.isolation import AtOnce, InTurns
+from lowlat.runtime.gpu.isolation import InTurns, Turns
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
 from lowlat.schedule import Adaptive, Schedule
@@ -24,7 +24,7 @@ def deferred(policy=None):
 def build(schedule, device=None, *, values=None, graphs=False, segments=None, programs=None):
     """An engine over the fakes; they are `engine.device`, `.stages`, `.turns`."""
     device = device or FakeDevice()
-    turns = InTurns(device, segments, threaded=False) if segments else AtOnce()
+    turns = InTurns(device, segments, threaded=False) if segments else Turns()
     stages = GpuStages(device, programs or FakePrograms(values), schedule, graphs=graphs, turns=turns)
     engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
     engine.device, engine.stages, engine.turns = device, stages, turns

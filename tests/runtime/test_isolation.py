@@ -11,7 +11,7 @@ from places import at
 from stream_runs import build, deferred
 
 from lowlat.runtime.gpu.engine import gpu_engine
-from lowlat.runtime.gpu.isolation import AtOnce, InTurns
+from lowlat.runtime.gpu.isolation import InTurns, Turns
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.options import Options
@@ -216,7 +216,7 @@ def test_a_partition_takes_no_more_than_there_is(tiny_network, gpu):
         VideoSegmenter(tiny_network, device="cuda", isolation="partition", sms=132)
 
 
-@pytest.mark.parametrize(("isolation", "turns", "parts"), [("priority", AtOnce, 1), ("segment", InTurns, 4)])
+@pytest.mark.parametrize(("isolation", "turns", "parts"), [("priority", Turns, 1), ("segment", InTurns, 4)])
 def test_each_isolation_has_its_turns_and_s_h_its_parts(tiny_network, gpu, isolation, turns, parts):
     network = NetworkPrograms(tiny_network, Options(graphs=False), device="cuda")
     with gpu_engine(deferred(Every(5)), network, isolation=isolation, segments=25) as engine:

@@ -13,7 +13,7 @@ from torch.nn import BatchNorm2d
 from lowlat.lab.replay import ReplayWorker
 from lowlat.networks.labels import full_size_labels
 from lowlat.runtime import Engine, KeyFrame
-from lowlat.runtime.gpu.isolation import AtOnce
+from lowlat.runtime.gpu.isolation import Turns
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
@@ -262,7 +262,7 @@ def test_an_engine_on_streams_gives_the_labels_of_the_engine_on_the_cpu(tiny_net
     with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
         expected = [engine.step(frame) for frame in frames]
     device = FakeDevice(5)
-    streams = GpuStages(device, NetworkPrograms(tiny_network), schedule, graphs=graphs, turns=AtOnce())
+    streams = GpuStages(device, NetworkPrograms(tiny_network), schedule, graphs=graphs, turns=Turns())
     worker = GpuWorker(streams, device)
 
     def poll(index, poll=worker.poll):

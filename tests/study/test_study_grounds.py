@@ -10,13 +10,13 @@ from small_study import SMALL, STREET
 
 from lowlat import models
 from lowlat.lab.data.street import Street
+from lowlat.lab.methods.base import reset_parameters
 from lowlat.lab.study.grounds import Ground, Which
 from lowlat.lab.study.measure import OURS, frames_unit, images_unit, method_unit, schedule_unit
 from lowlat.lab.study.paper import table4_units
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.timing import modules_unit
 from lowlat.lab.weights import save as save_weights
-from lowlat.networks.layers import reset_parameters
 
 
 @pytest.fixture

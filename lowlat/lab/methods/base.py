@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 
 
@@ -77,3 +76,11 @@ def fork(network: VideoNetwork, *names: str) -> VideoNetwork:
         name: copy.deepcopy(module) if name in names else module for name, module in network._modules.items()
     }
     return forked
+
+
+def reset_parameters(module: nn.Module) -> None:
+    """Give a module and all within it fresh parameters, from torch's global generator."""
+    # Inner modules come first: an outer one may give their parameters other values afterwards.
+    for inner in reversed(list(module.modules())):
+        if hasattr(inner, "reset_parameters"):
+            inner.reset_parameters()

@@ -18,6 +18,7 @@ from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, SimulatedPairs, VideoPairs, read_clip
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods import OURS, weights
+from lowlat.lab.methods.base import reset_parameters
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.train import propagation, selector, train
 from lowlat.lab.train.bank import Bank
@@ -26,7 +27,6 @@ from lowlat.lab.train.provenance import videos_digest
 from lowlat.lab.train.recipe import Recipe
 from lowlat.lab.train.recipes import DEFAULT, recipe_of
 from lowlat.lab.weights import save
-from lowlat.networks.layers import reset_parameters
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import working_size
 

@@ -61,7 +61,7 @@ class Caches:
         segments: parts of S_h.
 
     Raises:
-        RuntimeError: they don't fit into the device's memory.
+        MemoryError: they don't fit into the device's memory.
     """
 
     def __init__(self, device: Device, programs: NetworkPrograms, size: Size, segments: int) -> None:
@@ -73,17 +73,14 @@ class Caches:
 
         buffers = ("frame", "image", "low", "labels", "labels_out", "scores", "scores_out", "value", "value_out")
         events = ("uploaded", "lowered", "labelled", "fetched", "decided", "free")
-        try:
-            self.slots = [
-                Slot(n, *(buffer(kind, n) for kind in buffers), *(device.event(f"{kind}{n}") for kind in events))
-                for n in range(2)
-            ]
-            self.sides = [Side(n, buffer("high", n), device.event(f"read{n}")) for n in range(2)]
-            self.kept = buffer("kept")
-            self.propagated = buffer("propagated")
-            self.scratch = self._scratch(device, programs.scratch(size, segments))
-        except MemoryError as error:
-            raise out_of_memory("Caches", size, error) from error
+        self.slots = [
+            Slot(n, *(buffer(kind, n) for kind in buffers), *(device.event(f"{kind}{n}") for kind in events))
+            for n in range(2)
+        ]
+        self.sides = [Side(n, buffer("high", n), device.event(f"read{n}")) for n in range(2)]
+        self.kept = buffer("kept")
+        self.propagated = buffer("propagated")
+        self.scratch = self._scratch(device, programs.scratch(size, segments))
         self.held = device.event("held")
         self.landed = device.event("landed")
 
@@ -94,12 +91,3 @@ class Caches:
             if key not in made:
                 made[key] = device.buffer(f"scratch{len(made)}", make)
         return [made[key] for key, _ in between]
-
-
-def out_of_memory(who: str, size: Size, error: BaseException) -> RuntimeError:
-    """What to lower when the memory of a video doesn't fit."""
-    height, width = size
-    return RuntimeError(
-        f"{who}: expected room on the device for a video of {width}x{height} frames, got: {error}; lower the frame "
-        "size, take dtype='bfloat16', switch graphs off, or run fewer videos"
-    )

@@ -7,7 +7,7 @@ import warnings
 from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.gpu.cuda import CudaDevice, partition
-from lowlat.runtime.gpu.isolation import ISOLATIONS, SEGMENTS, AtOnce, InTurns
+from lowlat.runtime.gpu.isolation import ISOLATIONS, SEGMENTS, InTurns, Turns
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
@@ -54,7 +54,7 @@ def gpu_engine(
             notice = f"gpu_engine: isolation 'partition' can't be had, 'priority' takes its place: {error}"
             warnings.warn(notice, RuntimeWarning, stacklevel=2)
             isolation = "priority"
-    turns = InTurns(device, segments) if isolation == "segment" else AtOnce()
+    turns = InTurns(device, segments) if isolation == "segment" else Turns()
     stages = GpuStages(device, programs, schedule, graphs=programs.options.graphs, turns=turns, timed=timed)
     worker = GpuWorker(stages, device)
     engine = Engine(schedule, stages, worker, clock=device)

@@ -22,14 +22,19 @@ SEGMENTS = 25
 
 
 class Turns:
-    """Says when the parts of S_h are launched. `submit` never waits; frames are told by their serial numbers, in rising
-    order."""
+    """Says when the parts of S_h are launched: here at once. `submit` never waits; frames are told by their serial
+    numbers, in rising order."""
 
     segments = 1
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
         """Has the parts launched in order on `stream`, then `landed` recorded."""
-        raise NotImplementedError
+        try:
+            for part in parts:
+                part()
+        finally:
+            # Where a part raises, the parts before it are under way all the same.
+            stream.record(landed)
 
     def frame_begun(self, serial: int) -> None:
         """Takes note that frame `serial` waits for its labels."""
@@ -50,18 +55,6 @@ class Turns:
 
     def close(self) -> None:
         """Launches nothing more. May be called again."""
-
-
-class AtOnce(Turns):
-    """Launches all parts of a pass at once, when it is submitted."""
-
-    def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
-        try:
-            for part in parts:
-                part()
-        finally:
-            # Where a part raises, the parts before it are under way all the same.
-            stream.record(landed)
 
 
 class InTurns(Turns):

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lowlat.runtime.gpu.caches import Caches, Side, Slot, out_of_memory
+from lowlat.runtime.gpu.caches import Caches, Side, Slot
 from lowlat.runtime.gpu.device import Device, Event, Priority
-from lowlat.runtime.gpu.isolation import AtOnce, Turns
+from lowlat.runtime.gpu.isolation import Turns
 from lowlat.runtime.gpu.pieces import Launcher, Pieces
 from lowlat.runtime.protocols import Job, KeyFrame
 from lowlat.runtime.result import Scored, Span
@@ -77,7 +77,7 @@ class GpuStages:
         self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
         # A run in which every frame waits for S_h keeps nothing for frames after it.
         self._fast_track = schedule.needs_fast_track
-        self.turns = turns if turns is not None else AtOnce()
+        self.turns = turns if turns is not None else Turns()
         self._upload = device.stream("upload", Priority.HIGH)
         self._lower = device.stream("S_l", Priority.HIGH)
         self._fast = device.stream("propagation", Priority.HIGH)
@@ -268,7 +268,11 @@ class GpuStages:
             occurring = {"fast_track": self._fast_track, "background": not self._blocking, "waited": self._waited}
             self._launcher.warm_up(pieces.all(**occurring))
         except MemoryError as error:
-            raise out_of_memory("GpuStages", size, error) from error
+            height, width = size
+            raise RuntimeError(
+                f"GpuStages: expected room on the device for a video of {width}x{height} frames, got: {error}; lower "
+                "the frame size, take dtype='bfloat16', switch graphs off, or run fewer videos"
+            ) from error
         self.caches, self._pieces = caches, pieces
 
     def _ask(self, low: FrameLow) -> None:
