@@ -106,23 +106,17 @@ def load(source: str | Path = "lite") -> VideoNetwork:
             f"load: expected weights of {name} as it is built now at {path}, got others: {error}; train it again"
         ) from error
     network.threshold = float(metadata.get("threshold", network.threshold))
-    network.pixels, network.multiple = _working_size(path, metadata, network)
-    network.untrained = tuple(json.loads(metadata.get("untrained", "[]")))
-    network.legend = Classes.from_metadata(metadata, network.classes)
-    return network.eval()
-
-
-def _working_size(path: Path, metadata: dict[str, str], network: VideoNetwork) -> tuple[int | None, int]:
-    """The pixels and the multiple of the working size, as a file of weights keeps them; the network's own where it
-    keeps none."""
-    pixels, multiple = (str(metadata.get(name, getattr(network, name))) for name in ("pixels", "multiple"))
-    for name, words in (("pixels", pixels), ("multiple", multiple)):
+    for name in ("pixels", "multiple"):
+        words = str(metadata.get(name, getattr(network, name)))
         if not (words.isdecimal() and int(words) >= 1) and (name, words) != ("pixels", "None"):
             raise ValueError(
                 f"load: expected {name} as a whole number from 1 up in the metadata of {path}, got {words!r}; save the "
                 "network again"
             )
-    return None if pixels == "None" else int(pixels), int(multiple)
+        setattr(network, name, None if words == "None" else int(words))
+    network.untrained = tuple(json.loads(metadata.get("untrained", "[]")))
+    network.legend = Classes.from_metadata(metadata, network.classes)
+    return network.eval()
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

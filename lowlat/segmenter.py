@@ -23,8 +23,6 @@ from lowlat.runtime.options import Options, PreparedNetwork, find_device
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Counts, Mode, Policy, Schedule
 
-DEFAULT_PIXELS = VideoNetwork.pixels
-
 
 def prepare(
     network: VideoNetwork | str | Path = "lite",

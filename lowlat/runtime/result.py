@@ -89,9 +89,7 @@ class FrameResult:
     def probabilities(self) -> np.ndarray:
         """The softmax of the scores over the classes, float32 `(classes, h, w)`. RuntimeError without scores."""
         if self.scores is None:
-            raise RuntimeError(
-                "FrameResult: expected a result with scores, got labels alone; ask for them by scores=True"
-            )
+            raise RuntimeError("FrameResult: expected a result with scores, got none; ask for them by scores=True")
         likelihoods = np.exp(self.scores - self.scores.max(0))
         return likelihoods / likelihoods.sum(0)
 

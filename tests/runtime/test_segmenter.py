@@ -145,7 +145,7 @@ class TestOnEveryDevice:
                 assert result.labels.shape == SMALL and result.classes is segmenter.classes
                 if not asked:
                     assert result.scores is None
-                    with pytest.raises(RuntimeError, match="FrameResult: expected a result with scores, got labels"):
+                    with pytest.raises(RuntimeError, match="FrameResult: expected a result with scores, got none"):
                         result.confidence  # noqa: B018
                     continue
                 assert result.scores.shape == sizes[asked] and result.scores.dtype == np.float32
