@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def prepare(
     return kind(network, chosen, pixels=pixels, device=found)
 
 
-class VideoSegmenter:
+class VideoSegmenter(AbstractContextManager):
     """Segments one video; one object a video, to be used and closed on the thread that made it.
 
         with VideoSegmenter("lite", device="cuda") as segmenter:
@@ -221,9 +222,6 @@ class VideoSegmenter:
             finally:
                 self._in_use.release()
         raise RuntimeError(f"VideoSegmenter.{method}: expected {why}")
-
-    def __enter__(self) -> VideoSegmenter:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

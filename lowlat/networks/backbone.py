@@ -65,10 +65,6 @@ class Backbone(nn.Module):
         """S_h's part as a chain that starts from F_l."""
         return self.chain(self.higher_names)
 
-    def higher(self, x: Tensor) -> Tensor:
-        """S_h's part of the backbone: F_l -> the last step's feature map."""
-        return run_chain(self.higher_chain(), x)
-
 
 def link(*steps: Step) -> Link:
     """Steps as one link of a chain, which looks at no more than what came before it."""

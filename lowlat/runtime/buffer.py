@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Captured(NamedTuple):
     time_s: float | None = None
 
 
-class FrameBuffer:
+class FrameBuffer(AbstractContextManager):
     """Holds at most `capacity` frames between a capture thread and the engine; iterate over it to take them.
 
         with FrameBuffer("drop-oldest", clock=clock) as buffer:
@@ -90,9 +91,6 @@ class FrameBuffer:
         """Frames in the buffer, or held by a source that waits for room."""
         with self._changed:
             return self.captured - self.delivered - self.dropped
-
-    def __enter__(self) -> FrameBuffer:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

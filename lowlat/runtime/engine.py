@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ _TRACKS = {
 }
 
 
-class Engine:
+class Engine(AbstractContextManager):
     """Labels the frames of one video, in order, from one thread.
 
     Three ways to drive it, from plain to live:
@@ -76,9 +77,6 @@ class Engine:
         self._scores: tuple[str, ...] = ()
         self._ahead = LookAhead(self._pipelined, ())
         self._closed = False
-
-    def __enter__(self) -> Engine:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

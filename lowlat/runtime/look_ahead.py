@@ -34,13 +34,9 @@ class LookAhead:
     def __iter__(self) -> Iterator[Any]:
         coming = iter(self._frames)
         while True:
-            if self._taken is not None:
-                frame, self._taken = self._taken, None
-            else:
-                try:
-                    frame = next(coming)
-                except StopIteration:
-                    return
+            frame, self._taken = self._taken, None
+            if frame is None and (frame := next(coming, None)) is None:
+                return
             yield frame
 
     def begin_waiting(self) -> None:

@@ -68,11 +68,11 @@ class Stages(Protocol):
         """S_h: low -> high (F_h)."""
 
     def classify(self, high: Any, scores: str = "") -> Any:
-        """F_h of a key frame -> labels on the host; with ``scores``, "grid" or "frame", `Scored`: the scores too, at
+        """F_h of a key frame -> labels on the host; with ``scores``, "grid" or "frame", a pair: labels, and scores at
         that size. The engine gives the argument only where scores are asked for."""
 
     def propagate(self, key: KeyFrame, low: Any, scores: str = "") -> tuple[Any, Any]:
-        """Eq. 1, AdaptNet, fusion: -> (labels on the host or `Scored`, the F_h that is carried on)."""
+        """Eq. 1, AdaptNet, fusion: -> (labels as of `classify`, the F_h that is carried on)."""
 
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         """The key frame decision's value: difference of features or predicted deviation."""
@@ -93,7 +93,7 @@ class Pipelined(Stages, Protocol):
         again when its F_h has been replaced, or carried to a later frame, its `base`."""
 
     def wait(self, labels: Any) -> Any:
-        """The labels on the host, `Scored` where scores were asked for: the one place of a frame where the host waits
+        """The labels on the host, a pair where scores were asked for: the one place of a frame where the host waits
         for the device."""
 
     def abandon(self) -> None:

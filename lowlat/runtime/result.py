@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +25,6 @@ class Span:
     index: int
     start_ms: float
     end_ms: float
-
-
-class Scored(NamedTuple):
-    """What stages make of a frame whose scores are asked for: its labels and its scores, both on the host."""
-
-    labels: Any
-    scores: Any
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from lowlat.networks.labels import full_size_labels, scores_on_host
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 from lowlat.runtime.options import PreparedNetwork
 from lowlat.runtime.protocols import KeyFrame
-from lowlat.runtime.result import Scored
 from lowlat.schedule import Signal
 
 
@@ -84,12 +83,12 @@ class NetworkStages(PreparedNetwork):
         return High(features, low.size)
 
     @torch.inference_mode()
-    def classify(self, high: High, scores: str = "") -> np.ndarray | Scored:
-        """Labels of a key frame: uint8 ``(H, W)``; with ``scores``, "grid" or "frame", these too."""
+    def classify(self, high: High, scores: str = "") -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Labels of a key frame: uint8 ``(H, W)``; with ``scores``, "grid" or "frame", the scores too."""
         return self._labels(self.network.classify(high.features), high.size, scores)
 
     @torch.inference_mode()
-    def propagate(self, key: KeyFrame, low: Low, scores: str = "") -> tuple[np.ndarray | Scored, High]:
+    def propagate(self, key: KeyFrame, low: Low, scores: str = "") -> tuple[Any, High]:
         """Labels of any other frame, uint8 ``(H, W)``, and its F_h; with ``scores``, as :meth:`classify`."""
         _check_size("propagate", key, low)
         network = self.network
@@ -107,9 +106,9 @@ class NetworkStages(PreparedNetwork):
         return self.network.difference(key.low.features, low.features).item()
 
     @staticmethod
-    def _labels(scores: Tensor, size: tuple[int, int], asked: str) -> np.ndarray | Scored:
+    def _labels(scores: Tensor, size: tuple[int, int], asked: str) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         labels = full_size_labels(scores, size)[0].cpu().numpy()
-        return Scored(labels, scores_on_host(scores[0], size, asked)) if asked else labels
+        return (labels, scores_on_host(scores[0], size, asked)) if asked else labels
 
 
 def _check_size(stage: str, key: KeyFrame, low: Low) -> None:

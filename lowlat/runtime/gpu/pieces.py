@@ -83,16 +83,13 @@ class Pieces:
         ]
 
     def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
-        """The pieces that can occur once the first frame is out, with every combination of buffers, each once.
+        """The pieces that can occur once the first frame is out, with every combination of buffers.
 
         Args:
             fast_track: whether frames are ever propagated.
             background: whether S_h ever runs in the background.
             waited: whether a frame after the first ever waits for it.
         """
-        return iter(dict.fromkeys(self._occurring(fast_track, background, waited)))
-
-    def _occurring(self, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
         slots, sides = self._caches.slots, self._caches.sides
         for slot in slots:
             yield self.lower(slot)
@@ -129,13 +126,13 @@ class Launcher:
         self.timer = StageTimer(device, "fast", 32 if timed else 0)
 
     def warm_up(self, pieces: Iterable[Piece]) -> None:
-        """Runs each piece, and captures it if graphs are wanted; the device is idle afterwards.
+        """Runs each piece once, and captures it if graphs are wanted; the device is idle afterwards.
 
         Raises:
             MemoryError: one doesn't fit into the device.
         """
         try:
-            for piece in pieces:
+            for piece in dict.fromkeys(pieces):
                 stream = piece.stream
                 stream.run(piece.work, piece.reads, piece.writes)
                 self._device.synchronize()

@@ -24,7 +24,7 @@ from lowlat.runtime.gpu.device import Device, Event, Priority
 from lowlat.runtime.gpu.isolation import Turns
 from lowlat.runtime.gpu.pieces import Launcher, Pieces
 from lowlat.runtime.protocols import Job, KeyFrame
-from lowlat.runtime.result import Scored, Span
+from lowlat.runtime.result import Span
 from lowlat.schedule import Decision, Mode, OnCut, Schedule, Signal
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class GpuStages:
         if not labels.asked:
             return result
         scores = self._programs.scores(self.caches.size, labels.asked)
-        return Scored(result, self._device.host(scores, reads=(labels.scores_out,)))
+        return result, self._device.host(scores, reads=(labels.scores_out,))
 
     def abandon(self) -> None:
         self.turns.frame_done(self._begun - 1)
