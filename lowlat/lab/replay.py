@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lowlat.runtime.clock import WallClock
 from lowlat.runtime.cpu.threads import run_job
-from lowlat.runtime.protocols import Clock, Job, Outcome
+from lowlat.runtime.protocols import Clock, Job, Outcome, WallClock
 
 PAPER_DELAY = 3
 """Frames: ceil(299 / 119), S_h against the fast track of the paper's Table 3."""

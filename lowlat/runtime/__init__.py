@@ -4,9 +4,8 @@ Free of torch; what isn't is imported from its own room: `lowlat.runtime.cpu`, `
 """
 
 from lowlat.runtime.buffer import Captured, FrameBuffer, Overload
-from lowlat.runtime.clock import WallClock
 from lowlat.runtime.engine import Engine
-from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, WallClock, Worker
 from lowlat.runtime.result import TRACKS, FrameResult, Span
 
 __all__ = [

@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, NamedTuple
 
-from lowlat.runtime.clock import WallClock
 from lowlat.runtime.ending import end_with
-from lowlat.runtime.protocols import Clock
+from lowlat.runtime.protocols import Clock, WallClock
 
 
 class Overload(str, Enum):

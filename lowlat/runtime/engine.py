@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from lowlat.runtime.buffer import Captured
-from lowlat.runtime.clock import WallClock
 from lowlat.runtime.look_ahead import LookAhead
-from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, Worker
+from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, WallClock, Worker
 from lowlat.runtime.result import FrameResult, Span
 from lowlat.schedule import Mode, Phase, Schedule, VideoState, events
 

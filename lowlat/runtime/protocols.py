@@ -6,6 +6,7 @@ simulated clock, nothing at all.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -128,3 +129,13 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Milliseconds since an origin of the clock's own; never runs backwards."""
+
+
+class WallClock:
+    """Milliseconds of the machine's monotonic clock since this object was made."""
+
+    def __init__(self) -> None:
+        self._origin = time.perf_counter()
+
+    def now(self) -> float:
+        return (time.perf_counter() - self._origin) * 1e3

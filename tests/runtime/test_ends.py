@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 
 from lowlat.cli import app
 from lowlat.runtime import FrameBuffer
-from lowlat.runtime.clock import WallClock
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker
-from lowlat.runtime.protocols import Job
+from lowlat.runtime.protocols import Job, WallClock
 
 PATIENCE_S = 60
 """Only ever waited for when a test fails."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from lowlat.runtime.clock import WallClock
 from lowlat.runtime.cpu.team import Team, TeamStages
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, check_cores, split_cores
 from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
+from lowlat.runtime.protocols import WallClock
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Mode, Schedule
 
@@ -25,11 +25,8 @@ def cpu_engine(
     Args:
         schedule: what to do when.
         stages: the network; may be shared by several engines.
-        isolation: what keeps S_h out of the frames' way in low-latency mode. "segment", the default: it runs in parts
-            between frames, on the same threads (`lowlat.runtime.cpu.team`). "priority": it runs beside the fast track,
-            on threads of its own that give way (`lowlat.runtime.cpu.threads`), for frames without time between them.
-        cores: threads in all, by default one for each core at hand; "priority" divides them by `split_cores`, or as a
-            `CoreSplit` says, which asks for "priority" by itself.
+        isolation, cores: as in `VideoSegmenter`, in low-latency mode. "segment", the default, is
+            `lowlat.runtime.cpu.team`; "priority", which a `CoreSplit` asks for by itself, `lowlat.runtime.cpu.threads`.
 
     Raises:
         ValueError: no such isolation, cores that are none, or more cores than the machine has.

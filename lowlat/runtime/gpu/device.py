@@ -111,13 +111,8 @@ class Device(Protocol):
         """Blocks the host until the device has nothing left to do, and lets go of its streams. May be called again."""
 
 
-@dataclass
-class _Timing:
-    track: str
-    stage: str
-    index: int
-    start: Event
-    end: Event
+Timing = tuple[tuple[str, str, int], Event, Event]
+"""A stage that is timed: its track, its name and the frame's index; the events at its start and its end."""
 
 
 class StageTimer:
@@ -134,32 +129,31 @@ class StageTimer:
             (device.event(f"{name} {n} start", timed=True), device.event(f"{name} {n} end", timed=True))
             for n in range(capacity)
         )
-        self._pending: deque[_Timing] = deque()
+        self._pending: deque[Timing] = deque()
 
-    def begin(self, stream: Stream, track: str, stage: str, index: int) -> _Timing | None:
+    def begin(self, stream: Stream, track: str, stage: str, index: int) -> Timing | None:
         """Starts timing what is enqueued on `stream` from here on."""
         if not self._free:
             return None
-        timing = _Timing(track, stage, index, *self._free.popleft())
-        stream.record(timing.start)
-        return timing
+        start, end = self._free.popleft()
+        stream.record(start)
+        return (track, stage, index), start, end
 
-    def end(self, stream: Stream, timing: _Timing | None) -> None:
+    def end(self, stream: Stream, timing: Timing | None) -> None:
         """Ends the timing that `begin` started, behind what has been enqueued since."""
         if timing is not None:
-            stream.record(timing.end)
+            stream.record(timing[-1])
             self._pending.append(timing)
 
     def finished(self) -> list[Span]:
         """The stages that have been completed since the last call, on the device's clock."""
         spans, waiting = [], deque()
-        for timing in self._pending:
-            if timing.end.done():
-                start_ms = timing.start.ms()
-                end_ms = start_ms + timing.end.ms_since(timing.start)
-                spans.append(Span(timing.track, timing.stage, timing.index, start_ms, end_ms))
-                self._free.append((timing.start, timing.end))
+        for about, start, end in self._pending:
+            if end.done():
+                start_ms = start.ms()
+                spans.append(Span(*about, start_ms, start_ms + end.ms_since(start)))
+                self._free.append((start, end))
             else:
-                waiting.append(timing)
+                waiting.append((about, start, end))
         self._pending = waiting
         return spans

@@ -31,10 +31,8 @@ def gpu_engine(
     Args:
         schedule: what to do when.
         programs: the network on its device.
-        isolation: "priority", the default, "partition" or "segment": see `lowlat.runtime.gpu.isolation`. Where torch or
-            the driver lacks what `partition` takes, it is `priority` with a RuntimeWarning.
-        segments: parts of S_h under `segment`.
-        sms: multiprocessors wanted for S_h under `partition`; the driver rounds them.
+        isolation, segments, sms: as in `VideoSegmenter`. Where torch or the driver lacks what "partition" takes, it is
+            "priority" with a RuntimeWarning.
         timed: time the stages on the device.
 
     Raises:
