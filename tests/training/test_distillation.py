@@ -1,11 +1,14 @@
 """Distillation: what is taken of a video, what is learned from it, and what is left alone."""
 
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pictures import moving
 from PIL import Image
 
 from lowlat import models
@@ -124,16 +127,6 @@ def test_steps_that_do_harm_are_not_kept(tmp_path, monkeypatch, one_thread):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def moving(folder, seed):
-    """Sixty frames of a blurred picture that slides by."""
-    folder.mkdir()
-    noise = np.random.default_rng(seed).integers(0, 256, (12, 30, 3), dtype=np.uint8)
-    picture = np.array(Image.fromarray(noise).resize((150, 60)))
-    for index in range(60):
-        Image.fromarray(picture[:48, index : index + 64]).save(folder / f"{index:02}.png")
-    return folder
-
-
 def test_a_distillation_does_not_go_on_from_another_one(tmp_path, monkeypatch, one_thread):
     monkeypatch.setattr(distillation, "MEASURED_PAIRS", 1)
     options = {"out": tmp_path / "out", "pixels": 64 * 48, "frames": 60, "steps": 1, "batch": 1}
@@ -176,13 +169,13 @@ def test_a_network_of_any_classes_keeps_their_names_and_learns_its_selector(tmp_
         network.legend, network.pixels = legend, 64 * 48
         return network
 
-    monkeypatch.setitem(models.MODELS, "somewhere:else", lambda **_: somewhere())
+    monkeypatch.setitem(sys.modules, "somewhere", types.SimpleNamespace(network=somewhere))
     monkeypatch.setattr(distillation, "MEASURED_PAIRS", 2)
-    options = {"network": "somewhere:else", "out": tmp_path / "out", "frames": 60, "steps": 4, "batch": 2}
+    options = {"network": "somewhere:network", "out": tmp_path / "out", "frames": 60, "steps": 4, "batch": 2}
     report = distill([moving(tmp_path / "one", 0)], **options)
     assert report.selector and report.frames == 60
     after = models.load(report.weights)
-    assert (after.name, after.legend, after.pixels, after.untrained) == ("somewhere:else", legend, 64 * 48, ())
+    assert (after.name, after.legend, after.pixels, after.untrained) == ("somewhere:network", legend, 64 * 48, ())
     assert after.selector.fc.weight.any(), "the selector says the same of every two frames"
     rows = (tmp_path / "out" / "distill-selector.jsonl").read_text().splitlines()
     assert len(rows) == 4

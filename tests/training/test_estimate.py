@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lowlat import models
 from lowlat.lab.methods import OURS, build
 from lowlat.lab.train import base, propagation
-from lowlat.lab.train.estimate import SHARE, dry_run, estimate
+from lowlat.lab.train.estimate import SHARE, counted_flops, dry_run, estimate
 from lowlat.lab.train.loop import _Run
 from lowlat.lab.train.recipe import Recipe, change
 from lowlat.lab.train.recipes import PLANS, recipe_of
@@ -30,9 +30,13 @@ def test_a_step_of_the_base_network_takes_what_is_estimated(tmp_path):
     recipe = change(recipe_of("lite", "base"), batch=2)
     network = models.build("lite", output_stride=16)
     found = estimate("base", network, recipe, SIZE)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        per_frame_step(network, recipe)
+    with counted_flops() as counter:
         per_frame_step(network, recipe).backward()
     assert found.flops == counter.get_total_flops()
+    # Each trained layer's backward pass takes two forward ones, the first one trained a single one; frozen ones none.
+    assert 2.5 < found.flops / forward.get_total_flops() < 3
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert found.gradients == sum(grad.numel() * 4 for grad in gradients)
     assert found.trained == sum(grad.numel() for grad in gradients) < found.parameters
@@ -43,6 +47,21 @@ def test_a_step_of_the_base_network_takes_what_is_estimated(tmp_path):
     averages = run.average.state.values()
     assert found.average == sum(value.numel() * value.element_size() for value in averages)
     assert found.weights == sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+def test_a_convolution_in_groups_counts_as_much_backward_as_forward_twice(groups, kind):
+    x = torch.randn(2, 8, 9, 11, requires_grad=True)
+    convolution = kind(8, 16, 3, stride=2, groups=groups)
+    with FlopCounterMode(display=False) as forward:
+        y = convolution(x)
+    with counted_flops() as backward:
+        y.sum().backward()
+    assert backward.get_total_flops() == 2 * forward.get_total_flops()
+    # By hand: every weight meets every place of the smaller map.
+    places = (y if kind is torch.nn.Conv2d else x).shape
+    assert forward.get_total_flops() == 2 * places[0] * places[2] * places[3] * convolution.weight.numel()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -98,7 +117,7 @@ def test_a_step_of_propagation_takes_what_is_estimated(tiny_matching_network):
     view, counts = View(None, low), []
     for hop in (False, True):
         batch = Batch(view, high, view, view, torch.zeros(2, *SIZE, dtype=torch.int64))
-        with FlopCounterMode(display=False) as counter:
+        with counted_flops() as counter:
             propagation.pairs_loss(method, batch, None, hop=hop).total.backward()
         counts.append(counter.get_total_flops())
     network.requires_grad_(True)

@@ -10,7 +10,7 @@ import torch
 from lowlat import models
 from lowlat.classes import CAMVID, Classes
 from lowlat.lab.data.dataset import LabelledImages
-from lowlat.lab.train import STAGES, finish, train
+from lowlat.lab.train import STAGES, distill, finish, train
 from lowlat.lab.train.base import view_size
 from lowlat.lab.train.loop import optimizer_of
 from lowlat.lab.train.recipe import Recipe, change, schedule
@@ -150,6 +150,34 @@ def test_weights_of_another_network_or_other_classes_are_refused(tiny, tmp_path)
     )
     assert (told.classifier.weight - other.classifier.weight).abs().max() > 0.1
     torch.testing.assert_close(same.classifier.weight, other.classifier.weight, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "stage, option, words",
+    [
+        ("base", {"pairs": 4}, "--pairs with propagation, selector or all, got it with 'base'"),
+        ("base", {"bank": "there"}, "--bank with propagation, selector or all, got it with 'base'"),
+        ("finetune", {"clips": ["a.mp4"]}, "--clip with propagation, selector or all, got it with 'finetune'"),
+        ("propagation", {"recompute": True}, "--recompute with base, finetune or all, got it with 'propagation'"),
+        ("selector", {"validate": STREET}, "--validate with base, finetune or all, got it with 'selector'"),
+        ("base", {"pixels": 0}, "working size of at least 1 pixel, got 0"),
+        ("base", {"pixels": "large"}, "working size of at least 1 pixel, got 'large'"),
+    ],
+)
+def test_options_of_no_use_are_refused(tmp_path, stage, option, words):
+    with pytest.raises(ValueError, match=words):
+        train(stage, data=STREET, out=tmp_path, init="lite", **option)
+    with pytest.raises(ValueError, match="--crop with base, .* got it with 'distill'"):
+        distill(["a.mp4"], out=tmp_path, crop=97)
+
+
+def test_folders_that_can_not_be_written_to_are_told_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="train: expected a folder to write to, got '.*file'"):
+        train("base", data=STREET, out=tmp_path / "file", **SMALL)
+    options = {"data": STREET, "out": tmp_path / "out", "init": "lite", "pixels": 64 * 48, **SMALL}
+    with pytest.raises(ValueError, match="to keep deviations in, got '.*file/.*choose another by --bank"):
+        train("selector", bank=tmp_path / "file", **options)
 
 
 def test_a_base_network_knows_that_its_fast_track_is_untrained(tmp_path):

@@ -1,4 +1,4 @@
-"""Random views of labelled images, a batch at a time, for training the base network."""
+"""Random views of labelled images, a batch at a time, for training the per-frame network."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lowlat.lab.train import processes
 from lowlat.lab.train.distillation import distill
 from lowlat.lab.train.methods import check_trained, methods_of
 from lowlat.lab.train.recipe import Recipe
-from lowlat.lab.train.recipes import DEFAULT, STAGES, plan_of
+from lowlat.lab.train.recipes import DEFAULT, STAGES, check_used, plan_of
 from lowlat.lab.train.stages import Stages, stage_before
 from lowlat.lab.train.start import check_pixels, name_of
 
@@ -71,9 +71,10 @@ def train(
     """
     if stage not in (*STAGES, "all"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
-    check_pixels(pixels)
     if method != OURS:
         _check_comparison(method, stage, validate)
+    check_pixels(pixels)
+    check_used(stage, {"validate": validate, "clips": clips, "bank": bank, **changes})
     out = Path(out)
     if network is not None:
         plan_of(network)

@@ -14,6 +14,7 @@ from lowlat.lab.data.pairs import PairKind, Pairs
 from lowlat.lab.methods import View
 from lowlat.lab.train.batch import collate
 from lowlat.lab.train.shelf import Shelf
+from lowlat.networks.backbone import first_of
 from lowlat.networks.video_network import VideoNetwork
 
 
@@ -119,7 +120,7 @@ def _kept(network: VideoNetwork, pairs: Pairs, device: str) -> list[Tensor]:
 
     def seen(frames: Tensor) -> tuple[Tensor, Tensor]:
         frames = frames.to(device, memory_format=torch.channels_last)
-        low = network.lower(network.normalise(frames)).half().cpu()
+        low = first_of(network.lower(network.normalise(frames))).half().cpu()
         return _shrunk(frames, low), low
 
     key = _shrunk(pairs.key, pairs.low), pairs.low.half(), pairs.high.half()

@@ -27,13 +27,13 @@ from lowlat.lab.train.loop import fit
 from lowlat.lab.train.propagation import HOP_SHARE
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
-from lowlat.lab.train.recipes import DEFAULT, recipe_of
+from lowlat.lab.train.recipes import DEFAULT, check_used, recipe_of
 from lowlat.lab.train.selector import train_selector
 from lowlat.lab.train.start import check_pixels, name_of
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
-from lowlat.video.files import whole_file
+from lowlat.video.files import prepare_folder, whole_file
 
 LABELS = ("soft", "hard")
 MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
@@ -106,12 +106,14 @@ def distill(
             f"{len(videos)}, {temperature}, {held_out} and {frames}"
         )
     check_pixels(pixels)
+    check_used("distill", changes)
     out = Path(out)
     network, start = _teacher(network, init)
     check_trained("train", network, fast_track=False)
     recipe = change(recipe_of(network.name, "distill"), **changes)
     if pixels != "default":
         network.pixels = pixels
+    prepare_folder("train", out)
     with processes.joined(device) as device:
         network = network.to(device, memory_format=torch.channels_last)
         # A selector that nobody has trained says the same of every two frames.

@@ -1,11 +1,12 @@
 """What a training costs, on paper: parameters, FLOPs and bytes of a step of each stage, counted without computing it.
 
-The stages' own losses run on fake tensors, which have shapes and no numbers. FLOPs are those of PyTorch's
-`FlopCounterMode`, of the forward and the backward pass. Activations are what autograd keeps for the backward pass.
+The stages' own losses run on fake tensors, which have shapes and no numbers. FLOPs of the forward and the backward pass
+are counted by PyTorch's `FlopCounterMode`. Activations are what autograd keeps for the backward pass.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -235,12 +236,24 @@ def _low(network: VideoNetwork, frames: Tensor) -> Tensor:
 def _counted(loss: Loss, recipe: Recipe) -> tuple[int, int]:
     """FLOPs of a loss and its gradient, and the bytes that it keeps for it."""
     kept = Kept()
-    with FlopCounterMode(display=False) as counter:
+    with counted_flops() as counter:
         with _precision(recipe), kept.watching():
             value = loss[1]()
         if value.requires_grad:
             value.sum().backward()
     return counter.get_total_flops(), kept.bytes
+
+
+def counted_flops() -> FlopCounterMode:
+    """PyTorch's counter, which takes the backward pass of a convolution in groups for one of a convolution without."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _convolution_backward(gradient, x, weight, _bias, _stride, _padding, _dilation, transposed, *others, **_) -> int:
+    """FLOPs from shapes: for the gradient of the input and of the weights as many each as the forward pass has."""
+    places = x if transposed else gradient
+    *_, wanted = others
+    return 2 * places[0] * math.prod(places[2:]) * math.prod(weight) * sum(wanted[:2])
 
 
 def _kept_by_links(network: VideoNetwork, count: int, size: tuple[int, int], recipe: Recipe) -> int:

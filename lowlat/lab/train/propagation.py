@@ -17,6 +17,7 @@ from lowlat.lab.train.base import class_weights, remove_class_weights, segmentat
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Mean, fit
 from lowlat.lab.train.recipe import PRECISIONS, Recipe
+from lowlat.networks.backbone import first_of
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
@@ -40,8 +41,8 @@ def frozen_features(network: VideoNetwork, device: str, precision: str = "float3
     def features(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         frames = frames.to(device, memory_format=torch.channels_last)
         with torch.autocast(kind, dtype) if dtype != torch.float32 else nullcontext():
-            low = network.lower(network.normalise(frames))
-            high = network.higher(low)
+            crossing = network.lower(network.normalise(frames))
+            low, high = first_of(crossing), network.higher(crossing)
             scores = network.classify(high)
         labels = full_size_labels(scores.float(), frames.shape[-2:])
         return low.float().cpu(), high.float().cpu(), labels.cpu()

@@ -128,6 +128,30 @@ ADOPTED = Plan(
 PLANS = {"lite": LITE, "resnet101": RESNET101}
 
 
+PER_FRAME = ("base", "finetune")
+ON_PAIRS = ("propagation", "selector")
+# The stages in which an option does something, where that is not all of them.
+USED_IN = {
+    "validate": PER_FRAME,
+    "recompute": PER_FRAME,
+    "clips": ON_PAIRS,
+    "pairs": ON_PAIRS,
+    "bank": ON_PAIRS,
+    "crop": (*PER_FRAME, *ON_PAIRS),
+}
+
+
+def check_used(stage: str, options: Mapping[str, object]) -> None:
+    """``ValueError`` for an option that is given, neither None nor empty, and does nothing in ``stage``."""
+    for name, value in options.items():
+        stages = USED_IN.get(name)
+        if value not in (None, (), []) and stages is not None and stage not in (*stages, "all"):
+            raise ValueError(
+                f"train: expected --{'clip' if name == 'clips' else name} with {', '.join(stages)} or all, got it with "
+                f"{stage!r}, which has no use for it; leave it out"
+            )
+
+
 def plan_of(network: str) -> Plan:
     """The plan of a network by its name; `ADOPTED` for one that has none of its own.
 

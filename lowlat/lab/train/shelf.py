@@ -57,7 +57,13 @@ class Shelf:
                 tracked = enumerate(progress.track(parts, description=name))
                 self._parts = [self._drawn(number, part) for number, part in tracked]
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"train: expected a folder to keep {name} in, got {str(folder)!r}: {error.strerror}; choose another by "
+                "--bank"
+            ) from error
         self._check({"count": count, "seed": seed, **(about or {})})
         self._write(folder, parts)
         processes.wait()

@@ -21,11 +21,10 @@ from lowlat.lab.train.methods import PAIRS, draw_bank, methods_of, train_methods
 from lowlat.lab.train.pairing import crops_of, kinds_of
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import Recipe, change
-from lowlat.lab.train.recipes import DEFAULT, STAGES, plan_of
+from lowlat.lab.train.recipes import DEFAULT, PER_FRAME, STAGES, plan_of
 from lowlat.lab.train.start import STARTS, build, load_per_frame, load_start, name_of
 from lowlat.networks.video_network import VideoNetwork
-
-PER_FRAME = ("base", "finetune")
+from lowlat.video.files import prepare_folder
 
 
 class Stages:
@@ -58,6 +57,7 @@ class Stages:
 
     def run(self, name: str, init: str | Path | None, held_out: LabelledImages | None) -> None:
         """Run one stage, from ``init`` or else from what the stage before has left."""
+        prepare_folder("train", self.out)
         start = init if name == STAGES[0] else init or stage_before(name, self.out, self.network)
         network_name = name_of(self.network, start, DEFAULT)
         recipe = self.recipe(network_name, name)
