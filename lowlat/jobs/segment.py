@@ -249,6 +249,7 @@ def _writing(
         pixel_aspect=source.pixel_aspect,
         audio=source.audio if audio else None,
         constant=constant,
+        live=source.live,
     )
 
     def close() -> None:

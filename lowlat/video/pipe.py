@@ -17,7 +17,7 @@ from lowlat.video.container import ContainerSource
 from lowlat.video.files import SinkError
 from lowlat.video.frames import Source, SourceError, Timed
 from lowlat.video.labels import run_length_line, write_whole
-from lowlat.video.sink import QUALITY, VideoSink
+from lowlat.video.sink import VideoSink
 
 PIPE = "-"
 FORMATS = ("mkv", "jsonl")
@@ -146,7 +146,7 @@ class StdoutVideo(VideoSink):
 
     def __init__(self, size: tuple[int, int], fps: float | Fraction, **options):
         self._out = _Stdout(readable=False)
-        super().__init__("stdout.mkv", size, fps, **options)
+        super().__init__("stdout.mkv", size, fps, live=True, **options)
 
     def abandon(self) -> None:
         """Send no more. May be called again."""
@@ -155,10 +155,6 @@ class StdoutVideo(VideoSink):
     def _open(self) -> av.container.OutputContainer:
         # The muxer sends on whole clusters only: it begins one for each picture.
         return av.open(self._out, "w", format=self._form, options={"cluster_time_limit": "0", "flush_packets": "1"})
-
-    def _add_video(self, pixel_aspect: Fraction | None) -> None:
-        super()._add_video(pixel_aspect)
-        self._video.options = {**QUALITY, "tune": "zerolatency"}
 
     def _finish(self) -> None:
         if self._out.failed is not None:

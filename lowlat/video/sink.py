@@ -63,6 +63,7 @@ class VideoSink:
         pixel_aspect: width over height of one pixel; None for not saying.
         audio: sound to copy from the source, as its `Source.audio`; None for none.
         constant: show every picture for ``1 / fps`` seconds: pictures are repeated or left out to keep the time.
+        live: have the encoder hold no pictures back: of a slow camera they would be many seconds, lost to a kill.
 
     Attributes:
         notice: why the sound is not copied; empty if it is, or there is none.
@@ -80,6 +81,7 @@ class VideoSink:
         pixel_aspect: Fraction | None = None,
         audio: AudioTrack | None = None,
         constant: bool = False,
+        live: bool = False,
     ):
         self.path, self.size = Path(path), size
         suffix = self.path.suffix.lower()
@@ -92,6 +94,7 @@ class VideoSink:
         self._form, self._audio, self.notice = CONTAINERS[suffix], audio, ""
         self._growing = self.path.with_name(f"{self.path.stem}.{os.getpid()}.part{suffix}")
         self._rate, self._constant = Fraction(fps).limit_denominator(60000), constant
+        self._quality = {**QUALITY, "tune": "zerolatency"} if live else QUALITY
         self._base = _time_base(self._rate)
         # Ticks of one period, of the last picture, and from the one before to it.
         self._period = round(1 / self._rate / self._base)
@@ -124,7 +127,7 @@ class VideoSink:
         # FFmpeg chooses the encoder: libx264 where it has it, else another one of H.264.
         self._video = self._container.add_stream("h264", rate=self._rate)
         self._video.width, self._video.height = width + width % 2, height + height % 2
-        self._video.pix_fmt, self._video.options = "yuv420p", QUALITY
+        self._video.pix_fmt, self._video.options = "yuv420p", self._quality
         context = self._video.codec_context
         context.thread_count, context.time_base = 1, self._base
         if pixel_aspect is not None:

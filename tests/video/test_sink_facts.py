@@ -217,3 +217,15 @@ def test_a_disk_too_full_for_the_plain_file_keeps_the_one_that_grew(tmp_path, mo
         write(path)
     assert "moof" in boxes(path) and times_of(path) == pytest.approx(VARYING, abs=1e-5)
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_of_a_slow_camera_all_but_the_last_pictures_can_be_played_at_any_time(tmp_path, suffix):
+    sink = VideoSink(tmp_path / f"out{suffix}", SIZE, 25, live=True)
+    for index in range(5):
+        sink.write(picture(index), index * 2.0)
+        (grown,) = tmp_path.iterdir()
+        if index >= 3:
+            pictures, last_s = measure(grown)
+            assert pictures >= index - 1 and last_s >= 2.0 * (index - 2)
+    sink.close()
