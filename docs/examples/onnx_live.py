@@ -1,0 +1,61 @@
+"""Labels a video with exported ONNX stages, NumPy and onnxruntime alone: S_h runs in the background, frames go on.
+
+    python onnx_live.py EXPORTED frames.npy labels.npy [EVERY [DELAY]]
+
+frames.npy is uint8 RGB (n, H, W, 3) of the size exported, labels.npy becomes uint8 (n, H, W). Every EVERY-th frame, 5
+by default, is a key frame. Its S_h is used from the first frame that begins after it is done; with DELAY from the frame
+exactly DELAY frames later, so that results do not depend on the machine.
+"""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+class Stages:
+    """The stages as methods: arrays in, arrays out."""
+
+    def __init__(self, folder):
+        self.about = json.loads((Path(folder) / "manifest.json").read_text())
+        for stage in self.about["stages"]:
+            session = onnxruntime.InferenceSession(Path(folder) / stage["files"]["onnx"])
+            names = [tensor["name"] for tensor in stage["inputs"]]
+            setattr(self, stage["name"], self.method(session, names))
+
+    @staticmethod
+    def method(session, names):
+        return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+def label(stages, frames, every=5, delay=None):
+    """Yields the labels of each frame, uint8 (H, W), as soon as they are known."""
+    rebase, worker = stages.about["schedule"]["rebase"], ThreadPoolExecutor(1)
+    key = base = 0
+    anchor = high = pass_of_higher = None
+    for index, frame in enumerate(frames):
+        if pass_of_higher and (pass_of_higher.done() if delay is None else index >= key + delay):
+            (high,), pass_of_higher = pass_of_higher.result(), None
+        *low, predict, adapt, _ = stages.lower(frame[None])
+        if index == 0:
+            # Only the first frame waits for S_h.
+            (high,) = stages.higher(*low)
+            labels, carried = stages.classify(high)[0], high
+        else:
+            labels, _, carried = stages.propagate(anchor, high, predict, adapt)
+        yield labels[0]
+        is_key = index >= key + every and pass_of_higher is None
+        if is_key:
+            key, pass_of_higher = index, worker.submit(stages.higher, *low)
+        # Later frames are propagated from this one: a key frame, or one far from where its own features came from.
+        if index == 0 or is_key or (pass_of_higher is None and index >= base + rebase):
+            (anchor,), high, base = stages.anchor(predict), carried, index
+
+
+if __name__ == "__main__":
+    folder, source, output, *numbers = sys.argv[1:]
+    frames = np.load(source, mmap_mode="r")
+    np.save(output, np.stack(list(label(Stages(folder), frames, *map(int, numbers)))))
