@@ -181,7 +181,9 @@ RUN = {"lowlat info": run_lowlat, "lowlat simulate": run_lowlat, "python -c": ru
 # Long, or run elsewhere: what they name must exist.
 CHECKED = {
     "make": check_make,
+    "lowlat convert": check_lowlat,
     "lowlat demo": check_lowlat,
+    "lowlat export": check_lowlat,
     "lowlat segment": check_lowlat,
     "lowlat train": check_lowlat,
     "torchrun": check_torchrun,
@@ -191,6 +193,7 @@ CHECKED = {
     "lowlat street": check_lowlat,
     "python -m benchmarks": check_benchmarks,
     "pytest benchmarks": check_pytest,
+    "python docs/examples/onnx_live.py": lambda words: check_pytest(words[:2]),
     "python -m pytest": lambda words: check_pytest(words[2:]),
     "pip install": check_pip,
 }

@@ -75,7 +75,8 @@ class VideoNetwork(nn.Module):
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
             frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than gives scores
             and leaves F_h as it is.
-        align_corners: how features and scores are brought to another size, as `torch.nn.functional.interpolate` has it.
+        align_corners: whether pools are brought to the map's size corner on corner, in a network of sides 8 k + 1; the
+            outer 3 and 4 pixels of a frame of sides 8 k are then left out.
 
     Attributes:
         pixels: of the working size, at which the network sees a frame: about so many, with the frame's own aspect; None
@@ -141,7 +142,8 @@ class VideoNetwork(nn.Module):
 
     def lower(self, frames: Tensor) -> Tensor:
         """S_l: normalised ``(N, 3, H, W)`` -> F_l ``(N, C_l, h, w)``."""
-        return self.backbone.lower(frames)
+        # Labels are made as if a score lay in the middle of its 8 x 8 pixels; here it lies on the first one.
+        return self.backbone.lower(frames[..., 3:-4, 3:-4] if self.align_corners else frames)
 
     def higher(self, low: Tensor) -> Tensor:
         """S_h: F_l -> F_h ``(N, C_h, h, w)``."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from lowlat.networks.labels import static_labels
 from lowlat.networks.video_network import Anchor, Reduced, VideoNetwork
 
 
@@ -34,11 +34,6 @@ class _Part(nn.Module):
         # A compiled package reads its inputs in the layout of the example: every tensor between stages has this one.
         return tuple(output.contiguous() for output in self.run(*inputs))
 
-    def labels(self, scores: Tensor) -> Tensor:
-        """uint8 labels of every pixel of the frame: scores interpolated, then the class of the highest."""
-        options = {"mode": "bilinear", "align_corners": self.network.align_corners}
-        return F.interpolate(scores, self.size, **options).argmax(1).to(torch.uint8)
-
 
 class Lower(_Part):
     """uint8 RGB ``(1, H, W, 3)`` -> F_l, and its reductions for predictor, AdaptNet and selector."""
@@ -60,7 +55,7 @@ class Classify(_Part):
 
     def run(self, high: Tensor) -> tuple[Tensor, Tensor]:
         scores = self.network.classify(high)
-        return self.labels(scores), scores
+        return static_labels(scores, self.size), scores
 
 
 class KeyFrame(_Part):
@@ -79,7 +74,7 @@ class Propagate(_Part):
         current = Reduced(predict, adapt, adapt)
         propagated = self.network.propagate(Anchor(anchor, anchor), high, current)
         fused = self.network.fuse(propagated, current)
-        return self.labels(fused.scores), fused.scores, fused.high
+        return static_labels(fused.scores, self.size), fused.scores, fused.high
 
 
 class Select(_Part):
