@@ -67,8 +67,7 @@ class ResNet101(Backbone):
         split: the last step of S_l.
         deep_stem: widths of the stem's three 3x3 convolutions, of the first two and of the last; None for the 7x7.
         pool: whether a shortcut of stride 2 averages before its convolution, as in the variant "v1d".
-        contract: whether the first block of a dilated layer keeps the dilation of the layer before it, as in
-            torchvision.
+        contract: whether a dilated layer's first block has the dilation of the layer before it, as in torchvision.
     """
 
     folds = (("conv1", "bn1"),)

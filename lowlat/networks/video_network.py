@@ -75,8 +75,8 @@ class VideoNetwork(nn.Module):
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
             frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than gives scores
             and leaves F_h as it is.
-        align_corners: whether pools are brought to the map's size corner on corner, in a network of sides 8 k + 1; the
-            outer 3 and 4 pixels of a frame of sides 8 k are then left out.
+        align_corners: whether the head's pools are resized corner on corner, by a network of sides 8 k + 1 whose scores
+            lie on pixels: it sees a frame without the outer 3 and 4, for them to lie in the middle of 8 all the same.
 
     Attributes:
         pixels: of the working size, at which the network sees a frame: about so many, with the frame's own aspect; None
@@ -142,7 +142,6 @@ class VideoNetwork(nn.Module):
 
     def lower(self, frames: Tensor) -> Tensor:
         """S_l: normalised ``(N, 3, H, W)`` -> F_l ``(N, C_l, h, w)``."""
-        # Labels are made as if a score lay in the middle of its 8 x 8 pixels; here it lies on the first one.
         return self.backbone.lower(frames[..., 3:-4, 3:-4] if self.align_corners else frames)
 
     def higher(self, low: Tensor) -> Tensor:
