@@ -1,4 +1,4 @@
-"""Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs.
+"""Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs, ONNX.
 
 Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize, tf32=False)`:
 `torch.ops.svconv.forward`, `grad_input`, `grad_weight`; `svconv.triton.ops` has Triton's, explained alike. With
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from svconv import checks, torch_private
+from svconv import checks, slices, torch_private
 from svconv.deferred import when_imported
 from svconv.info import library_path
 from svconv.precision import asks_for_tf32
@@ -337,6 +337,17 @@ def _register_flops(*operators: Callable) -> None:
     when_imported("torch.utils.flop_counter", register)
 
 
+def _register_decompositions(products: Products) -> None:
+    """Says what the operators of an exported program are in ONNX; nothing else asks."""
+    for operator, fake, decomposition in (
+        (products.forward, fake_forward, slices.forward),
+        (products.grad_input, fake_grad_input, slices.grad_input),
+        (products.grad_weight, fake_grad_weight, slices.grad_weight),
+    ):
+        torch_private.meta_table[operator] = fake
+        torch_private.decomposition_table[operator] = decomposition
+
+
 def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> None:
     """Runs a `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
 
@@ -350,12 +361,14 @@ def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> Non
 
 
 def explain_to_pytorch(products: Products, keys: tuple[str, ...] = ("Autograd",)) -> None:
-    """Registers derivatives (under the dispatch keys `keys`), vmap, FLOPs and autocast of one backend's products."""
+    """Registers what PyTorch knows of one backend's products beside the kernels: derivatives (under the dispatch keys
+    `keys`), vmap, FLOPs, autocast, what they are in ONNX."""
     _register_autograd(products, products.forward, _Forward, keys)
     _register_autograd(products, products.grad_input, _GradInput, keys)
     _register_autograd(products, products.grad_weight, _GradWeight, keys)
     _register_vmap(products)
     _register_flops(products.forward, products.grad_input, products.grad_weight)
+    _register_decompositions(products)
     _register_autocast(products.forward, "cpu", "AutocastCPU")
     _register_autocast(products.forward, "cuda", "AutocastCUDA")
 

@@ -6,6 +6,7 @@ checked by tests/svconv/test_svconv_torch_names.py, which runs under any torch.
 """
 
 import torch
+import torch._decomp
 
 # torch.func lets a Function be applied below its own interpretation only within this guard.
 from torch._functorch.utils import enable_single_level_autograd_function
@@ -19,6 +20,10 @@ from torch.autograd.function import _SingleLevelFunction as SingleLevelFunction
 
 # Calls within the guard skip autograd, which is what runs.
 AutoDispatchBelowAutograd = torch._C._AutoDispatchBelowAutograd
+# The table that torch.onnx decomposes the operators of an exported program by; torch.export has no other place for it.
+decomposition_table = torch._decomp.decomposition_table
+# Operators in this table have fake kernels: without it fake tensors of symbolic sizes would go by the decompositions.
+meta_table = torch._decomp.meta_table
 # The dispatch keys that are left below autograd, and below the counting of in-place changes, for `redispatch`.
 after_autograd = torch._C._after_autograd_keyset
 after_inplace = torch._C._after_ADInplaceOrView_keyset
@@ -47,9 +52,11 @@ __all__ = [
     "after_autograd",
     "after_inplace",
     "compiled_autograd_key",
+    "decomposition_table",
     "enable_single_level_autograd_function",
     "in_forward_mode",
     "is_fake",
+    "meta_table",
     "set_forward_gradients",
     "without_autocast_key",
 ]

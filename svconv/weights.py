@@ -25,11 +25,16 @@ def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renorm
 
     With `renormalize`, taps that read outside the frame weigh nothing.
     """
+    return with_excluded(logits, kernel_size, dilation, groups, renormalize).softmax(dim=2)
+
+
+def with_excluded(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool) -> Tensor:
+    """The logits as `by_tap` has them, with `renormalize` -inf for taps that read outside the frame."""
     logits = by_tap(logits, groups)
-    if renormalize:
-        inside = taps_inside(*logits.shape[-2:], kernel_size, dilation, logits.device)
-        logits = logits.masked_fill(~inside, -torch.inf)
-    return logits.softmax(dim=2)
+    if not renormalize:
+        return logits
+    inside = taps_inside(*logits.shape[-2:], kernel_size, dilation, logits.device)
+    return logits.masked_fill(~inside, -torch.inf)
 
 
 def softmax_jacobian(

@@ -149,9 +149,9 @@ def test_compiled_autograd_of_an_eager_forward():
         torch.testing.assert_close([input.grad, logits.grad], want)
 
 
-def to_onnx(model, tensors, **kwargs):
-    """The session of the exported model, which must be made of standard operators alone."""
-    program = torch.onnx.export(model.eval(), tuple(tensors), dynamo=True, verbose=False, **kwargs)
+def to_onnx(model, tensors=(), **kwargs):
+    """The session of a module, or of an exported program, which must be made of standard operators alone."""
+    program = torch.onnx.export(model, tuple(tensors), dynamo=True, verbose=False, **kwargs)
     assert {node.domain for node in program.model_proto.graph.node} <= {"", "ai.onnx"}
     assert not program.model_proto.functions
     return onnxruntime.InferenceSession(program.model_proto.SerializeToString())
@@ -176,7 +176,7 @@ ONNX = [
 def test_onnx_of_every_option(case):
     model = Model(**case.options)
     input, logits, _ = case.tensors()
-    got, want = run_onnx(to_onnx(model, (input, logits)), input, logits), model(input, logits)
+    got, want = run_onnx(to_onnx(model.eval(), (input, logits)), input, logits), model(input, logits)
     # The runtime may keep float32 where the model rounds `input * 1.5` to float16.
     tolerance = 8 * torch.finfo(case.dtype).eps
     torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
@@ -188,6 +188,72 @@ def test_onnx_of_dynamic_sizes():
     for case in (CASE, OTHER_SIZE):
         input, logits, _ = case.tensors()
         torch.testing.assert_close(run_onnx(session, input, logits), model(input, logits))
+
+
+def raw(operator):
+    """A call of a raw operator, on what a forward makes of the same tensors."""
+
+    def call(input, logits):
+        raw_options = CASE.kernel_size, CASE.dilation, CASE.groups, True, True
+        out, lse = torch.ops.svconv.forward(input, logits, *raw_options)
+        tensors = {
+            "forward": (input, logits),
+            "grad_input": (out, logits, lse),
+            "grad_weight": (out, input, logits, lse),
+        }
+        result = getattr(torch.ops.svconv, operator)(*tensors[operator], *raw_options)
+        return result[0] if operator == "forward" else result
+
+    return call
+
+
+PROGRAMS = {
+    "module": SVConv2d(**CASE.options),
+    "module of one backend": SVConv2d(**CASE.options, backend="cpu"),
+    "correlation2d of one backend": lambda input, _: correlation2d(
+        input, input, kernel_size=3, groups=2, backend="cpu"
+    ),
+    **{operator: raw(operator) for operator in ("forward", "grad_input", "grad_weight")},
+}
+
+
+@pytest.mark.sample(5)
+@pytest.mark.parametrize("exported", [True, False], ids=["program", "module"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_onnx_of_exported_programs_of_one_backend_and_of_raw_operators(name, exported):
+    model, sizes = Call(PROGRAMS[name]).eval(), {"tensors": (DYNAMIC, DYNAMIC)}
+    tensors = CASE.tensors()[:2]
+    with torch.no_grad():
+        if exported:
+            session = to_onnx(torch.export.export(model, tuple(tensors), dynamic_shapes=sizes))
+        else:
+            session = to_onnx(model, tensors, dynamic_shapes=sizes)
+        for case in (CASE, OTHER_SIZE):
+            input, logits, _ = case.tensors()
+            torch.testing.assert_close(run_onnx(session, input, logits), model(input, logits), rtol=1e-4, atol=1e-5)
+
+
+RAW_CASES = [
+    Case((2, 4, 5, 7), 3, dilation, 2, normalize, padding_mode, dtype)
+    for dilation, normalize, padding_mode in ((1, True, "zeros"), (3, True, "renormalize"), (2, False, "zeros"))
+    for dtype in (torch.float64, torch.bfloat16)
+]
+
+
+@pytest.mark.parametrize("case", RAW_CASES, ids=str)
+def test_decompositions_are_the_operators(case):
+    input, logits, grad_out = case.tensors()
+    raw_options = case.kernel_size, case.dilation, case.groups, case.normalize, case.padding_mode == "renormalize"
+    operators = TESTED["products"]
+    out, lse = operators.forward(input, logits, *raw_options)
+    tolerances = {} if case.dtype == torch.float64 else {"rtol": 2**-7, "atol": 2**-4}
+    for operator, decomposition, tensors in (
+        (operators.forward, slices.forward, (input, logits)),
+        (operators.grad_input, slices.grad_input, (grad_out, logits, lse)),
+        (operators.grad_weight, slices.grad_weight, (grad_out, input, logits, lse)),
+    ):
+        got, want = decomposition(*tensors, *raw_options), operator(*tensors, *raw_options)
+        torch.testing.assert_close(got, want, **tolerances)
 
 
 @pytest.mark.parametrize("case", [*ONNX[:4], Case(dilation=3, groups=4)], ids=str)
