@@ -123,7 +123,7 @@ def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
     if not tail and scores is not end:
         raise ValueError(
             f"adopt: expected features before the scores, got features={features!r}, which the scores aren't made "
-            f"from; name one of {', '.join(feature_points(traced)[-5:])}"
+            f"from; name one of {', '.join(feature_points(traced)[-3:])}"
         )
     order = [node for node in traced.order() if node in behind]
     read = _read_by(tail, lower | until | {traced.image}) - {end}
@@ -131,7 +131,7 @@ def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
         raise ValueError(
             f"adopt: expected scores made from features={features!r} alone, which is all that is propagated, got a "
             f"model that needs {', '.join(_names_of(traced, read)[:4])} too; name a later module, such as "
-            f"{', '.join(feature_points(traced)[-5:])}"
+            f"{', '.join(feature_points(traced)[-3:])}"
         )
     higher = [node for node in order if node in until and node not in lower]
     crossing = _read_by(higher, lower | {traced.image})
@@ -161,15 +161,23 @@ def _read_by(nodes: Sequence[fx.Node] | set[fx.Node], among: set[fx.Node]) -> se
 
 
 def _names_of(traced: Traced, nodes: set[fx.Node]) -> list[str]:
-    names = {node: name for name, node in reversed(traced.outputs.items())}
+    names = _outermost(traced)
     return [names.get(node, f"the operator {node.name}") for node in traced.graph.nodes if node in nodes]
+
+
+def _outermost(traced: Traced) -> dict[fx.Node, str]:
+    """The module that gives each node, the outermost one where several do."""
+    names: dict[fx.Node, str] = {}
+    for name in sorted(traced.outputs, key=lambda name: name.count(".")):
+        names.setdefault(traced.outputs[name], name)
+    return {node: names[node] for node in traced.graph.nodes if node in names}
 
 
 def feature_points(traced: Traced) -> list[str]:
     """The modules that F_h may come from: maps that everything behind them is made from alone."""
     behind, found = traced.behind_image(), []
     whole = traced.ancestors(traced.scores) & behind
-    for name, node in traced.outputs.items():
+    for node, name in _outermost(traced).items():
         if node not in whole or traced.grid(node) is None or node is traced.scores:
             continue
         until = traced.ancestors(node) & behind
