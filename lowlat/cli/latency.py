@@ -13,8 +13,18 @@ from lowlat.cli.options import Device, print_json, size_of
 
 def latency(
     source: Annotated[str | None, typer.Argument(help="A video; by default a synthetic source.")] = None,
-    network: Annotated[str, typer.Option(help="lite, or resnet101: the paper's, with random weights.")] = "lite",
-    size: Annotated[str | None, typer.Option(help="As in 640x360; by default 480x360 and 2048x1024.")] = None,
+    network: Annotated[
+        str,
+        typer.Option(
+            help="lite, resnet101 (the paper's, with random weights), a file of weights, or package.module:function."
+        ),
+    ] = "lite",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="As in 640x360; by default 480x360 for lite, 2048x1024 for resnet101, else the working size."
+        ),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,
     fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 6 on a CPU, 30 on a GPU.")] = None,
     interval: Annotated[int, typer.Option(help="Frames between key frames.")] = 5,

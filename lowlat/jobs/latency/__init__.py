@@ -21,6 +21,7 @@ from lowlat.jobs.progress import progress_bar
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine
 from lowlat.runtime.options import DEFAULT, Options
+from lowlat.runtime.stages import working_size
 from lowlat.schedule import Every, PerFrame, Schedule
 from lowlat.video.address import shown
 from lowlat.video.files import prepare_folder, whole_file
@@ -28,7 +29,7 @@ from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_f
 from lowlat.video.trace import write_trace
 
 SIZES = {"lite": (480, 360), "resnet101": (2048, 1024)}
-"""Width and height each network is measured at: the paper's for its own."""
+"""Width and height each network is measured at, the paper's for its own; another one at its working size."""
 FPS = {"cpu": 6.0, "cuda": 30.0}
 """Rates that the fast track holds, so that no frame waits for the one before it."""
 TRACE_FRAMES = 2000
@@ -98,9 +99,10 @@ def measure(
     another waiting takes its place. A key frame comes every `interval` frames, the decision is measured on every frame.
 
     Args:
-        network: "lite" (trained weights) or "resnet101" (the paper's, random weights: they cost the same).
+        network: "lite" (trained weights), "resnet101" (the paper's, random weights: they cost the same), a file of
+            weights, or an adopted network as in "package.module:function".
         source: a video file, or the address of one; by default a synthetic one, which costs nothing.
-        size: ``(width, height)``; by default the network's own, see `SIZES`.
+        size: ``(width, height)``; by default the network's own, see `SIZES`, else that of a frame of 4 to 3.
         frames: measured frames, start-up apart.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
@@ -120,8 +122,14 @@ def measure(
         SourceError, SinkError: bad input, or no such output folder.
         RuntimeError: no such device, or too little memory on it.
     """
-    _check(network, frames, baseline_frames, table_frames, interval, fps, deadline_ms)
-    width, height = size or SIZES[network]
+    _check(frames, baseline_frames, table_frames, interval, fps, deadline_ms)
+    if network not in SIZES and ":" not in network and not Path(network).is_file():
+        raise ValueError(
+            f"latency: expected --network to be one of {', '.join(SIZES)}, a file of weights or "
+            f"package.module:function, got {network!r}"
+        )
+    built = _network(network)
+    width, height = size or SIZES.get(network) or _working_size(built)
     if source is not None:
         # Imported here, so that a synthetic run needs no decoder.
         from lowlat.jobs.cameras import refuse_live
@@ -129,7 +137,7 @@ def measure(
         refuse_live(
             "latency", str(source), "the baseline and each schedule read it from its start, at a rate of their own"
         )
-    bench = Bench(_network(network), device, options=options, isolation=isolation, segments=segments, sms=sms)
+    bench = Bench(built, device, options=options, isolation=isolation, segments=segments, sms=sms)
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -187,7 +195,6 @@ def measure(
 
 
 def _check(
-    network: str,
     frames: int,
     baseline_frames: int,
     table_frames: int,
@@ -195,8 +202,6 @@ def _check(
     fps: float | None,
     deadline_ms: float | None,
 ) -> None:
-    if network not in SIZES:
-        raise ValueError(f"latency: expected --network to be one of {', '.join(SIZES)}, got {network!r}")
     for name, value in (("frames", frames), ("baseline-frames", baseline_frames), ("interval", interval)):
         if value < 1:
             raise ValueError(f"latency: expected --{name} of at least 1, got {value}")
@@ -210,10 +215,15 @@ def _check(
 
 
 def _network(name: str) -> VideoNetwork:
-    if name == "lite":
-        return models.load("lite")
+    if name != "resnet101":
+        return models.load(name)
     torch.manual_seed(0)
     return models.build(name).eval()
+
+
+def _working_size(network: VideoNetwork) -> tuple[int, int]:
+    height, width = working_size(360, 480, network.pixels or 360 * 480, network.multiple)
+    return width, height
 
 
 def _schedules(interval: int) -> dict[str, Schedule]:
