@@ -130,6 +130,7 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
             names[:] = seen
             return scores, list(seen.values())
 
+    training = {module: module.training for module in model.modules()}
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     example = torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device)
     try:
@@ -141,6 +142,9 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
                 program = program.run_decompositions({})
     except Exception as error:
         raise _untraceable(who, size, error) from error
+    finally:
+        for module, mode in training.items():
+            module.training = mode
     return _read(program, names)
 
 

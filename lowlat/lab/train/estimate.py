@@ -29,6 +29,7 @@ from lowlat.lab.train.recipe import PRECISIONS, Recipe, change
 from lowlat.lab.train.recipes import DEFAULT, STAGES, plan_of
 from lowlat.lab.train.recompute import links_of
 from lowlat.lab.train.start import build, check_pixels, name_of
+from lowlat.networks.backbone import first_of
 from lowlat.networks.video_network import VideoNetwork
 
 # NVIDIA, "H200 Tensor Core GPU" datasheet: 1,979 TFLOPS in bfloat16 and float16, 989 in TF32, both with sparsity, of
@@ -192,7 +193,7 @@ def _step(
     @torch.no_grad()
     def looked() -> tuple[Tensor, Tensor]:
         low = network.lower(network.normalise(frames))
-        return low, network.higher(low)
+        return first_of(low), network.higher(low)
 
     with torch.no_grad():
         low, high = looked()
@@ -230,7 +231,7 @@ def _step(
 
 @torch.no_grad()
 def _low(network: VideoNetwork, frames: Tensor) -> Tensor:
-    return network.lower(network.normalise(frames))
+    return first_of(network.lower(network.normalise(frames)))
 
 
 def _counted(loss: Loss, recipe: Recipe) -> tuple[int, int]:

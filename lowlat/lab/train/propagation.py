@@ -45,7 +45,7 @@ def frozen_features(network: VideoNetwork, device: str, precision: str = "float3
             low, high = first_of(crossing), network.higher(crossing)
             scores = network.classify(high)
         labels = full_size_labels(scores.float(), frames.shape[-2:])
-        return low.float().cpu(), high.float().cpu(), labels.cpu()
+        return first_of(low).float().cpu(), high.float().cpu(), labels.cpu()
 
     return features
 
