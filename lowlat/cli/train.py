@@ -108,6 +108,11 @@ def train(
     else:
         if video:
             raise ValueError(f"train: expected --video with distill only, got it with {stage!r}; see --clip")
+        if (labels, temperature, frames) != ("soft", 1.0, 1500):
+            raise ValueError(
+                f"train: expected --labels, --temperature and --frames with distill only, got one with {stage!r}; "
+                "leave it out"
+            )
         if data is None:
             raise ValueError("train: expected --data, got none; give a folder, or as in camvid:FOLDER")
         result = job(stage, data=data, validate=validate, clips=clips or [], method=method, bank=bank, **common)

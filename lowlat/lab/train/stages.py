@@ -57,7 +57,6 @@ class Stages:
 
     def run(self, name: str, init: str | Path | None, held_out: LabelledImages | None) -> None:
         """Run one stage, from ``init`` or else from what the stage before has left."""
-        prepare_folder("train", self.out)
         start = init if name == STAGES[0] else init or stage_before(name, self.out, self.network)
         network_name = name_of(self.network, start, DEFAULT)
         recipe = self.recipe(network_name, name)
@@ -95,6 +94,7 @@ class Stages:
             load_start(network, given, start)
             network.untrained = given.untrained
         network.pixels = self._working_pixels(network if given is None else given, plan.frame, fresh=given is None)
+        prepare_folder("train", self.out)
         best = base.train_base(
             name,
             network,
@@ -129,6 +129,7 @@ class Stages:
 
     def _on_pairs(self, name: str, recipe: Recipe, start: str | Path, *, fresh: bool) -> None:
         network = self._per_frame_network(start)
+        prepare_folder("train", self.out)
         pairs = recipe.kept_pairs()
         bank, about = self._bank(name, network, start, pairs, recipe)
         if name == "propagation":
