@@ -22,8 +22,13 @@ def latency(
     size: Annotated[
         str | None,
         typer.Option(
-            help="As in 640x360; by default 480x360 for lite, 2048x1024 for resnet101, else the working size."
+            help="Size of the frames, as in 640x360, and the working size without --pixels; by default 480x360 for "
+            "lite, 2048x1024 for resnet101, else the working size of the weights."
         ),
+    ] = None,
+    pixels: Annotated[
+        int | None,
+        typer.Option(help="Pixels of the working size, at which the network sees frames; by default all they have."),
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,
     fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 6 on a CPU, 30 on a GPU.")] = None,
@@ -63,6 +68,7 @@ def latency(
         network,
         source=source,
         size=size_of("latency", size),
+        pixels=pixels,
         frames=frames,
         fps=fps,
         interval=interval,

@@ -99,7 +99,7 @@ def refused(lowlat):
     def run(*words):
         code, out, err = lowlat(*words)
         assert (code, out) == (2, ""), err
-        assert err.count("\n") == 1 and err.startswith("lowlat: ")
+        assert err.count("\n") == 1 and err.startswith("lowlat: ") and err.count("lowlat:") == 1
         return err
 
     return run

@@ -1,6 +1,11 @@
 """What the user gets wrong comes back as one line that names it, and exit code 2."""
 
+import ast
+from pathlib import Path
+
 import pytest
+
+import lowlat as package
 
 
 def test_an_input_that_is_not_there(refused, segmenter, tmp_path):
@@ -103,3 +108,24 @@ def test_trainings_that_make_no_sense(refused, tmp_path, monkeypatch, options, w
     monkeypatch.chdir(tmp_path)
     assert words in refused("train", *options)
     assert not list(tmp_path.iterdir())
+
+
+def begins_with_the_name(node):
+    """Whether a string, formatted or plain, begins as the lines do that the program prints."""
+    first = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else node
+    return isinstance(first, ast.Constant) and str(first.value).startswith("lowlat:")
+
+
+def test_only_what_is_printed_begins_with_the_programs_name():
+    """Whoever prints a line puts the name before it: an error or a notice that began with it would say it twice."""
+    printed = 0
+    for path in Path(package.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        prints = [call for call in calls if ast.unparse(call.func) in ("print", "sys.exit")]
+        meant = {id(part) for call in prints for part in ast.walk(call)}
+        for node in ast.walk(tree):
+            if begins_with_the_name(node):
+                assert id(node) in meant, f"{path}:{node.lineno}"
+                printed += 1
+    assert printed > 3, "this test looks at the wrong strings"

@@ -238,6 +238,7 @@ def test_ctrl_c_before_the_locked_rate_ends_it_all(small, monkeypatch):
         (("--segments", 4), "--segments with --isolation segment on a GPU"),
         (("--sms", 8), "--sms with --isolation partition on a GPU"),
         (("--dtype", "int8"), "one of float32, bfloat16, float16, got 'int8'"),
+        (("--pixels", 0), "pixels of at least 1, got 0"),
         (("--size", "big"), "--size as in 640x360, got 'big'"),
         (("--table-frames", -1), "0 (no tables) or more"),
         (("--fps", 0), "--fps above 0, got 0.0"),
@@ -250,10 +251,12 @@ def test_bad_options_are_refused_with_the_mend(refused, options, mend, tmp_path)
 
 def test_the_command_measures_the_shipped_network(lowlat, tmp_path):
     words = ("--size", "96x64", "--frames", 20, "--fps", 30, "--baseline-frames", 4, "--table-frames", 4)
+    words = (*words, "--pixels", 48 * 32)
     code, printed, err = lowlat("latency", *words, "--json", "--out", tmp_path / "out")
     assert code == 0, err
     told = json.loads(printed)
     assert {*KEYS} <= set(told) and (told["network"], told["device"], told["isolation"]) == ("lite", "cpu", "segment")
+    assert (told["width"], told["height"], told["working_size"]) == (96, 64, "48x32")
 
 
 def test_the_papers_network_is_measured_too(lowlat, tmp_path, monkeypatch):

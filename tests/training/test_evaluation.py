@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from lowlat import models
-from lowlat.classes import CAMVID
+from lowlat.classes import CAMVID, Classes
 from lowlat.lab.accuracy import DISTANCES, Timing, evaluate, evaluate_distances, evaluate_video, mean_interval
 from lowlat.lab.data.camvid import CamVid
 from lowlat.lab.data.street import Street
@@ -187,3 +187,10 @@ def test_any_labelled_set_is_evaluated_if_its_classes_are_the_networks(network, 
     (tmp_path / "classes.txt").write_text("sky\nearth\n")
     with pytest.raises(ValueError, match="the network's 11 classes, got 2"):
         evaluate(f"folder:{tmp_path}", tmp_path / "net.safetensors")
+    other = copy.deepcopy(network)
+    other.legend = Classes(tuple("abcdefghijk"), CAMVID.palette)
+    save(other, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ValueError, match="evaluate: expected data of the network's classes, with 'a' as number 0, got 'sky'"
+    ):
+        evaluate("street:64x48,frames=12", tmp_path / "other.safetensors")

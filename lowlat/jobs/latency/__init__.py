@@ -48,6 +48,8 @@ class LatencyReport:
     source: str
     width: int
     height: int
+    working_size: str
+    """At what size the network saw the frames."""
     fps: float
     interval: int
     baseline_frames: int
@@ -78,6 +80,7 @@ def measure(
     *,
     source: str | Path | None = None,
     size: tuple[int, int] | None = None,
+    pixels: int | None = None,
     frames: int = 300,
     fps: float | None = None,
     interval: int = 5,
@@ -102,7 +105,9 @@ def measure(
         network: "lite" (trained weights), "resnet101" (the paper's, random weights: they cost the same), a file of
             weights, or an adopted network as in "package.module:function".
         source: a video file, or the address of one; by default a synthetic one, which costs nothing.
-        size: ``(width, height)``; by default the network's own, see `SIZES`, else that of a frame of 4 to 3.
+        size: ``(width, height)`` of the frames; by default the network's own, see `SIZES`, else
+            its working size at 4 to 3.
+        pixels: of the working size; None has the network see frames as they are.
         frames: measured frames, start-up apart.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
@@ -137,7 +142,8 @@ def measure(
         refuse_live(
             "latency", str(source), "the baseline and each schedule read it from its start, at a rate of their own"
         )
-    bench = Bench(built, device, options=options, isolation=isolation, segments=segments, sms=sms)
+    parts = {"segments": segments, "sms": sms}
+    bench = Bench(built, device, options=options, isolation=isolation, pixels=pixels, **parts)
     fps = FPS["cpu" if bench.on_cpu else "cuda"] if fps is None else fps
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -174,6 +180,7 @@ def measure(
         source="synthetic" if source is None else shown(str(source)),
         width=width,
         height=height,
+        working_size=bench.working_size(width, height),
         fps=fps,
         interval=interval,
         baseline_frames=len(baseline),

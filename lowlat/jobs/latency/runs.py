@@ -22,6 +22,7 @@ from lowlat.runtime.cpu.engine import cpu_engine
 from lowlat.runtime.gpu.engine import DEFAULT_SMS, gpu_engine
 from lowlat.runtime.gpu.isolation import SEGMENTS
 from lowlat.runtime.options import DEFAULT, Options, find_device
+from lowlat.runtime.stages import working_size
 from lowlat.schedule import PerFrame, Policy, Schedule, Signal
 from lowlat.segmenter import prepare
 from lowlat.video.rate import at_rate
@@ -110,6 +111,7 @@ class Bench:
         options: what is done to the network.
         isolation: what keeps S_h out of a frame's way, as in `cpu_engine` and `gpu_engine`.
         segments, sms: as in `gpu_engine`, each with its own isolation there.
+        pixels: of the working size, as in `VideoSegmenter`.
 
     Raises:
         ValueError: no such isolation there, or no such device.
@@ -125,6 +127,7 @@ class Bench:
         isolation: str | None = None,
         segments: int | None = None,
         sms: int | None = None,
+        pixels: int | None = None,
     ) -> None:
         for word, option, value in (("segment", "segments", segments), ("partition", "sms", sms)):
             if value is not None and (isolation != word or torch.device(device).type == "cpu"):
@@ -132,7 +135,7 @@ class Bench:
                     f"latency: expected --{option} with --isolation {word} on a GPU, got it with {isolation!r} on "
                     f"{device!r}; leave it out"
                 )
-        self._network = prepare(network, device=find_device("latency", device), pixels=None, **asdict(options))
+        self._network = prepare(network, device=find_device("latency", device), pixels=pixels, **asdict(options))
         self.device = self._network.device
         self.on_cpu = self.device.type == "cpu"
         gpu = partial(gpu_engine, segments=segments or SEGMENTS, sms=sms or DEFAULT_SMS)
@@ -146,6 +149,11 @@ class Bench:
         """A fresh engine for one run; close it. The baseline computes nothing for frames after it."""
         network = self._network if schedule.needs_fast_track else self._network.without_fast_track()
         return self._make(schedule, network, isolation=self._isolation)
+
+    def working_size(self, width: int, height: int) -> str:
+        """At what size the network sees frames of that size, as in 480x360."""
+        h, w = working_size(height, width, self._network.pixels, self._network.network.multiple)
+        return f"{w}x{h}"
 
     def memory_mb(self) -> float:
         """Memory in use: of the device, or of the process."""
