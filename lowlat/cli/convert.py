@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lowlat.cli.options import AsJson, print_figures, print_json
+from lowlat.cli.options import AsJson, Pixels, Size, pixels_of, print_figures, print_json
 
 
 def convert(
@@ -23,13 +23,15 @@ def convert(
         str | None,
         typer.Option(help="cityscapes, camvid or a file classes.csv; by default as the checkpoint says."),
     ] = None,
+    pixels: Pixels = None,
+    size: Size = None,
     half: Annotated[bool, typer.Option("--half", help="Keep convolutions in float16, which halves the file.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make weights of resnet101 from a public checkpoint; nothing in it is run."""
     from lowlat.lab.convert import convert as job
 
-    report = job(checkpoint, output, classes=classes, half=half).as_dict()
+    report = job(checkpoint, output, classes=classes, pixels=pixels_of("convert", pixels, size), half=half).as_dict()
     if as_json:
         print_json(report)
     else:

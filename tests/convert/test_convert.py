@@ -89,7 +89,7 @@ def test_semsegs_pspnet_gives_the_same_scores(tmp_path, plain):
     rows = [f"{index},class of {index},{index},0,255" for index in range(11)]
     (tmp_path / "classes.csv").write_text("\n".join(["index,name,r,g,b", *rows]) + "\n")
     words = ["convert", tmp_path / "psp.pth", "-o", tmp_path / "psp.safetensors", "--classes", tmp_path / "classes.csv"]
-    result = CliRunner().invoke(app, [*map(str, words), "--json"])
+    result = CliRunner().invoke(app, [*map(str, words), "--json", "--size", "1024x512"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
 
@@ -100,6 +100,7 @@ def test_semsegs_pspnet_gives_the_same_scores(tmp_path, plain):
     network = models.load(tmp_path / "psp.safetensors")
     assert network.legend.names[3] == report["classes"][3] == "class of 3"
     assert network.legend.palette[10] == (10, 0, 255)
+    assert network.pixels == report["pixels"] == 1024 * 512
     frames = frame(72, 104)
     # Its authors' code takes images of sides 8 k + 1, and gives scores of an image's size.
     want = public(normalised(frames[..., 3:-4, 3:-4])).argmax(1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import lowlat
 import lowlat.jobs.export as job
 from lowlat import models
 from lowlat.cli import app
@@ -77,6 +78,37 @@ def test_onnxruntime_alone_gives_the_engines_labels(request, tmp_path, kind):
     assert len(np.unique(want)) > 2 and (want[4] != want[8]).mean() > 0.05
     got = run_example(tmp_path / "out", frames, tmp_path)
     assert got.dtype == np.uint8 and (got == want).mean() > 0.999
+
+
+class Skipping(torch.nn.Module):
+    """A small network whose decoder reads a skip: two tensors cross a cut after ``deep``."""
+
+    def __init__(self):
+        super().__init__()
+        self.early = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.deep = torch.nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.deeper = torch.nn.Conv2d(12, 12, 3, padding=1)
+        self.decode = torch.nn.Conv2d(20, 16, 3, padding=1)
+        self.classify = torch.nn.Conv2d(16, 5, 1)
+
+    def forward(self, x):
+        early = self.early(x).relu()
+        deep = self.deeper(self.deep(early).relu()).relu()
+        deep = torch.nn.functional.interpolate(deep, early.shape[-2:], mode="bilinear")
+        return self.classify(self.decode(torch.cat((early, deep), 1)).relu())
+
+
+@pytest.mark.thorough
+def test_an_adopted_network_exports_all_that_crosses_its_cut(tmp_path):
+    torch.manual_seed(0)
+    example = torch.zeros(1, 3, 48, 64)
+    adopted = lowlat.adopt(Skipping(), split="deep", features="decode", example=example, classes=5).eval()
+    frames = moving(12, 48, 64)
+    export(adopted, tmp_path / "out", size=(64, 48), form="onnx")
+    about = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    given = [tensor["name"] for tensor in about["stages"][1]["inputs"]]
+    assert given == ["low", "low1"], given
+    assert (run_example(tmp_path / "out", frames, tmp_path) == engines_labels(adopted, frames)).mean() > 0.999
 
 
 def test_the_manifest_says_how_the_stages_fit_together(tiny_network, tmp_path, monkeypatch):

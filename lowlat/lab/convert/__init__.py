@@ -42,6 +42,8 @@ class Converted:
     assumed: list[str]
     """Options that the checkpoint doesn't say, taken as its program publishes them."""
     classes: list[str]
+    pixels: int | None
+    """Of the working size, which the file keeps; None for frames as they are."""
     used: int
     """Tensors of the checkpoint that the network has."""
     unused: list[str]
@@ -53,7 +55,14 @@ class Converted:
         return asdict(self)
 
 
-def convert(checkpoint: str | Path, out: str | Path, *, classes: str | None = None, half: bool = False) -> Converted:
+def convert(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    classes: str | None = None,
+    pixels: int | str | None = "default",
+    half: bool = False,
+) -> Converted:
     """Write the weights of a public ResNet-101 or PSPNet checkpoint as a file of weights for every command.
 
     A ResNet-101 trained on ImageNet gives start weights for ``lowlat train base --init``. A whole PSPNet gives a
@@ -64,6 +73,8 @@ def convert(checkpoint: str | Path, out: str | Path, *, classes: str | None = No
         out: the file to write; it appears whole or not at all.
         classes: ``"cityscapes"``, ``"camvid"`` or a file ``classes.csv``; by default as the checkpoint says, else
             numbered.
+        pixels: of the working size that the file is to keep: about so many, None for frames as they are; "default" for
+            that of `lite`. No checkpoint says at what size it was trained.
         half: keep convolutions in float16, which halves the file.
 
     Raises:
@@ -83,6 +94,8 @@ def convert(checkpoint: str | Path, out: str | Path, *, classes: str | None = No
     options, assumed = _options(naming, source, state)
     network = _network(naming, state, options, legend or _legend(source.meta))
     _load(network, naming, state, {ours: name for name, ours in renamed.items() if ours})
+    if pixels != "default":
+        network.pixels = pixels
     if naming.head:
         start_at_the_classifier(network)
     here = [name for name in (*PER_FRAME, *FAST_TRACK, *SELECTOR) if getattr(network, name) is not None]
@@ -95,6 +108,7 @@ def convert(checkpoint: str | Path, out: str | Path, *, classes: str | None = No
         options=options,
         assumed=assumed,
         classes=list(network.legend.names),
+        pixels=network.pixels,
         used=len(state),
         unused=[name for name, ours in renamed.items() if not ours],
         untrained=list(network.untrained),

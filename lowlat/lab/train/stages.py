@@ -93,7 +93,9 @@ class Stages:
         else:
             load_start(network, given, start)
             network.untrained = given.untrained
-        network.pixels = self._working_pixels(network if given is None else given, plan.frame, fresh=given is None)
+        # A backbone alone, as `lowlat convert` makes of ImageNet's weights, has been trained at no working size.
+        fresh = given is None or "head" in given.untrained
+        network.pixels = self._working_pixels(network if given is None else given, plan.frame, fresh=fresh)
         prepare_folder("train", self.out)
         best = base.train_base(
             name,
