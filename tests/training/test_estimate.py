@@ -77,6 +77,7 @@ def test_activations_are_what_stays_in_memory_after_the_forward_pass(precision):
     assert estimate("base", network, recipe, SIZE).activations == pytest.approx(held, rel=0.1)
 
 
+@pytest.mark.thorough
 def test_computing_activations_again_takes_less_memory_and_more_work():
     plain = change(recipe_of("resnet101", "base"), batch=2, precision="float32")
     again = change(plain, recompute=True)

@@ -52,6 +52,7 @@ def test_two_processes_are_two_passes_of_one(tmp_path, one_thread):
         torch.testing.assert_close(both[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.thorough
 def test_the_command_draws_pairs_by_two_processes_as_by_one(tmp_path, one_thread):
     """The selector's batch norms are fixed: two processes give the weights of one with --accumulate 2."""
     street = "street:64x48,seed=1,frames=6"

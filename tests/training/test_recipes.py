@@ -171,6 +171,16 @@ def test_options_of_no_use_are_refused(tmp_path, stage, option, words):
         distill(["a.mp4"], out=tmp_path, crop=97)
 
 
+def test_start_weights_have_no_working_size_of_their_own(tiny, tmp_path):
+    network = models.build(tiny)
+    network.pixels = 160 * 120
+    for name, untrained, pixels in (("whole", (), 160 * 120), ("start", ("head", "classifier", "fusion"), 64 * 48)):
+        network.untrained = untrained
+        save(network, tmp_path / f"{name}.safetensors")
+        path = train("base", data=STREET, out=tmp_path / name, init=tmp_path / f"{name}.safetensors", **SMALL)
+        assert models.load(path).pixels == pixels
+
+
 def test_folders_that_can_not_be_written_to_are_told_before_the_work(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="train: expected a folder to write to, got '.*file'"):

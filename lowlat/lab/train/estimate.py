@@ -107,15 +107,17 @@ def dry_run(
         frame = tuple(labelled.image(labelled_indices(labelled)[0]).shape[-2:])
         legend = Classes(labelled.classes, labelled.palette)
     report: dict[str, object] = {"network": name, "frame": f"{frame[1]}x{frame[0]}"}
+    given = models.load(init) if init else None
+    fresh = ":" not in name and (given is None or "head" in given.untrained)
     made: dict[int | None, VideoNetwork] = {}
     for stage_name in plan.order if stage == "all" else (stage,):
         recipe = change(plan.recipes[stage_name], **changes)
         if recipe.output_stride not in made:
-            made[recipe.output_stride] = _network(name, legend, recipe, init)
+            made[recipe.output_stride] = _network(name, legend, recipe, given)
         built = made[recipe.output_stride]
         if pixels != "default":
             built.pixels = pixels
-        elif init is None and ":" not in name:
+        elif fresh:
             built.pixels = min(plan.frame[0] * plan.frame[1], frame[0] * frame[1])
         found = estimate(stage_name, built, recipe, base.view_size(built, frame, recipe.crop))
         share = round(found.bytes / MEMORY, 3)
@@ -124,8 +126,7 @@ def dry_run(
     return report
 
 
-def _network(name: str, legend: Classes, recipe: Recipe, init: str | None) -> VideoNetwork:
-    given = models.load(init) if init else None
+def _network(name: str, legend: Classes, recipe: Recipe, given: VideoNetwork | None) -> VideoNetwork:
     network = models.build(name) if ":" in name else build(name, legend, recipe, given and given.options)
     if given is not None:
         network.pixels = given.pixels
