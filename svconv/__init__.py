@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from svconv.functional import correlation2d, explain, svconv2d, warmup
     from svconv.module import SVConv2d
 
-__version__ = build_info()["version"]
+__version__ = str(build_info()["version"])
 __all__ = [
     "SVConv2d",
     "backends",
@@ -45,15 +45,17 @@ _NAMES = {
 _MODULES = ("arguments", "checks", "dispatch", "functional", "module", "numpy", "ops", "reference")
 
 
-def __getattr__(name: str) -> object:
-    if name in _NAMES:
-        value = getattr(import_module(_NAMES[name]), name)
-    elif name in _MODULES:
-        value = import_module(f"svconv.{name}")
-    else:
-        raise AttributeError(f"module 'svconv' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to type checkers it would be any name's definition
+
+    def __getattr__(name: str) -> object:
+        if name in _NAMES:
+            value = getattr(import_module(_NAMES[name]), name)
+        elif name in _MODULES:
+            value = import_module(f"svconv.{name}")
+        else:
+            raise AttributeError(f"module 'svconv' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -47,7 +47,7 @@ def metadata(wheel):
 
 def test_without_extras_it_needs_torch_and_numpy_alone(metadata):
     assert [need for need in metadata.get_all("Requires-Dist") if "extra ==" not in need] == ["torch>=2.10", "numpy"]
-    assert set(metadata.get_all("Provides-Extra")) == {"live", "lab", "triton", "test"}
+    assert set(metadata.get_all("Provides-Extra")) == {"live", "lab", "export", "triton", "test"}
 
 
 def test_it_names_and_holds_the_licences_of_code_and_weights(wheel, metadata):
@@ -61,6 +61,10 @@ def test_it_names_and_holds_the_licences_of_code_and_weights(wheel, metadata):
 def test_it_holds_the_weights_with_their_licence_and_card(wheel):
     for name in ("lite.safetensors", "LICENSE", "README.md"):
         assert wheel[f"lowlat/weights/{name}"] == (ROOT / "lowlat" / "weights" / name).read_bytes()
+
+
+def test_it_says_that_the_operator_is_typed(wheel):
+    assert wheel["svconv/py.typed"] == b""
 
 
 def test_its_command_is_the_packages_main(wheel):
