@@ -1,7 +1,10 @@
 """`svconv2d` and `correlation2d`: argument checks, choice of backend, the call; `explain`, the choice without it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from svconv import arguments, checks, dispatch
 
@@ -54,6 +57,11 @@ def svconv2d(
         ValueError: a wrong shape, value or device, or a backend that can't run.
         RuntimeError: `out` where a gradient is recorded.
     """
+    if has_torch_function((input, logits, out)):
+        # What stands for a tensor, as torch.fx's Proxy does, takes the call as a whole.
+        options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
+        options.update(padding_mode=padding_mode, backend=backend, out=out)
+        return handle_torch_function(svconv2d, (input, logits, out), input, logits, **options)
     options = arguments.check_svconv2d(
         "svconv2d", input, logits, kernel_size, dilation, groups, normalize, padding_mode
     )
@@ -98,6 +106,9 @@ def correlation2d(
         TypeError: an argument of the wrong type, or `query` and `key` of different dtypes.
         ValueError: a wrong shape, value or device, or a backend that can't run.
     """
+    if has_torch_function((query, key)):
+        options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, backend=backend)
+        return handle_torch_function(correlation2d, (query, key), query, key, **options)
     options = arguments.check_correlation2d("correlation2d", query, key, kernel_size, dilation, groups)
     if arguments.cast_by_autocast(query, key):
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
@@ -135,7 +146,7 @@ def warmup(
     device: torch.device | str = "cuda",
     memory_format: torch.memory_format = torch.contiguous_format,
     gradients: bool = False,
-    **options,
+    **options: Any,
 ) -> None:
     """Makes everything ready that the first calls on inputs of these shapes would wait for.
 

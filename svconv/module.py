@@ -1,5 +1,6 @@
 """`SVConv2d`: the operator with its options fixed, as a module."""
 
+import torch
 from torch import Tensor, nn
 
 from svconv import checks, dispatch
@@ -38,6 +39,17 @@ class SVConv2d(nn.Module):
         self.backend = backend
 
     def forward(self, input: Tensor, logits: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            # TorchScript has neither the choice of a backend nor its checks; the operator has its own.
+            return torch.ops.svconv.forward(
+                input,
+                logits,
+                self.kernel_size,
+                self.dilation,
+                self.groups,
+                self.normalize,
+                self.padding_mode == "renormalize",
+            )[0]
         return svconv2d(
             input,
             logits,

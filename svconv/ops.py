@@ -1,4 +1,5 @@
-"""Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs, ONNX.
+"""Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs,
+sharding, ONNX.
 
 Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize, tf32=False)`:
 `torch.ops.svconv.forward`, `grad_input`, `grad_weight`; `svconv.triton.ops` has Triton's, explained alike. With
@@ -70,10 +71,11 @@ def correlation(
     """`svconv.correlation2d` without argument checks: the weights' gradient, where the weights play no part."""
     n, _, h, w = query.shape
     channels_last = query.stride(1) == 1 and query.shape[1] > 1
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    taps = groups * kernel_size**2
     # The result takes shape and layout from this tensor, whose numbers are never read.
-    shape = n, groups * kernel_size**2, h, w
-    result_like = torch.empty(shape, dtype=query.dtype, device=query.device, memory_format=memory_format)
+    result_like = (
+        query.new_empty((n, h, w, taps)).permute(0, 3, 1, 2) if channels_last else query.new_empty((n, taps, h, w))
+    )
     none = query.new_empty(0, dtype=accumulation_type(query.dtype))
     options = kernel_size, dilation, groups, False, False, asks_for_tf32()
     return products.grad_weight(query, key, result_like, none, *options)
@@ -348,6 +350,12 @@ def _register_decompositions(products: Products) -> None:
         torch_private.decomposition_table[operator] = decomposition
 
 
+def _shard(products: Products) -> None:
+    from svconv import sharding
+
+    sharding.shard(products)
+
+
 def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> None:
     """Runs a `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
 
@@ -362,13 +370,14 @@ def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> Non
 
 def explain_to_pytorch(products: Products, keys: tuple[str, ...] = ("Autograd",)) -> None:
     """Registers what PyTorch knows of one backend's products beside the kernels: derivatives (under the dispatch keys
-    `keys`), vmap, FLOPs, autocast, what they are in ONNX."""
+    `keys`), vmap, FLOPs, autocast, sharding, what they are in ONNX."""
     _register_autograd(products, products.forward, _Forward, keys)
     _register_autograd(products, products.grad_input, _GradInput, keys)
     _register_autograd(products, products.grad_weight, _GradWeight, keys)
     _register_vmap(products)
     _register_flops(products.forward, products.grad_input, products.grad_weight)
     _register_decompositions(products)
+    when_imported("torch.distributed.tensor", lambda: _shard(products))
     _register_autocast(products.forward, "cpu", "AutocastCPU")
     _register_autocast(products.forward, "cuda", "AutocastCUDA")
 

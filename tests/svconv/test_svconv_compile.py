@@ -115,6 +115,30 @@ def test_what_a_compiler_cannot_ask_of_autocast_is_no_part_of_the_trace(call, mo
     assert torch.equal(compiled, want) and torch.equal(exported, want)
 
 
+@pytest.mark.parametrize("function", [svconv2d, correlation2d])
+def test_symbolic_trace_records_the_call(function):
+    def model(input, other):
+        return function(input * 2, other, kernel_size=3) + 1
+
+    graph = torch.fx.symbolic_trace(model)
+    assert function in {node.target for node in graph.graph.nodes}
+    for height in (5, 8):
+        input = torch.randn(1, 4, height, 6)
+        other = input if function is correlation2d else torch.randn(1, 9, height, 6)
+        assert torch.equal(graph(input, other), model(input, other))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", [CASE, Case(), Case(kernel_size=3, normalize=False)], ids=str)
+def test_the_module_can_be_scripted_and_saved(case, tmp_path):
+    input, logits, _ = case.tensors()
+    module = SVConv2d(**case.options)
+    torch.jit.script(Model(**case.options)).save(tmp_path / "model.pt")
+    loaded = torch.jit.load(tmp_path / "model.pt")
+    assert torch.equal(loaded(input, logits), module(input * 1.5, logits).relu())
+    assert torch.equal(torch.fx.symbolic_trace(module)(input, logits), module(input, logits))
+
+
 def test_export_at_a_fixed_size(device):
     model = Model(**CASE.options)
     input, logits, _ = CASE.tensors(device)

@@ -1,0 +1,55 @@
+"""How the operators run on tensors that are spread over devices (`torch.distributed.tensor.DTensor`).
+
+A product runs on every device's part by itself where images are spread, and with one group where channels are: the
+weights are then the same for all of them. All else is brought together first: height and width, across which windows
+reach, and the channels of several groups, whose number is an argument that is the same on all devices. Imported when
+somebody imports DTensor.
+"""
+
+from torch.distributed.tensor import Partial, Replicate, Shard
+from torch.distributed.tensor.experimental import register_sharding
+
+WHOLE, IMAGES, CHANNELS = Replicate(), Shard(0), Shard(1)
+# How an operator's results lie, and its tensors.
+Placements = tuple[list, list]
+
+
+def shard(products) -> None:
+    """Registers the placements of one backend's products (`svconv.ops.Products`)."""
+    register_sharding(products.forward)(_forward)
+    register_sharding(products.grad_input)(_grad_input)
+    register_sharding(products.grad_weight)(_grad_weight)
+
+
+def _forward(input, logits, *options) -> list[Placements]:
+    _, _, groups, normalize, *_ = options
+    found = [([WHOLE, WHOLE], [WHOLE, WHOLE]), ([IMAGES, _lse(normalize)], [IMAGES, IMAGES])]
+    if groups == 1:
+        found.append(([CHANNELS, WHOLE], [CHANNELS, WHOLE]))
+    return _with_options(found, options)
+
+
+def _grad_input(grad_out, logits, lse, *options) -> list[Placements]:
+    _, _, groups, normalize, *_ = options
+    found = [([WHOLE], [WHOLE, WHOLE, WHOLE]), ([IMAGES], [IMAGES, IMAGES, _lse(normalize)])]
+    if groups == 1:
+        found.append(([CHANNELS], [CHANNELS, WHOLE, WHOLE]))
+    return _with_options(found, options)
+
+
+def _grad_weight(grad_out, input, logits, lse, *options) -> list[Placements]:
+    _, _, groups, normalize, *_ = options
+    found = [([WHOLE], [WHOLE] * 4), ([IMAGES], [IMAGES, IMAGES, IMAGES, _lse(normalize)])]
+    if groups == 1:
+        # A sum over channels, of which every device has its own; the softmax's derivative is linear in it.
+        found.append(([Partial()], [CHANNELS, CHANNELS, WHOLE, WHOLE]))
+    return _with_options(found, options)
+
+
+def _lse(normalize: bool):
+    """How the log-sum-exp lies where images are spread; without softmax it is empty."""
+    return IMAGES if normalize else WHOLE
+
+
+def _with_options(found: list[Placements], options: tuple) -> list[Placements]:
+    return [(results, [*tensors, *[None] * len(options)]) for results, tensors in found]

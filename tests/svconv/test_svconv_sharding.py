@@ -1,0 +1,74 @@
+"""The operators on tensors spread over two processes: the numbers of one, wherever images, channels or taps lie."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+
+sys.path.append(str(Path(__file__).parent))
+
+from svconv_cases import Case
+
+from svconv import correlation2d, svconv2d
+
+CASES = [
+    Case((3, 4, 5, 6), kernel_size=3, padding_mode="renormalize"),
+    Case((2, 4, 5, 6), kernel_size=3, dilation=2, groups=2),
+    Case((2, 4, 5, 6), kernel_size=3, normalize=False),
+]
+
+
+def on_each(rank: int, store: str) -> None:
+    """The body of a process."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    for case in CASES:
+        tensors = case.tensors()
+        for places in (
+            (Shard(0), Shard(0)),
+            (Shard(1), Replicate()),
+            (Shard(1), Shard(1)),
+            (Replicate(), Shard(0)),
+            (Shard(2), Shard(2)),
+        ):
+            check(
+                case,
+                tensors,
+                [distribute_tensor(t, mesh, [p]) for t, p in zip(tensors, (*places, places[0]), strict=True)],
+            )
+    # What can be computed where the parts lie stays there.
+    input, logits, grad_out = CASES[0].tensors()
+    input = distribute_tensor(input, mesh, [Shard(1)]).requires_grad_()
+    logits = distribute_tensor(logits, mesh, [Replicate()]).requires_grad_()
+    out = svconv2d(input, logits, **CASES[0].options)
+    assert out.placements == (Shard(1),), out.placements
+    gradients = torch.autograd.grad(out, (input, logits), distribute_tensor(grad_out, mesh, [Shard(1)]))
+    assert [g.placements for g in gradients] == [(Shard(1),), (Partial(),)], gradients
+    torch.distributed.destroy_process_group()
+
+
+def check(case, whole, spread) -> None:
+    for function, options in (
+        (svconv2d, case.options),
+        (correlation2d, {n: case.options[n] for n in ("kernel_size", "dilation", "groups")}),
+    ):
+        results = []
+        for tensors in (whole, spread):
+            input, other, grad_out = (t.detach().requires_grad_() for t in tensors)
+            other = grad_out if function is correlation2d else other
+            out = function(input, other, **options)
+            gradients = torch.autograd.grad((out * out).sum(), (input, other))
+            results.append([t.full_tensor() if hasattr(t, "full_tensor") else t for t in (out, *gradients)])
+        torch.testing.assert_close(*results)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+def test_results_and_gradients_of_spread_tensors_are_those_of_whole_ones(tmp_path):
+    torch.multiprocessing.spawn(on_each, (str(tmp_path / "store"),), nprocs=2)
