@@ -173,7 +173,7 @@ def check_pip(words):
     (required,) = re.findall(r"^requires = (\[.*\])$", project, flags=re.M)
     extras = re.findall(r"^(\w+) = \[", project.partition("[project.optional-dependencies]")[2], flags=re.M)
     known = {"wheel", ".", "--no-build-isolation", *re.findall(r"[\"']([\w-]+)", required)}
-    known |= {f".[{extra}]" for extra in extras}
+    known |= {f".[{extra}]" for extra in extras} | {"torchvision"}
     assert words[1] == "install" and set(words[2:]) <= known
 
 

@@ -14,6 +14,7 @@ from lowlat import models
 from lowlat.cli import app
 from lowlat.lab.data.recording import Recording
 from lowlat.lab.train import distillation
+from lowlat.lab.weights import save
 from lowlat.networks.labels import full_size_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,6 +37,24 @@ def network():
     nn.init.normal_(model.head.weight, std=2.0)
     example = torch.zeros(1, 3, 64, 96)
     return lowlat.adopt(model, split="stem", features="neck", example=example, classes=4, reduced=16, fused=16)
+"""
+
+SKIPPING = """
+import sys
+
+import lowlat
+import torch
+from torch import nn
+
+sys.path.append({tests!r})
+import small
+
+
+def network():
+    torch.manual_seed(1)
+    model = small.Odd()
+    model.head = nn.Conv2d(16, 11, 1)
+    return lowlat.adopt(model, split="down", features="head", example=torch.zeros(1, 3, 64, 96), classes=11)
 """
 
 
@@ -97,6 +116,28 @@ def test_distilling_taught_the_selector_and_left_the_network_alone(here, distill
     taught, fresh = models.load("runs/distill.safetensors"), models.load("mynet:network")
     assert all(map(torch.equal, taught.model.parameters(), fresh.model.parameters()))
     assert taught.selector.fc.weight.any() and distilled["selector"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate --data street:96x64,frames=24 --distances --json",
+        "latency --size 96x64 --frames 6 --baseline-frames 3 --table-frames 3 --fps 20 --json",
+        "study --quick --data street:96x64,frames=24 --seeds 0 --out study table1 table3",
+        "train propagation --data street:96x64,frames=24 --steps 2 --batch 2 --out more",
+        "train selector --data street:96x64,frames=24 --steps 2 --batch 2 --out more-selector",
+        "export --size 96x64 -o exported --format onnx",
+    ],
+    ids=lambda words: " ".join(words.split()[:2]),
+)
+def test_every_command_takes_a_network_of_which_two_tensors_cross_the_cut(here, words):
+    if not (here / "skips.safetensors").is_file():
+        (here / "skipping.py").write_text(SKIPPING.format(tests=str(small.__file__).rpartition("/")[0]))
+        save(models.load("skipping:network"), here / "skips.safetensors", stage="distill")
+    option = {"latency": "--network", "train": "--init"}.get(words.split()[0], "--weights")
+    done = CliRunner().invoke(app, [*words.split(), option, "skips.safetensors"])
+    assert done.exit_code == 0, done.output
 
 
 def test_segment_runs_with_the_weights(here):
