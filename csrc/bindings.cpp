@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <memory>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -19,6 +18,7 @@ namespace py = pybind11;
 
 namespace {
 
+using svconv::cpu::Plan;
 using svconv::cpu::Problem;
 using svconv::cpu::Product;
 using svconv::cpu::Type;
@@ -66,14 +66,15 @@ void check_shape(const py::array& a, int64_t n, int64_t c, int64_t h, int64_t w,
     throw py::value_error(std::string("svconv._C.forward: wrong shape of ") + name);
 }
 
-// Runs items [0, count) on at most `threads` threads, the calling one among them; the first error of any is thrown.
-void run_items(Product product, const Problem& problem, int64_t count, int64_t threads) {
+// Runs all items on at most `threads` threads, the calling one among them; the first error of any is thrown.
+void run_items(Product product, const Problem& problem, const Plan& plan, int64_t threads) {
+  const int64_t count = plan.items;
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error;
   const auto work = [&] {
     try {
-      for (int64_t item; (item = next++) < count;) svconv::cpu::run(product, problem, item, item + 1);
+      for (int64_t item; (item = next++) < count;) svconv::cpu::run(product, problem, plan, item, item + 1);
     } catch (...) {
       next = count;
       if (!failed.exchange(true)) error = std::current_exception();
@@ -128,15 +129,9 @@ void forward(const std::string& dtype, const py::array& input, const py::array& 
 
   const size_t bytes = out.nbytes();
   const py::gil_scoped_release release;
-  std::unique_ptr<double[]> lse;  // written by the kernels, wanted by nobody
-  if (normalize) {
-    lse.reset(new double[p.batch * groups * p.height * p.width]);
-    p.lse = lse.get();
-  }
   svconv::cpu::advise_huge_pages(p.result.data, bytes);
   const int64_t threads = svconv::cpu::threads_for(p, most_threads);
-  const int64_t count = svconv::cpu::plan(Product::forward, p, threads);
-  run_items(Product::forward, p, count, threads);
+  run_items(Product::forward, p, svconv::cpu::plan(Product::forward, p, threads), threads);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The operators' schemas and their CPU implementation. The CUDA one is in cuda/ops.cpp.
 #include "cpu/kernels.h"
 #include "products.h"
+#include "shared.h"
 
 #include <algorithm>
 
@@ -10,6 +11,8 @@ using namespace svconv;
 
 class OnCpu {
  public:
+  static constexpr bool kNeedsLse = false;
+
   explicit OnCpu(const Tensor&) {}
 
   // The pages of a large result are faulted in by all threads.
@@ -19,7 +22,7 @@ class OnCpu {
     const int64_t bytes = result.numel() * result.element_size(), part = int64_t(2) << 20;
     if (bytes >= 2 * part) {
       cpu::advise_huge_pages(data, bytes);
-      torch::stable::parallel_for(0, (bytes + part - 1) / part, 1, [&](int64_t begin, int64_t end) {
+      torch::stable::parallel_for(0, divide_up(bytes, part), 1, [&](int64_t begin, int64_t end) {
         cpu::populate_pages(data + begin * part, std::min(end * part, bytes) - begin * part);
       });
     }
@@ -27,12 +30,12 @@ class OnCpu {
   }
 
   // Products are exact here, whether or not tf32 would do.
-  void run(Product product, Problem& p, bool) const {
+  void run(Product product, const Problem& p, bool) const {
     const int64_t threads = cpu::threads_for(p, torch::stable::get_num_threads());
-    const int64_t items = cpu::plan(product, p, threads);
-    if (threads == 1) return cpu::run(product, p, 0, items);
-    torch::stable::parallel_for(0, items, (items + threads - 1) / threads, [&](int64_t begin, int64_t end) {
-      cpu::run(product, p, begin, end);
+    const cpu::Plan plan = cpu::plan(product, p, threads);
+    if (threads == 1) return cpu::run(product, p, plan, 0, plan.items);
+    torch::stable::parallel_for(0, plan.items, divide_up(plan.items, threads), [&](int64_t begin, int64_t end) {
+      cpu::run(product, p, plan, begin, end);
     });
   }
 };

@@ -18,8 +18,8 @@ struct View {
 //   forward:      data = input,     result = out
 //   grad_input:   data = grad_out,  result = grad_input
 //   grad_weight:  data = input, grad = grad_out,  result = grad_logits
-// lse is contiguous (N, groups, H, W) in the accumulation type: written by forward,
-// read by the other two; null where normalize is false.
+// lse is contiguous (N, groups, H, W) in the accumulation type: written by forward, read by the other two; null where
+// normalize is false, and on the CPU where forward need not write it.
 struct Problem {
   Type type = Type::float32;
   int64_t batch = 0, channels = 0, groups = 1, height = 0, width = 0;
@@ -27,8 +27,6 @@ struct Problem {
   bool normalize = true, renormalize = false;
   View data, grad, logits, result;
   void* lse = nullptr;
-  // Set by the CPU's plan(): the rows and columns that one work item covers.
-  int64_t item_rows = 0, item_columns = 0;
 };
 
 }  // namespace svconv

@@ -6,6 +6,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
 #include <tuple>
 
 namespace svconv {
@@ -28,7 +29,8 @@ void define_operators(Library& m) {
 // The operators on one type of device. `Device` has
 //   explicit Device(const Tensor&)               the tensor's device becomes the current one while the object lives
 //   Tensor empty_like(const Tensor&)             an uninitialised tensor of this shape, type and layout
-//   void run(Product, Problem&, bool tf32)       computes the product
+//   void run(Product, const Problem&, bool tf32)  computes the product
+//   kNeedsLse                                    forward writes the log-sum-exp even where nobody reads it
 template <class Device>
 struct Operators {
   static std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits, int64_t kernel_size, int64_t dilation,
@@ -48,7 +50,8 @@ struct Operators {
     check_shape(out, p.batch, p.channels, p.height, p.width, input.scalar_type(), input, "out");
     check_own_memory(out, input, logits);
     Device device(input);
-    const Tensor lse = new_lse(p, input);
+    std::optional<Tensor> lse;
+    if constexpr (Device::kNeedsLse) lse = new_lse(p, input);
     p.result = view(out);
     device.run(Product::forward, p, tf32);
   }

@@ -37,7 +37,7 @@ inline void check_shape(const Tensor& t, int64_t n, int64_t c, int64_t h, int64_
 }
 
 inline Memory memory(const Tensor& t) {
-  Memory m{reinterpret_cast<uintptr_t>(t.data_ptr()), t.element_size(), {}, {}};
+  Memory m{reinterpret_cast<uintptr_t>(t.data_ptr()), int64_t(t.element_size()), {}, {}};
   for (int64_t d = 0; d < t.dim(); ++d) {
     m.sizes.push_back(t.size(d));
     m.strides.push_back(t.stride(d));

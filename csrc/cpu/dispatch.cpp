@@ -1,5 +1,6 @@
 // Chooses the instruction set at run time and cuts problems into work items.
 #include "kernels.h"
+#include "../shared.h"
 
 #include <algorithm>
 #include <atomic>
@@ -12,10 +13,10 @@
 
 namespace svconv::cpu {
 
-namespace baseline { void run(Product, const Problem&, int64_t, int64_t); }
+namespace baseline { void run(Product, const Problem&, const Plan&, int64_t, int64_t); }
 #ifdef SVCONV_X86
-namespace avx2 { void run(Product, const Problem&, int64_t, int64_t); }
-namespace avx512 { void run(Product, const Problem&, int64_t, int64_t); }
+namespace avx2 { void run(Product, const Problem&, const Plan&, int64_t, int64_t); }
+namespace avx512 { void run(Product, const Problem&, const Plan&, int64_t, int64_t); }
 #endif
 
 namespace {
@@ -64,8 +65,6 @@ struct Scratch {
   ~Scratch() { std::free(data); }
 };
 
-int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 const InstructionSet* instruction_sets(int* count) {
@@ -102,27 +101,28 @@ int64_t threads_for(const Problem& p, int64_t most) {
   return threads < 1 ? 1 : threads < most ? int64_t(threads) : std::max<int64_t>(most, 1);
 }
 
-int64_t plan(Product product, Problem& p, int64_t threads) {
-  // A dilated product is dilation^2 independent undilated ones on interleaved sub-images.
-  const int64_t rows_apart = std::min(p.dilation, p.height), columns_apart = std::min(p.dilation, p.width);
-  if (p.batch * p.groups * p.height * p.width == 0) return 0;
-  const int64_t height = div_up(p.height, rows_apart), width = div_up(p.width, columns_apart);
+Plan plan(Product product, const Problem& p, int64_t threads) {
+  if (p.batch * p.groups * p.height * p.width == 0) return {};
+  const SubImages images = sub_images(p);
   // Wide items make for long runs of memory and little halo; an item's weights (forward) or windows (grad_weight) for
   // a few rows fit a 512 KiB L2. Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
   const int64_t widest = product == Product::grad_weight ? 64 : 264;
   const int64_t granule = product == Product::grad_weight ? 16 : 12;
-  p.item_columns = div_up(div_up(width, div_up(width, widest)), granule) * granule;
-  const int64_t columns = div_up(width, p.item_columns) * p.batch * p.groups * rows_apart * columns_apart;
+  Plan plan;
+  plan.columns = divide_up(divide_up(images.width, divide_up(images.width, widest)), granule) * granule;
+  const int64_t columns =
+      divide_up(images.width, plan.columns) * p.batch * p.groups * images.rows * images.columns;
   // Each thread takes an equal count of items in a row: as many as there are threads, or else a few for each.
   constexpr int64_t kTallest = 64;
-  int64_t parts = std::max(div_up(height, kTallest), div_up(threads, columns));
-  if (columns * parts % threads != 0) parts = std::max(parts, div_up(4 * threads, columns));
-  p.item_rows = div_up(height, std::min(parts, height));
-  return columns * div_up(height, p.item_rows);
+  int64_t parts = std::max(divide_up(images.height, kTallest), divide_up(threads, columns));
+  if (columns * parts % threads != 0) parts = std::max(parts, divide_up(4 * threads, columns));
+  plan.rows = divide_up(images.height, std::min(parts, images.height));
+  plan.items = columns * divide_up(images.height, plan.rows);
+  return plan;
 }
 
-void run(Product product, const Problem& problem, int64_t begin, int64_t end) {
-  active().load()->run(product, problem, begin, end);
+void run(Product product, const Problem& problem, const Plan& plan, int64_t begin, int64_t end) {
+  active().load()->run(product, problem, plan, begin, end);
 }
 
 void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {

@@ -9,8 +9,7 @@
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
-// A dilated product is dilation^2 undilated ones on interleaved sub-images, so kernels never see a dilation: an
-// item's rows and columns are those of its sub-image.
+// Kernels never see a dilation: an item's rows and columns are those of its sub-image (SubImages).
 struct Item {
   int64_t n, group, row_phase, column_phase;
   int64_t height, width;     // of the sub-image
@@ -18,26 +17,24 @@ struct Item {
   int64_t column, columns;   // first column, number of columns
 };
 
-SVCONV_INLINE int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // False if the item is empty: sub-images differ in size by one row or column.
-inline bool item_at(const Problem& p, int64_t index, Item& item) {
-  const int64_t row_phases = std::min(p.dilation, p.height), column_phases = std::min(p.dilation, p.width);
+inline bool item_at(const Problem& p, const Plan& plan, int64_t index, Item& item) {
+  const SubImages images = sub_images(p);
   const auto take = [&index](int64_t size) {
     const int64_t digit = index % size;
     index /= size;
     return digit;
   };
-  item.column = take(div_up(div_up(p.width, column_phases), p.item_columns)) * p.item_columns;
-  item.row = take(div_up(div_up(p.height, row_phases), p.item_rows)) * p.item_rows;
-  item.column_phase = take(column_phases);
-  item.row_phase = take(row_phases);
+  item.column = take(divide_up(images.width, plan.columns)) * plan.columns;
+  item.row = take(divide_up(images.height, plan.rows)) * plan.rows;
+  item.column_phase = take(images.columns);
+  item.row_phase = take(images.rows);
   item.group = take(p.groups);
   item.n = index;
-  item.height = div_up(p.height - item.row_phase, p.dilation);
-  item.width = div_up(p.width - item.column_phase, p.dilation);
-  item.rows = std::min(p.item_rows, item.height - item.row);
-  item.columns = std::min(p.item_columns, item.width - item.column);
+  item.height = divide_up(p.height - item.row_phase, p.dilation);
+  item.width = divide_up(p.width - item.column_phase, p.dilation);
+  item.rows = std::min(plan.rows, item.height - item.row);
+  item.columns = std::min(plan.columns, item.width - item.column);
   return item.rows > 0 && item.columns > 0;
 }
 

@@ -20,18 +20,23 @@ using svconv::View;
 // product stays on the caller's thread. docs/backends.md has the measurement.
 SVCONV_API int64_t threads_for(const Problem& problem, int64_t most);
 
-// Cuts the problem into independent work items and returns their number. The cut changes
-// nothing in the result: every output element is computed in the same order whatever it is.
-SVCONV_API int64_t plan(Product product, Problem& problem, int64_t threads);
+// How a problem is cut into work items: the rows and columns of a sub-image that one covers, and their number.
+struct Plan {
+  int64_t rows = 0, columns = 0, items = 0;
+};
+
+// Cuts the problem into independent work items. The cut changes nothing in the result: every output element is computed
+// in the same order whatever it is.
+SVCONV_API Plan plan(Product product, const Problem& problem, int64_t threads);
 
 // Computes items [begin, end) on the calling thread.
-SVCONV_API void run(Product product, const Problem& problem, int64_t begin, int64_t end);
+SVCONV_API void run(Product product, const Problem& problem, const Plan& plan, int64_t begin, int64_t end);
 
 // Instruction sets: compiled into this library, from the plainest to the widest.
 struct InstructionSet {
   const char* name;
   bool supported;  // by this machine
-  void (*run)(Product, const Problem&, int64_t begin, int64_t end);
+  void (*run)(Product, const Problem&, const Plan&, int64_t begin, int64_t end);
 };
 SVCONV_API const InstructionSet* instruction_sets(int* count);
 SVCONV_API const char* active_instruction_set();

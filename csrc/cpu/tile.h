@@ -134,6 +134,13 @@ void reduce(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x
     for (int s = 0; s < TAPS; ++s) vstore(dw[row] + s * pitch, acc[row][s]);
 }
 
+// The same where so many taps are taken at a time, so that no other is compiled.
+template <class A, int ROWS, int TAPS>
+SVCONV_INLINE void reduce_if_taken(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x, int64_t width,
+                                   int64_t channels) {
+  if constexpr (TAPS <= kTaps) reduce<A, ROWS, TAPS>(dw, pitch, g, x, width, channels);
+}
+
 // Reduces a whole tap row; x points at the column that tap 0 of the first lane reads.
 template <class A, int ROWS>
 void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A* x, int64_t width, int64_t channels,
@@ -150,12 +157,10 @@ void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A
       case 3: reduce<A, ROWS, 3>(dw, pitch, g, xs, width, channels); break;
       case 4: reduce<A, ROWS, 4>(dw, pitch, g, xs, width, channels); break;
       case 5: reduce<A, ROWS, 5>(dw, pitch, g, xs, width, channels); break;
-#if defined(__AVX512F__) || !defined(__x86_64__)
-      case 6: reduce<A, ROWS, 6>(dw, pitch, g, xs, width, channels); break;
-      case 7: reduce<A, ROWS, 7>(dw, pitch, g, xs, width, channels); break;
-      case 8: reduce<A, ROWS, 8>(dw, pitch, g, xs, width, channels); break;
-      case 9: reduce<A, ROWS, 9>(dw, pitch, g, xs, width, channels); break;
-#endif
+      case 6: reduce_if_taken<A, ROWS, 6>(dw, pitch, g, xs, width, channels); break;
+      case 7: reduce_if_taken<A, ROWS, 7>(dw, pitch, g, xs, width, channels); break;
+      case 8: reduce_if_taken<A, ROWS, 8>(dw, pitch, g, xs, width, channels); break;
+      case 9: reduce_if_taken<A, ROWS, 9>(dw, pitch, g, xs, width, channels); break;
     }
     s += taps;
   }

@@ -3,6 +3,8 @@
 // is compiled several times with different flags, and no two copies may be merged.
 #pragma once
 
+#include "../shared.h"
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -50,18 +52,6 @@ using Float16 = __fp16;
 #else
 using Float16 = _Float16;
 #endif
-
-// Element types compute in float, double computes in double.
-template <class T>
-struct AccumulateOf {
-  using type = float;
-};
-template <>
-struct AccumulateOf<double> {
-  using type = double;
-};
-template <class T>
-using Accumulate = typename AccumulateOf<T>::type;
 
 template <class V>
 SVCONV_INLINE V load_as(const void* p) {

@@ -35,7 +35,7 @@ void read_logits(A* taps, int64_t pitch, const Problem& p, const Item& item, Pla
 }
 
 // Takes the softmax over the taps, in place and short of its last step: the weights are taps * scale, one scale per
-// pixel. lse receives the log-sum-exp.
+// pixel. lse receives the log-sum-exp, unless it is null.
 template <class A>
 void softmax(A* taps, int64_t pitch, int64_t area, A* scale, A* lse) {
   constexpr int L = kLanes<A>;
@@ -50,6 +50,7 @@ void softmax(A* taps, int64_t pitch, int64_t area, A* scale, A* lse) {
       sum += e;
     }
     vstore(scale + l, A(1) / sum);
+    if (!lse) continue;
     for (int i = 0; i < L; ++i) lse[l + i] = top[i] + std::log(sum[i]);
   }
 }

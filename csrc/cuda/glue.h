@@ -23,6 +23,8 @@ using Choice = Launch(Product, const Problem&, const Device&, bool tf32);
 template <Choice* kChoose>
 class OnGpu {
  public:
+  static constexpr bool kNeedsLse = true;
+
   explicit OnGpu(const Tensor& data) : index_(data.get_device_index()), guard_(index_) {}
 
   Tensor empty_like(const Tensor& t) const { return torch::stable::empty_like(t); }

@@ -2,21 +2,11 @@
 #pragma once
 
 #include "device.h"
+#include "../shared.h"
 
 #include <cmath>
 
 namespace svconv::cuda {
-
-template <class T>
-struct AccumulateOf {
-  using type = float;
-};
-template <>
-struct AccumulateOf<double> {
-  using type = double;
-};
-template <class T>
-using Accumulate = typename AccumulateOf<T>::type;
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }

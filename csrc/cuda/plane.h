@@ -2,7 +2,7 @@
 #pragma once
 
 #include "device.h"
-#include "../problem.h"
+#include "../shared.h"
 
 namespace svconv::cuda {
 
@@ -21,9 +21,8 @@ __device__ __forceinline__ Plane<T> plane(const View& v, int64_t n, int64_t firs
   return {static_cast<T*>(v.data) + n * v.n + first_channel * v.c, v.c, v.h, v.w};
 }
 
-// A dilated product is dilation^2 undilated ones on interleaved sub-images: every dilation-th row and column from
-// (row_phase, column_phase) on. Kernels for a tile see a sub-image and no dilation; their problem has a sub-image's
-// strides, so that these come from constant memory and take no registers.
+// Kernels for a tile see a sub-image (SubImages), from (row_phase, column_phase) on, and no dilation; their problem has
+// a sub-image's strides, so that these come from constant memory and take no registers.
 struct ImageProblem : Problem {
   Problem whole;
 
@@ -59,18 +58,15 @@ struct Tile {
   int split;
 };
 
-__host__ __device__ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Blocks of a launch: tiles of the largest sub-image, by sub-images, by splits. Neighbouring tiles are neighbours in
 // time, so that their common columns and rows are found in L2.
 inline int64_t count_tiles(const Problem& p, int rows, int columns, int splits) {
-  const int64_t height = divide_up(p.height, p.dilation), width = divide_up(p.width, p.dilation);
-  const int64_t row_phases = p.dilation < p.height ? p.dilation : p.height;
-  const int64_t column_phases = p.dilation < p.width ? p.dilation : p.width;
-  return p.batch * p.groups * row_phases * column_phases * divide_up(height, rows) * divide_up(width, columns) * splits;
+  const SubImages images = sub_images(p);
+  const int64_t tiles = divide_up(images.height, rows) * divide_up(images.width, columns);
+  return p.batch * p.groups * images.rows * images.columns * tiles * splits;
 }
 
-// The number of blocks fits 31 bits, and so do its factors.
+// The number of blocks fits 31 bits, and so do its factors: SubImages in 32 bits.
 __device__ __forceinline__ Tile tile_of_block(const Problem& p, int rows, int columns, int splits) {
   unsigned index = blockIdx.x;
   const auto take = [&index](unsigned size) {

@@ -88,7 +88,8 @@ void check(Type type, const char* name, const Options& o, double tolerance) {
   const auto run = [&](Product product, View data, View result) {
     Problem q = p;
     q.data = data, q.result = result, q.grad = grad.view();
-    svconv::cpu::run(product, q, 0, svconv::cpu::plan(product, q, 2));
+    const svconv::cpu::Plan plan = svconv::cpu::plan(product, q, 2);
+    svconv::cpu::run(product, q, plan, 0, plan.items);
   };
   run(Product::forward, input.view(), out.view());
   run(Product::grad_input, grad.view(), grad_input.view());
