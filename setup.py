@@ -7,6 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import setuptools
+
+# Older ones can't read pyproject.toml, and say nothing of the mend. Without build isolation pip looks at none of what
+# the build asks for.
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(
+        f"setup.py: expected setuptools>=77, got {setuptools.__version__}; "
+        'pip install "setuptools>=77", then build with --no-build-isolation'
+    )
+
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext

@@ -174,7 +174,10 @@ def check_pip(words):
     extras = re.findall(r"^(\w+) = \[", project.partition("[project.optional-dependencies]")[2], flags=re.M)
     known = {"wheel", ".", "--no-build-isolation", *re.findall(r"[\"']([\w-]+)", required)}
     known |= {f".[{extra}]" for extra in extras} | {"torchvision"}
-    assert words[1] == "install" and set(words[2:]) <= known
+    assert words[1] == "install" and {re.split(r"[<>=]", word)[0] for word in words[2:]} <= known
+    # An environment may have older ones, which stay where no bound is given.
+    assert all(word in required for word in words[2:] if ">=" in word)
+    assert "setuptools" not in words
 
 
 RUN = {"lowlat info": run_lowlat, "lowlat simulate": run_lowlat, "python -c": run_python}

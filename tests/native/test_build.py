@@ -85,6 +85,17 @@ def test_every_build_takes_the_ninja_at_hand(tmp_path):
     assert f"-DCMAKE_MAKE_PROGRAM={tmp_path / 'bin' / 'ninja'}" in done.stdout.split()
 
 
+def test_a_setuptools_that_cannot_read_the_project_is_refused_by_name(tmp_path):
+    """Python 3.11 brings 65.5, which says "invalid pyproject.toml config" and no more."""
+    (tmp_path / "setuptools.py").write_text('__version__ = "65.5.0"\n')
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "setup.py", "--version"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = 'setup.py: expected setuptools>=77, got 65.5.0; pip install "setuptools>=77", then build with '
+    assert done.stderr.strip() == expected + "--no-build-isolation"
+
+
 def test_make_builds_with_the_programs_that_it_installs(tmp_path):
     for name in ("python", "pip", "lowlat"):
         program(tmp_path / "venv" / "bin" / name, 'echo "$PATH"')
