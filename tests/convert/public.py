@@ -138,6 +138,26 @@ class SemsegPPM(nn.Module):
         return torch.cat([x, *pools], 1)
 
 
+class SemsegResNet(nn.Module):
+    """What semseg starts from: ImageNet's classifier on a deep stem of three named convolutions, here with the
+    dilations that its PSPNet gives the layers."""
+
+    def __init__(self):
+        super().__init__()
+        stem = deep_stem(64, 128)
+        for index in (1, 2, 3):
+            setattr(self, f"conv{index}", stem[3 * index - 3])
+            setattr(self, f"bn{index}", stem[3 * index - 2])
+        add_layers(self, 128, SET_BY_NAME)
+        self.fc = nn.Linear(2048, 1000)
+
+    def forward(self, x):
+        for conv, bn in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
+            x = F.relu(bn(conv(x)))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
 class Semseg(nn.Module):
     """For images of sides 8 k + 1; gives scores at the images' size, as its authors' code does."""
 

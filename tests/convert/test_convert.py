@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from public import MMSegmentation, ResNet, Semseg, filled, normalised
+from public import MMSegmentation, ResNet, Semseg, SemsegResNet, filled, normalised
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -147,6 +147,20 @@ def test_an_imagenet_backbone_gives_start_weights_with_the_same_features(tmp_pat
     # Convolutions are kept in float16.
     assert (got - want).abs().max() < 0.02 * want.abs().max()
     assert (tmp_path / "start.safetensors").stat().st_size < 200e6
+
+
+def test_the_backbone_that_semseg_starts_from_gives_the_same_features(tmp_path):
+    public = filled(SemsegResNet)
+    torch.save(public.state_dict(), tmp_path / "r101.pth")
+    report = convert(tmp_path / "r101.pth", tmp_path / "start.safetensors")
+    assert report.source == "ResNet-101 of semseg" and sorted(report.unused) == ["fc.bias", "fc.weight"]
+    assert report.options == {"deep_stem": [64, 128], "contract": False, "align_corners": True}
+    assert report.used + 2 == len(names_of(public)) and report.untrained[:2] == ["head", "classifier"]
+    network = models.load(tmp_path / "start.safetensors")
+    frames = normalised(frame(64, 96))
+    with torch.no_grad():
+        got, want = run_chain(network.backbone.higher_chain(), network.backbone.lower(frames)), public(frames)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * want.abs().max().item())
 
 
 def shapes_of(make):
