@@ -17,10 +17,10 @@ TAUGHT = {
     "base": PER_FRAME,
     "finetune": PER_FRAME,
     "propagation": FAST_TRACK,
-    "distill": FAST_TRACK,
     "selector": SELECTOR,
 }
-"""The modules beside the backbone that each stage of training teaches."""
+"""The modules beside the backbone that each stage of training teaches. A distillation says itself what it has taught:
+it may find nothing better than its start."""
 
 
 def save(network: VideoNetwork, path: str | Path, *, half: bool = True, **metadata: str) -> None:

@@ -6,7 +6,8 @@ from pictures import moving
 
 from lowlat import models
 from lowlat.classes import CAMVID
-from lowlat.lab.train import distill, train
+from lowlat.jobs.untrained import check_trained
+from lowlat.lab.train import distill, distillation, train
 from lowlat.lab.train.estimate import dry_run
 from lowlat.lab.train.recipes import ADOPTED
 
@@ -75,6 +76,17 @@ def test_an_adopted_network_is_distilled_as_its_function_makes_it(adopted, tmp_p
     assert (after.name, after.legend, after.untrained) == (adopted, CAMVID, ())
     for name, value in start.model.state_dict().items():
         assert torch.equal(after.model.state_dict()[name], value), name
+
+
+def test_a_distillation_that_finds_nothing_better_leaves_the_fast_track_untrained(adopted, tmp_path, monkeypatch):
+    figures = iter([50.0, 40.0, 40.0])
+    monkeypatch.setattr(distillation, "agreement", lambda *_: next(figures))
+    options = {"frames": 60, "steps": 1, "batch": 2}
+    report = distill([moving(tmp_path / "moving", 0)], out=tmp_path / "out", network=adopted, **options)
+    assert (report.steps, report.agreement, report.selector) == (0, 50.0, True)
+    network = models.load(report.weights)
+    assert network.untrained == ("reduction", "predictor", "adapt", "fusion")
+    assert "reduction, predictor, adapt, fusion is untrained" in check_trained("segment", network)
 
 
 def test_an_adopted_network_of_other_classes_than_the_data_is_refused(adopted, tmp_path, monkeypatch):

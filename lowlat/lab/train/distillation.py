@@ -30,6 +30,7 @@ from lowlat.lab.train.recipe import change
 from lowlat.lab.train.recipes import DEFAULT, check_used, recipe_of
 from lowlat.lab.train.selector import train_selector
 from lowlat.lab.train.start import check_pixels, name_of
+from lowlat.lab.weights import FAST_TRACK, SELECTOR
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
@@ -159,8 +160,9 @@ def distill(
         better = best.figure > before
         if not better:
             modules.load_state_dict(before_it)
+        taught = (FAST_TRACK if better else ()) + (SELECTOR if untrained_selector else ())
+        network.untrained = tuple(name for name in network.untrained if name not in taught)
         if untrained_selector:
-            network.untrained = tuple(name for name in network.untrained if name != "selector")
             teach_selector(network, recordings, out, device, {"start": start, "videos": videos_digest(videos)}, changes)
         report = Distilled(
             weights=str(out / "distill.safetensors"),
