@@ -224,7 +224,8 @@ def _chosen(rows: list[SplitPoint]) -> tuple[str, str]:
         return row.name, f"the cut with the least of the FLOPs in S_l; all have more than {MOST_SHARE:.0%}"
     deepest = max(row.flops for row in good)
     close = [row for row in good if row.flops >= 0.9 * deepest]
-    row = min(close, key=lambda row: (row.tensors, -row.flops))
+    # The last of those that cost the same: a norm or an activation behind a convolution has no FLOPs.
+    row = min(reversed(close), key=lambda row: (row.tensors, -row.flops))
     return row.name, (
         f"the deepest block whose S_l has a third of the FLOPs at most ({row.flops:.0%}); "
         f"{'one tensor crosses' if row.tensors == 1 else f'{row.tensors} tensors cross'}"

@@ -6,6 +6,7 @@ import pytest
 import small
 import torch
 import zoo
+from torch import nn
 
 import lowlat
 
@@ -62,6 +63,13 @@ def test_it_chooses_the_deepest_block_of_a_third_and_says_why(points):
         points.why
         == f"the deepest block whose S_l has a third of the FLOPs at most ({chosen.flops:.0%}); 2 tensors cross"
     )
+
+
+def test_of_modules_that_cost_the_same_it_chooses_the_last():
+    """A sequence of convolution, norm and activation: the activation's result is F_l, not the convolution's."""
+    layers = (nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 1, 1), nn.Conv2d(16, 4, 1))
+    points = lowlat.split_points(nn.Sequential(*layers), torch.zeros(1, 3, 32, 48))
+    assert points.features == "3" and points.chosen == "2"
 
 
 def test_printed_it_is_a_table_of_the_blocks(points):
