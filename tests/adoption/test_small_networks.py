@@ -18,6 +18,7 @@ import lowlat
 from lowlat import VideoSegmenter, models
 from lowlat.adoption.checks import differ
 from lowlat.cli import app
+from lowlat.lab.study.timing import module_times
 from lowlat.lab.weights import save
 from lowlat.runtime.options import DEFAULT, prepared
 from lowlat.schedule import Every
@@ -193,3 +194,9 @@ def test_commands_take_an_adopted_network(mynet, tmp_path):
     assert len(list((tmp_path / "labels").glob("*.png"))) == 5
     classes = json.loads((tmp_path / "labels" / "classes.json").read_text())
     assert "road" in json.dumps(classes) and "building" not in json.dumps(classes)
+
+
+def test_the_study_times_the_modules_at_sides_that_the_network_takes():
+    network = lowlat.adopt(small.Strict(), split="stem", features="mix", example=EXAMPLE, classes=3)
+    times = {row["module"]: row["ms"] for row in module_times(network, (40, 24), 1)}
+    assert times["S_l"] > 0 and times["S_h"] > 0 and times["propagation: labels at full size"] > 0

@@ -16,6 +16,7 @@ from lowlat.lab.study.settings import INTERVAL
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.options import DEFAULT, prepared
+from lowlat.runtime.stages import working_size
 from svconv import svconv2d
 
 WARM_UP = 3
@@ -84,7 +85,9 @@ def module_times(network: VideoNetwork, size: tuple[int, int], repeats: int) -> 
     """Measure Table 3, propagation by its parts: median ms of each module by itself, on all of torch's threads."""
     net = prepared(network, DEFAULT, "cpu")
     width, height = size
-    frame = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+    # Sides that the network takes, as in `lowlat latency --size`.
+    seen = working_size(height, width, height * width, network.multiple)
+    frame = torch.randint(0, 256, (1, 3, *seen), dtype=torch.uint8)
     image = net.normalise(frame.contiguous(memory_format=torch.channels_last))
     low = net.lower(image)
     high, reduced = net.higher(low), net.reduce(low)
