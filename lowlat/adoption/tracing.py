@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +137,7 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
     example = torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device)
     try:
         # A size may be asked for the first time inside a run of inference.
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _unlogged():
             warnings.simplefilter("ignore")
             program = torch.export.export(Watched().eval(), (example,), strict=False)
             if _writes_through_views(program.graph):
@@ -146,6 +148,17 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
         for module, mode in training.items():
             module.training = mode
     return _read(program, names)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep torch from logging an error's fifty lines of traceback before it raises it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def scores_of(output: Any, name: str | int | None, who: str) -> Tensor:

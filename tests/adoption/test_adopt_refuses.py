@@ -1,5 +1,7 @@
 """What `lowlat.adopt` and `lowlat.split_points` don't take: one error each, which names the mend."""
 
+import logging
+
 import pytest
 import small
 import torch
@@ -102,6 +104,16 @@ def test_features_that_are_not_all_the_scores_need_are_refused_by_what_else_they
 def test_a_branch_beside_the_split_is_no_place_for_features():
     with pytest.raises(ValueError, match="got features='compress.0' beside split='detail.0'"):
         adopt(zoo.TwoBranches(), split="detail.0", features="compress.0", example=torch.zeros(1, 3, 64, 96), classes=5)
+
+
+def test_a_size_that_the_model_does_not_take_is_one_error_and_no_traceback_of_torch(monkeypatch):
+    logged = []
+    monkeypatch.setattr(logging.getLogger("torch._subclasses.fake_tensor"), "handle", logged.append)
+    network = adopt(small.Strict(), features="mix")
+    assert network.multiple == 16
+    with pytest.raises(ValueError, match="can trace for frames of 40x24, got RuntimeError: Sizes of tensors must"):
+        network.lower(torch.zeros(1, 3, 24, 40))
+    assert not logged
 
 
 def test_parts_by_hand_that_disagree():
