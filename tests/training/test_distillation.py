@@ -65,7 +65,9 @@ def test_pairs_stay_in_one_scene_and_on_their_side(folder):
 
 
 def test_a_video_too_short_is_refused(folder):
-    with pytest.raises(ValueError, match=r"more than 10 frames in the part .* held out, found none in 60 frames"):
+    with pytest.raises(
+        ValueError, match=r"more than 10 frames in the part .* held out, found none in 60 frames; take more"
+    ):
         Recording(folder, look, frames=1000, held_out=0.1)
 
 

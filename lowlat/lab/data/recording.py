@@ -58,7 +58,7 @@ class Recording:
             if not pairs:
                 raise ValueError(
                     f"Recording: expected a scene of more than {DISTANCES[1]} frames in the part of {path} that is "
-                    f"{part}, found none in {len(self)} frames; give a longer video"
+                    f"{part}, found none in {len(self)} frames; take more frames of it, or give a longer video"
                 )
 
     def __len__(self) -> int:
