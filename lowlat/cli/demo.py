@@ -27,7 +27,7 @@ from lowlat.cli.options import (
 def demo(
     video: Annotated[str | None, typer.Argument(help="A video; by default the sample clip.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what it leaves.")] = Path("demo"),
-    fps: Annotated[float, typer.Option(help="Rhythm of the low-latency run.")] = 10.0,
+    fps: Annotated[float, typer.Option(help="Rhythm of the low-latency run.")] = 5.0,
     weights: Weights = "lite",
     policy: PolicyName = None,
     interval: Interval = None,
@@ -39,7 +39,7 @@ def demo(
     max_frames: MaxFrames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Segment a clip frame by frame and with the low-latency schedule, and compare the latencies."""
+    """Segment a clip frame by frame and with the low-latency schedule, and compare latencies and labels."""
     from lowlat.jobs import demo as job
     from lowlat.jobs.policies import choose_policy
 
@@ -50,6 +50,7 @@ def demo(
         console = Console()
         console.print(job.table(report))
         console.print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")
+        console.print(f"{out}/overlay.png: frame {report.median_frame}, that of median agreement")
 
     report = job.demo(
         video,

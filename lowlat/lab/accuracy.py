@@ -7,8 +7,7 @@ one over a whole set; drops are quoted against the same network frame by frame.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,103 +15,25 @@ import torch
 
 from lowlat import models
 from lowlat.jobs.progress import track
+from lowlat.jobs.steadiness import SteadinessFigures
+from lowlat.lab.clip import evaluate_clip, live_policy
 from lowlat.lab.data.dataset import LabelledImages, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS, Method, build
 from lowlat.lab.metrics import Confusion, Scores
-from lowlat.lab.recorded import DecisionsOnly, LabelledVideo, MethodStages, check_classes, check_video
-from lowlat.lab.replay import PAPER_DELAY, ReplayWorker
+from lowlat.lab.recorded import LabelledVideo, MethodStages, check_classes, check_video
+from lowlat.lab.replay import PAPER_DELAY
+from lowlat.lab.streaming import run_live
+from lowlat.lab.timing import Timing, mean_interval, timing_at
 from lowlat.networks.video_network import VideoNetwork
-from lowlat.runtime import Engine, FrameResult, KeyFrame
+from lowlat.runtime import FrameResult, KeyFrame
 from lowlat.runtime.options import find_device
-from lowlat.runtime.protocols import Stages
 from lowlat.runtime.stages import NetworkStages, working_size
-from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
+from lowlat.schedule import PerFrame, Policy
+from lowlat.segmenter import prepare
+from lowlat.video.frames import Timed
 
 DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
-
-
-@dataclass(frozen=True)
-class Timing:
-    """A schedule in replay.
-
-    Args:
-        policy: when a frame is a key frame.
-        delay: frames from the launch of S_h to the first frame that uses its features; 0: it is waited for (blocking).
-        age_bound: the bound on ages of `Schedule`.
-    """
-
-    policy: Policy
-    delay: int = PAPER_DELAY
-    age_bound: int | None = DEFAULT_AGE_BOUND
-
-    def run(self, stages: Stages, frames: int) -> list[FrameResult]:
-        """Send frames 0 to ``frames`` - 1, each given by its index, through the engine."""
-        if self.delay == 0:
-            engine = Engine(Schedule(self.policy, mode="blocking", age_bound=self.age_bound), stages)
-        else:
-            schedule = Schedule(self.policy, decision="deferred", age_bound=self.age_bound)
-            engine = Engine(schedule, stages, ReplayWorker(stages.higher, self.delay))
-        with engine:
-            return [engine.step(index) for index in range(frames)]
-
-
-def timing_at(
-    video: LabelledVideo,
-    policy: str,
-    interval: float = 5,
-    delay: int = PAPER_DELAY,
-    *,
-    threshold: float | None = None,
-) -> Timing:
-    """A policy set so that its key frames come every ``interval`` frames of this video, on average.
-
-    Args:
-        policy: ``"every"`` or one of `MEASURED`.
-        interval: frames. The bound on ages is `DEFAULT_AGE_BOUND` or twice the interval, whichever is more, since the
-            default one would set the rate of long intervals by itself.
-        delay: frames, as in `Timing`.
-        threshold: the policy's threshold, given in place of ``interval``.
-
-    Raises:
-        ValueError: an unknown policy, or a threshold for one that has none.
-    """
-    if policy != "every" and policy not in MEASURED:
-        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
-    if threshold is not None:
-        if policy == "every":
-            raise ValueError(
-                f"timing_at: expected no threshold with policy 'every', got {threshold}; give an interval, or one of "
-                f"{', '.join(MEASURED)}"
-            )
-        return Timing(MEASURED[policy](threshold, cut=None), delay)
-    age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
-    if policy == "every":
-        return Timing(Every(interval), delay, age_bound)
-    stages = DecisionsOnly(video)
-
-    def interval_of(rule: Policy) -> float:
-        return mean_interval(Timing(rule, delay, age_bound).run(stages, len(video)))
-
-    return Timing(_find_threshold(policy, interval_of, interval, age_bound), delay, age_bound)
-
-
-def _find_threshold(policy: str, interval_of: Callable[[Policy], float], interval: float, age_bound: int) -> Policy:
-    """The policy whose mean interval comes nearest to ``interval``; it looks for no cuts."""
-    tried = {}
-    # A deviation of 1 at the bound on ages is the most that accumulates.
-    low, high = 0.0, float(age_bound) if policy == "accumulated" else 1.0
-    for _ in range(14):
-        threshold = (low + high) / 2
-        found = interval_of(MEASURED[policy](threshold, cut=None))
-        tried[threshold] = abs(found - interval)
-        low, high = (threshold, high) if found < interval else (low, threshold)
-    return MEASURED[policy](min(tried, key=tried.get), cut=None)
-
-
-def mean_interval(results: list[FrameResult]) -> float:
-    """Frames after start-up over key frames after start-up."""
-    return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))
 
 
 @dataclass(frozen=True)
@@ -186,6 +107,7 @@ class VideoReport:
     scheduled: Scores
     reuse: Scores
     """The labels of the frame that the features come from, shown unchanged: at the same distances."""
+    steadiness: SteadinessFigures
 
     @property
     def drop(self) -> float:
@@ -229,7 +151,36 @@ def evaluate_video(
         per_frame=Scores.of(per_frame(video), video.classes),
         scheduled=Scores.of(run.confusion, video.classes),
         reuse=Scores.of(reused, video.classes),
+        steadiness=video.steadiness((result.index, result.labels) for result in run.results),
     )
+
+
+def evaluate_live(network: VideoNetwork, video: LabelledVideo, fps: float, policy: Policy) -> dict[str, object]:
+    """Run a labelled video live on this machine, as a camera of ``fps`` frames a second would give it.
+
+    Its S_h lands as late as it does, its labels are scored against the truth of their own frame and of the time at
+    which they are done, and so are those of the same network frame by frame, which drops the frames it has no time for.
+
+    Args:
+        network: the one that ``video`` was recorded with.
+
+    Returns:
+        Plain values for JSON.
+    """
+    frames = [
+        Timed(image.permute(1, 2, 0).contiguous().numpy(), index / fps, index)
+        for index, image in enumerate(video.images)
+    ]
+    prepared = prepare(network, device=video.device)
+    low_latency = run_live(prepared, frames, fps, policy=policy)
+    whole = run_live(prepared, frames, fps, policy=PerFrame(), mode="blocking")
+    return {
+        "fps": fps,
+        **low_latency.as_dict(),
+        **video.steadiness((answer.index, answer.labels) for answer in low_latency.answers).as_dict(),
+        "low_latency": low_latency.streaming(video.truth, network.classes),
+        "frame_by_frame": whole.streaming(video.truth, network.classes),
+    }
 
 
 def evaluate_distances(video: LabelledVideo) -> list[dict[str, float]]:
@@ -246,63 +197,93 @@ def evaluate_distances(video: LabelledVideo) -> list[dict[str, float]]:
 
 
 def evaluate(
-    data: str | Path,
+    data: str | Path | None = None,
     weights: str | Path = "lite",
     *,
     images: bool = True,
     video: bool = True,
     distances: bool = False,
+    clip: str | Path | None = None,
     policy: str = "adaptive",
-    interval: float = 5,
+    interval: float | None = None,
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
+    fps: float | None = None,
+    max_frames: int | None = None,
     pixels: int | str | None = "default",
     device: str | torch.device = "cpu",
 ) -> dict[str, object]:
-    """The figures of a network on a labelled set, as plain values for JSON. `lowlat evaluate` is a shell over this.
+    """The figures of a network on a labelled set, and on an unlabelled video, as plain values for JSON. `lowlat
+    evaluate` is a shell over this.
 
     The network sees images at its working size, as it does live; labels are compared at the size of the true ones. The
     report says at what size that was.
 
     Args:
-        data: a folder, or a kind and its place, as `open_dataset` takes it.
+        data: a folder, or a kind and its place, as `open_dataset` takes it; None for the clip alone.
         weights: a shipped network's name or a file.
         images: whether to score the list ``test`` frame by frame.
         video: whether to run the labelled video of the list ``val`` under a schedule, see :func:`evaluate_video`.
         distances: whether to score that video by exact distance from the key frame.
+        clip: an unlabelled video, see `evaluate_clip`. Its policy is the one that a live run has from the same words
+            (`live_policy`): nothing is fitted to it.
+        policy, interval, threshold, delay: see `timing_at`; the interval is 5 frames by default.
+        fps: frames a second at which both kinds of video are run live too, see :func:`evaluate_live`.
+        max_frames: use so many frames of the clip.
         pixels: of the working size, as in `VideoSegmenter`.
-        device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the whole video.
+        device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the labelled video.
 
     Raises:
-        ValueError: no such set, no labels or no video in it, or classes not as many as the network's; options that
-            contradict each other.
+        ValueError: no such set or clip, no labels or no video in it, or classes not as many as the network's; options
+            that contradict each other.
         RuntimeError: no such GPU.
     """
+    if data is None and clip is None:
+        raise ValueError("evaluate: expected --data or --video, got neither; name a labelled set, or any video")
+    labelled_video = data is not None and video
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"evaluate: expected --fps above 0, got {fps!r}; give a rate that is live, such as 10")
+    if max_frames is not None and max_frames < 2:
+        raise ValueError(f"evaluate: expected --max-frames of at least 2, got {max_frames}; the first one is start-up")
+    if fps is not None and clip is None and not labelled_video:
+        raise ValueError(f"evaluate: expected --fps {fps:g} with a video to run live, got none; give --video")
+    if max_frames is not None and clip is None:
+        raise ValueError(f"evaluate: expected --max-frames {max_frames} with --video, got none; leave it out")
     device = find_device("evaluate", device)
     network = models.load(weights)
     if pixels != "default":
         network.pixels = pixels
+    clip_policy = None if clip is None else live_policy(network, policy, interval, threshold)
+    interval = 5 if interval is None else interval
     report: dict[str, object] = {"weights": str(weights), "working_size": {}}
-    if images:
+    if data is not None and images:
         labelled = _open(data, "test", network)
         report["test_per_frame"] = asdict(evaluate_images(network, labelled, device))
-        report["working_size"]["test"] = _working_size(network, labelled)
-    if video or distances:
+        report["working_size"]["test"] = _working_size(network, *labelled.image(0).shape[-2:])
+    if data is not None and (video or distances):
         labelled = _open(data, "val", network)
         check_video("evaluate", labelled)
         recorded = LabelledVideo(network, labelled, device=device)
-        report["working_size"]["val"] = _working_size(network, labelled)
+        report["working_size"]["val"] = _working_size(network, *labelled.image(0).shape[-2:])
         if video:
-            options = {"policy": policy, "interval": interval, "threshold": threshold, "delay": delay}
-            report["video"] = evaluate_video(recorded, **options).as_dict()
+            options = {"policy": policy, "interval": interval, "delay": delay}
+            found = evaluate_video(recorded, threshold=threshold, **options)
+            report["video"] = found.as_dict()
+            if fps is not None:
+                rule = timing_at(recorded, threshold=found.threshold, **options).policy
+                report["video"]["live"] = evaluate_live(network, recorded, fps, rule)
         if distances:
             report["distances"] = evaluate_distances(recorded)
+    if clip is not None:
+        options = {"delay": delay, "fps": fps, "max_frames": max_frames, "device": device}
+        found = evaluate_clip(network, clip, clip_policy, **options)
+        report["working_size"]["clip"] = _working_size(network, *found.pop("size"))
+        report["clip"] = {"policy": policy, **found}
     return report
 
 
-def _working_size(network: VideoNetwork, data: LabelledImages) -> str:
-    """At what size the network sees the first image of a list, in words."""
-    height, width = data.image(0).shape[-2:]
+def _working_size(network: VideoNetwork, height: int, width: int) -> str:
+    """At what size the network sees images of a size, in words."""
     h, w = working_size(height, width, network.pixels, network.multiple)
     return f"{w}x{h}, images of {width}x{height}"
 

@@ -9,6 +9,7 @@ import torch
 
 from lowlat.classes import Classes
 from lowlat.jobs.progress import track
+from lowlat.jobs.steadiness import Steadiness, SteadinessFigures
 from lowlat.lab.data.dataset import LabelledImages
 from lowlat.lab.methods import Method, View
 from lowlat.lab.metrics import Confusion
@@ -75,6 +76,15 @@ class LabelledVideo(NetworkStages):
         index = self._index[id(low)]
         return View(self.images[index][None].to(self.device), low.features, self.first + index)
 
+    def steadiness(self, labels: Iterable[tuple[int, np.ndarray]]) -> SteadinessFigures:
+        """How steady label maps are beside those frame by frame; given with their frame's index, in order."""
+        counted, before = Steadiness(score_grid(self, self.highs[0])), 0
+        for index, shown in labels:
+            cut = not any(before in scene and index in scene for scene in self.scenes)
+            counted.add(shown, self.per_frame[index], cut=cut)
+            before = index
+        return counted.figures()
+
     def score(self, labels: Iterable[tuple[int, np.ndarray]]) -> Confusion:
         """Count label maps, given with their frame's index, against the truth; frames without labels are left out."""
         confusion = Confusion(self.network.classes)
@@ -82,6 +92,12 @@ class LabelledVideo(NetworkStages):
             if self.truth[index] is not None:
                 confusion.add(torch.from_numpy(predicted), self.truth[index])
         return confusion
+
+
+@torch.inference_mode()
+def score_grid(stages: NetworkStages, high: High) -> tuple[int, int]:
+    """The size ``(h, w)`` of the scores that the network gives for a frame with this F_h, where slivers are counted."""
+    return tuple(stages.network.classify(high.features).shape[-2:])
 
 
 def _within(videos: Iterable[range], frames: range) -> Iterable[range]:

@@ -14,6 +14,13 @@ DEFAULT_FPS = Fraction(25)
 """Frames a second that are assumed where the source doesn't say."""
 HIGH_ROWS = 720
 """Rows from which on players take a video that says nothing of its colours for BT.709, and one is written as such."""
+CUT = 40.0
+"""Grey levels: mean absolute difference of two frames from which they are of different scenes."""
+
+
+def is_cut(before: np.ndarray, frame: np.ndarray) -> bool:
+    """Whether two frames of a video, uint8 ``(H, W, 3)``, are of different scenes; of two sizes they are."""
+    return before.shape != frame.shape or bool(np.abs(frame - before.astype(np.float32)).mean() > CUT)
 
 
 class SourceError(ValueError):

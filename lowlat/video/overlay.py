@@ -40,7 +40,9 @@ class Overlay:
         classes: names, by index.
         palette: RGB, by index; pixels of other indices (void) are blended with black.
         size: ``(width, height)`` of the frames.
-        beside: show the plain frame too, beside the segmentation (above it for wide frames).
+        beside: show a second picture, beside the segmentation (above it for wide frames): the plain frame, or other
+            labels of it.
+        titles: what the other labels and the segmentation are called, written into their pictures.
         alpha: weight of the class colours over the frame.
         full_ms: latency at the right end of the bar.
         full_name: what that latency is, written beside the bar.
@@ -53,11 +55,12 @@ class Overlay:
         size: tuple[int, int],
         *,
         beside: bool = False,
+        titles: tuple[str, str] | None = None,
         alpha: float = 0.55,
         full_ms: float | None = None,
         full_name: str = "",
     ):
-        self._frame_size, self._alpha = size, alpha
+        self._frame_size, self._alpha, self._titles = size, alpha, titles
         self._palette = [channel for colour in palette for channel in colour]
         self._full_ms, self._full_name = full_ms, full_name
         width, height = size
@@ -81,17 +84,26 @@ class Overlay:
         """``(width, height)`` of what :meth:`draw` returns."""
         return self._pictures[0], self._pictures[1] + self._panel.height
 
-    def draw(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
+    def draw(self, frame: np.ndarray, result: FrameResult, other: np.ndarray | None = None) -> np.ndarray:
         """Draw one picture, uint8 RGB ``(H', W', 3)``, from a frame ``(H, W, 3)`` and labels, uint8 ``(H, W)``.
+
+        Args:
+            other: labels to compare with, uint8 ``(H, W)``, drawn over the frame in the second picture.
 
         A frame of another size than the overlay's, as of a camera that came back with one, is scaled into it, with
         black borders where its shape is another.
 
         Raises:
-            ValueError: frame and labels are not of one size.
+            ValueError: frame and labels are not of one size, or there is no second picture for other labels.
         """
         width, height = self._frame_size
+        if other is not None and (self._offset == (0, 0) or other.shape != result.labels.shape):
+            raise ValueError(
+                f"Overlay.draw: expected other labels {result.labels.shape} of an overlay with beside=True, got "
+                f"{other.shape}, beside={self._offset != (0, 0)}; give both labels at the frame's size"
+            )
         if frame.shape[:2] == result.labels.shape != (height, width):
+            other = None if other is None else _fitted(other, self._frame_size, "L")
             frame, labels = _fitted(frame, self._frame_size, "RGB"), _fitted(result.labels, self._frame_size, "L")
             result = replace(result, labels=labels)
         if frame.shape != (height, width, 3) or result.labels.shape != (height, width):
@@ -102,12 +114,14 @@ class Overlay:
         picture = Image.fromarray(frame)
         canvas = Image.new("RGB", self.size, GROUND)
         if self._offset != (0, 0):
-            canvas.paste(picture, (0, 0))
+            canvas.paste(picture if other is None else self._blend(picture, other), (0, 0))
         canvas.paste(self._blend(picture, result.labels), self._offset)
         canvas.paste(self._panel, (0, self._pictures[1]))
         draw = ImageDraw.Draw(canvas)
         if result.key:
             self._draw_key(draw)
+        if other is not None and self._titles is not None:
+            self._draw_titles(draw)
         self._draw_status(draw, result)
         return np.asarray(canvas)
 
@@ -125,6 +139,13 @@ class Overlay:
         left, top = self._offset
         right, bottom = left + self._frame_size[0] - 1, top + self._frame_size[1] - 1
         draw.rectangle((left, top, right, bottom), outline=LAMPS["KEY"], width=max(3, self._unit // 4))
+
+    def _draw_titles(self, draw: ImageDraw.ImageDraw) -> None:
+        unit = self._unit
+        for title, (left, top) in zip(self._titles, ((0, 0), self._offset), strict=True):
+            box = (left + unit * 0.6, top + unit * 0.6, left + unit * 1.8 + self._bold.getlength(title), top + unit * 2)
+            draw.rounded_rectangle(box, unit * 0.4, fill=GROUND)
+            draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), title, TEXT, self._bold, anchor="mm")
 
     def _draw_status(self, draw: ImageDraw.ImageDraw, result: FrameResult) -> None:
         unit, middle = self._unit, self._pictures[1] + self._row * 0.55

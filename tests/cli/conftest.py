@@ -46,11 +46,12 @@ class Stages:
 
 class FakeSegmenter:
     broken: dict = {}
+    stages = Stages
     classes = CAMVID
 
     def __init__(self, network="lite", *, policy=None, mode="low-latency", decision=None, isolation=None):
         schedule = Schedule(policy or Every(5), mode)
-        stages = Stages(self.broken)
+        stages = self.stages(self.broken)
         self.clock = WallClock()
         worker = ReplayWorker(stages.higher, 2, self.clock) if schedule.mode is Mode.LOW_LATENCY else None
         self._engine = Engine(schedule, stages, worker, self.clock)

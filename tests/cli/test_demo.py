@@ -1,24 +1,37 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lowlat.jobs.demo import demo, sample_clip
 from lowlat.video.overlay import Overlay
 from lowlat.video.source import SourceError, open_source
 
-FILES = ["latency.png", "overlay.mp4", "report.json", "trace.json"]
+FILES = ["latency.png", "overlay.mp4", "overlay.png", "report.json", "trace.json"]
 
 
-def test_the_demo_leaves_its_four_files_and_the_figures(lowlat, segmenter, clip, tmp_path):
+def test_the_demo_leaves_its_files_and_the_figures(lowlat, segmenter, clip, tmp_path):
     out = tmp_path / "out"
     code, printed, _ = lowlat("demo", clip, "-o", out, "--fps", 500)
     assert code == 0
-    for words in ("median", "p99", "maximum", "key frames", "landings", "dropped", "100.0 %"):
+    for words in (
+        "median",
+        "p99",
+        "maximum",
+        "key frames",
+        "landings",
+        "dropped",
+        "100.0 %",
+        "extra flicker",
+        "2 / 2 frames",
+    ):
         assert words in printed
     assert sorted(path.name for path in out.iterdir()) == FILES
     report = json.loads((out / "report.json").read_text())
-    assert report["agreement_percent"] == 100.0
+    assert (report["agreement_percent"], report["extra_flicker_percent"]) == (100.0, 0.0)
+    assert (report["low_latency"]["landing_delay_frames"], report["low_latency"]["landing_delay_max"]) == (2, 2)
     assert report["frame_by_frame"]["key_frames"] == 19 and report["low_latency"]["key_frames"] == 3
     assert report["low_latency"]["dropped"] == 0
     ratio = report["low_latency"]["max_ms"] / report["frame_by_frame"]["median_ms"]
@@ -52,11 +65,11 @@ def test_a_demo_that_ends_while_it_draws_leaves_the_video_from_before(
 ):
     draw, drawn = Overlay.draw, []
 
-    def drawing(self, frame, result):
+    def drawing(self, frame, result, other):
         drawn.append(result.index)
         if len(drawn) == 8:
             raise error
-        return draw(self, frame, result)
+        return draw(self, frame, result, other)
 
     monkeypatch.setattr(Overlay, "draw", drawing)
     out = tmp_path / "out"
@@ -66,6 +79,28 @@ def test_a_demo_that_ends_while_it_draws_leaves_the_video_from_before(
     drawn.clear()
     assert lowlat("demo", clip, "-o", out, "--fps", 500)[0] == code
     assert [path.read_bytes() for path in out.iterdir()] == [b"from before"]
+
+
+def test_the_picture_is_the_frame_of_median_agreement_with_both_labels(segmenter, clip, tmp_path, monkeypatch):
+    draw, drawn = Overlay.draw, {}
+
+    class Worse(segmenter.stages):
+        def propagate(self, key, frame):
+            labels, high = super().propagate(key, frame)
+            labels[:, : self.count] = 10
+            return labels, high
+
+    def drawing(self, frame, result, other):
+        drawn[result.index] = np.mean(result.labels == other), draw(self, frame, result, other)
+        return drawn[result.index][1]
+
+    segmenter.stages = Worse
+    monkeypatch.setattr(Overlay, "draw", drawing)
+    report = demo(clip, tmp_path, fps=500)
+    agreement = [drawn[index][0] for index in range(20)]
+    assert len(set(agreement)) > 15 and report.agreement_percent == pytest.approx(100 * np.mean(agreement), abs=1e-3)
+    assert agreement[report.median_frame] == sorted(agreement)[9]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "overlay.png")), drawn[report.median_frame][1])
 
 
 def test_the_sample_clip_is_located_and_its_absence_told(monkeypatch):

@@ -97,7 +97,9 @@ def test_a_demo_keeps_what_a_damaged_clip_gives(lowlat, segmenter, tmp_path):
     clip, out = spoil(write_clip(tmp_path / "in.mp4"), [10, 11, 12]), tmp_path / "out"
     code, _, err = lowlat("demo", clip, "-o", out, "--fps", 500)
     assert code == 2 and err.splitlines()[-1].count("missing: 10 to 12") == 1
-    assert sorted(path.name for path in out.iterdir()) == ["latency.png", "overlay.mp4", "report.json", "trace.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["latency.png", "overlay.mp4", "overlay.png", "report.json", "trace.json"]
+    )
     report = json.loads((out / "report.json").read_text())
     kept = [index for index in range(20) if index not in (10, 11, 12)]
     assert report["missing"] == [10, 11, 12] and [frame["index"] for frame in report["frames"]] == kept

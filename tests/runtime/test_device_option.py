@@ -64,7 +64,13 @@ def test_the_demo_leaves_its_files_and_names_the_device(clip, place, tmp_path):
         report = json.loads(lowlat("demo", clip, "-o", tmp_path, "--fps", 200, "--device", "cuda", "--json"))
         name = torch.cuda.get_device_name()
     assert report["device"] == name and report["low_latency"]["frames"] == 8
-    assert {path.name for path in tmp_path.iterdir()} == {"overlay.mp4", "latency.png", "trace.json", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "overlay.mp4",
+        "overlay.png",
+        "latency.png",
+        "trace.json",
+        "report.json",
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)

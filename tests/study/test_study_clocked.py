@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lowlat.jobs.simulated import Costs
-from lowlat.lab.study.clocked import Shown, completed, run_clocked
+from lowlat.lab.streaming import Shown, completed
+from lowlat.lab.study.clocked import run_clocked
 from lowlat.schedule import Every, PerFrame, Schedule
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lowlat.runtime.result import FrameResult, Span
 from lowlat.video import rate
-from lowlat.video.overlay import LAMPS, Overlay, clock_time
+from lowlat.video.overlay import LAMPS, TEXT, Overlay, clock_time
 from lowlat.video.plot import latency_figure, write_latency_plot
 from lowlat.video.trace import trace_events, write_trace
 from lowlat.video.writer import BackgroundWriter
@@ -38,6 +38,21 @@ def test_the_segmentation_is_blended_over_the_frame():
     overlay = Overlay(CLASSES, PALETTE, (64, 48), alpha=0.5)
     drawn = overlay.draw(np.full((48, 64, 3), 100, np.uint8), result(labels=np.full((48, 64), 2, np.uint8)))
     assert drawn[24, 32] == pytest.approx((100 + np.array(PALETTE[2])) / 2, abs=1)
+
+
+@pytest.mark.parametrize("size", [(640, 272), (320, 240)])
+def test_other_labels_are_drawn_in_the_second_picture_under_their_title(size):
+    width, height = size
+    overlay = Overlay(CLASSES, PALETTE, size, beside=True, titles=("before", "after"), alpha=0.5)
+    frame = np.full((height, width, 3), 100, np.uint8)
+    drawn = overlay.draw(frame, result(labels=np.full((height, width), 2, np.uint8)), np.full_like(frame[..., 0], 7))
+    right, down = overlay._offset
+    assert drawn[height // 2, width // 2] == pytest.approx((100 + np.array(PALETTE[7])) / 2, abs=1)
+    assert drawn[down + height // 2, right + width // 2] == pytest.approx((100 + np.array(PALETTE[2])) / 2, abs=1)
+    for left, top in ((0, 0), (right, down)):
+        assert (drawn[top : top + 30, left : left + 60] == TEXT).all(-1).any()
+    with pytest.raises(ValueError, match="beside=False; give both labels at the frame's size"):
+        Overlay(CLASSES, PALETTE, size).draw(frame, result(labels=frame[..., 0]), frame[..., 0])
 
 
 def test_key_frames_landings_and_degraded_frames_light_their_lamps():

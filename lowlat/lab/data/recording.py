@@ -12,9 +12,9 @@ from torch import Generator, Tensor
 
 from lowlat.jobs.progress import progress_bar
 from lowlat.lab.data.pairs import DISTANCES
+from lowlat.video.frames import is_cut
 from lowlat.video.source import open_source
 
-CUT = 40.0  # grey levels: mean absolute difference of two frames from which they are of different scenes
 RUN = 60  # consecutive frames taken at a time from a video of more frames than are wanted
 
 Look = Callable[[np.ndarray], tuple[Tensor, Tensor, Tensor]]
@@ -114,7 +114,7 @@ def scenes(path: str | Path, frames: int) -> Iterator[tuple[np.ndarray, int]]:
             if index % period >= RUN:
                 before = None
                 continue
-            if taken and (before is None or np.abs(frame - before.astype(np.float32)).mean() > CUT):
+            if taken and (before is None or is_cut(before, frame)):
                 scene += 1
             before, taken = frame, taken + 1
             progress.update(bar, advance=1)

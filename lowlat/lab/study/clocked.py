@@ -1,22 +1,17 @@
 """A recorded video under a clock that charges measured costs: which frame is the newest when labels are ready.
 
-Streaming accuracy after Li, Wang, Ramanan, "Towards Streaming Perception", ECCV 2020: an output is compared with the
-truth of the time at which it is completed.
+What accuracy comes of it says `lowlat.lab.streaming`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lowlat.jobs.simulated import Costs, SimulatedWorker, VirtualClock
-from lowlat.lab.metrics import Confusion
-from lowlat.lab.study.parts import Row
+from lowlat.lab.streaming import Shown
 from lowlat.runtime import Engine, KeyFrame
 from lowlat.runtime.protocols import Outcome, Stages
 from lowlat.schedule import Schedule, Signal
@@ -64,16 +59,6 @@ class ChargedWorker(SimulatedWorker):
         return outcome and replace(outcome, high=self._stages.higher(outcome.job.low))
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One output: labels of frame ``index``, ready while frame ``current`` was the newest."""
-
-    index: int
-    current: int
-    labels: np.ndarray
-    latency_ms: float
-
-
 def run_clocked(stages: Stages, frames: int, schedule: Schedule, costs: Costs, fps: float) -> list[Shown]:
     """Run frames 0 to ``frames`` - 1 as they arrive at ``fps``; a schedule too slow for that skips to the newest frame.
 
@@ -95,26 +80,3 @@ def run_clocked(stages: Stages, frames: int, schedule: Schedule, costs: Costs, f
                 shown.append(Shown(index, current, result.labels, result.latency_ms))
             index = max(index + 1, 1 + int((clock.now() - start) / period))
     return shown
-
-
-def completed(shown: Sequence[Shown], truth: Sequence[Tensor | None], classes: int) -> Row:
-    """How late outputs were, and their accuracy against their own frame and against the newest at their completion.
-
-    Every figure is None where the machine is so slow that the video ended before the first output.
-    """
-    late, own = Confusion(classes), Confusion(classes)
-    for output in shown:
-        for confusion, index in ((own, output.index), (late, output.current)):
-            if truth[index] is not None:
-                confusion.add(torch.from_numpy(output.labels), truth[index])
-
-    def figure(value: Callable[[], float], digits: int = 2) -> float | None:
-        return round(float(value()), digits) if shown else None
-
-    return {
-        "shown": len(shown),
-        "latency_ms": figure(lambda: np.mean([output.latency_ms for output in shown])),
-        "frames_late": figure(lambda: np.mean([output.current - output.index for output in shown]), 3),
-        "miou_of_its_frame": figure(lambda: own.miou),
-        "streaming_miou": figure(lambda: late.miou),
-    }

@@ -9,7 +9,8 @@ from lowlat.jobs.simulated import Costs
 from lowlat.lab.accuracy import Timing
 from lowlat.lab.methods import OURS, build
 from lowlat.lab.recorded import MethodStages
-from lowlat.lab.study.clocked import completed, run_clocked
+from lowlat.lab.streaming import completed
+from lowlat.lab.study.clocked import run_clocked
 from lowlat.lab.study.consistency import consistency
 from lowlat.lab.study.grounds import Ground, Which
 from lowlat.lab.study.measure import schedule_unit

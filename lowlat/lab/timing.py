@@ -1,0 +1,98 @@
+"""Schedules in replay for the accuracy protocol: a policy, and how many frames late S_h lands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lowlat.lab.recorded import DecisionsOnly, LabelledVideo
+from lowlat.lab.replay import PAPER_DELAY, ReplayWorker
+from lowlat.runtime import Engine, FrameResult
+from lowlat.runtime.protocols import Stages
+from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A schedule in replay.
+
+    Args:
+        policy: when a frame is a key frame.
+        delay: frames from the launch of S_h to the first frame that uses its features; 0: it is waited for (blocking).
+        age_bound: the bound on ages of `Schedule`.
+    """
+
+    policy: Policy
+    delay: int = PAPER_DELAY
+    age_bound: int | None = DEFAULT_AGE_BOUND
+
+    def engine(self, stages: Stages) -> Engine:
+        """An engine over these stages that keeps to the schedule; close it."""
+        if self.delay == 0:
+            return Engine(Schedule(self.policy, mode="blocking", age_bound=self.age_bound), stages)
+        schedule = Schedule(self.policy, decision="deferred", age_bound=self.age_bound)
+        return Engine(schedule, stages, ReplayWorker(stages.higher, self.delay))
+
+    def run(self, stages: Stages, frames: int) -> list[FrameResult]:
+        """Send frames 0 to ``frames`` - 1, each given by its index, through the engine."""
+        with self.engine(stages) as engine:
+            return [engine.step(index) for index in range(frames)]
+
+
+def timing_at(
+    video: LabelledVideo,
+    policy: str,
+    interval: float = 5,
+    delay: int = PAPER_DELAY,
+    *,
+    threshold: float | None = None,
+) -> Timing:
+    """A policy set so that its key frames come every ``interval`` frames of this video, on average.
+
+    Args:
+        policy: ``"every"`` or one of `MEASURED`.
+        interval: frames. The bound on ages is `DEFAULT_AGE_BOUND` or twice the interval, whichever is more, since the
+            default one would set the rate of long intervals by itself.
+        delay: frames, as in `Timing`.
+        threshold: the policy's threshold, given in place of ``interval``.
+
+    Raises:
+        ValueError: an unknown policy, or a threshold for one that has none.
+    """
+    if policy != "every" and policy not in MEASURED:
+        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
+    if threshold is not None:
+        if policy == "every":
+            raise ValueError(
+                f"timing_at: expected no threshold with policy 'every', got {threshold}; give an interval, or one of "
+                f"{', '.join(MEASURED)}"
+            )
+        return Timing(MEASURED[policy](threshold, cut=None), delay)
+    age_bound = max(DEFAULT_AGE_BOUND, math.ceil(2 * interval))
+    if policy == "every":
+        return Timing(Every(interval), delay, age_bound)
+    stages = DecisionsOnly(video)
+
+    def interval_of(rule: Policy) -> float:
+        return mean_interval(Timing(rule, delay, age_bound).run(stages, len(video)))
+
+    return Timing(_find_threshold(policy, interval_of, interval, age_bound), delay, age_bound)
+
+
+def _find_threshold(policy: str, interval_of: Callable[[Policy], float], interval: float, age_bound: int) -> Policy:
+    """The policy whose mean interval comes nearest to ``interval``; it looks for no cuts."""
+    tried = {}
+    # A deviation of 1 at the bound on ages is the most that accumulates.
+    low, high = 0.0, float(age_bound) if policy == "accumulated" else 1.0
+    for _ in range(14):
+        threshold = (low + high) / 2
+        found = interval_of(MEASURED[policy](threshold, cut=None))
+        tried[threshold] = abs(found - interval)
+        low, high = (threshold, high) if found < interval else (low, threshold)
+    return MEASURED[policy](min(tried, key=tried.get), cut=None)
+
+
+def mean_interval(results: list[FrameResult]) -> float:
+    """Frames after start-up over key frames after start-up."""
+    return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))
