@@ -19,7 +19,7 @@ class Classes:
         palette: one RGB colour a class, each number in 0 to 255.
 
     Raises:
-        ValueError: other numbers of names and colours, or a colour out of range.
+        ValueError: other numbers of names and colours, more than 256, or a colour out of range.
     """
 
     names: tuple[str, ...]
@@ -33,6 +33,8 @@ class Classes:
                 f"Classes: expected a colour for every name, got {len(self.names)} names and {len(self.palette)} "
                 "colours; leave none out"
             )
+        if len(self.names) > 256:
+            raise ValueError(f"Classes: expected 256 at most, since labels are bytes, got {len(self.names)}; join some")
         for colour in self.palette:
             if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
                 raise ValueError(f"Classes: expected colours of three numbers in 0 to 255, got {colour}")

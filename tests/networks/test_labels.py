@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowlat.classes import Classes
 from lowlat.networks import labels as room
 from lowlat.networks.labels import full_size_labels, scores_on_host
 
@@ -46,7 +47,7 @@ def blobs(classes, size, generator, *, spread=6, noise=0.1):
     classes=st.integers(1, 24),
     grid=st.tuples(st.integers(1, 14), st.integers(1, 14)),
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
-    kind=st.sampled_from(["noise", "blobs", "ties", "steps"]),
+    kind=st.sampled_from(["noise", "blobs", "ties", "steps", "constant", "halves"]),
     images=st.integers(1, 2),
     channels_last=st.booleans(),
 )
@@ -56,6 +57,14 @@ def test_every_pixel_has_the_label_of_the_definition(seed, classes, grid, size, 
     scores = {
         "noise": lambda: torch.randn(1, classes, *grid, generator=generator),
         "blobs": lambda: blobs(classes, grid, generator),
+        "constant": lambda: torch.full((1, classes, *grid), float(seed % 7)),
+        "halves": lambda: torch.cat(
+            (
+                blobs(classes, grid, generator)[..., : grid[1] // 2],
+                torch.randn(1, classes, grid[0], grid[1] - grid[1] // 2, generator=generator),
+            ),
+            3,
+        ),
         "ties": lambda: torch.randint(0, 2, (1, classes, *grid), generator=generator).float(),
         "steps": lambda: blobs(classes, grid, generator, spread=3, noise=0).round(),
     }
@@ -96,6 +105,36 @@ def test_scores_that_are_no_numbers_get_the_labels_of_the_definition(value):
     scores = blobs(5, (30, 40), torch.Generator().manual_seed(0))
     scores[0, 3, 7, 9:12] = value
     assert torch.equal(full_size_labels(scores, (120, 200)), room.static_labels(scores, (120, 200)))
+
+
+def test_huge_scores_get_the_labels_of_the_definition():
+    scores = blobs(5, (30, 40), torch.Generator().manual_seed(0), noise=0)
+    scores *= 3e38 / scores.abs().max()
+    found, full = full_size_labels(scores, (240, 320)), defined(scores, (240, 320))
+    first, second = full.topk(2, 1).values.unbind(1)
+    alone = first > second + 1e33
+    assert alone.double().mean() > 0.99 and torch.equal(found[alone].long(), full.argmax(1)[alone])
+
+
+def test_as_many_classes_as_a_byte_tells_apart():
+    scores = blobs(256, (30, 40), torch.Generator().manual_seed(0), spread=10)
+    assert check(scores, (240, 320)).max() > 250
+    with pytest.raises(ValueError, match="expected 256 at most, since labels are bytes, got 257; join some"):
+        Classes.numbered(257)
+
+
+@pytest.mark.parametrize("kind", ["noise", "beside regions", "scores of the frame's size"])
+def test_scores_that_lead_nowhere_for_long_are_interpolated_all_without_looking_at_each(kind, monkeypatch):
+    """What looks at every cell is left out, and six rows are looked at, so that it costs next to nothing."""
+    size = (360, 480)
+    scores = torch.randn(1, 11, 90, 120, generator=torch.Generator().manual_seed(0))
+    if kind == "beside regions":
+        scores[:, 0, :, :60] += 9
+    elif kind != "noise":
+        scores = blobs(11, size, torch.Generator().manual_seed(0), spread=40, noise=0)
+    expected = room.static_labels(scores, size)
+    monkeypatch.setattr(room, "_labels_by_cells", None)
+    assert torch.equal(full_size_labels(scores, size), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
