@@ -99,7 +99,7 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
             f"convert: expected a state dict in {str(path)!r}, got {type(content).__name__} of "
             f"{len(content) if hasattr(content, '__len__') else 1}; save model.state_dict()"
         )
-    strays = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    strays = [str(n) for n, value in content.items() if not (isinstance(n, str) and isinstance(value, Tensor))]
     if strays:
         raise ValueError(
             f"convert: expected tensors by name in {str(path)!r}, or such a dict under {' or '.join(WRAPPERS)}, got "
