@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from lowlat.adoption.by_hand import parts_by_hand
-from lowlat.adoption.checks import check_classes, check_parts
+from lowlat.adoption.checks import check_classes, check_example, check_module, check_parts
 from lowlat.adoption.cutting import Plan, plan
 from lowlat.adoption.network import AdoptedNetwork, Plans
 from lowlat.adoption.tracing import Size, Traced, trace
@@ -47,7 +47,7 @@ def adopt(
     of weights that they write. The model is put in eval mode and shared, not copied.
 
     Args:
-        model: takes normalised RGB ``(N, 3, H, W)``, returns scores ``(N, classes, h, w)``.
+        model: takes normalised RGB ``(N, 3, H, W)``, returns scores ``(N, classes, h, w)``; with weights of float32.
         split: the module after which S_l ends; its result is F_l, which the fast track reads. `lowlat.split_points`
             shows what there is to choose from.
         features: the module whose result is F_h, which is propagated; what follows it is the classifier.
@@ -74,10 +74,11 @@ def adopt(
             "adopt: expected lower, higher and classify together, got some of them; give all three, or a model with "
             "split and features"
         )
-    legend, size = _legend(classes), _example(example)
-    for name, numbers in (("mean", mean), ("std", std)):
-        if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers) or name == "std" and 0 in numbers:
-            raise ValueError(f"adopt: expected {name} as three numbers for RGB in [0, 1], got {tuple(numbers)}")
+    legend, size = _legend(classes), check_example("adopt", example)
+    mean, std = _normalisation("mean", mean), _normalisation("std", std)
+    for name, number in (("multiple", 1 if multiple is None else multiple), ("reduced", reduced), ("fused", fused)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"adopt: expected {name} as a whole number from 1 up, got {number!r}")
     if by_hand[0]:
         if split is not None or features is not None:
             raise ValueError("adopt: expected no split or features beside lower, higher and classify; leave them out")
@@ -85,10 +86,7 @@ def adopt(
         first = make(size, None)
         strides = [max(1, round(size[0] / shape[-2])) for shape in (first.low, first.high)]
     else:
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"adopt: expected a torch.nn.Module, got {type(model).__name__}; or give lower, higher, classify"
-            )
+        check_module("adopt", model)
         if split is None or features is None:
             raise ValueError(
                 "adopt: expected split and features, got not both; lowlat.split_points(model, example) shows what "
@@ -104,6 +102,7 @@ def adopt(
     check_classes(plans.of_frames(size).classes, legend)
     network = AdoptedNetwork(model, plans, size, legend, mean=mean, std=std, reduced=reduced, fused=fused)
     network.multiple, network.pixels = multiple, size[0] * size[1]
+    network.to(next(network.model.parameters(), network.mean).device)
     network.untrained = ("reduction", "predictor", "adapt", "fusion", "selector")
     network.eval()
     if check:
@@ -141,15 +140,19 @@ def _legend(classes: Sequence[str] | Classes | int) -> Classes:
     raise ValueError(f"adopt: expected classes as names, a lowlat.Classes or how many there are, got {classes!r}")
 
 
-def _example(example: Tensor) -> Size:
-    if not isinstance(example, Tensor):
-        raise TypeError(f"adopt: expected example as a tensor (1, 3, H, W), got {type(example).__name__}")
-    if example.ndim != 4 or example.shape[1] != 3 or min(example.shape[-2:]) < 1:
+def _normalisation(name: str, numbers: Sequence[float]) -> tuple[float, ...]:
+    """Three numbers for RGB in [0, 1]; ValueError for others, those for RGB in 0 to 255 too."""
+    try:
+        found = tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        found = ()
+    inside = all(-1 <= number <= 1 if name == "mean" else 0 < number <= 1 for number in found)
+    if len(found) != 3 or not inside:
         raise ValueError(
-            f"adopt: expected example as a frame (1, 3, H, W), got {tuple(example.shape)}; "
-            "torch.zeros(1, 3, 360, 480) will do"
+            f"adopt: expected {name} as three numbers for RGB in [0, 1], {'-1 to 1' if name == 'mean' else 'up to 1'}, "
+            f"got {numbers!r}; divide by 255 those for RGB in 0 to 255"
         )
-    return tuple(example.shape[-2:])
+    return found
 
 
 def _rounded(size: Size, multiple: int, least: int = 1) -> Size:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lowlat.adoption.checks import check_weights
 from lowlat.adoption.cutting import Plan
 from lowlat.adoption.tracing import Size
 
@@ -52,6 +53,7 @@ def parts_by_hand(
             "adopt: expected lower, higher and classify as functions of (model, input) beside a model, got modules or "
             "methods; leave the model out"
         )
+    check_weights("adopt", holder)
     holder.eval()
     first, *middle, last = parts
 

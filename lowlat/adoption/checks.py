@@ -15,6 +15,40 @@ TOLERANCE = 1e-5
 """Largest difference of scores, over the largest score."""
 
 
+def check_module(who: str, model: nn.Module) -> None:
+    """Whether a model can be cut: TypeError where it is none, ValueError for weights that the fast track, in float32,
+    can't be beside."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"{who}: expected a torch.nn.Module, got {type(model).__name__}"
+            f"{'; or give lower, higher, classify' if who == 'adopt' else ''}"
+        )
+    check_weights(who, model)
+
+
+def check_weights(who: str, model: nn.Module) -> None:
+    """ValueError for weights that the fast track, in float32, can't be beside."""
+    for name, weight in model.named_parameters():
+        if weight.is_meta or weight.is_floating_point() and weight.dtype != torch.float32:
+            got = "one on no device (meta)" if weight.is_meta else str(weight.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{who}: expected a model with weights of float32, got {got}, {name!r}; "
+                f"{'load its weights' if weight.is_meta else 'give model.float()'} (a run chooses its own precision)"
+            )
+
+
+def check_example(who: str, example: Tensor) -> Size:
+    """The size of an example; TypeError or ValueError where it is no frame."""
+    if not isinstance(example, Tensor):
+        raise TypeError(f"{who}: expected example as a tensor (1, 3, H, W), got {type(example).__name__}")
+    if example.ndim != 4 or example.shape[1] != 3 or min(example.shape[-2:]) < 1:
+        raise ValueError(
+            f"{who}: expected example as a frame (1, 3, H, W), got {tuple(example.shape)}; "
+            "torch.zeros(1, 3, 360, 480) will do"
+        )
+    return tuple(example.shape[-2:])
+
+
 def check_classes(found: int, legend: Classes) -> None:
     """ValueError where a model's scores are of another number of classes than those named."""
     if found != len(legend):
@@ -37,12 +71,28 @@ def check_parts(
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
         image = torch.randn(1, 3, *size, generator=generator).to(network.mean)
-        scores = network(image)
+        try:
+            scores = network(image)
+        except ValueError as error:
+            if size is sizes[0]:
+                raise
+            raise ValueError(
+                "adopt: expected a model that takes frames of several sizes, since those of a video keep their "
+                f"aspect, got one that takes {sizes[0][1]}x{sizes[0][0]} but not {size[1]}x{size[0]}: {error}; with "
+                "check=False it runs on frames of the example's aspect alone"
+            ) from error
         if whole is None:
             continue
         if network.plans.of_frames(size).upsampled:
             scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
         first = _modules(whole, image, output)
+        if not first[""].isfinite().all():
+            # A module that gives minus infinity on purpose, as masks are made of, is not to blame for it.
+            blamed = next((name for name, tensor in first.items() if tensor.isnan().any()), "")
+            raise ValueError(
+                f"adopt: expected finite scores of a frame of random numbers, got NaN or infinity, first in "
+                f"{_called(blamed)}; load weights that are trained"
+            )
         if size is sizes[-1] or differ(scores, first[""]):
             again = _modules(whole, image, output)
             fickle = [name for name in first if differ(first[name], again[name])]

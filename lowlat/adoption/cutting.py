@@ -90,12 +90,23 @@ class Cut:
 
 def named_node(traced: Traced, name: str, model: nn.Module, what: str) -> fx.Node:
     """The node that a module gives; ``ValueError`` with the closest names where there is none, or no map."""
+    if not isinstance(name, str):
+        raise TypeError(
+            f"adopt: expected {what} as the name of a module, got {type(name).__name__}; name it as "
+            "model.named_modules() does"
+        )
     node = traced.outputs.get(name)
     if node is not None and traced.grid(node) is not None:
         return node
     known = [other for other, found in traced.outputs.items() if traced.grid(found) is not None]
     close = difflib.get_close_matches(name, known, 5, 0.3) or known[:5]
     there = name in dict(model.named_modules())
+    if not known:
+        height, width = traced.size
+        raise ValueError(
+            f"adopt: expected a model with maps of features, got none for frames of {width}x{height}; give a larger "
+            "example"
+        )
     reason = f"{name!r}, a module that gives no map of features" if there else repr(name)
     raise ValueError(
         f"adopt: expected {what} to name a module of the model that gives a map of features, got {reason}; the closest "
@@ -123,15 +134,14 @@ def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
     if not tail and scores is not end:
         raise ValueError(
             f"adopt: expected features before the scores, got features={features!r}, which the scores aren't made "
-            f"from; name one of {', '.join(feature_points(traced)[-3:])}"
+            f"from; {_others(traced)}"
         )
     order = [node for node in traced.order() if node in behind]
     read = _read_by(tail, lower | until | {traced.image}) - {end}
     if read:
         raise ValueError(
             f"adopt: expected scores made from features={features!r} alone, which is all that is propagated, got a "
-            f"model that needs {', '.join(_names_of(traced, read)[:4])} too; name a later module, such as "
-            f"{', '.join(feature_points(traced)[-3:])}"
+            f"model that needs {', '.join(_names_of(traced, read)[:4])} too; {_others(traced)}"
         )
     higher = [node for node in order if node in until and node not in lower]
     crossing = _read_by(higher, lower | {traced.image})
@@ -144,6 +154,14 @@ def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
             f"{wrong[0].meta['val'].dtype} from {wrong[0].name}; split elsewhere"
         )
     return Cut(start, end, [*first, *rest], higher, scores, upsampled)
+
+
+def _others(traced: Traced) -> str:
+    """Which modules may be named as features, for an error."""
+    found = feature_points(traced)[-3:]
+    if not found:
+        return "no module of this model will do: give other scores by output=, or its parts by hand"
+    return f"name a later module, such as {', '.join(found)}"
 
 
 def _scores(traced: Traced, until: set[fx.Node]) -> tuple[fx.Node, bool]:

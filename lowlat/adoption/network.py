@@ -87,6 +87,12 @@ class Plans:
     def __deepcopy__(self, memo: dict) -> Plans:
         return self
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "AdoptedNetwork: expected to be copied or saved as weights, got pickled, which its traces can't be; keep "
+            "its state_dict(), and have each process adopt the model anew"
+        )
+
 
 class Reduction(ConvBN):
     """The reductions of F_l, with a stride where F_l is finer than F_h."""

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.utils.flop_counter import FlopCounterMode
 
+from lowlat.adoption.checks import check_example, check_module
 from lowlat.adoption.cutting import HEAVY, feature_points, named_node
 from lowlat.adoption.tracing import Traced, shape, tensor_of, trace
 
@@ -122,9 +123,12 @@ def split_points(
 
     Raises:
         ValueError: the model can't be traced, or has no module that F_h could come from.
+        TypeError: no module, or no tensor.
     """
+    check_module("split_points", model)
+    size = check_example("split_points", example)
     model.eval()
-    traced = trace(model, tuple(example.shape[-2:]), output, who="split_points")
+    traced = trace(model, size, output, who="split_points")
     possible = feature_points(traced)
     flops, seconds = _costs(traced, model)
     late = _late(traced, possible, flops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import operator
 import warnings
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+
+from lowlat.adoption.alone import alone
 
 Size = tuple[int, int]
 """Height and width, in pixels or positions."""
@@ -117,6 +120,7 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
         ValueError: the model can't run at that size, or decides by the numbers in a tensor.
     """
     names: list[str] = []
+    model = _with_the_same_tensors(model)
 
     class Watched(nn.Module):
         """The model, and what each of its modules gives."""
@@ -137,11 +141,20 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
     example = torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device)
     try:
         # A size may be asked for the first time inside a run of inference.
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _unlogged():
+        with (
+            alone(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            _unlogged(),
+        ):
             warnings.simplefilter("ignore")
             program = torch.export.export(Watched().eval(), (example,), strict=False)
             if _writes_through_views(program.graph):
                 program = program.run_decompositions({})
+        _check_flat(program)
+    except NoScores:
+        raise
     except Exception as error:
         raise _untraceable(who, size, error) from error
     finally:
@@ -161,12 +174,37 @@ def _unlogged() -> Iterator[None]:
         logger.disabled = before
 
 
+class NoScores(ValueError):
+    """Raised where what a model returns holds no scores as they are asked for."""
+
+
+def _with_the_same_tensors(model: nn.Module) -> nn.Module:
+    """Modules of one's own around a model's tensors: a trace puts others in their places meanwhile, which nobody who
+    runs the model shall see, nor what its forward keeps. The model itself where it can't be copied."""
+    tensors = (*model.parameters(), *model.buffers())
+    try:
+        return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    except Exception:
+        return model
+
+
+def _check_flat(program: torch.export.ExportedProgram) -> None:
+    """ValueError where steps of a model are a graph of their own, which can't be cut: its type is chosen within them,
+    or which of them are taken."""
+    for node in program.graph.nodes:
+        if node.op == "get_attr" and not isinstance(operator.attrgetter(node.target)(program.graph_module), Tensor):
+            user = next(iter(node.users), node)
+            raise ValueError(
+                f"a region of its own ({user.target}), as autocast or torch.cond make; do without in forward"
+            )
+
+
 def scores_of(output: Any, name: str | int | None, who: str) -> Tensor:
     """The scores ``(N, classes, h, w)`` in what a model returns: a tensor; or by name, ``"out"`` and ``"logits"`` where
     none is given, in a mapping; or by place, the first one where none is given, in a sequence.
 
     Raises:
-        ValueError: they aren't there.
+        NoScores: they aren't there.
     """
     found = output
     if isinstance(output, Mapping):
@@ -174,11 +212,11 @@ def scores_of(output: Any, name: str | int | None, who: str) -> Tensor:
         found = next((output[key] for key in known if key in output), None)
     elif isinstance(output, (tuple, list)):
         place = 0 if name is None else name
-        found = output[place] if isinstance(place, int) and place < len(output) else None
+        found = output[place] if isinstance(place, int) and -len(output) <= place < len(output) else None
     if not isinstance(found, Tensor) or found.ndim != 4:
-        got = list(output) if isinstance(output, Mapping) else type(output).__name__
-        shown = f" with a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else ""
-        raise ValueError(
+        got = list(output) if isinstance(output, Mapping) else "a tensor" if found is output else type(output).__name__
+        shown = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise NoScores(
             f"{who}: expected scores (N, classes, h, w) from the model, got {got}{shown}; give their name as output=, "
             "or wrap the model in a module that returns them"
         )

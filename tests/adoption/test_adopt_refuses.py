@@ -1,6 +1,7 @@
 """What `lowlat.adopt` and `lowlat.split_points` don't take: one error each, which names the mend."""
 
 import logging
+import pickle
 
 import pytest
 import small
@@ -42,6 +43,21 @@ CASES = {
     ),
     "a mean of one number": ({"mean": (0.5,)}, "mean as three numbers"),
     "a deviation of 0": ({"std": (1.0, 0.0, 1.0)}, "std as three numbers"),
+    "a mean for 0 to 255": (
+        {"mean": (123.675, 116.28, 103.53)},
+        r"mean as three numbers for RGB in \[0, 1\].*; divide by 255",
+    ),
+    "no mean": ({"mean": None}, "mean as three numbers .* got None"),
+    "a mean of words": ({"mean": "abc"}, "mean as three numbers .* got 'abc'"),
+    "a negative deviation": ({"std": (-1.0, 1.0, 1.0)}, "std as three numbers"),
+    "multiples of nothing": ({"multiple": 0}, "multiple as a whole number from 1 up, got 0"),
+    "multiples of a fraction": ({"multiple": 1.5}, "multiple as a whole number from 1 up, got 1.5"),
+    "no channels": ({"reduced": 0}, "reduced as a whole number from 1 up, got 0"),
+    "fewer than no channels": ({"fused": -1}, "fused as a whole number from 1 up, got -1"),
+    "a frame of one pixel": (
+        {"example": torch.zeros(1, 3, 1, 1)},
+        "got none for frames of 1x1; give a larger example",
+    ),
     "a part by hand alone": ({"lower": nn.Identity()}, "lower, higher and classify together, got some of them"),
     "scores that aren't there": ({"output": "aux"}, "scores"),
     "a model without a size's room": ({"example": torch.zeros(1, 3, 1, 0)}, "frame"),
@@ -66,6 +82,85 @@ def test_what_is_no_module():
         adopt("model.pt")
     with pytest.raises(TypeError, match=r"example as a tensor \(1, 3, H, W\), got tuple"):
         adopt(small.Plain(), example=(1, 3, 32, 48))
+
+    with pytest.raises(TypeError, match=r"split as the name of a module, got Conv2d; name it"):
+        adopt(small.Plain(), split=small.Plain().neck)
+    with pytest.raises(TypeError, match=r"split_points: expected a torch.nn.Module, got str"):
+        lowlat.split_points("model.pt", EXAMPLE)
+    with pytest.raises(ValueError, match=r"split_points: expected example as a frame .* got \(3, 32, 48\)"):
+        lowlat.split_points(small.Plain(), EXAMPLE[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_that_are_not_of_float32_are_named(dtype):
+    with pytest.raises(ValueError, match=rf"float32, got {str(dtype)[6:]}, 'stem.0.weight'; give model.float\(\)"):
+        adopt(small.Plain().to(dtype))
+    model = small.Plain().to(dtype)
+    with pytest.raises(ValueError, match=rf"adopt: expected a model with weights of float32, got {str(dtype)[6:]}"):
+        lowlat.adopt(lower=model.low, higher=model.high, classify=model.scores, example=EXAMPLE, classes=3)
+    assert adopt(small.Plain().to(dtype).float()).classes == 3
+
+
+def test_weights_that_are_nowhere_are_refused():
+    with pytest.raises(ValueError, match=r"got one on no device \(meta\), 'stem.0.weight'; load its weights"):
+        adopt(small.Plain().to("meta"))
+
+
+class Returning(small.Plain):
+    """Returns what a function makes of its scores and the frame."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, frames):
+        return self.make(super().forward(frames), frames)
+
+
+def test_what_a_model_returns_is_said_once_where_it_holds_no_scores():
+    message = r"^adopt: expected scores \(N, classes, h, w\) from the model, got {}; give their name as output="
+    with pytest.raises(ValueError, match=message.format("tuple")):
+        adopt(Returning(lambda scores, frames: (scores, frames)), output=9)
+    with pytest.raises(ValueError, match=message.format("tuple")):
+        adopt(Returning(lambda scores, frames: (scores, frames)), output="aux")
+    with pytest.raises(ValueError, match=message.format(r"a tensor of shape \(1, 32, 48\)")):
+        adopt(Returning(lambda scores, frames: scores.argmax(1)))
+    with pytest.raises(ValueError, match="which the scores aren't made from; no module of this model will do"):
+        adopt(Returning(lambda scores, frames: (scores, frames)), output=1)
+    assert adopt(Returning(lambda scores, frames: (scores, frames)), output=-2).classes == 3
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_not_taken_for_chance(factor):
+    with pytest.raises(ValueError, match="expected finite scores .* got NaN or infinity, first in .*; load weights"):
+        adopt(Returning(lambda scores, frames: scores * factor))
+
+
+def test_a_model_of_one_size_is_told_what_it_can_do():
+    def of_one_size(scores, frames):
+        if frames.shape[-2:] != (32, 48):
+            raise ValueError("positions for 32x48 alone")
+        return scores
+
+    with pytest.raises(ValueError, match="takes 48x32 but not 24x24: .*positions for 32x48 alone.*; with check=False"):
+        adopt(Returning(of_one_size))
+    network = adopt(Returning(of_one_size), check=False)
+    assert network(torch.zeros(1, 3, 32, 48)).shape[1] == 3
+
+
+def test_steps_under_autocast_are_refused():
+    class Mixed(small.Plain):
+        def high(self, low):
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().high(low).float()
+
+    with pytest.raises(ValueError, match=r"a region of its own \(wrap_with_autocast\), as autocast or torch.cond make"):
+        adopt(Mixed())
+
+
+def test_a_pickled_network_says_what_to_keep():
+    with pytest.raises(TypeError, match=r"got pickled, which its traces can't be; keep its state_dict\(\)"):
+        pickle.dumps(adopt(small.Plain()))
 
 
 def test_a_model_that_decides_by_its_numbers_is_sent_to_three_callables():
