@@ -158,12 +158,27 @@ def test_a_file_of_weights_says_where_its_network_comes_from(mynet, tmp_path):
 
 def test_a_named_network_that_cannot_be_had(mynet, tmp_path, monkeypatch):
     save(models.load(mynet), tmp_path / "w.safetensors")
+    (tmp_path / "failing.py").write_text("""
+def network():
+    raise KeyError("inside")
+def asking(argument):
+    return argument
+""")
+    (tmp_path / "broken.py").write_text("def network(:")
+    (tmp_path / "unmounted.py").write_text("raise OSError('no disk')")
     state, metadata = models.read_safetensors(tmp_path / "w.safetensors")
     cases = {
         "yournet:network": "expected the module 'yournet' of 'yournet:network' on sys.path or in .*, found none; start",
         "mynet:nothing": "expected a function 'nothing' in the module mynet, found none; write one",
         "mynet:model": "expected mynet:model to return a network that lowlat.adopt made, got Plain; return",
         "thirsty:network": "expected the package no_such_package_anywhere, which thirsty imports, found none; ins",
+        "mynet.py:network": "expected a module's name, got that of a file; give mynet:network in its folder",
+        "./mynet.py:network": "expected a network's name as in package.module:function, got './mynet.py:network'",
+        "mynet:": "expected a network's name as in package.module:function, got 'mynet:'",
+        "failing:network": "failing:network to return a network, got KeyError: 'inside' in line 3 of failing.py; mend",
+        "failing:asking": "failing:asking to return a network, got TypeError: asking.. missing 1 required",
+        "broken:network": "expected broken:network to return a network, got SyntaxError: .*broken.py, line 1",
+        "unmounted:network": "unmounted:network to return a network, got OSError: no disk in line 1 of unmounted.py",
         ":network": "expected a network's name as in package.module:function, got ':network'",
     }
     for name, message in cases.items():
