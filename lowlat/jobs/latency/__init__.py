@@ -107,7 +107,8 @@ def measure(
         source: a video file, or the address of one; by default a synthetic one, which costs nothing.
         size: ``(width, height)`` of the frames; by default the network's own, see `SIZES`, else
             its working size at 4 to 3.
-        pixels: of the working size; None has the network see frames as they are.
+        pixels: of the working size; None has the network see frames as they are, their sides brought to multiples of
+            its `multiple`.
         frames: measured frames, start-up apart.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
@@ -135,6 +136,9 @@ def measure(
         )
     built = _network(network)
     width, height = size or SIZES.get(network) or _working_size(built)
+    if pixels is None and (width % built.multiple or height % built.multiple):
+        # Not every network takes sides of any length.
+        pixels = width * height
     if source is not None:
         # Imported here, so that a synthetic run needs no decoder.
         from lowlat.jobs.cameras import refuse_live
