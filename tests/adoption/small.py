@@ -103,13 +103,13 @@ class Odd(nn.Module):
 class Strict(nn.Module):
     """A U-Net of two levels without padding of its own: takes frames whose sides are multiples of 16 alone."""
 
-    def __init__(self):
+    def __init__(self, classes=3):
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 4, 4)
         self.down = nn.Conv2d(8, 8, 4, 4)
         self.up = nn.ConvTranspose2d(8, 8, 4, 4)
         self.mix = nn.Conv2d(16, 8, 1)
-        self.head = nn.Conv2d(8, 3, 1)
+        self.head = nn.Conv2d(8, classes, 1)
 
     def forward(self, frames):
         fine = self.stem(frames)

@@ -18,7 +18,11 @@ import lowlat
 from lowlat import VideoSegmenter, models
 from lowlat.adoption.checks import differ
 from lowlat.cli import app
-from lowlat.lab.study.timing import module_times
+from lowlat.jobs import latency
+from lowlat.lab.study import Settings
+from lowlat.lab.study.grounds import Ground
+from lowlat.lab.study.parts import Parts
+from lowlat.lab.study.timing import live_unit, module_times
 from lowlat.lab.weights import save
 from lowlat.runtime.options import DEFAULT, prepared
 from lowlat.schedule import Every
@@ -44,6 +48,11 @@ def network(classes=("road", "car", "sky")):
 
 def model():
     return small.Plain()
+
+
+def strict():
+    example = torch.zeros(1, 3, 32, 48)
+    return lowlat.adopt(small.Strict(11), split="stem", features="mix", example=example, classes=lowlat.classes.CAMVID)
 """
 
 
@@ -211,7 +220,28 @@ def test_commands_take_an_adopted_network(mynet, tmp_path):
     assert "road" in json.dumps(classes) and "building" not in json.dumps(classes)
 
 
-def test_the_study_times_the_modules_at_sides_that_the_network_takes():
-    network = lowlat.adopt(small.Strict(), split="stem", features="mix", example=EXAMPLE, classes=3)
-    times = {row["module"]: row["ms"] for row in module_times(network, (40, 24), 1)}
+@pytest.fixture
+def strict(mynet, tmp_path):
+    """Weights of a network of CamVid's classes that takes sides of multiples of 16 alone."""
+    save(models.load("mynet:strict"), tmp_path / "strict.safetensors", stage="selector")
+    return str(tmp_path / "strict.safetensors")
+
+
+def test_latency_is_measured_at_sides_that_the_network_takes(strict):
+    counts = {"frames": 2, "baseline_frames": 1, "table_frames": 0, "fps": 60}
+    assert latency.measure(strict, size=(56, 24), **counts).working_size == "64x32"
+    assert latency.measure(strict, size=(64, 48), **counts).working_size == "64x48"
+
+
+def test_the_study_times_the_network_given_at_sides_that_it_takes(strict, tmp_path, monkeypatch):
+    timed, measure = [], latency.measure
+    monkeypatch.setattr(latency, "measure", lambda network, **rest: timed.append(network) or measure(network, **rest))
+    settings = Settings(frames=4, live_frames=2, live_fps=60.0, repeats=1)
+    given, lite = (
+        Ground("street:56x40,frames=8", weights, Parts(tmp_path / "parts"), settings) for weights in (strict, "lite")
+    )
+    assert given.size == (56, 40) and live_unit(given) != live_unit(lite)
+    schedules = [row["schedule"] for row in live_unit(given).compute() if "schedule" in row]
+    assert timed == [strict] and schedules[0] == "per frame" and lite.timed == "lite"
+    times = {row["module"]: row["ms"] for row in module_times(models.load(strict), given.size, 1)}
     assert times["S_l"] > 0 and times["S_h"] > 0 and times["propagation: labels at full size"] > 0

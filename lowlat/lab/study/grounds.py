@@ -95,6 +95,12 @@ class Ground:
         """The network's name, among `lowlat.models.MODELS`."""
         return "lite" if self._given is None else about(self._given).get("network", "lite")
 
+    @property
+    def timed(self) -> str:
+        """The network whose times are measured, as `lowlat.jobs.latency.measure` takes it: weights of `lite` all cost
+        the same, another network is timed as it was given."""
+        return "lite" if self.architecture == "lite" else str(self._given)
+
     @cached_property
     def size(self) -> tuple[int, int]:
         """``(width, height)`` of the frames."""

@@ -29,7 +29,10 @@ def live_unit(ground: Ground) -> Unit:
     settings = ground.settings
     counts = {"frames": settings.live_frames, "fps": settings.live_fps}
     inputs = {"size": list(ground.size), **counts, "isolation": ISOLATION, "machine": machine()}
-    return Unit("live", inputs, lambda: schedule_times(ground.size, settings.live_frames, settings.live_fps, INTERVAL))
+    if ground.timed != "lite":
+        inputs["weights"] = ground.weights
+    numbers = settings.live_frames, settings.live_fps, INTERVAL
+    return Unit("live", inputs, lambda: schedule_times(ground.timed, ground.size, *numbers))
 
 
 def modules_unit(ground: Ground) -> Unit:
@@ -40,10 +43,11 @@ def modules_unit(ground: Ground) -> Unit:
     return Unit("modules", inputs, lambda: module_times(ground.network(network), ground.size, ground.settings.repeats))
 
 
-def schedule_times(size: tuple[int, int], frames: int, fps: float, interval: int) -> list[Row]:
-    """Measure Table 1's runtimes on `lite`, and the stages of those runs; S_h runs in parts between frames.
+def schedule_times(network: str, size: tuple[int, int], frames: int, fps: float, interval: int) -> list[Row]:
+    """Measure Table 1's runtimes, and the stages of those runs; S_h runs in parts between frames.
 
     Args:
+        network: ``"lite"``, or a file of weights.
         size: ``(width, height)``.
         frames: the frames of the low-latency run; other schedules run half as many.
         fps: the rate of the low-latency run, in frames a second; other schedules take frames as fast as they can.
@@ -54,7 +58,7 @@ def schedule_times(size: tuple[int, int], frames: int, fps: float, interval: int
     """
     half = max(1, frames // 2)
     report = latency.measure(
-        "lite",
+        network,
         size=size,
         frames=frames,
         fps=fps,
