@@ -30,6 +30,23 @@ STREET = "street:64x48,seed=1,frames=6"
 SMALL = {"pixels": 64 * 48, "steps": 2, "batch": 2}  # of trainings that start from the shipped network
 
 
+def test_labels_that_are_void_everywhere_teach_nothing_and_are_refused(tmp_path):
+    """Their weights are no numbers, and a network that has them says nothing of any frame."""
+    for index in range(3):
+        for folder, pixels in (
+            ("images", np.full((64, 96, 3), 9, np.uint8)),
+            ("labels", np.full((64, 96), 3, np.uint8)),
+        ):
+            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "set" / folder / f"{index}.png")
+    (tmp_path / "set" / "classes.csv").write_text("0,road,1,2,3\n1,car,4,5,6\n2,sky,7,8,9\n")
+    with pytest.raises(
+        ValueError, match="train: expected labels of 3 classes, 0 to 2, got void in every pixel; number"
+    ):
+        train("base", data=str(tmp_path / "set"), out=tmp_path / "out", steps=1, batch=2)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
 class Killed(Exception):
     pass
 

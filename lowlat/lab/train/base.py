@@ -30,10 +30,18 @@ def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
 
     Args:
         labels: label maps of integers, or one tensor of several.
+
+    Raises:
+        ValueError: no pixel has a class, so that there is nothing to learn.
     """
     counts = torch.zeros(classes)
     for label in labels:
         counts += torch.bincount(label[label < classes].long(), minlength=classes)
+    if not counts.any():
+        raise ValueError(
+            f"train: expected labels of {classes} classes, 0 to {classes - 1}, got void in every pixel; number the "
+            "classes from 0, as classes.csv names them"
+        )
     weights = 1 / torch.log(1.05 + counts / counts.sum())
     return weights / weights.mean()
 
