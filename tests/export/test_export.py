@@ -200,6 +200,7 @@ def test_what_fails_leaves_what_was_there(command, tmp_path, monkeypatch):
         (("--format", "tflite"), "onnx, aoti or both"),
         (("--size", "640"), "640x360"),
         (("--weights", "none.safetensors"), "none.safetensors"),
+        (("-o", "."), "a folder to make, got '.', which you are in; name one within it"),
         (("-o", "taken"), "a new folder"),
         (("-o", "file"), "a new folder"),
         (("-o", "file/out"), "a folder to write to"),

@@ -22,6 +22,7 @@ from lowlat.lab.methods.weights import fingerprint
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.study.training import Training
 from lowlat.lab.train import STAGES, propagation, train
+from lowlat.lab.train.finish import leave
 from lowlat.lab.train.loop import Recipe, _Run, fit
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.weights import save
@@ -45,6 +46,22 @@ def test_labels_that_are_void_everywhere_teach_nothing_and_are_refused(tmp_path)
     ):
         train("base", data=str(tmp_path / "set"), out=tmp_path / "out", steps=1, batch=2)
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_numbers_of_no_sense_are_told_of_a_finished_stage_too(tmp_path):
+    save(models.load("lite"), tmp_path / "base.safetensors")
+    for changes, words in (({"batch": 0}, "batch of at least 1"), ({"crop": -4}, "crop of at least 33 pixels")):
+        with pytest.raises(ValueError, match=f"Recipe: expected {words}, got"):
+            train("base", data=STREET, out=tmp_path, **changes)
+
+
+def test_weights_that_are_no_numbers_are_not_left(tmp_path):
+    network = models.load("lite")
+    with torch.no_grad():
+        network.classifier.bias[2] = float("nan")
+    with pytest.raises(RuntimeError, match="weights that are finite numbers, got others in classifier.bias; lower the"):
+        leave(network, tmp_path / "base.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 class Killed(Exception):

@@ -143,6 +143,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         SinkError: ``folder`` holds something that no export made, or it can't be made.
     """
+    if folder.resolve() in (here := Path.cwd(), *here.parents):
+        raise SinkError(
+            f"export: expected a folder to make, got {str(folder)!r}, which you are in; name one within it with -o"
+        )
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise SinkError(
             f"export: expected a new folder, or one that an export made, got {str(folder)!r}; choose another with -o"

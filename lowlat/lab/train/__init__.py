@@ -11,7 +11,7 @@ from lowlat.lab.methods import OURS
 from lowlat.lab.train import processes
 from lowlat.lab.train.distillation import distill
 from lowlat.lab.train.methods import check_trained, methods_of
-from lowlat.lab.train.recipe import Recipe
+from lowlat.lab.train.recipe import Recipe, change
 from lowlat.lab.train.recipes import DEFAULT, STAGES, check_used, plan_of
 from lowlat.lab.train.stages import Stages, stage_before
 from lowlat.lab.train.start import check_pixels, name_of
@@ -76,8 +76,8 @@ def train(
     check_pixels(pixels)
     check_used(stage, {"validate": validate, "clips": clips, "bank": bank, **changes})
     out = Path(out)
-    if network is not None:
-        plan_of(network)
+    # Numbers of no sense are told of finished stages too, though nothing is done with them.
+    change(next(iter(plan_of(network or DEFAULT).recipes.values())), **changes)
     starts = {
         "network": network,
         "pixels": pixels,

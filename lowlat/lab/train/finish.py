@@ -31,7 +31,8 @@ def check_saved(network: VideoNetwork, path: Path) -> None:
     """Read a file of weights back.
 
     Raises:
-        RuntimeError: it can't be loaded, or is of another network, other classes or another working size.
+        RuntimeError: it can't be loaded, is of another network, other classes or another working size, or holds weights
+            that are no numbers.
     """
     try:
         saved = models.load(path)
@@ -43,3 +44,8 @@ def check_saved(network: VideoNetwork, path: Path) -> None:
             raise RuntimeError(
                 f"train: expected weights that say {name}={ours!r}, read back {theirs!r}; don't use them"
             )
+    if broken := [name for name, weight in saved.named_parameters() if not weight.isfinite().all()]:
+        raise RuntimeError(
+            f"train: expected weights that are finite numbers, got others in {', '.join(broken[:4])}; lower the "
+            "learning rate, or train in float32"
+        )
