@@ -35,6 +35,8 @@ from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
 from lowlat.video.files import prepare_folder, whole_file
+from lowlat.video.pipe import is_pipe
+from lowlat.video.source import open_source
 
 LABELS = ("soft", "hard")
 MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
@@ -114,6 +116,10 @@ def distill(
     recipe = change(recipe_of(network.name, "distill"), **changes)
     if pixels != "default":
         network.pixels = pixels
+    for video in videos:
+        # One that can't be opened shows before anything is made; a pipe can be opened once only.
+        if not is_pipe(str(video)):
+            open_source(video).close()
     prepare_folder("train", out)
     with processes.joined(device) as device:
         network = network.to(device, memory_format=torch.channels_last)
