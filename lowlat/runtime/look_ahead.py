@@ -32,10 +32,10 @@ class LookAhead:
         return other
 
     def __iter__(self) -> Iterator[Any]:
-        coming = iter(self._frames)
+        coming, end = iter(self._frames), object()
         while True:
             frame, self._taken = self._taken, None
-            if frame is None and (frame := next(coming, None)) is None:
+            if frame is None and (frame := next(coming, end)) is end:
                 return
             yield frame
 

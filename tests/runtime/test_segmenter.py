@@ -300,6 +300,12 @@ class TestOnEveryDevice:
             door(isolation="luck")
 
 
+def test_a_camera_that_gives_no_frame_is_told_of(tiny_network):
+    """What OpenCV's `read` gives where it has none must not look like the end."""
+    with VideoSegmenter(tiny_network) as segmenter, pytest.raises(ValueError, match="expected an RGB frame.*NoneType"):
+        list(segmenter.run([np.zeros((24, 32, 3), np.uint8), None]))
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_no_more_threads_are_started_than_the_machine_has_cores(tiny_network, split):
     most = os.cpu_count()
