@@ -8,7 +8,7 @@ from lowlat import models
 from lowlat.lab.weights import save
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def tiny_weights(tmp_path_factory, tiny_network):
     """A file of weights of the tiny network, fast track and selector included, known to `models` for the while."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
