@@ -16,11 +16,11 @@ from lowlat.adoption.cutting import HEAVY, feature_points, named_node
 from lowlat.adoption.tracing import Traced, shape, tensor_of, trace
 
 MOST_SHARE = 1 / 3
-"""Of all FLOPs, that S_l may have where a cut is chosen: every frame pays for it."""
+"""The share of all FLOPs that S_l may have at most where a cut is chosen, since every frame pays for S_l."""
 MOST_BEHIND = 0.05
-"""Of all FLOPs, that may follow F_h where features are proposed."""
+"""The share of all FLOPs that may follow F_h at most where features are proposed."""
 TIMES = 2
-"""Runs whose shortest time counts."""
+"""How often each operator is timed; the shortest time counts."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class SplitPoint:
     time: float
     """S_l's share of the measured time from the frame to F_h, in [0, 1]."""
     channels: int
-    """Of F_l."""
+    """How many channels F_l has."""
     stride: int
     """Pixels a side that a position of F_l stands for."""
     tensors: int
-    """How many cross the cut."""
+    """How many tensors cross the cut."""
     megabytes: float
     """What crosses the cut for one frame, in float32."""
     block: bool
@@ -141,7 +141,7 @@ def split_points(
     whole_seconds = sum(seconds[node] for node in until) or 1
     rows, seen = [], set()
     blocks = _blocks(model)
-    # Of several modules with one result the block among them counts, else the outermost.
+    # Where several modules give one result, the block among them counts, else the outermost.
     names = sorted(traced.outputs, key=lambda name: (name not in blocks, name.count("."), name))
     for name in names:
         node = traced.outputs[name]
@@ -175,7 +175,7 @@ def split_points(
 
 
 def _late(traced: Traced, possible: list[str], flops: dict[fx.Node, float]) -> list[str]:
-    """Of the modules that F_h may come from those behind which little is left to do: it is done on every frame."""
+    """The modules that F_h may come from and behind which little is left to do, since that is done on every frame."""
     behind = traced.behind_image()
     whole = traced.ancestors(traced.scores) & behind
     limit = MOST_BEHIND * sum(flops[node] for node in whole)

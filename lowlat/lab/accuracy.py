@@ -17,11 +17,11 @@ from lowlat import models
 from lowlat.jobs.progress import track
 from lowlat.jobs.steadiness import SteadinessFigures
 from lowlat.lab.clip import evaluate_clip, live_policy
-from lowlat.lab.data.dataset import LabelledImages, labelled_indices
+from lowlat.lab.data.dataset import LabelledImages, check_classes, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS, Method, build
 from lowlat.lab.metrics import Confusion, Scores
-from lowlat.lab.recorded import LabelledVideo, MethodStages, check_classes, check_video
+from lowlat.lab.recorded import LabelledVideo, MethodStages, check_video
 from lowlat.lab.replay import PAPER_DELAY
 from lowlat.lab.streaming import run_live
 from lowlat.lab.timing import Timing, mean_interval, timing_at
@@ -290,5 +290,5 @@ def _working_size(network: VideoNetwork, height: int, width: int) -> str:
 
 def _open(spec: str | Path, split: str, network: VideoNetwork) -> LabelledImages:
     data = open_dataset(spec, split)
-    check_classes("evaluate", network, data)
+    check_classes("evaluate", network, data.classes, weights="the weights", mend="weights trained on this data")
     return data

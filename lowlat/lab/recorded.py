@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from lowlat.classes import Classes
 from lowlat.jobs.progress import track
 from lowlat.jobs.steadiness import Steadiness, SteadinessFigures
 from lowlat.lab.data.dataset import LabelledImages
@@ -152,24 +151,6 @@ class DecisionsOnly:
 
     def propagate(self, key: KeyFrame, low: Low) -> tuple[None, High]:
         return None, key.high
-
-
-def check_classes(who: str, network: VideoNetwork, data: LabelledImages) -> None:
-    """``ValueError`` where labels and network don't tell the same classes apart; a network whose classes nobody has
-    named takes any names."""
-    if len(data.classes) != network.classes:
-        raise ValueError(
-            f"{who}: expected data of the network's {network.classes} classes, got {len(data.classes)}; "
-            "give weights trained on this data"
-        )
-    if network.legend == Classes.numbered(network.classes):
-        return
-    for index, (ours, theirs) in enumerate(zip(network.legend.names, data.classes, strict=True)):
-        if ours != theirs:
-            raise ValueError(
-                f"{who}: expected data of the network's classes, with {ours!r} as number {index}, got {theirs!r}; give "
-                "data of the same classes in the same order, or weights trained on this data"
-            )
 
 
 def check_video(who: str, data: LabelledImages) -> None:

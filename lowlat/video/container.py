@@ -69,7 +69,7 @@ class ContainerSource(Source):
         self._open_s, self._stall_s = timeout or (None, None)
         self._count = self._damaged = 0
         self._end, self._times = Fraction(0), Times()
-        # Of the last frame: its time stamp in seconds, its number, its part of a stream that begins anew.
+        # The last frame's time stamp in seconds, its number, and its part of a stream that begins anew.
         self._stamp, self._index, self._part = Fraction(0), 0, 0
         self.live, self._arrived = live, None
         try:

@@ -185,7 +185,7 @@ ZOO = {
     ),
 }  # fmt: skip
 QUICK = ["dinov2", "fpn", "two branches, within"]
-"""Of each kind one that takes little time to trace; the others are in `make check`."""
+"""One of each kind, which takes little time to trace; the others are in `make check`."""
 
 
 def build(name):

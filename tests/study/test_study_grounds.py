@@ -86,7 +86,9 @@ def test_a_fast_track_given_makes_no_second_training(tiny_weights, altered, tmp_
 def test_weights_of_other_classes_are_refused(tmp_path):
     network = models.build("lite", classes=3)
     save_weights(network, tmp_path / "three.safetensors")
-    with pytest.raises(ValueError, match="study: expected data of the network's 3 classes, got 11; give weights"):
+    with pytest.raises(
+        ValueError, match="study: expected data of the 3 classes of the weights, got 11; give such data, or weights"
+    ):
         ground(tmp_path / "three.safetensors", tmp_path)
 
 

@@ -185,12 +185,12 @@ def test_any_labelled_set_is_evaluated_if_its_classes_are_the_networks(network, 
     (tmp_path / "images").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "0.png")
     (tmp_path / "classes.txt").write_text("sky\nearth\n")
-    with pytest.raises(ValueError, match="the network's 11 classes, got 2"):
+    with pytest.raises(ValueError, match="the 11 classes of the weights, got 2"):
         evaluate(f"folder:{tmp_path}", tmp_path / "net.safetensors")
     other = copy.deepcopy(network)
     other.legend = Classes(tuple("abcdefghijk"), CAMVID.palette)
     save(other, tmp_path / "other.safetensors")
     with pytest.raises(
-        ValueError, match="evaluate: expected data of the network's classes, with 'a' as number 0, got 'sky'"
+        ValueError, match="evaluate: expected data of the classes of the weights, with 'a' as number 0, got 'sky'"
     ):
         evaluate("street:64x48,frames=12", tmp_path / "other.safetensors")

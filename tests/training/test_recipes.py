@@ -143,7 +143,7 @@ def test_weights_of_another_network_or_other_classes_are_refused(tiny, tmp_path)
         train("selector", init=tmp_path / "others.safetensors", **small)
     # Classes that nobody has named are those of the data.
     assert models.load(train("selector", init=tmp_path / "unnamed.safetensors", **small)).legend == CAMVID
-    # Of other classes the base network starts with a classifier of its own.
+    # A network for other classes starts with a classifier of its own.
     told = models.load(train("base", init=tmp_path / "others.safetensors", **{**small, "learning_rate": 1e-9}))
     same = models.load(
         train("base", init="lite", **{**small, "out": tmp_path / "same", "learning_rate": 1e-9, "average": 0.0})

@@ -41,7 +41,7 @@ def test_agreement_is_the_share_of_pixels_labelled_as_frame_by_frame():
 def test_extra_flicker_is_change_that_frame_by_frame_does_not_have():
     shown = maps([0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0])
     whole = maps([0, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1])
-    # Of eight changes that could be: the first pixel from frame 0 to 1. The second one changes in both.
+    # Eight pixels could change: the first does, from frame 0 to 1. The second one changes in both.
     assert counted(shown, whole).extra_flicker_percent == 12.5
     assert counted(whole, shown).extra_flicker_percent == 37.5
     assert counted(whole, whole).extra_flicker_percent == 0
@@ -66,7 +66,7 @@ def test_slivers_are_positions_of_the_grid_that_stand_alone():
     labels[8:12] = 1
     slivers = Slivers((5, 3))
     slivers.add(labels)
-    # Of three rows of three positions that have one above and one below, the middle one stands alone.
+    # Three rows of three positions have one above and one below; the middle position stands alone.
     assert (slivers.row_percent, slivers.column_percent) == (pytest.approx(100 / 3, abs=1e-3), 0)
     labels[12:16] = 1
     slivers.add(labels)

@@ -93,5 +93,5 @@ def test_an_adopted_network_of_other_classes_than_the_data_is_refused(adopted, t
     import their_network
 
     monkeypatch.setattr(their_network, "CAMVID", ("cat", *CAMVID.names[1:]))
-    with pytest.raises(ValueError, match="expected the classes of their_network:network in the data, with 'cat' as"):
+    with pytest.raises(ValueError, match="expected data of the classes of their_network:network, with 'cat' as"):
         train("base", data=STREET, out=tmp_path / "out", network=adopted, steps=1, batch=2)

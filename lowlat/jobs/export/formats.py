@@ -16,7 +16,7 @@ from lowlat.jobs.export.parts import Stage
 FORMATS = {"onnx": ".onnx", "aoti": ".pt2"}
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3
-"""Of a result, over its largest size: sums are taken in another order, and nothing else may differ."""
+"""How far a result may lie from the network's, over its largest size: only the order of sums may differ."""
 
 
 def write(form: str, stage: Stage, path: Path) -> float:

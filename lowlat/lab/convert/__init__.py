@@ -38,16 +38,16 @@ class Converted:
     source: str
     """The program whose names the checkpoint has."""
     options: dict[str, Any]
-    """Of `lowlat.models.resnet101`: the stem, the places of dilation, `align_corners`, the normalisation."""
+    """What `lowlat.models.resnet101` is built with: stem, places of dilation, `align_corners`, normalisation."""
     assumed: list[str]
     """Options that the checkpoint doesn't say, taken as its program publishes them."""
     classes: list[str]
     pixels: int | None
-    """Of the working size, which the file keeps; None for frames as they are."""
+    """How many pixels the working size has that the file keeps; None for frames as they are."""
     used: int
-    """Tensors of the checkpoint that the network has."""
+    """How many tensors of the checkpoint the network has."""
     unused: list[str]
-    """Those that it has not: an auxiliary head's, or ImageNet's classifier."""
+    """The tensors that the network has not: an auxiliary head's, or ImageNet's classifier."""
     untrained: list[str]
     """Modules of the network that are not in the checkpoint."""
 

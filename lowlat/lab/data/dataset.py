@@ -8,6 +8,9 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from lowlat.classes import Classes
+from lowlat.networks.video_network import VideoNetwork
+
 T = TypeVar("T")
 Palette = tuple[tuple[int, int, int], ...]
 """One RGB colour a class."""
@@ -84,3 +87,30 @@ def digest(data: LabelledImages) -> str:
     for index in spread(indices, SAMPLED):
         total.update(data.content(index))
     return total.hexdigest()[:16]
+
+
+def check_classes(job: str, network: VideoNetwork, names: Sequence[str], *, weights: str, mend: str) -> None:
+    """Refuse data whose classes are not those of a network; one whose classes nobody has named takes any names.
+
+    Args:
+        job: whose complaint it is.
+        names: the data's classes.
+        weights: what the network is called in the message.
+        mend: what to do where it is the network that is wrong.
+
+    Raises:
+        ValueError: another number of classes, other names, or another order.
+    """
+    if len(names) != network.classes:
+        raise ValueError(
+            f"{job}: expected data of the {network.classes} classes of {weights}, got {len(names)}; give such data, or "
+            f"{mend}"
+        )
+    if network.legend == Classes.numbered(network.classes):
+        return
+    for index, (ours, theirs) in enumerate(zip(network.legend.names, names, strict=True)):
+        if ours != theirs:
+            raise ValueError(
+                f"{job}: expected data of the classes of {weights}, with {ours!r} as number {index}, got {theirs!r}; "
+                f"give data of the same classes in the same order, or {mend}"
+            )

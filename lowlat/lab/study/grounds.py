@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 
 from lowlat import models
-from lowlat.lab.data.dataset import LabelledImages, digest
+from lowlat.lab.data.dataset import LabelledImages, check_classes, digest
 from lowlat.lab.data.open import open_dataset, recognise
 from lowlat.lab.methods import METHODS, Method, build
 from lowlat.lab.methods import weights as method_weights
-from lowlat.lab.recorded import LabelledVideo, check_classes, check_video
+from lowlat.lab.recorded import LabelledVideo, check_video
 from lowlat.lab.study.consistency import Motion, motions
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.settings import Settings
@@ -69,7 +69,13 @@ class Ground:
         data = self.images("val")
         check_video("study", data)
         if self._given is not None:
-            check_classes("study", models.load(self._given), data)
+            check_classes(
+                "study",
+                models.load(self._given),
+                data.classes,
+                weights="the weights",
+                mend="weights trained on this data",
+            )
         self.parts = parts
         self._recorded: tuple[Which, LabelledVideo] | None = None
         self._contents: dict[str, str] = {}

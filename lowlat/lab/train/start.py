@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lowlat import models
 from lowlat.classes import Classes
+from lowlat.lab.data.dataset import check_classes
 from lowlat.lab.notices import notice
 from lowlat.lab.train.recipe import Recipe
 from lowlat.networks.backbone import Backbone
@@ -92,7 +93,7 @@ def build(name: str, legend: Classes, recipe: Recipe, options: Mapping[str, obje
     if recipe.output_stride is not None:
         extra["output_stride"] = recipe.output_stride
     network = models.build(name, **given, **extra)
-    check_classes(network, legend, name)
+    check_classes("train", network, legend.names, weights=name, mend="train another network")
     network.legend = legend
     return network
 
@@ -133,24 +134,6 @@ def load_per_frame(path: str | Path, legend: Classes, device: str) -> VideoNetwo
         ValueError: it tells other classes apart than the data.
     """
     network = models.load(path)
-    check_classes(network, legend, path)
+    check_classes("train", network, legend.names, weights=str(path), mend="train the stage base first")
     network.legend = legend
     return network.to(device, memory_format=torch.channels_last)
-
-
-def check_classes(network: VideoNetwork, legend: Classes, place: str | Path) -> None:
-    """``ValueError`` where a network and the data don't tell the same classes apart; a network whose classes nobody has
-    named takes any names."""
-    if network.classes != len(legend):
-        raise ValueError(
-            f"train: expected a network of the data's {len(legend)} classes in {place}, got one of {network.classes}; "
-            "train the stage base first"
-        )
-    if network.legend == Classes.numbered(network.classes):
-        return
-    for index, (ours, theirs) in enumerate(zip(network.legend.names, legend.names, strict=True)):
-        if ours != theirs:
-            raise ValueError(
-                f"train: expected the classes of {place} in the data, with {ours!r} as number {index}, got {theirs!r}; "
-                "give data of the same classes in the same order, or train the stage base first"
-            )
