@@ -341,13 +341,12 @@ def _register_flops(*operators: Callable) -> None:
 
 def _register_decompositions(products: Products) -> None:
     """Says what the operators of an exported program are in ONNX; nothing else asks."""
-    for operator, fake, decomposition in (
-        (products.forward, fake_forward, slices.forward),
-        (products.grad_input, fake_grad_input, slices.grad_input),
-        (products.grad_weight, fake_grad_weight, slices.grad_weight),
-    ):
-        torch_private.meta_table[operator] = fake
-        torch_private.decomposition_table[operator] = decomposition
+    decompositions = {
+        products.forward: slices.forward,
+        products.grad_input: slices.grad_input,
+        products.grad_weight: slices.grad_weight,
+    }
+    when_imported(torch_private.ONNX_TABLE, lambda: torch_private.decompose_for_onnx(decompositions))
 
 
 def _shard(products: Products) -> None:

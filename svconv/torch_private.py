@@ -5,8 +5,10 @@ drops forward-mode derivatives, the second casts to a dtype that is fixed when i
 checked by tests/svconv/test_svconv_torch_names.py, which runs under any torch.
 """
 
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
 import torch
-import torch._decomp
 
 # torch.func lets a Function be applied below its own interpretation only within this guard.
 from torch._functorch.utils import enable_single_level_autograd_function
@@ -20,15 +22,13 @@ from torch.autograd.function import _SingleLevelFunction as SingleLevelFunction
 
 # Calls within the guard skip autograd, which is what runs.
 AutoDispatchBelowAutograd = torch._C._AutoDispatchBelowAutograd
-# The table that torch.onnx decomposes the operators of an exported program by; torch.export has no other place for it.
-decomposition_table = torch._decomp.decomposition_table
-# Operators in this table have fake kernels: without it fake tensors of symbolic sizes would go by the decompositions.
-meta_table = torch._decomp.meta_table
 # The dispatch keys that are left below autograd, and below the counting of in-place changes, for `redispatch`.
 after_autograd = torch._C._after_autograd_keyset
 after_inplace = torch._C._after_ADInplaceOrView_keyset
 # Tangents are carried on within a Function's forward and jvp, where torch switches them off.
 set_forward_gradients = forward_ad._set_fwd_grad_enabled
+# The module whose function gives torch.onnx the table that it decomposes the operators of an exported program by.
+ONNX_TABLE = "torch.onnx._internal.exporter._decomp"
 
 
 def in_forward_mode() -> bool:
@@ -39,6 +39,21 @@ def in_forward_mode() -> bool:
 def without_autocast_key(dispatch_key: str) -> torch._C._ExcludeDispatchKeyGuard:
     """A guard whose calls skip one autocast key, "AutocastCPU" or "AutocastCUDA", which stays on for all others."""
     return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, dispatch_key)))
+
+
+def decompose_for_onnx(decompositions: Mapping[torch._ops.OpOverload, Callable]) -> None:
+    """Adds to the table of `ONNX_TABLE`, and to no other.
+
+    torch.onnx reads `torch._decomp.decomposition_table` too. Fake tensors and Inductor would find an operator there as
+    well: Inductor refuses it where the environment says `CI`.
+    """
+    module = import_module(ONNX_TABLE)
+    table_without = module.create_onnx_friendly_decomposition_table
+
+    def table(*args, **kwargs):
+        return {**table_without(*args, **kwargs), **decompositions}
+
+    module.create_onnx_friendly_decomposition_table = table
 
 
 def compiled_autograd_key(ctx) -> tuple:
@@ -52,11 +67,11 @@ __all__ = [
     "after_autograd",
     "after_inplace",
     "compiled_autograd_key",
-    "decomposition_table",
+    "ONNX_TABLE",
+    "decompose_for_onnx",
     "enable_single_level_autograd_function",
     "in_forward_mode",
     "is_fake",
-    "meta_table",
     "set_forward_gradients",
     "without_autocast_key",
 ]

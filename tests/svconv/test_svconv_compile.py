@@ -1,5 +1,6 @@
 """The operator in programs that PyTorch traces: torch.compile, torch.export, AOTInductor, ONNX."""
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -289,6 +290,22 @@ def test_slices_are_the_reference(case):
         run(slices.svconv2d, *tensors, **case.options), run(reference.svconv2d, *tensors, **case.options), strict=True
     ):
         torch.testing.assert_close(got, want)
+
+
+COMPILED_IN_CI = """
+import torch
+from svconv import svconv2d
+input, logits = torch.randn(1, 2, 5, 7, requires_grad=True), torch.randn(1, 9, 5, 7, requires_grad=True)
+compiled = torch.compile(svconv2d, fullgraph=True)
+torch.testing.assert_close(compiled(input, logits, kernel_size=3), svconv2d(input, logits, kernel_size=3))
+compiled(input, logits, kernel_size=3).square().sum().backward()
+"""
+
+
+def test_compiles_where_the_environment_says_ci():
+    """Inductor refuses there to fall back on an operator that torch's tables have a decomposition of."""
+    env = {**os.environ, "CI": "true"}
+    subprocess.run([sys.executable, "-c", COMPILED_IN_CI], check=True, env=env, timeout=300)
 
 
 def test_slices_stand_in_during_onnx_export_only():

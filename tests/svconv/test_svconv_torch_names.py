@@ -132,32 +132,21 @@ def test_compiled_autograd_asks_for_the_key_and_gives_the_same_gradient():
     assert Function.keys
 
 
-def test_fake_tensors_of_symbolic_sizes_go_by_fake_kernels_beside_a_decomposition():
-    """The table of decompositions is for torch.onnx alone, which looks operators up in it."""
-    from torch.fx.experimental.proxy_tensor import make_fx
+def test_onnx_alone_decomposes_an_operator():
+    from torch._decomp import get_decompositions
     from torch.onnx._internal.exporter import _decomp
 
     library.define("half(Tensor x) -> Tensor")
     library.impl("half", lambda x: x / 2, "CompositeExplicitAutograd")
-    half, calls = torch.ops.svconv_names.half.default, []
-
-    def fake(x):
-        calls.append("fake")
-        return torch.empty_like(x)
-
-    def decomposed(x):
-        calls.append("decomposed")
-        return x * 0.5
-
-    torch.library.register_fake("svconv_names::half", fake)
-    private.meta_table[half] = fake
-    private.decomposition_table[half] = decomposed
+    half = torch.ops.svconv_names.half.default
+    table = _decomp.create_onnx_friendly_decomposition_table
     try:
-        graph = make_fx(half, tracing_mode="symbolic")(X)
-        assert half in {node.target for node in graph.graph.nodes} and set(calls) == {"fake"}
-        assert _decomp.create_onnx_friendly_decomposition_table(set())[half] is decomposed
+        private.decompose_for_onnx({half: lambda x: x * 0.5})
+        assert half in _decomp.create_onnx_friendly_decomposition_table(set())
+        assert not get_decompositions([half])
     finally:
-        del private.meta_table[half], private.decomposition_table[half]
+        _decomp.create_onnx_friendly_decomposition_table = table
+    assert _decomp.__name__ == private.ONNX_TABLE
 
 
 def test_the_setting_for_tf32_is_read_by_one_name_and_guarded_on():
