@@ -29,7 +29,7 @@ def lite(classes: int = len(CAMVID), *, output_stride: int = 8) -> VideoNetwork:
     backbone = EfficientNetLite0(output_stride, split="blocks.4", detail=8)
     widths = Widths(higher=128, reduced=64, fused=64)
     normalisation = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-    parts = {"fineness": 2, "refine": True, "match": True, "correct": True}
+    parts = {"fineness": 2, "smooth": True, "refine": True, "match": True, "correct": True}
     return VideoNetwork(backbone, classes, widths, head_dilation=16 // output_stride, **normalisation, **parts)
 
 

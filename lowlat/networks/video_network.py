@@ -69,6 +69,7 @@ class VideoNetwork(nn.Module):
         head_dilation: dilation of the 3x3 convolution that ends S_h.
         padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
         fineness: scores a side that a position of F_h stands for: 1, or 2 for scores of twice the size.
+        smooth: whether scores are smoothed by (1, 2, 1) / 4 along rows and columns, lest labels comb along edges.
         refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
         match: whether kernels are predicted from the likeness of both frames' F_l at every tap
             (:class:`~lowlat.networks.fast_track.MatchingPredictor`), rather than from both side by side.
@@ -107,6 +108,7 @@ class VideoNetwork(nn.Module):
         head_dilation: int = 1,
         padding_mode: str = "renormalize",
         fineness: int = 1,
+        smooth: bool = False,
         refine: bool = False,
         match: bool = False,
         correct: bool = False,
@@ -119,7 +121,7 @@ class VideoNetwork(nn.Module):
         self.classes = classes
         self.legend = Classes.numbered(classes)
         self.padding_mode = padding_mode
-        self.fineness = fineness
+        self.fineness, self.smooth = fineness, smooth
         self.align_corners = align_corners
         self.options: dict[str, Any] = {}
         self.backbone = backbone
@@ -165,7 +167,13 @@ class VideoNetwork(nn.Module):
 
     def classify(self, high: Tensor) -> Tensor:
         """The key frames' classifier: F_h -> scores ``(N, classes, fineness * h, fineness * w)``."""
-        return F.pixel_shuffle(self.classifier(high), self.fineness)
+        return self._fine(self.classifier(high))
+
+    def _fine(self, scores: Tensor) -> Tensor:
+        scores = F.pixel_shuffle(scores, self.fineness)
+        if self.smooth:  # the mean of two neighbours, twice
+            scores = F.avg_pool2d(F.avg_pool2d(F.pad(scores, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
+        return scores
 
     def reduce(self, low: Tensor) -> Reduced:
         """The three reductions of F_l, as one convolution."""
@@ -186,7 +194,7 @@ class VideoNetwork(nn.Module):
         fused = self.fusion(propagated, self.adapt(current.adapt))
         if self.correct:
             return Fused(self.classify(fused), fused)
-        return Fused(F.pixel_shuffle(fused, self.fineness), propagated)
+        return Fused(self._fine(fused), propagated)
 
     def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:
         """Predicted share of pixels whose label changed since the key frame, ``(N,)`` in [0, 1] (Section 3.4)."""

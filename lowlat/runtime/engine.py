@@ -14,13 +14,7 @@ from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, S
 from lowlat.runtime.result import FrameResult, Span
 from lowlat.schedule import Mode, Phase, Schedule, VideoState, events
 
-_TRACKS = {
-    "lower": "S_l",
-    "select": "propagation",
-    "propagate": "propagation",
-    "higher": "S_h",
-    "classify": "S_h",
-}
+_TRACKS = {"lower": "S_l", "select": "propagation", "propagate": "propagation", "higher": "S_h", "classify": "S_h"}
 
 
 class Engine(AbstractContextManager):

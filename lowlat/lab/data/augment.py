@@ -43,8 +43,23 @@ def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) 
     return ((images - grey) * saturation + grey).clamp(0, 255)
 
 
+def degrade(images: Tensor, generator: Generator) -> Tensor:
+    """Blur, noise, tint and gamma as other cameras have them, drawn for each image, on float ``(N, 3, H, W)`` in
+    [0, 255]."""
+    count, _, height, width = images.shape
+    tint = uniform(generator, 0.85, 1.15, count, 3, 1, 1)
+    gamma = torch.exp(uniform(generator, -0.4, 0.4, count, 1, 1, 1))
+    images = 255 * (images / 255 * tint).clamp(0, 1) ** gamma
+    coarser = uniform(generator, 1, 2.5, count)
+    for image in (torch.rand(count, generator=generator) < 0.4).nonzero().flatten():
+        small = shrunk(images[image, None], height / coarser[image].item(), width / coarser[image].item())
+        images[image] = F.interpolate(small, (height, width), mode="bilinear")[0]
+    noise = torch.randn(images.shape, generator=generator) * uniform(generator, 0, 8, count, 1, 1, 1)
+    return (images + noise).clamp(0, 255)
+
+
 def shrunk(images: Tensor, height: float, width: float) -> Tensor:
-    """Images, uint8 ``(N, 3, H, W)``, antialiased at ``height`` x ``width`` where they are larger.
+    """Images ``(N, 3, H, W)``, antialiased at ``height`` x ``width`` where they are larger.
 
     What is read from a larger image at so many pixels apart would be aliased.
     """
@@ -63,6 +78,7 @@ def random_view(
     *,
     size: tuple[int, int] | None = None,
     seen: tuple[int, int] | None = None,
+    degraded: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Random scale, crop, flip and colours. The aspect is kept: what does not fit is cut off.
 
@@ -72,6 +88,7 @@ def random_view(
         scales: the range of enlargements.
         void: the number of classes.
         size: height and width of the views; by default ``seen``.
+        degraded: whether :func:`degrade` comes on top.
         seen: height and width that a whole image has at enlargement 1, its working size; by default its own.
 
     Returns:
@@ -90,4 +107,5 @@ def random_view(
     grid = F.affine_grid(theta, [count, 3, *size], align_corners=False)
     largest = scale.max().item()
     images = shrunk(images, seen[0] * largest, seen[1] * largest)
-    return jitter_colours(sample_images(images, grid), generator), sample_labels(labels, grid, void)
+    images = jitter_colours(sample_images(images, grid), generator)
+    return degrade(images, generator) if degraded else images, sample_labels(labels, grid, void)

@@ -56,8 +56,31 @@ def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
     classifier.bias -= weights.log().repeat_interleave(len(classifier.bias) // len(weights))
 
 
-def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Mean:
-    """Cross-entropy, the mean over every second pixel of every second row, void ones left out.
+def lovasz_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """The convex extension of 1 - IoU, the mean over the classes that there are (Berman et al., "The Lovász-Softmax
+    Loss", CVPR 2018, Algorithm 1 and Equation 11).
+
+    Args:
+        probabilities: ``(P, classes)``, of pixels.
+        labels: int64 ``(P,)``; void is ``classes`` or more.
+
+    Returns:
+        a scalar; 0 without a pixel that has a class.
+    """
+    classes = probabilities.shape[1]
+    truth = F.one_hot(labels.clamp(max=classes), classes + 1)[:, :classes].to(probabilities.dtype)
+    # Void pixels have no error: they are sorted behind all that count.
+    errors, order = ((truth - probabilities).abs() * (labels < classes)[:, None]).sort(0, descending=True)
+    right = truth.gather(0, order)
+    count = truth.sum(0)
+    jaccard = 1 - (count - right.cumsum(0)) / (count + (1 - right).cumsum(0))
+    losses = (errors * torch.diff(jaccard, dim=0, prepend=torch.zeros_like(jaccard[:1]))).sum(0)
+    return (losses * (count > 0)).sum() / (count > 0).sum().clamp(min=1)
+
+
+def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None, overlap: float = 0.0) -> Mean:
+    """Cross-entropy, the mean over every second pixel of every second row, void ones left out; and ``overlap`` times
+    `lovasz_loss` over every fourth, of the probabilities that the scores stand for without ``weights``.
 
     Args:
         scores: ``(N, classes, h, w)``.
@@ -71,7 +94,12 @@ def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) ->
     total = F.cross_entropy(scores, labels, weight=weights, ignore_index=scores.shape[1], reduction="sum")
     # The sums are divided by an image's pixels, to a size at which half precision neither overflows nor vanishes.
     pixels = labels.shape[-2] * labels.shape[-1]
-    return Mean(total / pixels, F.pad(weights, (0, 1))[labels].sum() / pixels)
+    total, weight = total / pixels, F.pad(weights, (0, 1))[labels].sum() / pixels
+    if overlap:
+        scores, labels = scores[..., ::2, ::2], labels[:, ::2, ::2]
+        plain = (scores - weights.log().view(-1, 1, 1)).softmax(1)
+        total = total + overlap * weight * lovasz_loss(plain.movedim(1, -1).flatten(0, 2), labels.flatten())
+    return Mean(total, weight)
 
 
 def per_frame_modules(network: VideoNetwork) -> nn.ModuleDict:
@@ -90,14 +118,21 @@ def train_mode(network: VideoNetwork, frozen: Iterable[str] = ()) -> None:
 
 def parameter_groups(network: VideoNetwork, recipe: Recipe) -> list[dict]:
     """The trained parameters of a per-frame network in training mode: those of its backbone at the recipe's rate, the
-    layers around and added to it, which start untrained, at ``head_rate`` times that."""
+    layers around and added to it, which start untrained, at ``head_rate`` times that. Biases and norms don't decay."""
     added = tuple(f"backbone.{name}" for name in getattr(getattr(network, "backbone", None), "added", ()))
-    taught, fresh = [], []
+    groups: dict[tuple[bool, bool], list] = {}
     for name, parameter in per_frame_modules(network).named_parameters():
         if parameter.requires_grad:
-            (taught if name.startswith("backbone.") and not name.startswith(added) else fresh).append(parameter)
-    groups = [{"params": taught}, {"params": fresh, "scale": recipe.head_rate}]
-    return [group for group in groups if group["params"]]
+            taught = name.startswith("backbone.") and not name.startswith(added)
+            groups.setdefault((taught, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            **({} if taught else {"scale": recipe.head_rate}),
+            **({} if decays else {"weight_decay": 0.0}),
+        }
+        for (taught, decays), parameters in groups.items()
+    ]
 
 
 def view_size(network: VideoNetwork, shape: tuple[int, int], crop: int | None) -> tuple[int, int]:
@@ -180,7 +215,7 @@ def train_base(
             index = labelled[int(torch.randint(len(labelled), (), generator=generator))]
             image = data.image(index)[None]
             seen = working_size(*image.shape[-2:], network.pixels, network.multiple)
-            options = {"void": network.classes, "size": size, "seen": seen}
+            options = {"void": network.classes, "size": size, "seen": seen, "degraded": recipe.degraded}
             return random_view(image, data.label(index)[None], generator, recipe.scales, **options)
 
         return share.collect(one)
@@ -217,4 +252,5 @@ def per_frame_loss(
 ) -> Mean:
     """The loss of one pass of a per-frame network: frames ``(N, 3, H, W)`` in [0, 255], labels int64 ``(N, H, W)``."""
     frames = network.normalise(frames.contiguous(memory_format=torch.channels_last))
-    return segmentation_loss(scores_of(network, frames, recompute=recipe.recompute), labels, weights)
+    scores = scores_of(network, frames, recompute=recipe.recompute)
+    return segmentation_loss(scores, labels, weights, recipe.overlap)

@@ -37,6 +37,9 @@ class Recipe:
             None for as large as the working size.
         scales: in the per-frame stages, the range of the random enlargement of an image.
         output_stride: in the per-frame stages, the stride the network is trained at; None for the one that runs.
+        degraded: in the per-frame stages, whether images are blurred, noisy and of another tint as well, as those of
+            other cameras are.
+        overlap: in the per-frame stages, how much the Lovász loss counts beside cross-entropy.
         balanced: whether a classifier is learned under class weights, taken out at the end.
         head_rate: in the per-frame stages, the factor on the learning rate of layers that start untrained.
         frozen: in the per-frame stages, the names of modules that keep their weights and statistics.
@@ -67,6 +70,8 @@ class Recipe:
     crop: int | None = None
     scales: tuple[float, float] = (0.75, 1.75)
     output_stride: int | None = None
+    degraded: bool = False
+    overlap: float = 0.0
     balanced: bool = False
     head_rate: float = 1.0
     frozen: tuple[str, ...] = ()

@@ -1,0 +1,104 @@
+"""What the per-frame network learns from: the Lovász loss, degraded images, and what decays."""
+
+import itertools
+
+import pytest
+import torch
+
+from lowlat import models
+from lowlat.lab.data.augment import degrade, random_view
+from lowlat.lab.train.base import lovasz_loss, parameter_groups, segmentation_loss, train_mode
+from lowlat.lab.train.recipes import recipe_of
+
+
+def jaccard_loss(labels, answers, label):
+    """1 - IoU of one class, 0 where there is none of it."""
+    both, either = ((labels == label) & (answers == label)).sum(), ((labels == label) | (answers == label)).sum()
+    return 1 - both / either if either else torch.tensor(0.0)
+
+
+def test_the_lovasz_loss_of_certain_answers_is_one_minus_their_iou():
+    generator = torch.Generator().manual_seed(0)
+    labels, answers = torch.randint(0, 3, (2, 40), generator=generator)
+    found = lovasz_loss(torch.nn.functional.one_hot(answers, 3).float(), labels)
+    torch.testing.assert_close(found, torch.stack([jaccard_loss(labels, answers, k) for k in range(3)]).mean())
+
+
+def test_the_lovasz_loss_is_the_convex_extension():
+    """It is the mean of 1 - IoU over levels drawn evenly from [0, 1], where those pixels count as wrong whose error
+    exceeds the level (Lovász, "Submodular functions and convexity", 1983)."""
+    torch.manual_seed(1)
+    labels, errors = torch.tensor([0, 1, 1, 0, 1]), torch.rand(5).double()
+    of_class_1 = torch.where(labels == 1, 1 - errors, errors)
+    probabilities = torch.stack((1 - of_class_1, of_class_1), 1)
+    levels = sorted([0.0, *errors.tolist(), 1.0])
+    of_each = [
+        sum(
+            (high - low) * jaccard_loss(labels, torch.where(errors > (low + high) / 2, 1 - labels, labels), label)
+            for low, high in itertools.pairwise(levels)
+        )
+        for label in range(2)
+    ]
+    torch.testing.assert_close(lovasz_loss(probabilities, labels), torch.stack(of_each).mean(), check_dtype=False)
+
+
+def test_void_pixels_have_no_part_in_the_lovasz_loss():
+    probabilities, labels = torch.rand(30, 3).softmax(1), torch.randint(0, 3, (30,))
+    more = torch.cat((probabilities, torch.rand(9, 3).softmax(1))), torch.cat((labels, torch.full((9,), 3)))
+    assert torch.equal(lovasz_loss(probabilities, labels), lovasz_loss(*more))
+    nothing = probabilities.clone().requires_grad_()
+    lovasz_loss(nothing, torch.full_like(labels, 3)).backward()
+    assert torch.equal(nothing.grad, torch.zeros_like(nothing))
+
+
+def test_overlap_counts_beside_cross_entropy_without_the_class_weights():
+    torch.manual_seed(2)
+    scores, labels, weights = torch.randn(2, 3, 8, 12), torch.randint(0, 4, (2, 8, 12)), torch.tensor([0.5, 1.0, 2.0])
+    plain, found = segmentation_loss(scores, labels, weights), segmentation_loss(scores, labels, weights, overlap=0.7)
+    torch.testing.assert_close(found.weight, plain.weight)
+    probabilities = (scores - weights.log().view(-1, 1, 1)).softmax(1)[..., 1::4, 1::4]
+    wanted = 0.7 * lovasz_loss(probabilities.movedim(1, -1).flatten(0, 2), labels[:, 1::4, 1::4].flatten())
+    torch.testing.assert_close((found.total - plain.total) / plain.weight, wanted)
+
+
+def test_a_degraded_view_has_the_same_labels_and_other_colours():
+    images = torch.randint(0, 256, (6, 3, 40, 56), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    labels = torch.zeros(6, 40, 56, dtype=torch.uint8)
+    views = [
+        random_view(images, labels, torch.Generator().manual_seed(4), degraded=degraded) for degraded in (False, True)
+    ]
+    (clean, targets), (found, same) = views
+    assert torch.equal(targets, same) and found.shape == clean.shape and 0 <= found.min() and found.max() <= 255
+    # Of images of noise, those that are blurred vary less from pixel to pixel; some are and some are not.
+    rough = [(view[..., 1:] - view[..., :-1]).abs().mean((1, 2, 3)) for view in (clean, found)]
+    assert 0 < (rough[1] < 0.7 * rough[0]).sum() < 6
+
+
+def test_degrading_draws_from_its_generator_alone():
+    images = torch.rand(2, 3, 16, 24) * 255
+    first, second = (degrade(images.clone(), torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second) and not torch.equal(first, images)
+
+
+def test_biases_and_norms_do_not_decay():
+    network, recipe = models.build("lite"), recipe_of("lite", "base")
+    train_mode(network, recipe.frozen)
+    groups = parameter_groups(network, recipe)
+    assert sum(len(group["params"]) for group in groups) == len({id(p) for group in groups for p in group["params"]})
+    for group in groups:
+        assert len({parameter.ndim > 1 for parameter in group["params"]}) == 1
+        assert (group.get("weight_decay") == 0) == (group["params"][0].ndim == 1)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_scores_of_one_position_cannot_comb_once_they_are_smooth(smooth):
+    """A classifier that gives the upper scores of each position to one class and the lower ones to another."""
+    network = models.build("lite", classes=2).eval()
+    network.smooth = smooth
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.bias.copy_(torch.tensor([1.0, 1, -0.9, -0.9, 0, 0, 0, 0]))
+        labels = network.classify(torch.zeros(1, 128, 6, 8)).argmax(1)[0]
+    inner = labels[1:-1]
+    alone = (inner != labels[:-2]) & (inner != labels[2:])
+    assert alone.any() != smooth
