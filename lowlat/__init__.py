@@ -6,6 +6,7 @@ from typing import Any
 _HOMES = {
     "VideoSegmenter": "lowlat.segmenter",
     "prepare": "lowlat.segmenter",
+    "Hub": "lowlat.hub.hub",
     "FrameResult": "lowlat.runtime.result",
     "FrameBuffer": "lowlat.runtime.buffer",
     "Classes": "lowlat.classes",
@@ -25,8 +26,7 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lowlat' has no attribute {name!r}; it has {', '.join(_HOMES)}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
     return value
 
 

@@ -29,6 +29,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import benchmarks.__main__ as benchmarks
+import lowlat
 import svconv
 from benchmarks import report
 from benchmarks.problems import FAMILIES, PRESETS, PROBLEMS
@@ -63,8 +64,14 @@ def names_of_adopt():
     return {"torchvision": torchvision}
 
 
+def names_of_the_hub():
+    # A network of which any machine labels ten frames a second.
+    small = lowlat.prepare("lite", pixels=32 * 32)
+    return {"camera": names_of_the_readme()["camera"], "network": small, "show": lambda result: None}
+
+
 # What a page's code takes as given.
-GIVEN = {"README.md": names_of_the_readme, "docs/adopt.md": names_of_adopt}
+GIVEN = {"README.md": names_of_the_readme, "docs/adopt.md": names_of_adopt, "docs/hub.md": names_of_the_hub}
 
 
 @dataclass(frozen=True)

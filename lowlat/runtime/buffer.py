@@ -114,9 +114,9 @@ class FrameBuffer(AbstractContextManager):
         """
         available_ms = self._clock.now()
         with self._changed:
-            index, time_s = self._first + self.captured, getattr(frame, "time_s", None)
-            if time_s is not None:
-                index, frame = frame.index, frame.frame
+            index, time_s = self._first + self.captured, None
+            if hasattr(frame, "time_s"):
+                index, time_s, frame = frame.index, frame.time_s, frame.frame
             captured = Captured(index, available_ms, frame, time_s)
             self.captured += 1
             if self.overload is Overload.WAIT:

@@ -1,0 +1,279 @@
+"""`Hub`: several videos on one CPU or one GPU, each with a latency of its own that the others do not touch."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lowlat.hub.capacity import Load, bound_ms, capacity, spacing
+from lowlat.hub.costs import Costs
+from lowlat.hub.cpu import CpuMachine, cpu_video
+from lowlat.hub.loop import Loop
+from lowlat.hub.passes import Passes
+from lowlat.hub.policy import spaced
+from lowlat.hub.runner import Runner
+from lowlat.hub.seat import Seat, StartStages
+from lowlat.hub.turns import PartRule
+from lowlat.hub.video import Video, reader
+from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime import Captured, Engine, FrameResult, WallClock
+from lowlat.runtime.cpu import threads
+from lowlat.runtime.ending import end_with
+from lowlat.runtime.options import PreparedNetwork
+from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Every, Policy, Schedule
+from lowlat.segmenter import prepare
+
+DEFAULT_SIZE = (360, 480)
+"""Height and width of the frames that costs are measured with where nobody says another size."""
+REHEARSED = 6
+"""Frames that costs are first taken from."""
+
+
+class Hub(AbstractContextManager):
+    """Segments several videos with one network on one device.
+
+        with lowlat.Hub("lite") as hub:
+            gate = hub.open("gate", fps=10)
+            gate.submit(frame)  # from any thread; never waits
+            for result in gate:
+                show(result.labels)
+
+    One thread does all the computing, one thing at a time: the frames of all videos, and between them parts of S_h. A
+    frame waits for one frame of every other video and one part of S_h at most. The passes of S_h of all videos share a
+    queue, the oldest features first.
+
+    Args:
+        network: the name of a shipped network, a file of weights, a network, or what :func:`lowlat.prepare` made, which
+            has `device`, `dtype`, `pixels` and the like of its own.
+        device: "cpu", the default, "cuda" or "cuda:1".
+        cores: threads on a CPU, by default those at hand.
+        batch: passes of S_h that run as one, at most; batches run only where no part of theirs takes much longer than
+            one of a single pass. 1 by default, for none: a CPU gains nothing from them.
+        options: of :func:`lowlat.prepare`.
+
+    Attributes:
+        device, classes: of the network.
+        clock: the hub's; a video has the clock of its results.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as of :func:`lowlat.prepare`; cores or a batch that are none.
+    """
+
+    def __init__(
+        self,
+        network: VideoNetwork | PreparedNetwork | str | Path = "lite",
+        *,
+        device: str | torch.device | None = None,
+        cores: int | None = None,
+        batch: int = 1,
+        **options: Any,
+    ) -> None:
+        if not isinstance(batch, int) or batch < 1:
+            raise ValueError(f"Hub: expected a batch of at least 1 pass, got {batch!r}; leave it out for no batches")
+        if device is not None:
+            options["device"] = device
+        made = isinstance(network, PreparedNetwork)
+        if made and options:
+            raise ValueError(
+                f"Hub: expected no {' or '.join(options)} beside a prepared network, which has its own; give them to "
+                "prepare()"
+            )
+        self._prepared = prepared = network if made else prepare(network, **options)
+        self.device, self.classes = prepared.device, prepared.network.legend
+        if cores is not None:
+            threads.check_cores("Hub", cores, "leave it out to use those at hand")
+        self.clock = WallClock()
+        self._costs, rule = Costs(), PartRule()
+        machine = CpuMachine(self._prepared)
+        self._passes = Passes(machine, self.clock, self._costs, rule, batch)
+        self._loop = Loop(self.clock, self._passes, self._costs, rule)
+        count = threads.cores_at_hand() if cores is None else cores
+        threads.let_go_of_threads()
+        self._runner = Runner(self._loop, lambda: threads.set_own_threads(count))
+        end_with(self, self._runner.close)
+        self._open: dict[str, Video] = {}
+        self._lock = threading.RLock()
+        self._spacing = 1
+
+    @property
+    def videos(self) -> dict[str, Video]:
+        """Those that are open, by name."""
+        with self._lock:
+            return dict(self._open)
+
+    @property
+    def spacing(self) -> int:
+        """Frames between the key frames of each video at least; more than 1 where ``over="lower"`` made it so."""
+        return self._spacing
+
+    @property
+    def bound_ms(self) -> float:
+        """What a frame waits at most until its labels are out, its own work included, as costs have been measured: a
+        frame of every video, and the longest part of S_h."""
+        with self._lock:
+            return bound_ms(self._loads())
+
+    def open(
+        self,
+        name: str,
+        *,
+        fps: float,
+        size: tuple[int, int] = DEFAULT_SIZE,
+        policy: Policy | None = None,
+        age_bound: int = DEFAULT_AGE_BOUND,
+        over: str = "refuse",
+        hold: int = 1,
+        settled: bool = False,
+        on_result: Callable[[FrameResult], None] | None = None,
+    ) -> Video:
+        """Take in another video.
+
+        Args:
+            name: not that of another open one.
+            fps: frames a second that will come. A source that gives more gets some of them labelled.
+            size: ``(height, width)`` of its frames, for what they will cost; frames of any size may come.
+            policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
+            age_bound: frames after which S_h is asked for whatever the policy says.
+            over: where there is no room for another such video (:meth:`capacity` is 0): "refuse" raises RuntimeError;
+                "lower" spaces the key frames of all videos as far apart as need be, with a RuntimeWarning.
+            hold: results held for whoever reads them; 1 for the newest only.
+            settled: hand out results once the work after their labels is done, so that `key`, `launched` and `value`
+                are final; by default as soon as there are labels.
+            on_result: called with results on a thread of the video's own, the newest where it does not keep up.
+
+        Raises:
+            ValueError: a name that is taken, or figures that are none.
+            RuntimeError: no room, or the hub is closed.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"Hub.open: expected a name, got {name!r}; name the video")
+        if over not in ("refuse", "lower"):
+            raise ValueError(f"Hub.open: expected over to be 'refuse' or 'lower', got {over!r}; choose one of them")
+        if not isinstance(hold, int) or hold < 1:
+            raise ValueError(f"Hub.open: expected to hold at least 1 result, got {hold!r}; leave it out for the newest")
+        policy = Adaptive(self._prepared.network.threshold) if policy is None else policy
+        schedule = Schedule(policy, "low-latency", "deferred", age_bound)
+        with self._lock:
+            if name in self._open:
+                raise ValueError(f"Hub.open: expected a new name, got {name!r}, which is open; close it, or choose one")
+            load = self._load("open", fps, size)
+            least = self._admit(name, [*self._loads(), load], over)
+            seat = self._seat(name, schedule, hold=hold, settled=settled)
+            video = Video(self, seat, fps, size)
+            self._runner.call(lambda: self._loop.join(seat))
+            self._open[name] = video
+            self._space(least)
+        if on_result is not None:
+            reader(video, on_result)
+        return video
+
+    def capacity(self, fps: float = 10.0, *, size: tuple[int, int] = DEFAULT_SIZE) -> int:
+        """How many more videos of that rate keep their bound, and let the others keep theirs: labels before the next
+        frame comes, and S_h at least as often as the age bound says. Goes by what frames and passes have cost; before
+        there were any a few frames are labelled to find out.
+
+        Raises:
+            ValueError: figures that are none.
+            RuntimeError: the hub is closed.
+        """
+        with self._lock:
+            return capacity(self._loads(), self._load("capacity", fps, size), DEFAULT_AGE_BOUND)
+
+    def close(self) -> None:
+        """End all videos and the thread: a frame under way gets its labels, those that wait are dropped. May be called
+        again."""
+        self._runner.close()
+        with self._lock:
+            self._open.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _seat(self, name: str, schedule: Schedule, **options: Any) -> Seat:
+        def build(seat: Seat, schedule: Schedule) -> tuple[Engine, StartStages]:
+            return cpu_video(seat, schedule, self._prepared, self.clock)
+
+        return Seat(name, schedule, self._passes, build, self.clock, **options)
+
+    def _leave(self, video: Video) -> None:
+        with self._lock:
+            if self._open.get(video.name) is video:
+                del self._open[video.name]
+                self._runner.call(lambda: self._loop.leave(video._seat))
+                self._space(spacing(self._loads(), DEFAULT_AGE_BOUND) or 1)
+
+    def _admit(self, name: str, loads: list[Load], over: str) -> int:
+        """The spacing with one more video; raises where it is refused."""
+        least = spacing(loads, DEFAULT_AGE_BOUND)
+        if least is None:
+            raise RuntimeError(
+                f"Hub.open: expected room for {name!r}, got none: with {len(loads)} videos a frame may wait "
+                f"{bound_ms(loads):.0f} ms, and labels without S_h take {_busy(loads):.0%} of the time; lower fps, "
+                "close a video, or take another device"
+            )
+        if least > max(1, self._spacing):
+            words = f"there is time for S_h every {least} frames of {len(loads)} videos"
+            if over == "refuse":
+                raise RuntimeError(
+                    f"Hub.open: expected room for {name!r}, got none: {words}, not every {DEFAULT_AGE_BOUND}; lower "
+                    "fps, close a video, or give over='lower'"
+                )
+            warnings.warn(f"Hub.open: {words}: key frames of all are spaced so with {name!r}", RuntimeWarning, 3)
+        return least
+
+    def _space(self, least: int) -> None:
+        self._spacing = least
+
+        def put() -> None:
+            for video in self._open.values():
+                seat = video._seat
+                seat.engine.schedule = spaced(seat.schedule, least)
+
+        self._runner.call(put)
+
+    def _loads(self) -> list[Load]:
+        return [self._of(video.fps, video._seat.size or (*video.size, 3)) for video in self._open.values()]
+
+    def _load(self, method: str, fps: float, size: tuple[int, int]) -> Load:
+        """What a video would ask of the device; the costs are measured where that has not been done so far."""
+        if not isinstance(fps, (int, float)) or not 0 < fps < float("inf"):
+            raise ValueError(f"Hub.{method}: expected fps above 0, got {fps!r}; give the source's frames a second")
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(f"Hub.{method}: expected a size (height, width), got {size!r}; give two sides in pixels")
+        if self._costs.fast_ms((*size, 3)) is None:
+            self._rehearse(size)
+        return self._of(fps, (*size, 3))
+
+    def _of(self, fps: float, size: Any) -> Load:
+        costs = self._costs
+        return Load(fps, costs.fast_ms(size), costs.pass_ms(size), costs.longest_ms(size))
+
+    def _rehearse(self, size: tuple[int, int]) -> None:
+        """Labels a few frames of noise, so that it is known what frames and parts of S_h cost."""
+        seat = self._seat("rehearsal", Schedule(Every(1), "low-latency", "deferred"))
+        self._runner.call(lambda: self._loop.join(seat))
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        for frames in (2, REHEARSED):
+            # What was slow for being the first is no measure.
+            self._costs.clear()
+            self._runner.call(seat.restart)
+            for _ in range(frames):
+                index = seat.labelled + seat.failed
+                seat.put(Captured(index, 0.0, noise))
+                self._runner.wake()
+                seat.wait_for(index + 1)
+        self._runner.call(lambda: self._loop.leave(seat))
+        if seat.failed:
+            shown = f"{size[1]}x{size[0]}"
+            raise RuntimeError(f"Hub: the network fails on frames of {shown}: {seat.error!r}") from seat.error
+
+
+def _busy(loads: list[Load]) -> float:
+    return sum(load.fps * load.fast_ms for load in loads) / 1e3

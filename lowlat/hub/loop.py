@@ -1,0 +1,74 @@
+"""What a hub's thread does: one thing at a time, the frames of all videos first, parts of S_h between them."""
+
+from __future__ import annotations
+
+import math
+
+from lowlat.hub.costs import Costs
+from lowlat.hub.passes import Passes
+from lowlat.hub.seat import Seat
+from lowlat.hub.turns import PartRule
+from lowlat.runtime.protocols import Clock
+
+POLL_MS = 0.2
+"""How often a device is asked whether a part of S_h is complete."""
+
+
+class Loop:
+    """Takes turns among videos and S_h. Runs on one thread, or under a simulated clock.
+
+    A frame is worked on from its S_l to its labels, and nothing else meanwhile. Of the videos with a frame waiting the
+    one goes first that was served longest ago: a frame waits for one frame of every other video at most.
+
+    Args:
+        clock: the hub's.
+        passes, costs, rule: of the hub.
+    """
+
+    def __init__(self, clock: Clock, passes: Passes, costs: Costs, rule: PartRule) -> None:
+        self._clock, self.passes, self._costs, self._rule = clock, passes, costs, rule
+        self._seats: list[Seat] = []
+
+    def join(self, seat: Seat) -> None:
+        """Takes a video in."""
+        self._seats.append(seat)
+
+    def leave(self, seat: Seat) -> None:
+        """Gives a video up, with its pass of S_h and the frame that waits."""
+        if seat in self._seats:
+            self._seats.remove(seat)
+            self.passes.forget(seat)
+            self._rule.forget(seat)
+            seat.leave()
+
+    def turn(self) -> float:
+        """Does the next thing there is to do; 0, or how many ms there is nothing to do unless a frame comes."""
+        self.passes.collect([seat for seat in self._seats if seat.ready()])
+        # Asked again: a first frame goes on once its pass is complete.
+        waiting = [seat for seat in self._seats if seat.ready()]
+        busy = self.passes.busy()
+        progress = None if busy else self.passes.progress()
+        if waiting and not (progress and self._rule.goes_first(progress, waiting)):
+            self._serve(waiting[0])
+            return 0.0
+        if busy or progress is None:
+            return POLL_MS if busy else math.inf
+        wait = 0.0 if waiting else self._rule.wait(progress, self._clock.now())
+        if wait <= 0:
+            self.passes.advance()
+            return 0.0
+        return wait
+
+    def _serve(self, seat: Seat) -> None:
+        self._seats.remove(seat)
+        self._seats.append(seat)
+        self._rule.frame_begun(seat, seat.came_ms)
+        begun = self._clock.now()
+        if seat.serve():
+            self._costs.frame_took(seat.size, self._clock.now() - begun)
+        self._rule.frame_ended()
+
+    def close(self) -> None:
+        """Gives every video up."""
+        for seat in list(self._seats):
+            self.leave(seat)

@@ -1,0 +1,90 @@
+"""The hub's thread: takes the loop's turns, and does between them what other threads ask for."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from lowlat.hub.loop import Loop
+from lowlat.runtime.ending import EngineThread
+
+
+class Runner:
+    """A thread for a loop. It sleeps while there is nothing to do.
+
+    Args:
+        loop: takes turns.
+        set_up: called on the thread first.
+    """
+
+    def __init__(self, loop: Loop, set_up: Callable[[], None]) -> None:
+        self._loop = loop
+        self._changed = threading.Condition()
+        self._calls: deque[tuple[Callable[[], Any], Future]] = deque()
+        self._woken = self._closed = False
+        self.broken: BaseException | None = None
+        self._thread = EngineThread("hub", self._work, set_up)
+
+    def wake(self) -> None:
+        """There is something to do: a frame has come."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Calls ``function`` on the hub's thread, between two things that it does; gives what it gives, or raises.
+
+        Raises:
+            RuntimeError: the hub is closed.
+        """
+        result: Future = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("Hub: expected an open hub, got a closed one; make another") from self.broken
+            self._calls.append((function, result))
+            self._woken = True
+            self._changed.notify_all()
+        return result.result()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Ends every video and the thread, after what it is at. May be called again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.wait("Hub.close: a frame or a part of S_h", timeout_s)
+
+    def _work(self) -> None:
+        try:
+            while self._go_on():
+                wait = self._loop.turn()
+                if wait > 0:
+                    with self._changed:
+                        limit = None if wait == math.inf else wait / 1e3
+                        self._changed.wait_for(lambda: self._woken or self._closed, limit)
+        except BaseException as error:
+            self.broken = error
+            raise
+        finally:
+            with self._changed:
+                self._closed = True
+            self._loop.close()
+            # Whoever still asks must not wait for ever.
+            for _, result in self._calls:
+                result.set_exception(RuntimeError("Hub: expected an open hub, got one that is closing; make another"))
+
+    def _go_on(self) -> bool:
+        """Does what was asked for; False once the thread is to end."""
+        while True:
+            with self._changed:
+                self._woken = False
+                if self._closed or not self._calls:
+                    return not self._closed
+                function, result = self._calls.popleft()
+            try:
+                result.set_result(function())
+            except BaseException as error:
+                result.set_exception(error)

@@ -1,0 +1,216 @@
+"""What a hub holds of one video: its engine and buffer, its start, its results and their account."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lowlat.hub.passes import Pass, Passes
+from lowlat.runtime import Captured, Clock, Engine, FrameBuffer, FrameResult
+from lowlat.schedule import Schedule
+
+
+class StartStages(Protocol):
+    """Stages of one video whose first frame has been through S_l and S_h before the engine asks for it, so that the
+    engine waits for nothing and the frames of other videos go between the parts of that S_h."""
+
+    def start(self, frame: Any, index: int) -> Any:
+        """S_l of a first frame; gives what a `Pass` has as its `low`."""
+
+    def started(self, high: Any, error: BaseException | None) -> None:
+        """F_h of the frame that was started, or what S_h raised: what the engine gets when it asks."""
+
+
+@dataclass(eq=False)
+class _Start:
+    captured: Captured
+    done: bool = False
+
+
+class Seat:
+    """One video among those of a hub. Frames come in on any thread; all the rest happens on the hub's.
+
+    Args:
+        name: for messages.
+        schedule: what to do when.
+        passes: the hub's.
+        build: makes the engine, and its stages.
+        clock: the hub's; the engine's own may be another.
+        hold: results held for whoever reads them.
+        settled: whether results are handed out once the work after their labels is done, rather than before.
+
+    Attributes:
+        came_ms: when the frame in the buffer came.
+        since_ms: since when the video has shown the features that it has, or has waited for its first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schedule: Schedule,
+        passes: Passes,
+        build: Callable[[Seat, Schedule], tuple[Engine, StartStages]],
+        clock: Clock,
+        *,
+        hold: int = 1,
+        settled: bool = False,
+    ) -> None:
+        self.name, self.schedule, self.passes = name, schedule, passes
+        self.engine, self.stages = build(self, schedule)
+        self.buffer = FrameBuffer("drop-oldest", clock=self.engine.clock)
+        self.size: Any = None
+        self.came_ms = self._taken_ms = 0.0
+        self.since_ms = clock.now()
+        self.labelled = self.failed = 0
+        self.error: BaseException | None = None
+        self.gone = False
+        self._clock, self._settled = clock, settled
+        self._start: _Start | None = None
+        self._results: deque[tuple[int, FrameResult]] = deque(maxlen=hold)
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def put(self, captured: Captured) -> bool:
+        """Takes a frame; False once the seat is given up."""
+        self.came_ms = self._clock.now()
+        return self.buffer.put(captured)
+
+    def starting(self) -> bool:
+        """Whether a first frame is under way, or will be next."""
+        return self._start is not None or self.engine.state.key is None
+
+    def ready(self) -> bool:
+        """Whether there is a frame to go on with: one that waits, or a first one whose S_h is through."""
+        return self._start.done if self._start is not None else self.buffer.waiting > 0
+
+    def serve(self) -> bool:
+        """Labels a frame, or starts with a first one; whether a frame was labelled as all but first ones are.
+
+        Whatever a stage raises is this frame's, counted and kept as `error`.
+        """
+        start, self._start = self._start, None
+        captured = start.captured if start is not None else self.buffer.take_waiting()
+        if captured is None:
+            return False
+        try:
+            if start is None:
+                self._taken_ms = self.came_ms
+                if self._must_start(captured):
+                    self._begin(captured)
+                    return False
+            self._label(captured)
+        except Exception as error:
+            with self._changed:
+                self.failed, self.error = self.failed + 1, error
+                self._changed.notify_all()
+            return False
+        return start is None
+
+    def ask(self, low: Any, ended: Callable[[Any, BaseException | None, float, float], None]) -> None:
+        """Has S_h queued on the frame that is being served; `Pass` says what ``low`` and ``ended`` are."""
+        came_ms = self._taken_ms
+
+        def over(high: Any, error: BaseException | None, start_ms: float, end_ms: float) -> None:
+            # A video whose passes fail must not be the first in the queue for ever.
+            self.since_ms = came_ms if error is None else end_ms
+            ended(high, error, start_ms, end_ms)
+
+        self.passes.add(Pass(self, self.since_ms, self.size, low, over))
+
+    def restart(self) -> None:
+        """Has the next frame start up again; a first frame under way has failed."""
+        self._give_up_start()
+        self.engine.restart()
+
+    def leave(self) -> None:
+        """Closes the engine; readers get the end after the results that are left."""
+        self.gone = True
+        self.buffer.close()
+        self._give_up_start()
+        self.engine.close()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, frames: int) -> None:
+        """Waits until so many frames have been labelled, or have failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self.labelled + self.failed >= frames)
+
+    def newest(self) -> FrameResult | None:
+        """The result handed out last."""
+        with self._changed:
+            return self._results[-1][1] if self._results else None
+
+    def results(self, stall_s: float | None = None) -> Iterator[FrameResult]:
+        """The results that are held and those to come, each once; a reader that does not keep up misses the oldest.
+
+        Raises:
+            TimeoutError: none for ``stall_s`` seconds.
+        """
+        seen = 0
+
+        def unseen() -> tuple[int, FrameResult] | None:
+            return next((entry for entry in self._results if entry[0] > seen), None)
+
+        while True:
+            with self._changed:
+                came = self._changed.wait_for(lambda: self._ended or unseen(), stall_s)
+                found = unseen()
+            if found is None:
+                if came:
+                    return
+                raise TimeoutError(
+                    f"Hub: expected a result of {self.name!r} within {stall_s} s, got none; its source has stalled, or "
+                    "the device is overloaded: see `video.counts`"
+                )
+            seen = found[0]
+            yield found[1]
+
+    def _give_up_start(self) -> None:
+        if self._start is not None:
+            self.failed, self._start = self.failed + 1, None
+            self.passes.forget(self)
+
+    def _must_start(self, captured: Captured) -> bool:
+        """Whether there is no key frame for this frame, or none of its size."""
+        size = getattr(captured.frame, "shape", None)
+        if size != self.size and self.engine.state.key is not None:
+            self.engine.restart()
+        self.size = size
+        return self.engine.state.key is None
+
+    def _begin(self, captured: Captured) -> None:
+        start = _Start(captured)
+
+        def ended(high: Any, error: BaseException | None, start_ms: float, end_ms: float) -> None:
+            self.stages.started(high, error)
+            start.done = True
+
+        low = self.stages.start(captured.frame, captured.index)
+        self._start = start
+        self.ask(low, ended)
+
+    def _label(self, captured: Captured) -> None:
+        result = self.engine.answer(captured.frame, index=captured.index, available_ms=captured.available_ms)
+        result.time_s = captured.time_s
+        self.labelled += 1
+        if not self._settled:
+            self._hand_out(result)
+        try:
+            self.engine.settle()
+        except Exception as error:
+            # The frame has its labels: only what was to follow is lost.
+            self.error = error
+        if result.error is not None:
+            self.error = result.error
+        if self._settled:
+            self._hand_out(result)
+
+    def _hand_out(self, result: FrameResult) -> None:
+        with self._changed:
+            self._results.append((self.labelled, result))
+            self._changed.notify_all()
