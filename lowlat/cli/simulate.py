@@ -22,25 +22,45 @@ def simulate(
     mode: Annotated[
         str | None, typer.Option(help="blocking or low-latency; by default as the decision asks for.")
     ] = None,
-    decision: Annotated[str, typer.Option(help="critical or deferred.")] = "critical",
-    frames: Annotated[int, typer.Option(help="Frames after the first one.")] = 1000,
+    decision: Annotated[
+        str | None, typer.Option(help="critical, the default of one video, or deferred, that of several.")
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames after the first one; of each video with --videos.")] = 1000,
+    videos: Annotated[
+        int | None, typer.Option(help="So many videos on one device, in low-latency mode with deferred decisions.")
+    ] = None,
+    fps: Annotated[float, typer.Option(help="With --videos: frames a second of each.")] = 10.0,
+    parts: Annotated[int, typer.Option(help="With --videos: parts of S_h.")] = 25,
+    batch: Annotated[int, typer.Option(help="With --videos: passes of S_h that run as one, at most.")] = 1,
+    more: Annotated[
+        float, typer.Option(help="With --videos: cost of each further frame of a batch, as a share of one alone.")
+    ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Run a schedule under a simulated clock, from the costs of the stages."""
-    from lowlat.jobs import simulate as job
+    options = {
+        "lower": lower,
+        "higher": higher,
+        "select": select,
+        "propagate": propagate,
+        "policy": policy,
+        "interval": interval,
+        "threshold": threshold,
+        "frames": frames,
+    }
+    if videos is not None:
+        from lowlat.jobs.simulated_videos import simulate_videos
 
-    report = job.simulate(
-        lower=lower,
-        higher=higher,
-        select=select,
-        propagate=propagate,
-        policy=policy,
-        interval=interval,
-        threshold=threshold,
-        mode=mode,
-        decision=decision,
-        frames=frames,
-    )
+        if mode == "blocking" or decision == "critical":
+            raise ValueError(
+                f"simulate: expected low-latency mode and deferred decisions with --videos, got {mode or decision}; "
+                "leave --mode and --decision out"
+            )
+        report = simulate_videos(videos, **options, fps=fps, parts=parts, batch=batch, more=more)
+    else:
+        from lowlat.jobs import simulate as job
+
+        report = job.simulate(**options, mode=mode, decision=decision or "critical")
     if as_json:
         print_json(report.as_dict())
     else:

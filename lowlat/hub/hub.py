@@ -32,7 +32,7 @@ from lowlat.segmenter import prepare
 
 DEFAULT_SIZE = (360, 480)
 """Height and width of the frames that costs are measured with where nobody says another size."""
-REHEARSED = 6
+REHEARSED = 12
 """Frames that costs are first taken from."""
 
 

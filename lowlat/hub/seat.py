@@ -41,6 +41,7 @@ class Seat:
         clock: the hub's; the engine's own may be another.
         hold: results held for whoever reads them.
         settled: whether results are handed out once the work after their labels is done, rather than before.
+        on_result: called with each on the hub's thread, which waits for it.
 
     Attributes:
         came_ms: when the frame in the buffer came.
@@ -57,6 +58,7 @@ class Seat:
         *,
         hold: int = 1,
         settled: bool = False,
+        on_result: Callable[[FrameResult], None] | None = None,
     ) -> None:
         self.name, self.schedule, self.passes = name, schedule, passes
         self.engine, self.stages = build(self, schedule)
@@ -67,7 +69,7 @@ class Seat:
         self.labelled = self.failed = 0
         self.error: BaseException | None = None
         self.gone = False
-        self._clock, self._settled = clock, settled
+        self._clock, self._settled, self._on_result = clock, settled, on_result
         self._start: _Start | None = None
         self._results: deque[tuple[int, FrameResult]] = deque(maxlen=hold)
         self._changed = threading.Condition()
@@ -214,3 +216,5 @@ class Seat:
         with self._changed:
             self._results.append((self.labelled, result))
             self._changed.notify_all()
+        if self._on_result is not None:
+            self._on_result(result)

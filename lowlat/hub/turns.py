@@ -16,6 +16,9 @@ LANDS_SOON = 5
 """Frames answered, of all videos, in which a pass should be through: behind that, its parts no longer wait for a gap
 that they fit into."""
 
+SHORTEST_MS = 1e-3
+"""What is not worth a wait."""
+
 
 class Progress(NamedTuple):
     """How far a pass is: costs in ms as they were before, 0 where nothing is known."""
@@ -99,7 +102,8 @@ class PartRule:
         """How long the next part waits, where no frame does."""
         if not self._paces or self._behind(progress, LANDS_SOON):
             return 0.0
-        return max(pace.wait(progress.next_ms, now) for pace in self._paces.values())
+        wait = max(pace.wait(progress.next_ms, now) for pace in self._paces.values())
+        return wait if wait > SHORTEST_MS else 0.0
 
     def _behind(self, progress: Progress, within: int) -> bool:
         return progress.done_ms < min(1.0, self._frames / within) * progress.total_ms

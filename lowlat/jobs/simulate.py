@@ -169,10 +169,9 @@ def simulate(
         raise ValueError(f"simulate: expected a whole number of frames of at least 1, got {frames!r}; raise --frames")
     frames = int(frames)
     costs = Costs(lower, higher, select, propagate)
-    rule, signal = _rule(policy, DEFAULT_INTERVAL if interval is None else interval, threshold, seed)
+    rule, signal = rule_of(policy, DEFAULT_INTERVAL if interval is None else interval, threshold, seed)
     if age_bound is None:
-        longest = signal.longest if signal is not None else getattr(rule, "interval", 1)
-        age_bound = max(DEFAULT_AGE_BOUND, longest)
+        age_bound = age_bound_of(rule, signal)
     if mode is None:
         mode = "low-latency" if decision == "deferred" else "blocking"
     schedule = Schedule(rule, mode=mode, decision=decision, age_bound=age_bound)
@@ -217,9 +216,16 @@ def simulate(
     )
 
 
-def _rule(
+def age_bound_of(rule: Policy, signal: SyntheticSignal | None) -> int:
+    """The schedule's own age bound in frames, or the longest interval that comes if that is longer."""
+    longest = signal.longest if signal is not None else getattr(rule, "interval", 1)
+    return max(DEFAULT_AGE_BOUND, longest)
+
+
+def rule_of(
     policy: str, interval: float, threshold: float | None, seed: int | None
 ) -> tuple[Policy, SyntheticSignal | None]:
+    """The policy of that name, and the synthetic signal that it sees, if it looks at one."""
     if policy == "per-frame":
         return PerFrame(), None
     if policy == "every":
