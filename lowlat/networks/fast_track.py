@@ -29,7 +29,6 @@ class KernelPredictor(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start at the centre tap."""
         start_at_the_centre(self.to_logits)
 
     def forward(self, key_half: Tensor, current: Tensor) -> Tensor:

@@ -193,7 +193,8 @@ class VideoNetwork(nn.Module):
         """AdaptNet and fusion (Section 3.3)."""
         fused = self.fusion(propagated, self.adapt(current.adapt))
         if self.correct:
-            return Fused(self.classify(fused), fused)
+            # Half of a correction is carried on: it fades, where carried whole its errors add up (docs/design.md).
+            return Fused(self.classify(fused), (propagated + fused) / 2)
         return Fused(self._fine(fused), propagated)
 
     def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:
