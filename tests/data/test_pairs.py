@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lowlat.lab.data.dataset import LabelledImages
-from lowlat.lab.data.pairs import DISTANCES, Crops, SimulatedPairs, VideoPairs
+from lowlat.lab.data.pairs import DISTANCES, FARTHER, ClipPairs, Crops, SimulatedPairs, VideoPairs
 from lowlat.lab.data.street import Street
 
 SIZE = (36, 48)
@@ -50,9 +50,9 @@ def features(frames):
     return low, low[:, :1], torch.zeros(len(frames), *SIZE, dtype=torch.uint8)
 
 
-def draw(data, count=16, middle=True, **options):
+def draw(data, count=16, between=1, **options):
     pairs = VideoPairs(data, features, Crops(SIZE), **options)
-    return pairs, pairs.batch(count, torch.Generator().manual_seed(0), middle=middle)
+    return pairs, pairs.batch(count, torch.Generator().manual_seed(0), between=between)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def plain(monkeypatch):
 def test_distances_lie_in_the_range_and_never_across_a_cut(plain):
     data = Ramps([range(0, 25), range(25, 50), range(50, 52)], range(52))
     pairs, batch = draw(data, count=80)
-    key, middle, current = (t[:, 0, 0, 0].round() for t in (batch.low, batch.middle, batch.current))
+    key, middle, current = (t[:, 0, 0, 0].round() for t in (batch.low, batch.between[:, 0], batch.current))
     distance = current - key
     assert distance.min() == DISTANCES[0] and distance.max() == DISTANCES[1]
     assert torch.equal(key // 25, current // 25)
@@ -77,7 +77,7 @@ def test_key_middle_current_and_labels_show_the_same_crop(plain):
     _, batch = draw(data)
     assert batch.labels.shape == (16, *SIZE) and batch.labels.dtype == torch.int64
     edges = batch.low[:, 1:, 0, 0]
-    for frames in (batch.middle, batch.current):
+    for frames in (batch.between[:, 0], batch.current):
         _, y, x = frames.unbind(1)
         seen = torch.stack((y[:, 0, 0], y[:, -1, 0], x[:, 0, 0], x[:, 0, -1]), 1)
         # Features are kept in half precision.
@@ -94,8 +94,8 @@ def test_key_middle_current_and_labels_show_the_same_crop(plain):
 def test_snippets_put_the_key_before_the_labelled_frame(plain):
     """Cityscapes: the 20th of 30."""
     data = Ramps([range(0, 30), range(30, 60)], [19, 49])
-    pairs, batch = draw(data, count=40, middle=False)
-    assert batch.middle is None
+    pairs, batch = draw(data, count=40, between=0)
+    assert batch.between is None
     assert set(pairs.keys) == {*range(9, 18), *range(39, 48)}
     assert set(batch.current[:, 0, 0, 0].round().int().tolist()) == {19, 49}
     keys = set(batch.key[:, 0, 0, 0].round().int().tolist())
@@ -114,7 +114,7 @@ def test_frames_that_nobody_labelled_serve_where_labels_are_not_wanted(plain):
 def test_a_seed_gives_the_same_pairs():
     street = Street(seed=2, size=(45, 60), frames=40)
     (_, first), (_, second) = draw(street, count=3), draw(street, count=3)
-    for name in ("key", "low", "high", "middle", "current", "labels"):
+    for name in ("key", "low", "high", "between", "current", "labels"):
         assert torch.equal(getattr(first, name), getattr(second, name)), name
     assert first.labels.unique().numel() > 3
 
@@ -150,10 +150,10 @@ def simulate(data, indices, seen=None):
 
 def test_simulated_pairs_are_made_of_images_of_any_sizes(plain):
     data = Stills([(90, 240), (60, 80), (36, 48), (200, 100)])
-    batch = simulate(data, [0, 1, 3]).batch(32, torch.Generator().manual_seed(1), middle=True)
+    batch = simulate(data, [0, 1, 3]).batch(32, torch.Generator().manual_seed(1), between=1)
     taken = batch.key[:, 0].mean((1, 2)).round().long()
     assert set(taken.tolist()) == {0, 1, 3}
-    for frames in (batch.key, batch.middle, batch.current):
+    for frames in (batch.key, batch.between[:, 0], batch.current):
         assert frames.shape == (32, 3, *SIZE)
         assert torch.equal(frames[:, 0].mean((1, 2)).round().long(), taken), "another image"
     # The place that a pixel shows, by its blue, has the label of its column; the last eighth is void.
@@ -167,14 +167,14 @@ def test_simulated_pairs_read_what_they_need(plain):
     data = Stills([(36, 48)] * 9)
     pairs = simulate(data, [2, 5, 7])
     assert data.asked == []
-    batch = pairs.batch(2, torch.Generator().manual_seed(1), middle=True)
+    batch = pairs.batch(2, torch.Generator().manual_seed(1), between=1)
     assert data.asked == batch.key[:, 0, 0, 0].round().int().tolist() and set(data.asked) <= {2, 5, 7}
 
 
 @pytest.mark.parametrize("seen, scale", [(None, 36 / 90), (lambda *_: (72, 192), 72 / 90), (lambda *_: (18, 48), 0.4)])
 def test_crops_have_the_scale_of_the_working_size_and_the_images_aspect(plain, seen, scale):
     """A pixel across and one down stand for as many of the image's; a crop larger than the working size enlarges it."""
-    frames = simulate(Ramps([range(9)], range(9)), range(9), seen).batch(24, torch.Generator(), middle=False).key
+    frames = simulate(Ramps([range(9)], range(9)), range(9), seen).batch(24, torch.Generator()).key
     down = (frames[:, 1, -1, 0] - frames[:, 1, 0, 0]) / 255 * 89 / (SIZE[0] - 1)
     across = (frames[:, 2, 0, -1] - frames[:, 2, 0, 0]).abs() / 255 * 239 / (SIZE[1] - 1)
     assert torch.allclose(down, across, rtol=0.1), "squeezed"
@@ -185,8 +185,10 @@ def test_simulated_pairs_drawn_by_threads_are_those_of_one(plain):
     pairs = simulate(Street(seed=2, size=(45, 60), frames=40), [0, 13, 26, 39])
 
     def drawn(seed):
-        batch = pairs.batch(2, torch.Generator().manual_seed(seed), middle=True)
-        return torch.cat((batch.key, batch.middle, batch.current, batch.labels[:, None].expand(-1, 3, -1, -1)))
+        batch = pairs.batch(2, torch.Generator().manual_seed(seed), between=3)
+        return torch.cat(
+            (batch.key, batch.between.flatten(0, 1), batch.current, batch.labels[:, None].expand(-1, 3, -1, -1))
+        )
 
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(drawn, range(12)))
@@ -197,3 +199,27 @@ def test_simulated_pairs_drawn_by_threads_are_those_of_one(plain):
 def test_simulated_pairs_of_no_image_are_refused():
     with pytest.raises(ValueError, match="SimulatedPairs: expected labelled images, got none"):
         simulate(Stills([(36, 48)]), [])
+
+
+def test_frames_between_show_one_place_by_one_camera_in_order():
+    """All frames of a pair have its tint; they move on in one direction."""
+    data = Ramps([range(200)], range(200))
+    drawn = simulate(data, [100]).batch(40, torch.Generator().manual_seed(3), between=3)
+    assert drawn.between.shape == (40, 3, 3, *SIZE)
+    red = torch.stack((drawn.key, *drawn.between.unbind(1), drawn.current), 1)[:, :, 0].mean((2, 3))
+    spread, among = (red[:, :4].amax(1) - red[:, :4].amin(1)).median(), red[:, 0].std()
+    assert among > 4 * spread, "frames of a pair have tints of their own"
+    clean = (red[:, 0] - 100).abs() < 0.01
+    assert 0.25 < clean.float().mean() < 0.75, "half of them are seen by the camera itself"
+    blue = torch.stack((drawn.key, *drawn.between.unbind(1)), 1)[clean][:, :, 2]
+    moved = (blue - blue[:, :1]).abs().mean((2, 3))
+    assert (moved[:, 1:].diff(dim=1) > 0).float().mean() > 0.9
+
+
+def test_frames_between_keep_the_order_of_their_clip(plain):
+    frames = torch.arange(14, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, *SIZE)
+    batch = ClipPairs([frames, frames[:9]], features).batch(60, torch.Generator().manual_seed(0), between=3)
+    seen = torch.cat((batch.key[:, None], batch.between, batch.current[:, None]), 1)[:, :, 0, 0, 0]
+    assert (seen.diff(dim=1) > 0).all()
+    distance = seen[:, -1] - seen[:, 0]
+    assert distance.min() == FARTHER[0] and distance.max() == 13, "no farther than the clip goes"

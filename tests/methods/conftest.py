@@ -43,13 +43,14 @@ class DriftingPairs:
         self.network, self.data = network, data
 
     @torch.no_grad()
-    def batch(self, count, generator, *, middle):
+    def batch(self, count, generator, *, between=0):
         keys = torch.randint(0, FRAMES - 4, (count,), generator=generator).tolist()
-        key, between, now = (torch.stack([self.data.image(k + step) for k in keys]).float() for step in (0, 2, 4))
+        steps = [0, *(4 * (stop + 1) // (between + 1) for stop in range(between)), 4]
+        key, *way, now = (torch.stack([self.data.image(k + step) for k in keys]).float() for step in steps)
         low = self.network.lower(self.network.normalise(key))
         labels = torch.stack([self.data.labels[k + 4] for k in keys]).long()
         predicted = torch.stack([self.data.labels[k] for k in keys])
-        return Pairs(low, self.network.higher(low), predicted, between if middle else None, now, labels, key)
+        return Pairs(low, self.network.higher(low), predicted, torch.stack(way, 1) if way else None, now, labels, key)
 
 
 @pytest.fixture(scope="package")

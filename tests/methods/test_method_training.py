@@ -1,6 +1,8 @@
 """Training of every method on one bank of pairs: what is learned, what is left alone, and how it is kept."""
 
 import copy
+import itertools
+from collections import Counter
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from lowlat.lab.train import train
 from lowlat.lab.train.bank import Bank
 from lowlat.lab.train.loop import Recipe
 from lowlat.lab.train.methods import TRAINED, draw_bank, train_methods
-from lowlat.lab.train.propagation import fast_track, train_propagation
+from lowlat.lab.train.propagation import HOP_SHARE, divergence, fast_track, pairs_loss, route, train_propagation
 
 RECIPE = Recipe(steps=12, batch=4, learning_rate=3e-3, warmup=2, balanced=True)
 
@@ -35,7 +37,7 @@ def test_a_bank_keeps_what_the_network_sees_of_each_pair(tiny_network, pairs, dr
     assert torch.equal(batch.labels, again.labels) and torch.equal(batch.high, again.high)
     for row in range(5):
         index = next(i for i in range(len(drifting)) if torch.equal(drifting.labels[i], batch.labels[row].byte()))
-        for view, frame in ((batch.key, index - 4), (batch.middle, index - 2), (batch.current, index)):
+        for view, frame in zip((batch.key, *batch.later), (index - 4, index - 2, index), strict=True):
             image = drifting.image(frame)[None]
             with torch.no_grad():
                 low = tiny_network.lower(tiny_network.normalise(image))
@@ -51,9 +53,9 @@ def test_a_bank_shares_its_pairs_among_the_kinds(tiny_network, pairs):
         def __init__(self):
             self.drawn = 0
 
-        def batch(self, count, generator, *, middle):
+        def batch(self, count, generator, *, between):
             self.drawn += count
-            return pairs.batch(count, generator, middle=middle)
+            return pairs.batch(count, generator, between=between)
 
     simulated, clips = Counted(), Counted()
     assert len(draw_bank(tiny_network, {"simulated": simulated, "clips": clips}, pairs=9, seed=0)) == 9
@@ -74,15 +76,47 @@ def test_pairs_drawn_afresh_are_those_of_their_generator(tiny_network, pairs):
     assert [tensor.shape for tensor in (one.high, one.labels)] == [tensor.shape for tensor in (kept.high, kept.labels)]
 
 
-def test_a_hop_goes_by_way_of_a_temporary_key_frame(tiny_network, bank):
+def test_features_go_by_way_of_the_frames_of_a_route(tiny_network, bank):
     batch = bank.batch(2, torch.Generator().manual_seed(0))
     method = build("adaptive", tiny_network)
+    middle, current = batch.later
     with torch.no_grad():
-        _, high = method.carry(method.begin(batch.key, batch.high), batch.middle)
-        expected, _ = method.carry(method.begin(batch.middle, high), batch.current)
-        assert torch.equal(fast_track(method, batch, hop=True), expected)
-        direct, _ = method.carry(method.begin(batch.key, batch.high), batch.current)
-        assert torch.equal(fast_track(method, batch, hop=False), direct)
+        seen, high = method.carry(method.begin(batch.key, batch.high), middle)
+        expected, _ = method.carry(method.begin(middle, high), current)
+        assert all(map(torch.equal, fast_track(method, batch, [0, 1]), (seen, expected)))
+        direct, _ = method.carry(method.begin(batch.key, batch.high), current)
+        assert torch.equal(*fast_track(method, batch, [1]), direct)
+
+
+def test_routes_are_direct_or_any_of_those_there_are():
+    found = Counter(tuple(route(3, torch.Generator().manual_seed(seed))) for seed in range(2000))
+    ways = {(*stops, 3) for count in range(4) for stops in itertools.combinations(range(3), count)}
+    assert set(found) == ways and found[3,] == pytest.approx(2000 * (1 - HOP_SHARE), rel=0.15)
+    assert all(found[way] == pytest.approx(2000 * HOP_SHARE / 7, rel=0.25) for way in ways - {(3,)})
+    assert {tuple(route(0, torch.Generator().manual_seed(seed))) for seed in range(9)} == {(0,)}
+
+
+def test_the_per_frame_network_teaches_every_frame_that_features_are_carried_to(tiny_network, pairs):
+    def teacher(frames):
+        low = tiny_network.lower(tiny_network.normalise(frames))
+        return low, tiny_network.higher(low), None
+
+    bank = Bank(tiny_network, [(pairs, 8)], seed=0, between=3, teacher=teacher)
+    batch = bank.batch(3, torch.Generator().manual_seed(1))
+    method = build("adaptive", tiny_network)
+    assert len(batch.later) == 4
+    for place, view in enumerate(batch.later):
+        own = tiny_network.classify(tiny_network.higher(view.low))
+        assert torch.allclose(batch.scores[:, place], own, atol=2e-2), "the scores of another frame"
+    with torch.no_grad():
+        places = [0, 2, 3]
+        plain, taught = (pairs_loss(method, batch, None, places, soft) for soft in (0.0, 0.5))
+        scores = list(fast_track(method, batch, places))
+        apart = [divergence(scores[turn], batch.scores[:, place]) for turn, place in enumerate(places)]
+    assert all((found > 0).all() for found in apart) and len({round(found.sum().item(), 6) for found in apart}) == 3
+    assert torch.allclose(taught.total - plain.total, 0.5 * sum(apart).sum() / 3, atol=1e-6)
+    assert torch.equal(taught.weight, plain.weight), "weights are those of the labels"
+    assert divergence(batch.scores[:, 0], batch.scores[:, 0]).abs().max() < 1e-6
 
 
 def test_every_method_with_parameters_learns_and_leaves_the_network_alone(tiny_network, trained):

@@ -116,10 +116,10 @@ def test_a_step_of_propagation_takes_what_is_estimated(tiny_matching_network):
     method = build(OURS, network)
     method.learned.requires_grad_(True).train()
     view, counts = View(None, low), []
-    for hop in (False, True):
-        batch = Batch(view, high, view, view, torch.zeros(2, *SIZE, dtype=torch.int64))
+    for places in ([1], [0, 1]):
+        batch = Batch(view, high, (view, view), torch.zeros(2, *SIZE, dtype=torch.int64), None)
         with counted_flops() as counter:
-            propagation.pairs_loss(method, batch, None, hop=hop).total.backward()
+            propagation.pairs_loss(method, batch, None, places).total.backward()
         counts.append(counter.get_total_flops())
     network.requires_grad_(True)
     share = propagation.HOP_SHARE

@@ -143,8 +143,8 @@ def test_the_current_frame_of_a_pair_is_labelled_where_it_moved_to(camvid):
         return empty, empty, torch.zeros(len(frames), 360, 480, dtype=torch.uint8)
 
     pairs = SimulatedPairs(data, labelled_indices(data), features, Crops((360, 480)))
-    batch = pairs.batch(6, torch.Generator().manual_seed(1), middle=True)
-    assert batch.middle.shape == batch.current.shape == (6, 3, 360, 480)
+    batch = pairs.batch(6, torch.Generator().manual_seed(1), between=1)
+    assert batch.between[:, 0].shape == batch.current.shape == (6, 3, 360, 480)
     # The red channel of every image is its label times twenty; only block edges blur, and light changes a little.
     known = batch.labels != VOID
     spread = [batch.current[:, 0][known & (batch.labels == c)].median() for c in batch.labels[known].unique()]

@@ -21,17 +21,18 @@ from lowlat.lab.data.motion import simulate_motion
 from lowlat.video.source import open_source
 
 DISTANCES = (2, 10)  # frames
+FARTHER = (4, 16)  # frames, where several lie between: S_h that lands late is that far behind
 LARGEST = 1.6  # enlargement of a view
 
 
 @dataclass
 class Pairs:
-    """Pairs: key frames with their features, current frames with labels, and for some a frame between the two."""
+    """Pairs: key frames with their features, current frames with labels, and for some frames between the two."""
 
     low: Tensor  # F_l of the key frames
     high: Tensor  # F_h of the key frames
     predicted: Tensor  # the per-frame network's labels of the key frames, uint8 (N, H, W)
-    middle: Tensor | None  # frames part of the way, float in [0, 255], or None
+    between: Tensor | None  # frames on the way, float (N, frames, 3, H, W) in [0, 255], or None
     current: Tensor  # float (N, 3, H, W) in [0, 255]
     labels: Tensor | None  # int64 (N, H, W); None where nobody labelled them
     key: Tensor  # the key frames, float (N, 3, H, W) in [0, 255]
@@ -46,8 +47,8 @@ Seen = Callable[[int, int], tuple[int, int]]
 class PairKind(Protocol):
     """The interface of what pairs are drawn from."""
 
-    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
-        """Draw ``count`` pairs; with ``middle`` also a frame part of the way."""
+    def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
+        """Draw ``count`` pairs, with ``between`` frames between key and current frame, in their order."""
 
 
 @dataclass(frozen=True)
@@ -117,27 +118,46 @@ class SimulatedPairs:
             raise ValueError("SimulatedPairs: expected labelled images, got none; give the indices of some")
         self.data, self.indices, self.features, self.crops = data, list(indices), features, crops
 
-    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
-        """Draw ``count`` pairs, distance uniform in ``DISTANCES``; with ``middle`` also a frame part of the way."""
+    def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
+        """Draw ``count`` pairs, distance uniform in ``DISTANCES``, or in ``FARTHER`` with several frames between;
+        then every other pair is seen as by another camera.
+        """
         crops = self.crops
         chosen = torch.randint(len(self.indices), (count,), generator=generator).tolist()
         images = [self.data.image(self.indices[place]) for place in chosen]
         theta = torch.cat([crops.draw(image, generator) for image in images])
-        motion = simulate_motion(uniform(generator, *DISTANCES, count), *crops.size, generator)
+        distances = uniform(generator, *(FARTHER if between > 1 else DISTANCES), count)
+        motion = simulate_motion(distances, *crops.size, generator)
         still, linear = crops.grid(theta), theta[:, None, None, :, :2]
 
         def moved(motion: Tensor) -> Tensor:
             return still + (linear @ motion[..., None]).squeeze(-1)
 
-        between = None
-        if middle:
-            share = uniform(generator, 0.3, 0.8, count, 1, 1, 1)
-            between = crops.look(images, theta, moved(motion * share))
+        shares = [(place + uniform(generator, 0.3, 0.8, count, 1, 1, 1)) / between for place in range(between)]
+        on_the_way = [crops.look(images, theta, moved(motion * share)) for share in shares]
         current = jitter_colours(crops.look(images, theta, moved(motion)), generator, 0.15)
         truths = [self.data.label(self.indices[place]) for place in chosen]
         labels = crops.labels(truths, moved(motion), len(self.data.classes))
         key = crops.look(images, theta, still)
-        return Pairs(*self.features(key), between, current, labels, key)
+        if between > 1:
+            key, *on_the_way, current = other_camera([key, *on_the_way, current], generator)
+        return Pairs(*self.features(key), _stacked(on_the_way), current, labels, key)
+
+
+def other_camera(frames: Sequence[Tensor], generator: Generator) -> list[Tensor]:
+    """The frames of pairs, float ``(N, 3, H, W)`` in [0, 255] each: every other pair of another tint and gamma, the
+    same in all its frames, and with noise, of each frame's own."""
+    count = len(frames[0])
+    other = (uniform(generator, 0, 1, count, 1, 1, 1) < 0.5).float()
+    tint = 1 + other * uniform(generator, -0.2, 0.2, count, 3, 1, 1)
+    gamma = torch.exp(other * uniform(generator, -0.5, 0.5, count, 1, 1, 1))
+    grain = other * uniform(generator, 0, 6, count, 1, 1, 1)
+    seen = [255 * (frame / 255 * tint).clamp(0, 1) ** gamma for frame in frames]
+    return [(frame + grain * torch.randn(frame.shape, generator=generator)).clamp(0, 255) for frame in seen]
+
+
+def _stacked(frames: Sequence[Tensor]) -> Tensor | None:
+    return torch.stack(list(frames), 1) if frames else None
 
 
 class ClipPairs:
@@ -156,25 +176,27 @@ class ClipPairs:
     def __bool__(self) -> bool:
         return bool(self.clips)
 
-    def draw(self, count: int, generator: Generator) -> list[tuple[int, int, int]]:
-        """``count`` times (clip, key frame, current frame)."""
+    def draw(self, count: int, generator: Generator, *, between: int = 0) -> list[list[int]]:
+        """``count`` times a clip, and the frames from key to current frame, ``between`` of them between."""
         lengths = torch.tensor([float(len(clip)) for clip in self.clips])
         rows = []
         for clip in torch.multinomial(lengths, count, replacement=True, generator=generator).tolist():
-            distance = int(torch.randint(DISTANCES[0], DISTANCES[1] + 1, (), generator=generator))
+            nearest, farthest = FARTHER if between > 1 else DISTANCES
+            farthest = min(farthest, len(self.clips[clip]) - 1)
+            distance = int(torch.randint(max(nearest, between + 1), farthest + 1, (), generator=generator))
             key = int(torch.randint(len(self.clips[clip]) - distance, (), generator=generator))
-            rows.append((clip, key, key + distance))
+            stops = 1 + torch.randperm(distance - 1, generator=generator)[:between].sort().values
+            rows.append([clip, key, *(key + stops).tolist(), key + distance])
         return rows
 
-    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
-        """Draw ``count`` pairs of one clip each, distance uniform in ``DISTANCES``."""
-        rows = self.draw(count, generator)
-        between = None
-        if middle:
-            between = torch.stack([self.clips[c][(key + now) // 2] for c, key, now in rows]).float()
-        key = torch.stack([self.clips[c][key] for c, key, _ in rows]).float()
-        current = torch.stack([self.clips[c][now] for c, _, now in rows]).float()
-        return Pairs(*self.features(key), between, current, self.features(current)[2].long(), key)
+    def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
+        """Draw ``count`` pairs of one clip each, distance uniform in ``DISTANCES``, or in ``FARTHER`` as far as the
+        clip goes with several frames between."""
+        rows = self.draw(count, generator, between=between)
+        key, *on_the_way, current = (
+            torch.stack([self.clips[clip][row[place]] for clip, *row in rows]).float() for place in range(between + 2)
+        )
+        return Pairs(*self.features(key), _stacked(on_the_way), current, self.features(current)[2].long(), key)
 
 
 class VideoPairs:
@@ -200,7 +222,7 @@ class VideoPairs:
             )
         self.keys = list(self.followers)
 
-    def batch(self, count: int, generator: Generator, *, middle: bool) -> Pairs:
+    def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
         """Draw ``count`` pairs; their distances are those within ``DISTANCES`` that there are, all alike."""
         data, crops = self.data, self.crops
         chosen = torch.randint(len(self.keys), (count,), generator=generator).tolist()
@@ -212,16 +234,17 @@ class VideoPairs:
         images = [data.image(key) for key in keys]
         theta = torch.cat([crops.draw(image, generator) for image in images])
         grid = crops.grid(theta)
-        between = None
-        if middle:
-            halves = [data.image((key + end) // 2) for key, end in zip(keys, ends, strict=True)]
-            between = crops.look(halves, theta, grid)
+        on_the_way = []
+        for stop in range(1, between + 1):
+            stops = [key + (end - key) * stop // (between + 1) for key, end in zip(keys, ends, strict=True)]
+            on_the_way.append(crops.look([data.image(index) for index in stops], theta, grid))
         current = crops.look([data.image(end) for end in ends], theta, grid)
         labels = None
         if self.labelled:
             labels = crops.labels([data.label(end) for end in ends], grid, len(data.classes))
         key = crops.look(images, theta, grid)
-        return Pairs(*self.features(key), between, jitter_colours(current, generator, 0.15), labels, key)
+        current = jitter_colours(current, generator, 0.15)
+        return Pairs(*self.features(key), _stacked(on_the_way), current, labels, key)
 
 
 def followers(data: LabelledImages, *, labelled: bool = True) -> dict[int, list[int]]:

@@ -37,7 +37,7 @@ class Settings:
     """
 
     seeds: int = 3
-    steps: int | None = None
+    steps: int | None = 300
     base_steps: int | None = None
     pairs: int = 1000
     stills: int = 367

@@ -25,6 +25,7 @@ from lowlat.lab.train.batch import Share
 from lowlat.lab.train.finish import leave
 from lowlat.lab.train.loop import fit
 from lowlat.lab.train.propagation import HOP_SHARE
+from lowlat.lab.train.propagation import divergence as divergence_of
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
 from lowlat.lab.train.recipes import DEFAULT, check_used, recipe_of
@@ -253,13 +254,10 @@ def divergence(scores: Tensor, taught: Tensor, labels: str, temperature: float) 
     Args:
         scores, taught: ``(N, classes, h, w)``, of any two sizes.
     """
+    if labels == "soft":
+        return divergence_of(scores, taught, temperature).mean()
     scores = F.interpolate(scores.float(), taught.shape[-2:], mode="bilinear", align_corners=False)
-    if labels == "hard":
-        return F.cross_entropy(scores, taught.argmax(1))
-    logs = F.log_softmax(scores / temperature, 1)
-    aims = F.log_softmax(taught / temperature, 1)
-    # The factor T^2 makes the size of gradients nearly independent of the temperature.
-    return F.kl_div(logs, aims, log_target=True, reduction="none").sum(1).mean() * temperature**2
+    return F.cross_entropy(scores, taught.argmax(1))
 
 
 @torch.no_grad()

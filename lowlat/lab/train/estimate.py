@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -200,9 +201,11 @@ def _step(
         low, high = looked()
     frozen: list[Loss] = []
     if stage != "distill" and not recipe.pairs:
-        # Pairs drawn afresh: S_l of every frame, S_h of the key frame, and for the selector of the other one.
-        both = [(2, lambda: looked()[1])]
-        frozen = both if stage == "selector" else [(1, lambda: looked()[1]), (2, lambda: _low(network, frames))]
+        # Pairs drawn afresh: S_l of every frame, S_h of the key frame, and of the others too for the selector and where
+        # the per-frame network teaches.
+        later = 1 if stage == "selector" else recipe.between + 1
+        whole = 1 + later if stage == "selector" or recipe.soft else 1
+        frozen = [(whole, lambda: looked()[1]), (1 + later - whole, lambda: _low(network, frames))]
     if stage == "selector":
         trained = nn.ModuleList([network.reduction, network.selector])
         trained.requires_grad_(True)
@@ -222,12 +225,21 @@ def _step(
         return trained, [(1 - share, lambda: distilled(None)), (share, lambda: distilled(low))]
     trained.train()
     view = View(None, low)
-    batch = Batch(view, high, view, view, labels)
+    between = recipe.between
+    scores = None
+    if recipe.soft:
+        with torch.no_grad():
+            scores = network.classify(high)[:, None].expand(-1, between + 1, -1, -1, -1)
+    batch = Batch(view, high, (view,) * (between + 1), labels, scores)
 
-    def carried(hop: bool) -> Tensor:
-        return propagation.pairs_loss(method, batch, None, hop=hop).total
+    def carried(stops: int) -> Tensor:
+        places = [*range(stops), between]
+        return propagation.pairs_loss(method, batch, None, places, recipe.soft).total
 
-    return trained, [*frozen, (1 - share, lambda: carried(False)), (share, lambda: carried(True))]
+    # Any of the frames between, as often as any others.
+    ways = [share * math.comb(between, stops) / (2**between - 1) for stops in range(1, between + 1)]
+    losses = [(way, partial(carried, stops)) for stops, way in enumerate([1 - sum(ways), *ways])]
+    return trained, [*frozen, *losses]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lowlat.lab.data.pairs import PairKind
+from lowlat.lab.data.pairs import Features, PairKind
 from lowlat.lab.methods import METHODS, build, weights
 from lowlat.lab.train import processes
 from lowlat.lab.train.bank import Bank, Fresh
@@ -29,6 +29,8 @@ def draw_bank(
     pairs: int,
     seed: int,
     device: str = "cpu",
+    between: int = 1,
+    teacher: Features | None = None,
     folder: Path | None = None,
     about: Mapping[str, object] | None = None,
 ) -> Bank | Fresh:
@@ -36,6 +38,7 @@ def draw_bank(
 
     Args:
         pairs: how many; 0 to draw every pair afresh.
+        between, teacher: see `Bank`.
         folder, about: see `lowlat.lab.train.shelf.Shelf`.
 
     Raises:
@@ -48,11 +51,12 @@ def draw_bank(
         raise ValueError(f"draw_bank: expected pairs of one of {', '.join(SHARES)}, got none; give images or clips")
     shares = [SHARES[name] for name in there]
     if not pairs:
-        return Fresh(network, list(zip(there.values(), shares, strict=True)), device=device)
+        kinds_and_shares = list(zip(there.values(), shares, strict=True))
+        return Fresh(network, kinds_and_shares, device=device, between=between, teacher=teacher)
     bounds = [0, *itertools.accumulate(shares)]
     cuts = [round(pairs * bound / bounds[-1]) for bound in bounds]
     counts = [after - before for before, after in itertools.pairwise(cuts)]
-    options = {"seed": seed, "device": device, "folder": folder, "about": about}
+    options = {"seed": seed, "device": device, "between": between, "teacher": teacher, "folder": folder, "about": about}
     return Bank(network, list(zip(there.values(), counts, strict=True)), **options)
 
 

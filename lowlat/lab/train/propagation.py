@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from lowlat.lab.data.pairs import Features
 from lowlat.lab.methods import Method
@@ -22,7 +23,7 @@ from lowlat.networks.labels import full_size_labels
 from lowlat.networks.layers import fold_batch_norms
 from lowlat.networks.video_network import VideoNetwork
 
-HOP_SHARE = 0.75  # this share of the steps goes by way of a temporary key frame, as happens after a promotion
+HOP_SHARE = 0.75  # this share of the steps goes by way of frames between, as happens after a promotion or a rebase
 
 
 def frozen_features(network: VideoNetwork, device: str, precision: str = "float32") -> Features:
@@ -50,14 +51,23 @@ def frozen_features(network: VideoNetwork, device: str, precision: str = "float3
     return features
 
 
-def fast_track(method: Method, batch: Batch, *, hop: bool) -> Tensor:
-    """Scores of the current frames; with ``hop`` by way of the middle frames as temporary key frames."""
+def route(between: int, generator: Generator) -> list[int]:
+    """The places among the later frames, the current one the last of them, that features are carried to in turn: the
+    last alone, or by way of some before it, any some as often as any other."""
+    stops = 0
+    if between and torch.rand((), generator=generator) < HOP_SHARE:
+        stops = int(torch.randint(1, 2**between, (), generator=generator))
+    return [*(place for place in range(between) if stops >> place & 1), between]
+
+
+def fast_track(method: Method, batch: Batch, places: Sequence[int]) -> Iterator[Tensor]:
+    """Scores of the later frames at ``places``, features carried from each to the next one."""
     state = method.begin(batch.key, batch.high)
-    if hop:
-        _, high = method.carry(state, batch.middle)
-        state = method.begin(batch.middle, high)
-    scores, _ = method.carry(state, batch.current)
-    return scores
+    for place in places:
+        scores, high = method.carry(state, batch.later[place])
+        yield scores
+        if place != places[-1]:
+            state = method.begin(batch.later[place], high)
 
 
 def train_propagation(
@@ -72,7 +82,8 @@ def train_propagation(
     starts_from: Mapping[str, str] | None = None,
     tensorboard: bool = False,
 ) -> None:
-    """Train what ``method`` learns, in place; cross-entropy on the current frames' labels.
+    """Train what ``method`` learns, in place: cross-entropy on the current frames' labels, and where the bank has the
+    per-frame network's scores the divergence from them on every frame that features are carried to.
 
     A method that learns a classifier learns it under class weights, taken out at the end, where the recipe is balanced;
     one that is read by the key frames' classifier is trained without, since that one has none.
@@ -94,13 +105,12 @@ def train_propagation(
     if fusion is not None and recipe.balanced and isinstance(bank, Bank):
         weights = class_weights(bank.labels, method.network.classes).to(device)
 
-    def draw(share: Share) -> tuple[bool, Batch]:
-        hop = bool(torch.rand((), generator=share.step) < HOP_SHARE)
-        return hop, share.collect(lambda generator: bank.batch(1, generator, device))
+    def draw(share: Share) -> tuple[list[int], Batch]:
+        return route(bank.between, share.step), share.collect(lambda generator: bank.batch(1, generator, device))
 
-    def loss(drawn: tuple[bool, Batch]) -> Mean:
-        hop, batch = drawn
-        return pairs_loss(method, batch, weights, hop=hop)
+    def loss(drawn: tuple[list[int], Batch]) -> Mean:
+        places, batch = drawn
+        return pairs_loss(method, batch, weights, places, recipe.soft)
 
     groups = [{"params": list(learned.parameters()), "scale": method.learning_rate_scale}]
     fit(name, learned, groups, draw, loss, recipe, folder, starts_from=starts_from, tensorboard=tensorboard)
@@ -109,6 +119,26 @@ def train_propagation(
     method.eval().requires_grad_(True)
 
 
-def pairs_loss(method: Method, batch: Batch, weights: Tensor | None, *, hop: bool) -> Mean:
-    """The loss of one pass of a method on pairs."""
-    return segmentation_loss(fast_track(method, batch, hop=hop), batch.labels, weights)
+def pairs_loss(method: Method, batch: Batch, weights: Tensor | None, places: Sequence[int], soft: float = 0.0) -> Mean:
+    """The loss of one pass of a method on pairs: that of the labels, and ``soft`` times the divergence from the
+    per-frame network's probabilities, its mean over the frames that features are carried to."""
+    taught = torch.zeros((), device=batch.high.device)
+    for place, scores in zip(places, fast_track(method, batch, places), strict=True):
+        if batch.scores is not None:
+            taught = taught + divergence(scores, batch.scores[:, place])
+    labels = segmentation_loss(scores, batch.labels, weights)
+    return Mean(labels.total + soft * taught.sum() / len(places), labels.weight)
+
+
+def divergence(scores: Tensor, taught: Tensor, temperature: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence of the fast track's scores from the per-frame network's ``taught``, ``(N,)``, each a
+    mean over positions.
+
+    Args:
+        scores, taught: ``(N, classes, h, w)``, of any two sizes.
+        temperature: divides both.
+    """
+    scores = F.interpolate(scores.float(), taught.shape[-2:], mode="bilinear", align_corners=False)
+    logs, aims = (F.log_softmax(given / temperature, 1) for given in (scores, taught.float()))
+    # The factor T^2 makes the size of gradients nearly independent of the temperature.
+    return F.kl_div(logs, aims, log_target=True, reduction="none").sum(1).mean((1, 2)) * temperature**2

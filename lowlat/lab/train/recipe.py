@@ -47,6 +47,9 @@ class Recipe:
             being kept.
         kinds: in the stages on pairs, what pairs are made of, see `lowlat.lab.train.pairing`.
         pairs: in the stages on pairs, how many are drawn once and kept, at most; 0 to draw every pair afresh.
+        between: in propagation, frames between key and current frame, by way of some of which features are carried.
+        soft: in propagation, how much it counts beside the labels to say what the per-frame network does of every frame
+            that features are carried to; 0 for labels alone.
 
     Raises:
         ValueError: a value that makes no sense.
@@ -78,6 +81,8 @@ class Recipe:
     recompute: bool = False
     kinds: tuple[str, ...] = ("simulated",)
     pairs: int = 0
+    between: int = 1
+    soft: float = 0.0
 
     def __post_init__(self):
         for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
@@ -86,7 +91,7 @@ class Recipe:
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Recipe: expected {name} of at least 1, got {getattr(self, name)}")
-        for name in ("workers", "warmup", "pairs"):
+        for name in ("workers", "warmup", "pairs", "between", "soft"):
             if getattr(self, name) < 0:
                 raise ValueError(f"Recipe: expected {name} of at least 0, got {getattr(self, name)}")
         if not self.learning_rate > 0 or (self.clip is not None and not self.clip > 0):

@@ -58,7 +58,15 @@ LITE = Plan(
         "base": _LITE,
         "finetune": replace(_LITE, steps=160, learning_rate=2e-4, output_stride=8, balanced=False),
         "propagation": Recipe(
-            steps=300, batch=8, learning_rate=1e-3, balanced=True, kinds=("simulated", "clips"), pairs=2000
+            steps=1500,
+            batch=8,
+            learning_rate=1e-3,
+            balanced=True,
+            crop=256,
+            kinds=("simulated", "clips"),
+            pairs=1200,
+            between=3,
+            soft=1.0,
         ),
         # With a clip among the pairs it learned to tell real frames from simulated ones (docs/design.md).
         "selector": Recipe(steps=300, batch=16, learning_rate=1e-3, weight_decay=0.0, pairs=600),
@@ -121,7 +129,14 @@ ADOPTED = Plan(
         "base": Recipe(steps=900, batch=8, learning_rate=1e-4),
         "finetune": Recipe(steps=160, batch=8, learning_rate=2e-5),
         "propagation": Recipe(
-            steps=600, batch=8, learning_rate=1e-3, balanced=True, kinds=("simulated", "clips"), pairs=2000
+            steps=600,
+            batch=8,
+            learning_rate=1e-3,
+            balanced=True,
+            kinds=("simulated", "clips"),
+            pairs=800,
+            between=3,
+            soft=1.0,
         ),
         "selector": Recipe(steps=300, batch=16, learning_rate=1e-3, weight_decay=0.0, pairs=600),
         "distill": Recipe(steps=600, batch=8, learning_rate=1e-3, weight_decay=0.0, warmup=20, validate_every=50),

@@ -50,7 +50,7 @@ class DeviationPairs:
         self.shelf = Shelf("deviations", draw, count, seed=seed, folder=folder, about=about) if count else None
 
     def _measured(self, count: int, generator: Generator) -> list[Tensor]:
-        pairs = self.kind.batch(count, generator, middle=False)
+        pairs = self.kind.batch(count, generator)
         low, _, labels = self.features(pairs.current)
         changed = (labels != pairs.predicted).float().mean((1, 2))
         return [pairs.low.half(), low.half(), changed]

@@ -135,10 +135,7 @@ class Stages:
         pairs = recipe.kept_pairs()
         bank, about = self._bank(name, network, start, pairs, recipe)
         if name == "propagation":
-            kinds, _ = self._kinds(network, recipe)
-            drawn = draw_bank(
-                network, kinds, pairs=pairs, seed=recipe.seed, device=self.device, folder=bank, about=about
-            )
+            drawn = self._drawn(network, pairs, recipe, bank, about)
             own = build_method(OURS, network)
             options = {"fresh": fresh, "starts_from": {**about, "fresh": str(fresh)}, **self.options}
             propagation.train_propagation(name, own, drawn, self.out, recipe, self.device, **options)
@@ -158,10 +155,9 @@ class Stages:
         start = init or stage_before("propagation", self.out, self.network)
         recipe = self.recipe(name_of(self.network, start, DEFAULT), "propagation")
         network = self._per_frame_network(start)
-        kinds, _ = self._kinds(network, recipe)
         pairs = min(self.changes.get("pairs") or PAIRS, recipe.steps * recipe.batch)
         bank, about = self._bank("methods", network, start, pairs, recipe)
-        drawn = draw_bank(network, kinds, pairs=pairs, seed=recipe.seed, device=self.device, folder=bank, about=about)
+        drawn = self._drawn(network, pairs, recipe, bank, about)
         options = {"recipe": recipe, "device": self.device, "starts_from": about, **self.options}
         files = train_methods(methods_of(method), network, drawn, self.out, **options)
         drawn.remove()
@@ -179,6 +175,13 @@ class Stages:
         crops = crops_of(network, self.labelled, recipe.crop)
         return kinds_of(recipe.kinds, self.labelled, self.clips, features, crops), features
 
+    def _drawn(self, network: VideoNetwork, pairs: int, recipe: Recipe, folder: Path, about: dict[str, str]):
+        """The pairs that propagation is trained on."""
+        kinds, features = self._kinds(network, recipe)
+        options = {"pairs": pairs, "seed": recipe.seed, "device": self.device, "folder": folder, "about": about}
+        teacher = features if recipe.soft else None
+        return draw_bank(network, kinds, between=recipe.between, teacher=teacher, **options)
+
     def _bank(self, name: str, network: VideoNetwork, start: str | Path, pairs: int, recipe: Recipe):
         """The folder of a stage's pairs, and all that they hang on."""
         about = {
@@ -191,6 +194,8 @@ class Stages:
             "pairs": str(pairs),
             "crop": str(recipe.crop),
             "precision": recipe.precision,
+            "between": str(recipe.between),
+            "teacher": str(recipe.soft > 0),
         }
         return self.bank / f"{name}.pairs", about
 
