@@ -11,7 +11,7 @@ using namespace svconv;
 
 class OnCpu {
  public:
-  static constexpr bool kNeedsLse = false;
+  static constexpr bool kNeedsLse = false, kAnyWindow = true;
 
   explicit OnCpu(const Tensor&) {}
 

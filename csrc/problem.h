@@ -7,6 +7,8 @@ namespace svconv {
 
 enum class Type { float32, float64, float16, bfloat16 };
 enum class Product { forward, grad_input, grad_weight };
+// What taps outside the frame read; a schema has their numbers. shift: the window is moved inwards instead.
+enum class Border : int64_t { zeros, shift, reflect, replicate };
 
 // A 4-d array (N, channels, H, W); strides count elements, any value.
 struct View {
@@ -18,6 +20,7 @@ struct View {
 //   forward:      data = input,     result = out
 //   grad_input:   data = grad_out,  result = grad_input
 //   grad_weight:  data = input, grad = grad_out,  result = grad_logits
+// height and width are those of the logits: `scale` times those of the input.
 // lse is contiguous (N, groups, H, W) in the accumulation type: written by forward, read by the other two; null where
 // normalize is false, and on the CPU where forward need not write it.
 struct Problem {
@@ -25,8 +28,14 @@ struct Problem {
   int64_t batch = 0, channels = 0, groups = 1, height = 0, width = 0;
   int64_t kernel = 1, dilation = 1;
   bool normalize = true, renormalize = false;
+  Border border = Border::zeros;
+  bool correlation = false;  // taps in reverse
+  int64_t scale = 1;
   View data, grad, logits, result;
   void* lse = nullptr;
+
+  // Windows that all kernels read; any others are the CPU's alone (cpu/windowed.h).
+  bool plain() const { return border == Border::zeros && !correlation && scale == 1; }
 };
 
 }  // namespace svconv

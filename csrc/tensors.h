@@ -8,6 +8,8 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
+
 namespace svconv {
 
 using torch::headeronly::ScalarType;
@@ -56,8 +58,24 @@ inline void check_own_memory(const Tensor& out, const Tensor& input, const Tenso
                   "a tensor of its own, for example torch.empty_like(input)");
 }
 
+inline void check_frame(Border border, int64_t side, int64_t kernel_size, int64_t dilation) {
+  const int64_t least = border == Border::shift       ? dilation * kernel_size
+                        : border == Border::reflect   ? dilation * (kernel_size / 2) + 1
+                        : border == Border::replicate ? 1
+                                                      : 0;
+  STD_TORCH_CHECK(side >= least, "svconv: expected at least ", least, " rows and columns for this border");
+}
+
+// What a schema says of windows that aren't plain.
+struct Window {
+  int64_t border;
+  bool correlation;
+  int64_t scale;
+};
+
+// `fine`: the data are as large as the logits, not `scale` times smaller.
 inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kernel_size, int64_t dilation,
-                          int64_t groups, bool normalize, bool renormalize) {
+                          int64_t groups, bool normalize, bool renormalize, const Window& window, bool fine = false) {
   STD_TORCH_CHECK(data.dim() == 4, "svconv: expected a 4-d tensor");
   STD_TORCH_CHECK(kernel_size > 0 && kernel_size % 2 == 1 && dilation > 0 && groups > 0,
                   "svconv: expected an odd kernel_size, and a positive dilation and groups");
@@ -66,8 +84,19 @@ inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kern
   p.type = type_of(data);
   p.batch = data.size(0);
   p.channels = data.size(1);
-  p.height = data.size(2);
-  p.width = data.size(3);
+  STD_TORCH_CHECK(window.scale > 0 && window.border >= 0 && window.border <= int64_t(Border::replicate),
+                  "svconv: expected a positive scale and a border from 0 to 3");
+  const int64_t times = fine ? 1 : window.scale;
+  p.height = times * data.size(2);
+  p.width = times * data.size(3);
+  STD_TORCH_CHECK(p.height % window.scale == 0 && p.width % window.scale == 0,
+                  "svconv: expected a height and width divisible by scale");
+  p.border = Border(window.border);
+  p.correlation = window.correlation;
+  p.scale = window.scale;
+  check_frame(p.border, std::min(p.height, p.width) / p.scale, kernel_size, dilation);
+  STD_TORCH_CHECK(dilation == 1 || (p.scale == 1 && p.border != Border::reflect && p.border != Border::replicate),
+                  "svconv: expected a dilation of 1 with a scale, mirrored or repeated borders");
   p.groups = groups;
   p.kernel = kernel_size;
   p.dilation = dilation;
@@ -82,6 +111,16 @@ inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kern
 
 inline ScalarType lse_type(const Tensor& data) {
   return data.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// An uninitialised tensor in the type and layout of `like`, but `height` x `width`.
+template <class Device>
+Tensor empty_of_size(const Device& device, const Tensor& like, int64_t height, int64_t width) {
+  if (like.size(2) == height && like.size(3) == width) return device.empty_like(like);
+  const int64_t n = like.size(0), c = like.size(1);
+  if (like.stride(1) != 1 || c == 1) return torch::stable::new_empty(like, {n, c, height, width});
+  const Tensor channels_last = torch::stable::new_empty(like, {n, height, width, c});
+  return torch::stable::transpose(torch::stable::transpose(channels_last, 1, 3), 2, 3);
 }
 
 // An empty log-sum-exp for forward to fill: (N, groups, H, W), nothing without softmax.

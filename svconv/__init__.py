@@ -1,7 +1,7 @@
 """Spatially variant convolution: every pixel has its own kernel, predicted by a network, shared over channels.
 
 `svconv2d` is the operator, `SVConv2d` the module, `correlation2d` what kernels can be predicted from,
-`svconv.reference` the definitions in plain PyTorch,
+`svconv.reference` the definitions in plain PyTorch, `svconv.compat` functions of other packages on these kernels,
 `svconv.numpy` the operator on NumPy arrays; `backends` and `explain` say what runs, `warmup` gets it ready,
 `build_info` says what was built, `library_path` where.
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from svconv.info import build_info, library_path
 
 if TYPE_CHECKING:
-    from svconv import arguments, checks, dispatch, functional, module, numpy, ops, reference  # noqa: F401
+    from svconv import arguments, checks, compat, dispatch, functional, module, numpy, ops, reference  # noqa: F401
     from svconv.dispatch import backends
     from svconv.functional import correlation2d, explain, svconv2d, warmup
     from svconv.module import SVConv2d
@@ -25,6 +25,7 @@ __all__ = [
     "SVConv2d",
     "backends",
     "build_info",
+    "compat",
     "correlation2d",
     "explain",
     "library_path",
@@ -42,7 +43,7 @@ _NAMES = {
     "svconv2d": "svconv.functional",
     "warmup": "svconv.functional",
 }
-_MODULES = ("arguments", "checks", "dispatch", "functional", "module", "numpy", "ops", "reference")
+_MODULES = ("arguments", "checks", "compat", "dispatch", "functional", "module", "numpy", "ops", "reference")
 
 
 if not TYPE_CHECKING:  # to type checkers it would be any name's definition

@@ -11,30 +11,19 @@ DTYPES = tuple(getattr(torch, name) for name in checks.DTYPES)
 SYMBOLS = (torch.SymInt, torch.SymBool)
 
 
-def check_svconv2d(
-    function: str,
-    input: Tensor,
-    logits: Tensor,
-    kernel_size: object,
-    dilation: object,
-    groups: object,
-    normalize: object,
-    padding_mode: object,
-) -> dict[str, object]:
+def check_svconv2d(function: str, input: Tensor, logits: Tensor, **options: object) -> dict[str, object]:
     """The options by name, as `checks.options` gives them. Raises TypeError or ValueError for any wrong argument."""
-    options = checks.options(function, kernel_size, dilation, groups, normalize, padding_mode, SYMBOLS)
+    options = checks.options(function, **options, symbols=SYMBOLS)
     _check_devices_and_types(function, input=input, logits=logits)
-    checks.check_shapes(function, input, logits, options["kernel_size"], options["groups"])
+    checks.check_shapes(function, input, logits, options)
     return options
 
 
-def check_correlation2d(
-    function: str, query: Tensor, key: Tensor, kernel_size: object, dilation: object, groups: object
-) -> dict[str, int]:
-    """The options by name, as `checks.sizes` gives them. Raises TypeError or ValueError for any wrong argument."""
-    options = checks.sizes(function, kernel_size, dilation, groups, SYMBOLS)
+def check_correlation2d(function: str, query: Tensor, key: Tensor, **options: object) -> dict[str, object]:
+    """The options as `checks.correlation_options` gives them. Raises TypeError or ValueError for any wrong argument."""
+    options = checks.correlation_options(function, **options, symbols=SYMBOLS)
     _check_devices_and_types(function, query=query, key=key)
-    checks.check_same_shape(function, query, key, options["groups"])
+    checks.check_pair(function, query, key, options)
     return options
 
 
@@ -53,16 +42,19 @@ def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
         checks.refuse_two_dtypes(function, f"to({first}.dtype)", **tensors)
 
 
-def check_out(out: Tensor, input: Tensor, logits: Tensor) -> None:
+def check_out(out: Tensor, input: Tensor, logits: Tensor, scale: int) -> None:
     if not isinstance(out, Tensor):
         raise TypeError(f"svconv2d: expected out to be a torch.Tensor, got {type(out).__name__}")
     if input.dtype != logits.dtype:
         checks.refuse_two_dtypes("svconv2d", "to(input.dtype)", input=input, logits=logits)
-    expected, got = ((tuple(t.shape), t.dtype, t.device) for t in (input, out))
+    n, c, h, w = input.shape
+    expected, got = ((n, c, scale * h, scale * w), input.dtype, input.device), (tuple(out.shape), out.dtype, out.device)
     if got != expected:
+        whose, mend = "as input", "torch.empty_like(input)"
+        if scale > 1:
+            whose, mend = f"input's at {scale} times its height and width", f"input.new_empty({expected[0]})"
         raise ValueError(
-            f"svconv2d: expected out of shape, dtype and device {expected}, as input, got {got}; "
-            "make it with torch.empty_like(input)"
+            f"svconv2d: expected out of shape, dtype and device {expected}, {whose}, got {got}; make it with {mend}"
         )
     if torch.is_grad_enabled() and (input.requires_grad or logits.requires_grad or out.requires_grad):
         raise RuntimeError(

@@ -6,7 +6,12 @@
 from numbers import Integral
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-PADDING_MODES = ("zeros", "renormalize")
+# Those that every kernel knows, and all.
+PLAIN_PADDING_MODES = ("zeros", "renormalize")
+PADDING_MODES = (*PLAIN_PADDING_MODES, "shift", "reflect", "replicate")
+# Of a correlation, which has no softmax to leave taps out of.
+CORRELATION_PADDING_MODES = tuple(mode for mode in PADDING_MODES if mode != "renormalize")
+TAPS = ("convolution", "correlation")
 
 
 def options(
@@ -16,6 +21,8 @@ def options(
     groups: object,
     normalize: object,
     padding_mode: object,
+    taps: object = "convolution",
+    scale: object = 1,
     symbols: tuple[type, ...] = (),
 ) -> dict[str, object]:
     """The options of svconv2d by name, NumPy's numbers as Python's. Raises TypeError or ValueError for a wrong one."""
@@ -23,13 +30,36 @@ def options(
         **sizes(function, kernel_size, dilation, groups, symbols),
         "normalize": flag(function, "normalize", normalize, symbols),
         "padding_mode": word(function, "padding_mode", padding_mode, PADDING_MODES),
+        **_order_and_scale(function, taps, scale, symbols),
     }
+
+
+def correlation_options(
+    function: str,
+    kernel_size: object,
+    dilation: object,
+    groups: object,
+    padding_mode: object,
+    taps: object,
+    scale: object,
+    symbols: tuple[type, ...] = (),
+) -> dict[str, object]:
+    """The options of correlation2d, as `options` gives those of svconv2d."""
+    return {
+        **sizes(function, kernel_size, dilation, groups, symbols),
+        "padding_mode": word(function, "padding_mode", padding_mode, CORRELATION_PADDING_MODES),
+        **_order_and_scale(function, taps, scale, symbols),
+    }
+
+
+def _order_and_scale(function: str, taps: object, scale: object, symbols: tuple[type, ...]) -> dict[str, object]:
+    return {"taps": word(function, "taps", taps, TAPS), "scale": count(function, "scale", scale, symbols)}
 
 
 def sizes(
     function: str, kernel_size: object, dilation: object, groups: object, symbols: tuple[type, ...] = ()
 ) -> dict[str, int]:
-    """The options that count something, as `options` has them; those of correlation2d."""
+    """The options that count something, as `options` has them."""
     checked = {
         name: count(function, name, value, symbols)
         for name, value in (("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups))
@@ -109,27 +139,50 @@ def refuse_two_dtypes(function: str, convert: str, **arrays) -> None:
     )
 
 
-def check_shapes(function: str, input, logits, kernel_size: int, groups: int) -> None:
-    """Raises ValueError unless two arrays of 4 dimensions fit each other and the options."""
+def check_shapes(function: str, input, logits, options: dict[str, object]) -> None:
+    """Raises ValueError unless two arrays of 4 dimensions fit each other and the options of svconv2d."""
     n, c, h, w = input.shape
+    kernel_size, groups, scale = options["kernel_size"], options["groups"], options["scale"]
     check_groups(function, "input", c, groups)
-    expected = (n, groups * kernel_size * kernel_size, h, w)
+    expected = (n, groups * kernel_size * kernel_size, scale * h, scale * w)
     if tuple(logits.shape) != expected:
+        times = "" if scale == 1 else "scale * "
+        height_and_width = "the height and width" if scale == 1 else f"{scale} times the height and width"
         raise ValueError(
-            f"{function}: expected logits of shape (N, groups * kernel_size**2, H, W) = {expected} for input of shape "
-            f"{tuple(input.shape)}, got {tuple(logits.shape)}; "
-            f"predict {expected[1]} channels at the height and width of input"
+            f"{function}: expected logits of shape (N, groups * kernel_size**2, {times}H, {times}W) = {expected} for "
+            f"input of shape {tuple(input.shape)}, got {tuple(logits.shape)}; "
+            f"predict {expected[1]} channels at {height_and_width} of input"
         )
+    check_frame(function, "input", h, w, options)
 
 
-def check_same_shape(function: str, query, key, groups: int) -> None:
-    """Raises ValueError unless two arrays of 4 dimensions have one shape, and channels for the groups."""
-    if tuple(query.shape) != tuple(key.shape):
+def check_pair(function: str, query, key, options: dict[str, object]) -> None:
+    """Raises ValueError unless two arrays of 4 dimensions fit each other and the options of correlation2d."""
+    n, c, h, w = key.shape
+    scale = options["scale"]
+    if tuple(query.shape) != (n, c, scale * h, scale * w):
+        fine = f"(N, C, {scale} * H, {scale} * W)"
+        expected = "of one shape (N, C, H, W)" if scale == 1 else f"of shapes {fine} and (N, C, H, W)"
+        got = f"{tuple(query.shape)} and {tuple(key.shape)}"
+        raise ValueError(f"{function}: expected query and key {expected}, got {got}; resize one")
+    check_groups(function, "query", c, options["groups"])
+    check_frame(function, "key", h, w, options)
+
+
+def check_frame(function: str, name: str, height: int, width: int, options: dict[str, object]) -> None:
+    """Raises ValueError where a frame is too small for the padding mode to name a pixel for every tap."""
+    kernel_size, dilation, padding_mode = options["kernel_size"], options["dilation"], options["padding_mode"]
+    needs = {
+        "shift": (dilation * kernel_size, "dilation * kernel_size: the window"),
+        "reflect": (dilation * (kernel_size // 2) + 1, "dilation * (kernel_size // 2) + 1: more than its radius"),
+        "replicate": (1, "a pixel to repeat"),
+    }
+    least, meaning = needs.get(padding_mode, (0, ""))
+    if height < least or width < least:
         raise ValueError(
-            f"{function}: expected query and key of one shape (N, C, H, W), got {tuple(query.shape)} and "
-            f"{tuple(key.shape)}; resize one"
+            f"{function}: expected {name} of at least {least} rows and columns ({meaning}) for {padding_mode=}, got "
+            f'{height} x {width}; take a smaller kernel_size or dilation, or padding_mode="zeros"'
         )
-    check_groups(function, "query", query.shape[1], groups)
 
 
 def check_groups(function: str, name: str, channels: int, groups: int) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svconv import _C, info, ops, reference, slices, triton
-from svconv.arguments import autocast_available
+from svconv import _C, info, ops, reference, slices, triton, windows
+from svconv.arguments import autocast_available, cast_by_autocast
 from svconv.deferred import constant_to_compilers
 
 _CUDA_BUILD = _C.build_info()["cuda"]
@@ -21,7 +21,8 @@ class Backend:
     `obstacle(device_type=..., device_index=..., dtype=..., **options)`, with the operator's options, is why it can't
     run such a call on this machine, or None if it can; a predicate names the arguments it looks at.
     `run(input, logits, **options)` computes svconv2d on checked arguments; one that `writes_out` does so into the
-    tensor `out` if given that too. `correlate(query, key, **options)` computes correlation2d.
+    tensor `out` if given that too. `correlate(query, key, **options)` computes correlation2d. Both read the windows
+    that `reads(**options)` is true for; of those any other is put together (`svconv.windows`).
     """
 
     name: str
@@ -29,15 +30,38 @@ class Backend:
     obstacle: Callable[..., str | None]
     run: Callable[..., Tensor]
     correlate: Callable[..., Tensor]
+    reads: Callable[..., bool] = windows.is_plain
     writes_out: bool = False
 
     def __call__(self, input: Tensor, logits: Tensor, out: Tensor | None, options: dict[str, object]) -> Tensor:
         if out is None:
-            return self.run(input, logits, **options)
-        if self.writes_out:
+            return self._run(input, logits, options)
+        if self.writes_out and self.reads(**options):
             return self.run(input, logits, **options, out=out)
         with _without_autocast(input.device.type):
-            return out.copy_(self.run(input, logits, **options))
+            return out.copy_(self._run(input, logits, options))
+
+    def _run(self, input: Tensor, logits: Tensor, options: dict[str, object]) -> Tensor:
+        if self.reads(**options):
+            return self.run(input, logits, **options)
+        if cast_by_autocast(input, logits):
+            input, logits = (t.to(torch.get_autocast_dtype(input.device.type)) for t in (input, logits))
+        return _like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
+
+    def correlation(self, query: Tensor, key: Tensor, options: dict[str, object]) -> Tensor:
+        if self.reads(**options):
+            return self.correlate(query, key, **options)
+        return _like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
+
+
+def _like(input: Tensor, out: Tensor) -> Tensor:
+    """The result in the memory format of the input, as the kernels write it."""
+    channels_last = input.stride(1) == 1 and input.shape[1] > 1
+    return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _any_window(**_) -> bool:
+    return True
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:
@@ -74,8 +98,13 @@ def _gpu_obstacle(index: int | None) -> str | None:
     return f"this build is for {_CUDA_BUILD}, got a GPU of sm_{major}{minor}; SVCONV_CUDA_ARCHS sets others, from sm_80"
 
 
-def _run_compiled(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tensor:
-    return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize")
+def _run_compiled(input: Tensor, logits: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
+    window = ops.raw_window(padding_mode, taps, scale)
+    return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize", window=window)
+
+
+def _correlate_compiled(query: Tensor, key: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
+    return ops.correlation(query, key, **options, window=ops.raw_window(padding_mode, taps, scale))
 
 
 def _slices_obstacle(**_) -> str | None:
@@ -90,13 +119,20 @@ def _no_obstacle(**_) -> None:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("slices", "PyTorch's own operators, for ONNX", _slices_obstacle, slices.svconv2d, slices.correlation2d),
+        Backend(
+            "slices",
+            "PyTorch's own operators, for ONNX",
+            _slices_obstacle,
+            slices.svconv2d,
+            slices.correlation2d,
+            reads=_any_window,
+        ),
         Backend(
             "cuda",
             "native kernels for NVIDIA GPUs",
             _cuda_obstacle,
             _run_compiled,
-            ops.correlation,
+            _correlate_compiled,
             writes_out=True,
         ),
         Backend(
@@ -104,7 +140,8 @@ BACKENDS = {
             "native kernels for the CPU",
             _cpu_obstacle,
             _run_compiled,
-            ops.correlation,
+            _correlate_compiled,
+            reads=ops.reads,
             writes_out=True,
         ),
         Backend("triton", "Triton kernels, for NVIDIA and AMD GPUs", triton.obstacle, triton.run, triton.correlation),
@@ -114,6 +151,7 @@ BACKENDS = {
             _no_obstacle,
             reference.svconv2d,
             reference.correlation2d,
+            reads=_any_window,
         ),
     )
 }
@@ -213,6 +251,7 @@ def backends() -> BackendTable:
 
 def _obstacle_on(backend: Backend, device_type: str) -> str | None:
     defaults = {"kernel_size": 9, "dilation": 1, "groups": 1, "normalize": True, "padding_mode": "zeros"}
+    defaults.update(taps="convolution", scale=1)
     obstacle = backend.obstacle(device_type=device_type, dtype=torch.float32, **defaults)
     if obstacle is None and device_type == "cuda" and not torch.cuda.is_available():
         return "torch finds no CUDA device"

@@ -9,7 +9,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from svconv import arguments, checks, dispatch
 
 # What `svconv2d` takes beside tensors.
-OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "backend")
+OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "taps", "scale", "backend")
 
 
 def svconv2d(
@@ -21,6 +21,8 @@ def svconv2d(
     groups: int = 1,
     normalize: bool = True,
     padding_mode: str = "zeros",
+    taps: str = "convolution",
+    scale: int = 1,
     backend: str | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -29,44 +31,50 @@ def svconv2d(
         out[n,c,i,j] = sum over u,v in [-r,r] of  w[n,g(c),(u,v),i,j] * input[n,c,i-d*u,j-d*v]
 
     with r = kernel_size // 2, d = dilation, and w the softmax of the logits over the taps. Taps are row-major: (u, v)
-    is logits channel g * K * K + (u + r) * K + (v + r). It is a convolution (minus signs), not a correlation.
+    is logits channel g * K * K + (u + r) * K + (v + r). It is a convolution (minus signs); `taps="correlation"` makes
+    it a correlation (plus signs), as other packages count their taps.
 
     Args:
         input: (N, C, H, W), float32, float64, float16 or bfloat16, any strides; NCHW and channels-last are read as
             they are, without a copy.
-        logits: (N, groups * kernel_size**2, H, W), dtype and device of `input`, any strides.
+        logits: (N, groups * kernel_size**2, scale * H, scale * W), dtype and device of `input`, any strides.
         kernel_size: K, odd; the kernel is K x K.
         dilation: distance between taps, in pixels.
         groups: number of kernels per pixel; channels divide evenly among them.
         normalize: softmax over the taps (default), or the logits as they are.
-        padding_mode: "zeros": positions outside the frame count as zero. "renormalize": they are excluded from the
-            softmax, so that the weights of the taps inside still sum to one (no effect without softmax).
+        padding_mode: what taps outside the frame read. "zeros": zero. "renormalize": nothing, they are excluded from
+            the softmax, so that the weights of the taps inside still sum to one (without softmax as "zeros").
+            "shift": no tap is outside, for near a border the window is moved inwards (neighborhood attention; Hassani
+            et al., CVPR 2023). "reflect", "replicate": the pixel mirrored at the border pixel, or the border pixel.
+        taps: "convolution": tap (u, v) reads at (i - d*u, j - d*v). "correlation": at (i + d*u, j + d*v).
+        scale: s; logits and result are s times as high and wide as `input`, and pixel (i, j) of the result has the
+            window around pixel (i // s, j // s) of `input`: content-aware upsampling. `input` is not repeated.
         backend: None for the best that can run, or the name of one of `svconv.backends()`.
-        out: a tensor to write the result to, for inference: shape, dtype and device of `input`, memory of its own, any
-            strides. Spares a live loop the allocation of a result.
+        out: a tensor to write the result to, for inference: shape, dtype and device of the result, memory of its own,
+            any strides. Spares a live loop the allocation of a result.
 
     Returns:
-        (N, C, H, W), dtype and memory format of `input`; `out` if it was given. Sums and softmax are computed in
-        float32 (float64 for float64); the result is the same bit for bit whatever the number of threads.
+        (N, C, scale * H, scale * W), dtype and memory format of `input`; `out` if it was given. Sums and softmax are
+        computed in float32 (float64 for float64); the result is the same bit for bit whatever the number of threads.
 
     Under autocast the operator runs in the autocast dtype, but for float64 and calls with `out`, which keep their own,
     as torch's operators do. Differentiable any number of times, in `input` and `logits`.
 
     Raises:
         TypeError: an argument of the wrong type, or `input` and `logits` of different dtypes.
-        ValueError: a wrong shape, value or device, or a backend that can't run.
+        ValueError: a wrong shape, value or device, a frame smaller than the window for "shift" or than its radius for
+            "reflect", or a backend that can't run.
         RuntimeError: `out` where a gradient is recorded.
     """
+    options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
+    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
     if has_torch_function((input, logits, out)):
         # What stands for a tensor, as torch.fx's Proxy does, takes the call as a whole.
-        options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
-        options.update(padding_mode=padding_mode, backend=backend, out=out)
-        return handle_torch_function(svconv2d, (input, logits, out), input, logits, **options)
-    options = arguments.check_svconv2d(
-        "svconv2d", input, logits, kernel_size, dilation, groups, normalize, padding_mode
-    )
+        tensors = input, logits, out
+        return handle_torch_function(svconv2d, tensors, input, logits, **options, backend=backend, out=out)
+    options = arguments.check_svconv2d("svconv2d", input, logits, **options)
     if out is not None:
-        arguments.check_out(out, input, logits)
+        arguments.check_out(out, input, logits, options["scale"])
     return dispatch.select(backend, input, options)(input, logits, out, options)
 
 
@@ -77,6 +85,9 @@ def correlation2d(
     kernel_size: int = 9,
     dilation: int = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
+    taps: str = "convolution",
+    scale: int = 1,
     backend: str | None = None,
 ) -> Tensor:
     """How like every pixel of `query` is to each of the pixels of `key` that `svconv2d` would read there.
@@ -89,16 +100,17 @@ def correlation2d(
     derivative of `svconv2d(key, weights, normalize=False)` by the weights, for which it shares the kernels.
 
     Args:
-        query, key: (N, C, H, W), of one shape, dtype and device; float32, float64, float16 or bfloat16, any strides;
-            NCHW and channels-last are read as they are, without a copy.
+        query, key: (N, C, H, W), of one dtype and device, `query` `scale` times as high and wide as `key`; float32,
+            float64, float16 or bfloat16, any strides; NCHW and channels-last are read as they are, without a copy.
         kernel_size: K, odd; a window of K x K pixels.
         dilation: distance between taps, in pixels.
         groups: channels divide evenly among as many correlations.
+        padding_mode, taps, scale: as in `svconv2d`; without softmax there is no "renormalize".
         backend: None for the best that can run, or the name of one of `svconv.backends()`.
 
     Returns:
-        (N, groups * kernel_size**2, H, W), taps as in `svconv2d`; dtype and memory format of `query`. Sums are computed
-        in float32 (float64 for float64); the result is the same bit for bit whatever the number of threads.
+        (N, groups * kernel_size**2, H, W) of `query`, taps as in `svconv2d`; dtype and memory format of `query`. Sums
+        are computed in float32 (float64 for float64); the same bit for bit whatever the number of threads.
 
     Under autocast the operator runs in the autocast dtype. Differentiable any number of times, in `query` and `key`.
 
@@ -106,13 +118,14 @@ def correlation2d(
         TypeError: an argument of the wrong type, or `query` and `key` of different dtypes.
         ValueError: a wrong shape, value or device, or a backend that can't run.
     """
+    options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups)
+    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
     if has_torch_function((query, key)):
-        options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, backend=backend)
-        return handle_torch_function(correlation2d, (query, key), query, key, **options)
-    options = arguments.check_correlation2d("correlation2d", query, key, kernel_size, dilation, groups)
+        return handle_torch_function(correlation2d, (query, key), query, key, **options, backend=backend)
+    options = arguments.check_correlation2d("correlation2d", query, key, **options)
     if arguments.cast_by_autocast(query, key):
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
-    return dispatch.select(backend, query, options, "correlation2d").correlate(query, key, **options)
+    return dispatch.select(backend, query, options, "correlation2d").correlation(query, key, options)
 
 
 def explain(
@@ -124,6 +137,8 @@ def explain(
     groups: int = 1,
     normalize: bool = True,
     padding_mode: str = "zeros",
+    taps: str = "convolution",
+    scale: int = 1,
     backend: str | None = None,
 ) -> dispatch.Explanation:
     """Which backend `svconv2d` runs on the same arguments, and why the others can't; print it.
@@ -134,10 +149,9 @@ def explain(
     Raises:
         The errors of `svconv2d` on the same arguments.
     """
-    options = arguments.check_svconv2d(
-        "svconv2d", input, logits, kernel_size, dilation, groups, normalize, padding_mode
-    )
-    return dispatch.explain(backend, input, options)
+    options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
+    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    return dispatch.explain(backend, input, arguments.check_svconv2d("svconv2d", input, logits, **options))
 
 
 def warmup(
@@ -180,13 +194,12 @@ def warmup(
         raise TypeError(f"warmup: expected options among {OPTIONS}, got {sorted(unknown)}; leave them out")
     sizes = {name: options.get(name, default) for name, default in (("kernel_size", 9), ("dilation", 1), ("groups", 1))}
     sizes = checks.sizes("warmup", **sizes)
-    kernel_size, groups = sizes["kernel_size"], sizes["groups"]
+    scale = checks.count("warmup", "scale", options.get("scale", 1))
+    taps = sizes["groups"] * sizes["kernel_size"] ** 2
     for n, c, h, w in shapes:
         input, logits = (
-            torch.randn(n, channels, h, w, dtype=dtype, device=device)
-            .to(memory_format=memory_format)
-            .requires_grad_(gradients)
-            for channels in (c, groups * kernel_size**2)
+            torch.randn(shape, dtype=dtype, device=device).to(memory_format=memory_format).requires_grad_(gradients)
+            for shape in ((n, c, h, w), (n, taps, scale * h, scale * w))
         )
         out = svconv2d(input, logits, **options)
         if gradients:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from svconv import checks, dispatch
 from svconv.arguments import SYMBOLS
 from svconv.functional import OPTIONS, svconv2d
+from svconv.ops import BORDERS
 
 
 class SVConv2d(nn.Module):
@@ -26,17 +27,23 @@ class SVConv2d(nn.Module):
         groups: int = 1,
         normalize: bool = True,
         padding_mode: str = "zeros",
+        taps: str = "convolution",
+        scale: int = 1,
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        options = checks.options("SVConv2d", kernel_size, dilation, groups, normalize, padding_mode, SYMBOLS)
+        options = kernel_size, dilation, groups, normalize, padding_mode, taps, scale
+        options = checks.options("SVConv2d", *options, SYMBOLS)
         dispatch.check_name(backend, "SVConv2d")
         self.kernel_size: int = options["kernel_size"]
         self.dilation: int = options["dilation"]
         self.groups: int = options["groups"]
         self.normalize: bool = options["normalize"]
         self.padding_mode: str = options["padding_mode"]
+        self.taps: str = options["taps"]
+        self.scale: int = options["scale"]
         self.backend = backend
+        self._border: int = BORDERS[self.padding_mode]
 
     def forward(self, input: Tensor, logits: Tensor) -> Tensor:
         if torch.jit.is_scripting():
@@ -49,6 +56,10 @@ class SVConv2d(nn.Module):
                 self.groups,
                 self.normalize,
                 self.padding_mode == "renormalize",
+                False,
+                self._border,
+                self.taps == "correlation",
+                self.scale,
             )[0]
         return svconv2d(
             input,
@@ -58,6 +69,8 @@ class SVConv2d(nn.Module):
             groups=self.groups,
             normalize=self.normalize,
             padding_mode=self.padding_mode,
+            taps=self.taps,
+            scale=self.scale,
             backend=self.backend,
         )
 

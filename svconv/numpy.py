@@ -20,12 +20,13 @@ def svconv2d(
     padding_mode: str = "zeros",
     threads: int | None = None,
 ) -> np.ndarray:
-    """`svconv.svconv2d` on arrays, bit for bit.
+    """`svconv.svconv2d` on arrays, bit for bit, with the taps of a convolution and at scale 1.
 
     Args:
         input: (N, C, H, W), float32, float64, float16 or bfloat16 (the dtype of the package ml_dtypes), any strides.
         logits: (N, groups * kernel_size**2, H, W), dtype of `input`, any strides.
-        kernel_size, dilation, groups, normalize, padding_mode: as in `svconv.svconv2d`.
+        kernel_size, dilation, groups, normalize, padding_mode: as in `svconv.svconv2d`; of its padding modes "zeros"
+            and "renormalize".
         threads: at most so many; None for one per core that the process may use. The result is the same for any.
 
     Returns:
@@ -37,13 +38,14 @@ def svconv2d(
         ValueError: a wrong shape or value.
         MemoryError: no memory for the result or the kernels' scratch space.
     """
+    padding_mode = checks.word(FUNCTION, "padding_mode", padding_mode, checks.PLAIN_PADDING_MODES)
     options = checks.options(FUNCTION, kernel_size, dilation, groups, normalize, padding_mode)
     for name, array in (("input", input), ("logits", logits)):
         known_dtype = isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.name in checks.DTYPES
         checks.check_array(FUNCTION, name, array, np.ndarray, known_dtype, f"{name}[None]", 'astype("float32")')
     if input.dtype != logits.dtype:
         checks.refuse_two_dtypes(FUNCTION, "astype(input.dtype)", input=input, logits=logits)
-    checks.check_shapes(FUNCTION, input, logits, options["kernel_size"], options["groups"])
+    checks.check_shapes(FUNCTION, input, logits, options)
     threads = _cores_at_hand() if threads is None else checks.count(FUNCTION, "threads", threads)
     out = np.empty_like(input, order="K", subok=False)
     _C.forward(
@@ -51,8 +53,8 @@ def svconv2d(
         _whole_strides(input),
         _whole_strides(logits),
         out,
-        renormalize=options.pop("padding_mode") == "renormalize",
-        **options,
+        **{name: options[name] for name in ("kernel_size", "dilation", "groups", "normalize")},
+        renormalize=padding_mode == "renormalize",
         threads=threads,
     )
     return out

@@ -1,7 +1,8 @@
 """Loads the compiled operators and explains them to PyTorch: fake kernels, autograd, vmap, autocast, FLOPs,
 sharding, ONNX.
 
-Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize, tf32=False)`:
+Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize, tf32=False,
+border=0, correlation=False, scale=1)`, Triton's without the last three, which only the CPU's kernels know:
 `torch.ops.svconv.forward`, `grad_input`, `grad_weight`; `svconv.triton.ops` has Triton's, explained alike. With
 `normalize=False` the logits are the weights, and the three are what `<grad_out, out>`, linear in grad_out, input and
 weights, leaves when one of them is taken away. So each one's derivatives are the other two, and the softmax's are
@@ -46,27 +47,51 @@ def forward(
     normalize: bool = True,
     renormalize: bool = False,
     out: Tensor | None = None,
+    window: tuple = (),
 ) -> Tensor:
     """The operator without choice of backend, for inference code in a hot loop.
 
     Options, shapes, dtypes and torch's setting for tf32 as in `svconv.svconv2d`. Options of a wrong type raise
     TypeError; all else that is wrong raises the operator's own bare RuntimeError. Under `torch.inference_mode()` the
-    call reaches the kernel without passing through autograd. With `out` nothing is recorded for a derivative.
+    call reaches the kernel without passing through autograd. With `out` nothing is recorded for a derivative. `window`
+    is what `raw_window` makes of the other options.
     """
     # torch takes anything for a bool, and a bool for a number.
     flags = ("normalize", normalize), ("renormalize", renormalize)
     flags = [checks.flag("svconv.ops.forward", name, value) for name, value in flags]
     sizes = ("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups)
     sizes = [checks.count("svconv.ops.forward", name, value, (torch.SymInt,)) for name, value in sizes]
-    options = *sizes, *flags, asks_for_tf32()
+    options = *sizes, *flags, asks_for_tf32(), *window
     if out is None:
         return COMPILED.forward(input, logits, *options)[0]
     torch.ops.svconv.forward_into.default(input, logits, out, *options)
     return out
 
 
+# The numbers of csrc/problem.h.
+BORDERS = {"zeros": 0, "renormalize": 0, "shift": 1, "reflect": 2, "replicate": 3}
+
+
+def reads(*, dilation: int, padding_mode: str, scale: int, **_) -> bool:
+    """True for the windows that the CPU's kernels read: those that stay in a residue class of the dilation."""
+    return dilation == 1 or (scale == 1 and padding_mode not in ("reflect", "replicate"))
+
+
+def raw_window(padding_mode: str, taps: str, scale: int) -> tuple:
+    """The raw arguments of a window; none for a plain one, which every backend's operators take."""
+    window = BORDERS[padding_mode], taps == "correlation", scale
+    return () if window == (0, False, 1) else window
+
+
 def correlation(
-    query: Tensor, key: Tensor, *, kernel_size: int, dilation: int, groups: int, products: Products = COMPILED
+    query: Tensor,
+    key: Tensor,
+    *,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    window: tuple = (),
+    products: Products = COMPILED,
 ) -> Tensor:
     """`svconv.correlation2d` without argument checks: the weights' gradient, where the weights play no part."""
     n, _, h, w = query.shape
@@ -77,21 +102,35 @@ def correlation(
         query.new_empty((n, h, w, taps)).permute(0, 3, 1, 2) if channels_last else query.new_empty((n, taps, h, w))
     )
     none = query.new_empty(0, dtype=accumulation_type(query.dtype))
-    options = kernel_size, dilation, groups, False, False, asks_for_tf32()
+    options = kernel_size, dilation, groups, False, False, asks_for_tf32(), *window
     return products.grad_weight(query, key, result_like, none, *options)
 
 
 # Fake kernels: shapes, types and strides of the results.
 
 
-def fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize, tf32=False):
-    n, _, h, w = input.shape
+def _empty_of_size(like: Tensor, height: int, width: int) -> Tensor:
+    n, c = like.shape[:2]
+    if like.stride(1) != 1 or c == 1:
+        return like.new_empty((n, c, height, width))
+    return like.new_empty((n, height, width, c)).permute(0, 3, 1, 2)
+
+
+def fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize, tf32=False, *window):
+    n, h, w, scale = input.shape[0], *logits.shape[2:], _scale(window)
     shape = (n, groups, h, w) if normalize else (0,)
-    return torch.empty_like(input), input.new_empty(shape, dtype=accumulation_type(input.dtype))
+    out = torch.empty_like(input) if scale == 1 else _empty_of_size(input, h, w)
+    return out, input.new_empty(shape, dtype=accumulation_type(input.dtype))
 
 
 def fake_grad_input(grad_out, logits, lse, *options):
-    return torch.empty_like(grad_out)
+    scale = _scale(options[6:])
+    h, w = grad_out.shape[2:]
+    return torch.empty_like(grad_out) if scale == 1 else _empty_of_size(grad_out, h // scale, w // scale)
+
+
+def _scale(window: tuple) -> int:
+    return window[2] if len(window) == 3 else 1
 
 
 def fake_grad_weight(grad_out, input, logits, lse, *options):
@@ -106,28 +145,36 @@ torch.library.register_fake("svconv::grad_weight", fake_grad_weight)
 
 # Derivatives, reverse and forward. The log-sum-exp spares the kernels a pass over the logits; it is a function of them
 # and has no derivative of its own. What is saved is what the gradients asked for need. `options` are the raw schema
-# arguments; torch leaves out the last one where it has its default, tf32=False.
+# arguments; torch leaves out those at the end that have their defaults.
 
 
 def _bilinear(options):
     """The options with weights in place of logits."""
-    kernel_size, dilation, groups, _, _, *tf32 = options
-    return kernel_size, dilation, groups, False, False, *tf32
+    kernel_size, dilation, groups, _, _, *rest = options
+    return kernel_size, dilation, groups, False, False, *rest
+
+
+def _softmax_options(options) -> tuple[tuple, dict[str, object]]:
+    """What `svconv.weights` takes of the options: in order, and by name."""
+    kernel_size, dilation, groups, _, renormalize, *rest = options
+    correlation = len(rest) > 2 and rest[2]
+    window = {"taps": "correlation" if correlation else "convolution", "scale": _scale(tuple(rest[1:]))}
+    return (kernel_size, dilation, groups, renormalize), window
 
 
 def _weights_along(logits: Tensor, direction: Tensor, options) -> Tensor:
     """The weights' derivative along a direction of the logits, and a cotangent of the weights brought to the logits."""
-    kernel_size, dilation, groups, normalize, renormalize, *_ = options
-    return softmax_jacobian(logits, direction, kernel_size, dilation, groups, renormalize) if normalize else direction
+    sizes, window = _softmax_options(options)
+    return softmax_jacobian(logits, direction, *sizes, **window) if options[3] else direction
 
 
 def _grad_weight_along(ctx, grad_out: Tensor, input: Tensor, logits: Tensor, direction: Tensor, lse: Tensor):
     """grad_weight's derivative along a direction of the logits; None where there is no softmax to derive."""
-    kernel_size, dilation, groups, normalize, renormalize, *_ = ctx.options
-    if not normalize:
+    if not ctx.options[3]:
         return None
+    sizes, window = _softmax_options(ctx.options)
     weights_grad = ctx.ops.grad_weight(grad_out, input, logits.detach(), lse, *_bilinear(ctx.options))
-    return softmax_hessian(logits, weights_grad, direction, kernel_size, dilation, groups, renormalize)
+    return softmax_hessian(logits, weights_grad, direction, *sizes, **window)
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:
@@ -324,8 +371,9 @@ def _register_vmap(products: Products) -> None:
 # Each product multiplies and adds every channel of every pixel with every tap.
 
 
-def _flops(shape, *args, out_shape=None, **kwargs) -> int:
-    n, c, h, w = shape
+def _flops(shape, other, *args, out_shape=None, **kwargs) -> int:
+    # At a scale one of the two is smaller than the result of forward, to which each tap contributes.
+    n, c, (h, w) = *shape[:2], max(shape[2:], other[2:])
     kernel_size = next(arg for arg in args if isinstance(arg, (int, torch.SymInt)))
     return 2 * n * c * h * w * kernel_size**2
 

@@ -5,9 +5,9 @@ floating type, any device.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from svconv import windows
 from svconv.arguments import check_correlation2d, check_svconv2d
 
 
@@ -20,6 +20,8 @@ def svconv2d(
     groups: int = 1,
     normalize: bool = True,
     padding_mode: str = "zeros",
+    taps: str = "convolution",
+    scale: int = 1,
 ) -> Tensor:
     """Same contract as `svconv.svconv2d`.
 
@@ -27,38 +29,42 @@ def svconv2d(
 
     (Eq. 1 of the paper, r = kernel_size // 2, d = dilation; taps row-major over (u, v)).
     """
-    options = kernel_size, dilation, groups, normalize, padding_mode
-    options = check_svconv2d("svconv.reference.svconv2d", input, logits, *options)
-    kernel_size, dilation, groups, normalize, padding_mode = options.values()
+    options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
+    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    options = check_svconv2d("svconv.reference.svconv2d", input, logits, **options)
+    window, groups = _window(options), options["groups"]
     n, c, h, w = input.shape
-    taps = kernel_size * kernel_size
-    # unfold reads at (i + d*u, j + d*v): a convolution takes its taps in reverse.
-    weights = logits.reshape(n, groups, taps, h, w).flip(2)
-    if normalize:
-        if padding_mode == "renormalize":
-            inside = _unfold(input.new_ones(1, 1, h, w), kernel_size, dilation) > 0
-            weights = weights.masked_fill(~inside, -torch.inf)
+    weights = logits.unflatten(1, (groups, -1))
+    if options["normalize"]:
+        if options["padding_mode"] == "renormalize":
+            weights = weights.masked_fill(~windows.taps_inside(h, w, input.device, **window), -torch.inf)
         weights = weights.softmax(dim=2)
-    patches = _unfold(input, kernel_size, dilation).reshape(n, groups, c // groups, taps, h, w)
-    return torch.einsum("ngcthw,ngthw->ngchw", patches, weights).reshape(n, c, h, w)
+    patches = windows.unfold(input, **window).unflatten(1, (groups, c // groups))
+    return torch.einsum("ngcthw,ngthw->ngchw", patches, weights).flatten(1, 2)
 
 
-def correlation2d(query: Tensor, key: Tensor, *, kernel_size: int = 9, dilation: int = 1, groups: int = 1) -> Tensor:
+def correlation2d(
+    query: Tensor,
+    key: Tensor,
+    *,
+    kernel_size: int = 9,
+    dilation: int = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    taps: str = "convolution",
+    scale: int = 1,
+) -> Tensor:
     """Same contract as `svconv.correlation2d`.
 
     out[n,g,(u,v),i,j] = sum over c of group g of  query[n,c,i,j] * key[n,c,i-d*u,j-d*v]
     """
-    options = check_correlation2d("svconv.reference.correlation2d", query, key, kernel_size, dilation, groups)
-    kernel_size, dilation, groups = options.values()
-    n, c, h, w = query.shape
-    patches = _unfold(key, kernel_size, dilation).reshape(n, groups, c // groups, kernel_size * kernel_size, h, w)
-    query = query.reshape(n, groups, c // groups, h, w)
-    return torch.einsum("ngchw,ngcthw->ngthw", query, patches).flip(2).flatten(1, 2)
+    options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups)
+    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    options = check_correlation2d("svconv.reference.correlation2d", query, key, **options)
+    split = options["groups"], query.shape[1] // options["groups"]
+    patches = windows.unfold(key, **_window(options)).unflatten(1, split)
+    return torch.einsum("ngchw,ngcthw->ngthw", query.unflatten(1, split), patches).flatten(1, 2)
 
 
-def _unfold(input: Tensor, kernel_size: int, dilation: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, K*K, H, W): at (u, v) the value at (i + d*u, j + d*v), zero outside the frame."""
-    n, c, h, w = input.shape
-    padding = dilation * (kernel_size // 2)
-    patches = F.unfold(input, kernel_size, dilation=dilation, padding=padding)
-    return patches.reshape(n, c, kernel_size * kernel_size, h, w)
+def _window(options: dict[str, object]) -> dict[str, object]:
+    return {name: options[name] for name in ("kernel_size", "dilation", "padding_mode", "taps", "scale")}

@@ -7,6 +7,8 @@ accumulation type, results have the type of the logits. All of it can be differe
 import torch
 from torch import Tensor
 
+from svconv import windows
+
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     """The dtype that sums and softmax are computed in: float64 for float64, else float32."""
@@ -20,36 +22,53 @@ def by_tap(logits: Tensor, groups: int) -> Tensor:
     return logits.to(accumulation_type(logits.dtype)).reshape(n, groups, channels // groups, h, w)
 
 
-def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool) -> Tensor:
+def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool, **window) -> Tensor:
     """The weights, (N, groups, K*K, H, W) in the accumulation type.
 
-    With `renormalize`, taps that read outside the frame weigh nothing.
+    With `renormalize`, taps that read outside the frame weigh nothing; `window` are `taps` and `scale`, as in
+    `svconv.svconv2d`.
     """
-    return with_excluded(logits, kernel_size, dilation, groups, renormalize).softmax(dim=2)
+    return with_excluded(logits, kernel_size, dilation, groups, renormalize, **window).softmax(dim=2)
 
 
-def with_excluded(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool) -> Tensor:
+def with_excluded(
+    logits: Tensor,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    renormalize: bool,
+    taps: str = "convolution",
+    scale: int = 1,
+) -> Tensor:
     """The logits as `by_tap` has them, with `renormalize` -inf for taps that read outside the frame."""
     logits = by_tap(logits, groups)
     if not renormalize:
         return logits
-    inside = taps_inside(*logits.shape[-2:], kernel_size, dilation, logits.device)
-    return logits.masked_fill(~inside, -torch.inf)
+    height, width = (size // scale for size in logits.shape[-2:])
+    window = {"kernel_size": kernel_size, "dilation": dilation, "padding_mode": "zeros", "taps": taps, "scale": scale}
+    return logits.masked_fill(~windows.taps_inside(height, width, logits.device, **window), -torch.inf)
 
 
 def softmax_jacobian(
-    logits: Tensor, vector: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool
+    logits: Tensor, vector: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool, **window
 ) -> Tensor:
     """The softmax's first derivative at `logits`, a symmetric matrix, times `vector`."""
-    weights = softmax(logits, kernel_size, dilation, groups, renormalize)
+    weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
     return _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype)
 
 
 def softmax_hessian(
-    logits: Tensor, first: Tensor, second: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool
+    logits: Tensor,
+    first: Tensor,
+    second: Tensor,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    renormalize: bool,
+    **window,
 ) -> Tensor:
     """The softmax's second derivative at `logits`, symmetric in its three indices, times `first` and `second`."""
-    weights = softmax(logits, kernel_size, dilation, groups, renormalize)
+    weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
     a, b = by_tap(first, groups), by_tap(second, groups)
     bilinear = _jacobian(weights, a * b - a * _mean(weights, b) - b * _mean(weights, a))
     return bilinear.reshape(logits.shape).to(logits.dtype)
@@ -62,15 +81,3 @@ def _mean(weights: Tensor, values: Tensor) -> Tensor:
 def _jacobian(weights: Tensor, vector: Tensor) -> Tensor:
     # Softmax comes in NCHW; the first factor decides the result's memory format.
     return (vector - _mean(weights, vector)) * weights
-
-
-def taps_inside(height: int, width: int, kernel_size: int, dilation: int, device: torch.device) -> Tensor:
-    """(K*K, H, W), bool: does tap (u, v) of pixel (i, j) read inside the frame, at (i - d*u, j - d*v)?"""
-
-    def along(size: int) -> Tensor:
-        offsets = dilation * (torch.arange(kernel_size, device=device) - kernel_size // 2)
-        read = torch.arange(size, device=device) - offsets[:, None]
-        return (read >= 0) & (read < size)
-
-    rows, columns = along(height), along(width)
-    return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)

@@ -101,7 +101,8 @@ int64_t threads_for(const Problem& p, int64_t most) {
   return threads < 1 ? 1 : threads < most ? int64_t(threads) : std::max<int64_t>(most, 1);
 }
 
-Plan plan(Product product, const Problem& p, int64_t threads) {
+Plan plan(Product product, const Problem& problem, int64_t threads) {
+  const Problem p = frame_of(product, problem);
   if (p.batch * p.groups * p.height * p.width == 0) return {};
   const SubImages images = sub_images(p);
   // Wide items make for long runs of memory and little halo; an item's weights (forward) or windows (grad_weight) for

@@ -366,8 +366,18 @@ void grad_weight(const Problem& p, const Item& item) {
   }
 }
 
+}  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA
+
+// It builds on all of the above.
+#include "windowed.h"
+
+namespace svconv::cpu::SVCONV_ISA {
+namespace {
+
 template <class T>
 void run_items(Product product, const Problem& p, const Plan& plan, int64_t begin, int64_t end) {
+  if (!p.plain()) return run_windowed<T>(product, p, plan, begin, end);
   for (int64_t index = begin; index < end; ++index) {
     Item item;
     if (!item_at(p, plan, index, item)) continue;

@@ -23,7 +23,7 @@ using Choice = Launch(Product, const Problem&, const Device&, bool tf32);
 template <Choice* kChoose>
 class OnGpu {
  public:
-  static constexpr bool kNeedsLse = true;
+  static constexpr bool kNeedsLse = true, kAnyWindow = false;
 
   explicit OnGpu(const Tensor& data) : index_(data.get_device_index()), guard_(index_) {}
 

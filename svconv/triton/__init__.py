@@ -22,15 +22,15 @@ def obstacle(*, device_type: str, **_) -> str | None:
     return _obstacle_on(device_type)
 
 
-def run(input: Tensor, logits: Tensor, *, padding_mode: str, **options) -> Tensor:
-    """The operator on checked arguments."""
+def run(input: Tensor, logits: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
+    """The operator on checked arguments, of windows that are plain (`svconv.windows`)."""
     from svconv.triton import ops
 
     return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize", asks_for_tf32())[0]
 
 
-def correlation(query: Tensor, key: Tensor, **options) -> Tensor:
-    """`svconv.correlation2d` on checked arguments."""
+def correlation(query: Tensor, key: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
+    """`svconv.correlation2d` on checked arguments, of windows that are plain."""
     from svconv import ops as explained
     from svconv.triton import ops
 

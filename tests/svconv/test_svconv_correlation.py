@@ -154,6 +154,9 @@ BAD = {
     "another device": (torch.zeros(1, 4, 5, 6, device="meta"), {}, ValueError, "one device"),
     "not a tensor": ([[1.0]], {}, TypeError, "key to be a torch.Tensor, got list"),
     "backend": (torch.zeros(1, 4, 5, 6), dict(backend="opencl"), ValueError, "got 'opencl'"),
+    "softmax's padding": (torch.zeros(1, 4, 5, 6), dict(padding_mode="renormalize"), ValueError, "got 'renormalize'"),
+    "scale": (torch.zeros(1, 4, 5, 6), dict(scale=5), ValueError, "(N, C, 5 * H, 5 * W) and (N, C, H, W)"),
+    "small key": (torch.zeros(1, 4, 5, 6), dict(kernel_size=7, padding_mode="shift"), ValueError, "key of at least 7"),
 }
 
 

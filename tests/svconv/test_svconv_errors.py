@@ -31,7 +31,36 @@ CASES = {
     "array for padding": (tensors(), dict(padding_mode=np.zeros(2)), TypeError, "padding_mode to be a str"),
     "number for backend": (tensors(), dict(backend=1), TypeError, "backend to be None or a str"),
     "list for backend": (tensors(), dict(backend=["cpu"]), TypeError, "backend to be None or a str"),
-    "padding": (tensors(), dict(padding_mode="reflect"), ValueError, "got 'reflect'"),
+    "padding": (tensors(), dict(padding_mode="mirror"), ValueError, "got 'mirror'"),
+    "order of taps": (tensors(), dict(taps="reversed"), ValueError, "one of ('convolution', 'correlation')"),
+    "number for taps": (tensors(), dict(taps=1), TypeError, "taps to be a str"),
+    "zero scale": (tensors(), dict(scale=0), ValueError, "scale to be at least 1, got 0"),
+    "float scale": (tensors(), dict(scale=2.0), TypeError, "scale to be an int, got 2.0"),
+    "coarse logits for a scale": (tensors(), dict(scale=2), ValueError, "(1, 9, 10, 12) for input of shape"),
+    "fine logits for no scale": (
+        (torch.zeros(1, 4, 5, 6), torch.zeros(1, 9, 10, 12)),
+        {},
+        ValueError,
+        "H, W) = (1, 9, 5, 6) for input of shape (1, 4, 5, 6), got (1, 9, 10, 12)",
+    ),
+    "mirror as large as the frame": (
+        tensors(taps=121),
+        dict(kernel_size=11, padding_mode="reflect"),
+        ValueError,
+        "input of at least 6 rows and columns",
+    ),
+    "window larger than the frame": (
+        tensors(),
+        dict(dilation=2, padding_mode="shift"),
+        ValueError,
+        "input of at least 6 rows and columns",
+    ),
+    "no pixel to repeat": (
+        (torch.zeros(1, 4, 0, 6), torch.zeros(1, 9, 0, 6)),
+        dict(padding_mode="replicate"),
+        ValueError,
+        "input of at least 1 rows and columns",
+    ),
     "few logits": (tensors(taps=8), {}, ValueError, "(1, 9, 5, 6)"),
     "logits of another size": (
         (torch.zeros(1, 4, 5, 6), torch.zeros(1, 9, 6, 5)),
@@ -70,15 +99,23 @@ def test_bad_arguments(case):
 X, L = tensors()
 ARRAYS = X.numpy(), L.numpy()
 WRONG = {"kernel_size": ("3", 3.0, None, True), "dilation": (1.0, [1]), "groups": ("1", 2.5)}
-WRONG_SVCONV = {**WRONG, "normalize": ("False", 0, None, 1.0), "padding_mode": (0, None, b"zeros")}
+WRONG_WINDOW = {"padding_mode": (0, None, b"zeros"), "taps": (0, None), "scale": ("2", 2.0, None, True)}
+WRONG_FLAG = {"normalize": ("False", 0, None, 1.0)}
+WRONG_SVCONV = {**WRONG, **WRONG_FLAG, **WRONG_WINDOW}
 WRONG_BACKEND = {"backend": (0, True, ["cpu"])}
 # Every public function: how it is called in order, and what it takes for none of its arguments.
 PUBLIC = {
     "svconv2d": (lambda **o: svconv2d(X, L, **o), {**WRONG_SVCONV, **WRONG_BACKEND, "out": (0, ARRAYS[0])}),
-    "correlation2d": (lambda **o: correlation2d(X, X, **o), {**WRONG, **WRONG_BACKEND}),
-    "svconv.numpy.svconv2d": (lambda **o: svconv.numpy.svconv2d(*ARRAYS, **o), {**WRONG_SVCONV, "threads": ("2", 1.0)}),
+    "correlation2d": (lambda **o: correlation2d(X, X, **o), {**WRONG, **WRONG_WINDOW, **WRONG_BACKEND}),
+    "svconv.numpy.svconv2d": (
+        lambda **o: svconv.numpy.svconv2d(*ARRAYS, **o),
+        {**WRONG, **WRONG_FLAG, "padding_mode": (0, None, b"zeros"), "threads": ("2", 1.0)},
+    ),
     "svconv.reference.svconv2d": (lambda **o: reference.svconv2d(X, L, **o), WRONG_SVCONV),
-    "svconv.reference.correlation2d": (lambda **o: reference.correlation2d(X, X, **o), WRONG),
+    "svconv.reference.correlation2d": (
+        lambda **o: reference.correlation2d(X, X, **o),
+        {**WRONG, **WRONG_WINDOW},
+    ),
     "svconv.ops.forward": (
         lambda **o: ops.forward(X, L, **o),
         {**WRONG, "normalize": ("False", 0, None), "renormalize": ("zeros", 1)},
@@ -92,6 +129,7 @@ PUBLIC = {
             "dtype": ("float32", torch.int32),
             "device": (0, None),
             "gradients": ("no", 0),
+            "scale": ("2", 2.0),
             "out": (X,),
         },
     ),

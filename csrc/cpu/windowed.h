@@ -1,0 +1,431 @@
+// The three products on windows that aren't plain (window.h): other borders, taps in reverse, a scale. A block of rows
+// at a time is packed with its borders filled in, after which one loop serves all windows; tiles that lie away from the
+// border run the one of plain windows.
+#pragma once
+
+#include "item.h"
+#include "tile.h"
+#include "weights.h"
+#include "window.h"
+
+namespace svconv::cpu::SVCONV_ISA {
+namespace {
+
+// The product of tile() with a column of its own for each pixel: tap s of pixel p reads column E - 1 - s of those from
+// offsets[p] on.
+template <class A>
+void tile_at(A* out, const A* x, const int64_t* rows, const int64_t* offsets, const A* w, int64_t E, int64_t first,
+             int64_t last) {
+  constexpr int L = kLanes<A>;
+  Vec<A> acc[kTile][kDepth] = {};
+  for (int64_t t = first; t < last; ++t)
+    for (int64_t s = 0; s < E; ++s) {
+      const A* xs = x + rows[-t] + (E - 1 - s) * kChunk<A>;
+      const A* ws = w + (t * E + s) * kTile;
+#pragma GCC unroll 16
+      for (int p = 0; p < kTile; ++p)
+#pragma GCC unroll 4
+        for (int v = 0; v < kDepth; ++v) acc[p][v] += vload(xs + offsets[p] + v * L) * ws[p];
+    }
+#pragma GCC unroll 16
+  for (int p = 0; p < kTile; ++p)
+#pragma GCC unroll 4
+    for (int v = 0; v < kDepth; ++v) vstore(out + p * kChunk<A> + v * L, acc[p][v]);
+}
+
+// dw[s * pitch] += sum over c of g[c] * x[c, -s * step] for TAPS vectors of pixels.
+template <class A, int TAPS>
+void reduce_at(A* dw, int64_t pitch, const A* g, const A* x, int64_t step, int64_t width, int64_t channels) {
+  constexpr int L = kLanes<A>;
+  Vec<A> acc[TAPS];
+#pragma GCC unroll 16
+  for (int s = 0; s < TAPS; ++s) acc[s] = vload(dw + s * pitch);
+  for (int64_t c = 0; c < channels; ++c, x += width) {
+    const Vec<A> gc = vload(g + c * L);
+#pragma GCC unroll 16
+    for (int s = 0; s < TAPS; ++s) acc[s] += gc * vload(x - s * step);
+  }
+#pragma GCC unroll 16
+  for (int s = 0; s < TAPS; ++s) vstore(dw + s * pitch, acc[s]);
+}
+
+template <class A>
+void reduce_row_at(A* dw, int64_t pitch, const A* g, const A* x, int64_t step, int64_t width, int64_t channels,
+                   int64_t K) {
+  int64_t s = 0;
+  for (; s + 4 <= K; s += 4) reduce_at<A, 4>(dw + s * pitch, pitch, g, x - s * step, step, width, channels);
+  switch (K - s) {
+    case 1: return reduce_at<A, 1>(dw + s * pitch, pitch, g, x - s * step, step, width, channels);
+    case 2: return reduce_at<A, 2>(dw + s * pitch, pitch, g, x - s * step, step, width, channels);
+    case 3: return reduce_at<A, 3>(dw + s * pitch, pitch, g, x - s * step, step, width, channels);
+  }
+}
+
+// Packs the pixels at positions [lo, lo + count) of a row: [count][lanes] as pack() has it with the channels as lanes,
+// or [channels][wide] with the columns as lanes. What lies outside the frame is what the border says.
+template <class T, class A = Accumulate<T>>
+void pack_positions(A* dst, int64_t pitch, Plane<const T> source, int64_t c, int64_t channels, int64_t row,
+                    const Axis& axis, int64_t lo, int64_t count, bool columns_are_lanes) {
+  const Span inside = clip(lo, count, axis.size);
+  if (row < 0) return fill(dst, columns_are_lanes ? channels * pitch : count * pitch, A(0));
+  const T* src = source.at(c, row, lo);
+  if (columns_are_lanes)
+    pack(dst, pitch, src, source.w, source.c, Span{inside.first, inside.last, pitch}, Span{0, channels, channels},
+         A(0));
+  else
+    pack(dst, pitch, src, source.c, source.w, Span{0, channels, pitch}, inside, A(0));
+  const int64_t outside = inside.first + count - inside.last;
+  for (int64_t k = 0; k < outside; ++k) {
+    const int64_t i = k < inside.first ? k : inside.last + k - inside.first, from = axis.at(lo + i);
+    if (from < 0) continue;
+    if (columns_are_lanes)
+      for (int64_t l = 0; l < channels; ++l) dst[l * pitch + i] = widen(*source.at(c + l, row, from));
+    else
+      for (int64_t l = 0; l < channels; ++l) dst[i * pitch + l] = widen(*source.at(c + l, row, from));
+  }
+}
+
+// What the products share.
+template <class T>
+struct Windowed {
+  using A = Accumulate<T>;
+  const Problem& p;
+  const Item& item;
+  int64_t K, r, area, depth;
+  Axis rows, columns;   // of the item's sub-image
+  Plane<T> logits;
+  Plane<A> lse;
+
+  // `scale` is that of the frame that the item's rows and columns are of: 1 for those of the input.
+  Windowed(const Problem& p, const Item& item, int64_t scale)
+      : p(p),
+        item(item),
+        K(p.kernel),
+        r(K / 2),
+        area(K * K),
+        depth(p.channels / p.groups),
+        rows{item.height / scale, p.scale, r, p.border},
+        columns{item.width / scale, p.scale, r, p.border},
+        logits(plane<T>(p.logits, p, item, item.group * area)),
+        lse(lse_plane<A>(p, item)) {}
+
+  // Where a tap of the convolution lies among the logits.
+  int64_t stored(int64_t tap) const { return p.correlation ? area - 1 - tap : tap; }
+
+  // Reads a row of logits, [area, pitch] in the order in which they are stored, as the softmax sees them.
+  void read_logits_of(A* taps, int64_t pitch, int64_t row) const {
+    pack(taps, pitch, static_cast<const T*>(logits.at(0, row, item.column)), logits.w, logits.c,
+         Span{0, item.columns, pitch}, Span{0, area, area}, A(0));
+    if (!p.normalize || !p.renormalize) return;
+    const A excluded = -std::numeric_limits<A>::infinity();
+    for (int64_t k = 0; k < area; ++k) {
+      A* tap = taps + stored(k) * pitch;
+      const bool row_inside = rows.read(row, k / K) >= 0;
+      for (int64_t j = 0; j < item.columns; ++j)
+        if (!row_inside || columns.read(item.column + j, k % K) < 0) tap[j] = excluded;
+    }
+  }
+
+  // The tap rows of a place that lie in the frame, where others read zeros.
+  void tap_rows(int64_t place, int64_t& first, int64_t& last) const {
+    const int64_t top = rows.centre(place) + r;
+    first = p.border == Border::zeros ? std::max<int64_t>(0, top - rows.size + 1) : 0;
+    last = p.border == Border::zeros ? std::min(K, top + 1) : K;
+  }
+};
+
+template <class A>
+constexpr bool in_a_row(const int64_t* offsets, int64_t pixels) {
+  for (int64_t p = 1; p < pixels; ++p)
+    if (offsets[p] != offsets[0] + p * kChunk<A>) return false;
+  return true;
+}
+
+template <class T>
+void window_forward(const Problem& p, const Item& item) {
+  using A = Accumulate<T>;
+  const Windowed<T> own(p, item, p.scale);
+  const int64_t K = own.K, r = own.r, area = own.area, depth = own.depth, lanes = kChunk<A>;
+  const Axis &rows = own.rows, &columns = own.columns;
+  const int64_t tiles = divide_up(item.columns, kTile), pixels = tiles * kTile;
+  const int64_t pitch = divide_up(pixels, kLanes<A>) * kLanes<A>;
+  const int64_t lo = columns.centre(item.column) - r;
+  const int64_t count = columns.centre(item.column + item.columns - 1) + r + 1 - lo, row_size = (count + kTile) * lanes;
+  // Rows whose weights stay in L2 while the chunks of channels go by.
+  const int64_t step = std::min(item.rows, std::max<int64_t>(1, (int64_t(1) << 18) / (area * pixels * sizeof(A))));
+  const int64_t tile_weights = area * kTile + kOverrun<A>;
+
+  struct Arrays { A *taps, *scale, *lse_row, *weights, *x, *out; int64_t *slots, *offsets; };
+  const auto arrays = in_scratch([&](Arena& arena) {
+    return Arrays{arena.array<A>(area * pitch + 2 * kLanes<A>), arena.array<A>(pitch + 2 * kLanes<A>),
+                  arena.array<A>(pitch), arena.array<A>(step * tiles * tile_weights),
+                  arena.array<A>((step + K - 1) * row_size), arena.array<A>(step * pixels * lanes),
+                  arena.array<int64_t>(step + K - 1), arena.array<int64_t>(pixels)};
+  });
+  for (int64_t i = 0; i < step + K - 1; ++i) arrays.slots[i] = i * row_size;
+  for (int64_t j = 0; j < pixels; ++j)
+    arrays.offsets[j] = (columns.centre(item.column + std::min(j, item.columns - 1)) - r - lo) * lanes;
+  const auto source = plane<const T>(p.data, p, item, item.group * depth);
+  const auto result = plane<T>(p.result, p, item, item.group * depth);
+  const Tile<A> compute = tile_for<A>(K);
+
+  for (int64_t top = item.row; top < item.row + item.rows; top += step) {
+    const int64_t end = std::min(top + step, item.row + item.rows), base = rows.centre(top) - r;
+    for (int64_t row = top; row < end; ++row) {
+      own.read_logits_of(arrays.taps, pitch, row);
+      if (p.normalize) {
+        softmax(arrays.taps, pitch, area, arrays.scale, p.lse ? arrays.lse_row : nullptr);
+        if (p.lse)
+          for (int64_t j = 0; j < item.columns; ++j) *own.lse.at(0, row, item.column + j) = arrays.lse_row[j];
+      }
+      // Taps of a correlation change places here, where they are copied anyway.
+      A* weights = arrays.weights + (row - top) * tiles * tile_weights;
+      split_tiles(weights, tile_weights, p.correlation ? arrays.taps + (area - 1) * pitch : arrays.taps,
+                  p.correlation ? -pitch : pitch, p.normalize ? arrays.scale : nullptr, tiles, area);
+    }
+    for (int64_t c = 0; c == 0 || c < depth; c += lanes) {
+      const int64_t channels = std::min(lanes, depth - c);
+      for (int64_t y = base; y <= rows.centre(end - 1) + r; ++y) {
+        A* packed = arrays.x + (y - base) * row_size;
+        pack_positions(packed, lanes, source, c, channels, rows.at(y), columns, lo, count, false);
+        fill(packed + count * lanes, kTile * lanes, A(0));
+      }
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t* offsets = arrays.offsets + tile * kTile;
+        const bool plain = in_a_row<A>(offsets, std::min<int64_t>(kTile, item.columns - tile * kTile));
+        for (int64_t row = top; row < end; ++row) {
+          int64_t first, last;
+          own.tap_rows(row, first, last);
+          A* out = arrays.out + ((row - top) * pixels + tile * kTile) * lanes;
+          const int64_t* slots = arrays.slots + rows.centre(row) + r - base;
+          const A* weights = arrays.weights + ((row - top) * tiles + tile) * tile_weights;
+          if (plain) compute(out, arrays.x + offsets[0], slots, weights, K, first, last);
+          else tile_at(out, arrays.x, slots, offsets, weights, K, first, last);
+        }
+      }
+      for (int64_t row = top; row < end; ++row)
+        unpack(result.at(c, row, item.column), result.c, result.w, arrays.out + (row - top) * pixels * lanes, lanes,
+               channels, item.columns);
+    }
+  }
+}
+
+// Every pixel of the input sums up, over the places of the result whose windows hold it, weight times gradient. The
+// places that read it lie side by side in rows and columns, `first` and how many there are.
+template <class T>
+void window_grad_input(const Problem& p, const Item& item) {
+  using A = Accumulate<T>;
+  const Windowed<T> own(p, item, 1);
+  const int64_t K = own.K, depth = own.depth, lanes = kChunk<A>;
+  const Axis &rows = own.rows, &columns = own.columns;
+  const int64_t tiles = divide_up(item.columns, kTile), pixels = tiles * kTile;
+
+  // Sizes: the most places that read a row, and a column of each tile.
+  int64_t terms = 0, widest = 0, lo = columns.places(), hi = 0;
+  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
+    const Readers by = readers(rows, row);
+    terms = std::max(terms, by.last - by.first);
+  }
+  for (int64_t j = 0; j < item.columns; ++j) {
+    const Readers by = readers(columns, item.column + j);
+    lo = std::min(lo, by.first);
+    hi = std::max(hi, by.last);
+    widest = std::max(widest, by.last - by.first);
+  }
+  const int64_t count = std::max<int64_t>(0, hi - lo), wide = divide_up(count, kLanes<A>) * kLanes<A>;
+  const int64_t most = std::max(widest, K), row_size = (count + kTile + most) * lanes;
+  const int64_t tile_weights = terms * most * kTile;
+
+  struct Arrays {
+    A *tap_rows, *lse_row, *weights, *g, *out;
+    int64_t *slots, *offsets, *bases, *steps, *extents;
+    int32_t* reads;
+  };
+  const auto arrays = in_scratch([&](Arena& arena) {
+    return Arrays{arena.array<A>(K * wide), arena.array<A>(wide), arena.array<A>(tiles * tile_weights),
+                  arena.array<A>(terms * row_size), arena.array<A>(pixels * lanes), arena.array<int64_t>(terms),
+                  arena.array<int64_t>(pixels), arena.array<int64_t>(pixels), arena.array<int64_t>(pixels),
+                  arena.array<int64_t>(tiles), arena.array<int32_t>(K * wide)};
+  });
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t real = std::min<int64_t>(kTile, item.columns - tile * kTile);
+    int64_t extent = 1;
+    for (int64_t q = 0; q < kTile; ++q) {
+      const Readers by = readers(columns, item.column + tile * kTile + std::min(q, real - 1));
+      arrays.offsets[tile * kTile + q] = (by.first - lo) * lanes;
+      extent = std::max(extent, by.last - by.first);
+    }
+    // The loop of plain windows takes K columns.
+    if (in_a_row<A>(arrays.offsets + tile * kTile, real) && extent < K) extent = K;
+    arrays.extents[tile] = extent;
+    for (int64_t q = 0; q < real; ++q) {
+      const int64_t j = tile * kTile + q;
+      arrays.bases[j] = tile * tile_weights + (extent - 1 + arrays.offsets[j] / lanes) * kTile + q;
+      arrays.steps[j] = extent * kTile;
+    }
+  }
+  for (int64_t s = 0; s < K; ++s)
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t x = columns.read(lo + j, s) - item.column;
+      arrays.reads[s * wide + j] = x >= 0 && x < item.columns ? int32_t(x) : -1;
+    }
+
+  const auto grad = plane<const T>(p.data, p, item, item.group * depth);
+  const auto result = plane<T>(p.result, p, item, item.group * depth);
+  const Tile<A> compute = tile_for<A>(K);
+  const Axis whole{columns.places(), 1, 0, Border::zeros};
+  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
+    const Readers by = readers(rows, row);
+    fill(arrays.weights, tiles * tile_weights, A(0));
+    for (int64_t i = by.first; i < by.last; ++i) {
+      const int64_t term = i - by.first;
+      // The first term comes last: rows are counted backwards.
+      arrays.slots[terms - 1 - term] = term * row_size;
+      if (p.normalize)
+        pack(arrays.lse_row, wide, static_cast<const A*>(own.lse.at(0, i, lo)), own.lse.w, 0, Span{0, count, wide},
+             Span{0, 1, 1}, A(0));
+      for (int64_t t = 0; t < K; ++t) {
+        if (rows.read(i, t) != row) continue;
+        const int64_t block = p.correlation ? K - 1 - t : t;
+        pack(arrays.tap_rows, wide, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
+             Span{0, count, wide}, Span{0, K, K}, A(0));
+        for (int64_t s = 0; s < K; ++s) {
+          A* taps = arrays.tap_rows + (p.correlation ? K - 1 - s : s) * wide;
+          if (p.normalize) exponentiate(taps, taps, arrays.lse_row, wide);
+          const int32_t* reads = arrays.reads + s * wide;
+          for (int64_t j = 0; j < count; ++j)
+            if (const int64_t x = reads[j]; x >= 0)
+              arrays.weights[arrays.bases[x] + term * arrays.steps[x] - j * kTile] += taps[j];
+        }
+      }
+    }
+    for (int64_t c = 0; c < depth; c += lanes) {
+      const int64_t channels = std::min(lanes, depth - c);
+      for (int64_t i = by.first; i < by.last; ++i) {
+        A* packed = arrays.g + (i - by.first) * row_size;
+        pack_positions(packed, lanes, grad, c, channels, i, whole, lo, count, false);
+        fill(packed + count * lanes, row_size - count * lanes, A(0));
+      }
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t *offsets = arrays.offsets + tile * kTile, *slots = arrays.slots + terms - 1;
+        const int64_t extent = arrays.extents[tile], real = std::min<int64_t>(kTile, item.columns - tile * kTile);
+        A* out = arrays.out + tile * kTile * lanes;
+        const A* weights = arrays.weights + tile * tile_weights;
+        if (extent == K && in_a_row<A>(offsets, real))
+          compute(out, arrays.g + offsets[0], slots, weights, K, 0, by.last - by.first);
+        else
+          tile_at(out, arrays.g, slots, offsets, weights, extent, 0, by.last - by.first);
+      }
+      unpack(result.at(c, row, item.column), result.c, result.w, arrays.out, lanes, channels, item.columns);
+    }
+  }
+}
+
+template <class T>
+void window_grad_weight(const Problem& p, const Item& item) {
+  using A = Accumulate<T>;
+  constexpr int L = kLanes<A>;
+  constexpr int64_t kStep = 4, kChannels = 32;
+  const Windowed<T> own(p, item, p.scale);
+  const int64_t K = own.K, r = own.r, area = own.area, depth = own.depth;
+  const Axis &rows = own.rows, &columns = own.columns;
+  const int64_t vectors = divide_up(item.columns, L), pitch = vectors * L, step = std::min(kStep, item.rows);
+  const int64_t lo = columns.centre(item.column) - r;
+  const int64_t count = columns.centre(item.column + item.columns - 1) + r + 1 - lo, wide = count + L;
+  // A vector of pixels reads a window of columns, or where its pixels don't lie in a row, a vector for every tap.
+  const int64_t window = window_width<A>(K), spread = K * L, most = std::max(window, spread);
+  const int64_t x_row = vectors * kChannels * most, g_row = vectors * kChannels * L;
+  const auto centre = [&](int64_t j) { return columns.centre(item.column + std::min(j, item.columns - 1)) - lo; };
+  const auto is_spread = [&](int64_t b) {
+    for (int64_t l = 1; l < L && b * L + l < item.columns; ++l)
+      if (centre(b * L + l) != centre(b * L) + l) return true;
+    return false;
+  };
+
+  struct Arrays { A *dw, *x, *g, *lines, *taps, *lse_row; };
+  const auto arrays = in_scratch([&](Arena& arena) {
+    return Arrays{arena.array<A>(step * area * pitch), arena.array<A>((step + K - 1) * x_row),
+                  arena.array<A>(step * g_row), arena.array<A>(kChannels * (wide + window)),
+                  arena.array<A>(area * pitch), arena.array<A>(pitch)};
+  });
+  const auto input = plane<const T>(p.data, p, item, item.group * depth);
+  const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
+  const auto result = plane<T>(p.result, p, item, item.group * area);
+  const Axis whole{columns.places(), 1, 0, Border::zeros};
+  const int64_t line = wide + window;
+
+  for (int64_t top = item.row; top < item.row + item.rows; top += step) {
+    const int64_t end = std::min(top + step, item.row + item.rows), base = rows.centre(top) - r;
+    fill(arrays.dw, step * area * pitch, A(0));
+    for (int64_t c = 0; c < depth; c += kChannels) {
+      const int64_t channels = std::min(kChannels, depth - c);
+      for (int64_t y = base; y <= rows.centre(end - 1) + r; ++y) {
+        pack_positions(arrays.lines, line, input, c, channels, rows.at(y), columns, lo, count, true);
+        for (int64_t b = 0; b < vectors; ++b) {
+          A* to = arrays.x + (y - base) * x_row + b * kChannels * most;
+          if (is_spread(b)) {
+            for (int64_t l = 0; l < L; ++l) {
+              const A* from = arrays.lines + centre(b * L + l) - r;
+              for (int64_t k = 0; k < channels; ++k)
+                for (int64_t m = 0; m < K; ++m) to[k * spread + m * L + l] = from[k * line + m];
+            }
+          } else {
+            const A* from = arrays.lines + centre(b * L) - r;
+            for (int64_t k = 0; k < channels; ++k)
+              for (int64_t l = 0; l < window; l += L) vstore(to + k * window + l, vload(from + k * line + l));
+          }
+        }
+      }
+      for (int64_t row = top; row < end; ++row) {
+        pack_positions(arrays.lines, line, grad, c, channels, row, whole, item.column, item.columns, true);
+        for (int64_t b = 0; b < vectors; ++b)
+          for (int64_t k = 0; k < channels; ++k)
+            vstore(arrays.g + (row - top) * g_row + (b * kChannels + k) * L, vload(arrays.lines + k * line + b * L));
+      }
+      for (int64_t b = 0; b < vectors; ++b) {
+        const bool apart = is_spread(b);
+        const int64_t between = apart ? L : 1, width = apart ? spread : window;
+        for (int64_t row = top; row < end; ++row) {
+          int64_t first, last;
+          own.tap_rows(row, first, last);
+          for (int64_t t = first; t < last; ++t) {
+            const int64_t y = rows.centre(row) + r - t - base;
+            const int64_t tap = own.stored(t * K);
+            reduce_row_at(arrays.dw + ((row - top) * area + tap) * pitch + b * L, p.correlation ? -pitch : pitch,
+                          arrays.g + (row - top) * g_row + b * kChannels * L,
+                          arrays.x + y * x_row + b * kChannels * most + (K - 1) * between, between, width, channels, K);
+          }
+        }
+      }
+    }
+    for (int64_t row = top; row < end; ++row) {
+      A* dw = arrays.dw + (row - top) * area * pitch;
+      if (p.normalize) {
+        own.read_logits_of(arrays.taps, pitch, row);
+        pack(arrays.lse_row, pitch, static_cast<const A*>(own.lse.at(0, row, item.column)), own.lse.w, 0,
+             Span{0, item.columns, pitch}, Span{0, 1, 1}, A(0));
+        for (int64_t k = 0; k < area; ++k)
+          exponentiate(arrays.taps + k * pitch, arrays.taps + k * pitch, arrays.lse_row, pitch);
+        softmax_backward(dw, arrays.taps, pitch, area);
+      }
+      unpack(result.at(0, row, item.column), result.w, result.c, dw, pitch, item.columns, area);
+    }
+  }
+}
+
+template <class T>
+void run_windowed(Product product, const Problem& p, const Plan& plan, int64_t begin, int64_t end) {
+  const Problem frame = frame_of(product, p);
+  for (int64_t index = begin; index < end; ++index) {
+    Item item;
+    if (!item_at(frame, plan, index, item)) continue;
+    switch (product) {
+      case Product::forward: window_forward<T>(p, item); break;
+      case Product::grad_input: window_grad_input<T>(p, item); break;
+      case Product::grad_weight: window_grad_weight<T>(p, item); break;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace svconv::cpu::SVCONV_ISA

@@ -1,0 +1,129 @@
+"""Functions of other packages by their own names and arguments, on the kernels of `svconv2d` and `correlation2d`.
+
+Each takes the place of one that a published model calls (docs/downstream.md): an import is all that changes. They run
+wherever `svconv2d` does, in every type that it takes, and can be differentiated any number of times. What is wrong
+raises the TypeError or ValueError of `svconv2d` or `correlation2d`.
+"""
+
+from math import isqrt
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from svconv import windows
+from svconv.functional import correlation2d, svconv2d
+
+# A number, or the same for rows and columns.
+Size = int | tuple[int, int]
+
+
+def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
+    """`natten.functional.na2d_qk` of NATTEN up to 0.17: how like a pixel is to each of its neighbourhood.
+
+    Args:
+        query, key: (B, heads, H, W, D).
+        kernel_size, dilation: a number, or the same twice; the window is moved inwards at the border.
+
+    Returns:
+        (B, heads, H, W, kernel_size**2), without scale or bias: add a relative bias to it.
+    """
+    options = _neighbourhood("na2d_qk", kernel_size, dilation)
+    return _from_channels(correlation2d(_to_channels(query), _to_channels(key), **options), query)
+
+
+def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
+    """`natten.functional.na2d_av` of NATTEN up to 0.17: the neighbourhood's values, weighted.
+
+    Args:
+        attn: (B, heads, H, W, kernel_size**2), weights: nothing is normalised here.
+        value: (B, heads, H, W, D).
+        kernel_size, dilation: as in `na2d_qk`.
+
+    Returns:
+        (B, heads, H, W, D).
+    """
+    options = _neighbourhood("na2d_av", kernel_size, dilation)
+    return _from_channels(svconv2d(_to_channels(value), _to_channels(attn), normalize=False, **options), value)
+
+
+def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
+    """`mmcv.ops.carafe`: content-aware reassembly (Wang et al., "CARAFE", ICCV 2019, Eq. 2).
+
+    Args:
+        features: (N, C, H, W).
+        masks: (N, group_size * kernel_size**2, scale_factor * H, scale_factor * W), normalised.
+
+    Returns:
+        (N, C, scale_factor * H, scale_factor * W).
+    """
+    options = {"kernel_size": kernel_size, "groups": group_size, "scale": scale_factor}
+    return svconv2d(features, masks, normalize=False, taps="correlation", **options)
+
+
+def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
+    """RAFT's `upsample_flow` (Teed and Deng, ECCV 2020, Section 3.3): convex combinations of coarse windows.
+
+    Args:
+        flow: (N, C, H, W); what is upsampled is this tensor: RAFT gives `8 * flow`.
+        mask: (N, K * K * factor**2, H, W), logits: for each tap a cell of factor x factor; K = 3, in DUF 5.
+
+    Returns:
+        (N, C, factor * H, factor * W).
+    """
+    n, channels, h, w = mask.shape
+    taps = channels // factor**2
+    # The pixels at each place of a cell are an image, which they are in memory already.
+    kernels = mask.reshape(n, taps, factor**2, h, w).transpose(1, 2).reshape(n * factor**2, taps, h, w)
+    images = svconv2d(windows.repeat_images(flow, factor), kernels, kernel_size=isqrt(taps), taps="correlation")
+    return windows.from_images(images, factor)
+
+
+def context_upsample(disp_low: Tensor, up_weights: Tensor, scale_factor: int = 4) -> Tensor:
+    """FoundationStereo's and IGEV-Stereo's `context_upsample` (Xu et al., "IGEV", CVPR 2023).
+
+    Args:
+        disp_low: (B, 1, H, W).
+        up_weights: (B, 9, scale_factor * H, scale_factor * W), normalised.
+
+    Returns:
+        (B, scale_factor * H, scale_factor * W).
+    """
+    options = {"kernel_size": 3, "normalize": False, "taps": "correlation", "scale": scale_factor}
+    return svconv2d(disp_low, up_weights, **options).squeeze(1)
+
+
+def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
+    """FeatUp's `AdaptiveConv.apply` (Fu et al., "FeatUp", ICLR 2024), the sum in its joint bilateral upsampler.
+
+    Args:
+        padded: (N, C, H + K - 1, W + K - 1), padded by the caller. Where that is by reflection, `svconv2d` with
+            `padding_mode="reflect"` spares the padding.
+        filters: (N, H, W, K, K).
+
+    Returns:
+        (N, C, H, W).
+    """
+    kernel_size = filters.shape[-1]
+    margin = kernel_size // 2
+    weights = F.pad(filters.flatten(3).permute(0, 3, 1, 2), (margin,) * 4)
+    out = svconv2d(padded, weights, kernel_size=kernel_size, normalize=False, taps="correlation")
+    return F.pad(out, (-margin,) * 4)
+
+
+def _neighbourhood(function: str, kernel_size: object, dilation: object) -> dict[str, object]:
+    sizes = {"kernel_size": kernel_size, "dilation": dilation}
+    for name, size in sizes.items():
+        if isinstance(size, (tuple, list)):
+            if len(size) != 2 or size[0] != size[1]:
+                raise ValueError(f"{function}: expected {name} to be a number or the same twice, got {size!r}")
+            sizes[name] = size[0]
+    return {**sizes, "padding_mode": "shift", "taps": "correlation"}
+
+
+def _to_channels(tensor: Tensor) -> Tensor:
+    """(B, heads, H, W, D) -> (B * heads, D, H, W), channels last: each head is an image, and nothing is copied."""
+    return tensor.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def _from_channels(out: Tensor, like: Tensor) -> Tensor:
+    return out.permute(0, 2, 3, 1).unflatten(0, like.shape[:2])

@@ -1,0 +1,179 @@
+"""Which pixels a window reads: borders, order of taps, scale; and any windows from kernels that read plain ones.
+
+The one place in Python that knows; All of it is slices put side by side: it can be
+differentiated any number of times, compiled and exported, and its sums repeat bit for bit. Rows and columns are alike:
+what a tap (u, v) reads is row `reads(..., dim=-2)[u]` of column `reads(..., dim=-1)[v]`.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from svconv.checks import PLAIN_PADDING_MODES
+
+
+def is_plain(*, padding_mode: str, taps: str, scale: int, **_) -> bool:
+    """True for the windows that every backend's kernels read."""
+    return padding_mode in PLAIN_PADDING_MODES and taps == "convolution" and scale == 1
+
+
+def reads(
+    input: Tensor, dim: int, kernel_size: int, dilation: int, padding_mode: str, taps: str, scale: int
+) -> list[Tensor]:
+    """What each of K taps along a dimension, rows (-2) or columns (-1), reads for every place of the result.
+
+    K tensors of the shape of `input`, but `scale` times as long in `dim`; zero outside the frame where the padding mode
+    names no pixel instead. For a shifted window the frame must be as large as the window, for a mirrored one
+    (`reflect`) larger than its radius: `svconv.checks.check_frame`.
+    """
+    reach, margin = dilation * (kernel_size - 1), dilation * (kernel_size // 2)
+    # Ends are counted from the back of the frame, which leaves no arithmetic on sizes in an exported graph.
+    if padding_mode == "shift":
+        each = [_shifted(input, dim, dilation * tap, reach, dilation) for tap in range(kernel_size)]
+    else:
+        padded = _pad(input, dim, margin, padding_mode)
+        each = [_cut(padded, dim, dilation * tap, dilation * tap - reach) for tap in range(kernel_size)]
+    if taps == "convolution":
+        each.reverse()
+    return [repeat(read, dim, scale) for read in each]
+
+
+def _shifted(input: Tensor, dim: int, offset: int, reach: int, dilation: int) -> Tensor:
+    """What one tap of a shifted window reads, `offset` behind the window's first.
+
+    Within `reach // 2` of a border the window of every pixel is the first, or the last, that lies in the frame; each
+    residue class of the dilation is a frame of its own.
+    """
+    first = _cut(input, dim, offset, offset + dilation)
+    last = _cut(input, dim, offset - reach - dilation, offset - reach)
+    borders = reach // 2 // dilation
+    return torch.cat([first] * borders + [_cut(input, dim, offset, offset - reach)] + [last] * borders, dim)
+
+
+def _pad(input: Tensor, dim: int, margin: int, padding_mode: str) -> Tensor:
+    if margin == 0:
+        return input
+    if padding_mode == "reflect":
+        before, after = (_cut(input, dim, *ends).flip(dim) for ends in ((1, margin + 1), (-margin - 1, -1)))
+    elif padding_mode == "replicate":
+        before, after = (_cut(input, dim, *ends) for ends in ((0, 1), (-1, 0)))
+        shape = [-1] * input.ndim
+        shape[dim] = margin
+        before, after = before.expand(shape), after.expand(shape)
+    else:
+        return F.pad(input, (margin, margin) if dim == -1 else (0, 0, margin, margin))
+    return torch.cat([before, input, after], dim)
+
+
+def _cut(input: Tensor, dim: int, begin: int, end: int) -> Tensor:
+    """The part [begin, end) of rows or columns; negative ends count from the back, and an end of 0 is the back."""
+    part = slice(begin, end or None)
+    return input[..., part] if dim == -1 else input[..., part, :]
+
+
+def repeat(input: Tensor, dim: int, times: int) -> Tensor:
+    """Every row or column so many times, one after another."""
+    if times == 1:
+        return input
+    dim += input.ndim
+    shape = [-1] * (input.ndim + 1)
+    shape[dim + 1] = times
+    return input.unsqueeze(dim + 1).expand(shape).flatten(dim, dim + 1)
+
+
+def unfold(input: Tensor, **window) -> Tensor:
+    """(N, C, H, W) -> (N, C, K*K, scale * H, scale * W): what every tap of every pixel of the result reads."""
+    rows = torch.stack(reads(input, -2, **window), -3)
+    return torch.stack(reads(rows, -1, **window), -3).flatten(-4, -3)
+
+
+def taps_inside(height: int, width: int, device: torch.device, **window) -> Tensor:
+    """(K*K, scale * H, scale * W), bool: does a tap read inside the frame? For windows that may read outside it."""
+    rows, columns = (
+        torch.stack(reads(torch.ones(shape, dtype=torch.bool, device=device), dim, **window))
+        for dim, shape in ((-2, (height, 1)), (-1, (1, width)))
+    )
+    return (rows[:, None] & columns[None]).flatten(0, 1)
+
+
+def flip_taps(logits: Tensor, groups: int) -> Tensor:
+    """(N, groups * K*K, H, W) of a correlation to those of the convolution, and back."""
+    n, channels, h, w = logits.shape
+    return logits.reshape(n, groups, channels // groups, h, w).flip(2).reshape(logits.shape)
+
+
+def to_images(fine: Tensor, scale: int) -> Tensor:
+    """(N, C, scale * H, scale * W) -> (N * scale**2, C, H, W): the pixels at each place of a cell are an image."""
+    n, c, h, w = fine.shape
+    cells = fine.reshape(n, c, h // scale, scale, w // scale, scale).permute(0, 3, 5, 1, 2, 4)
+    return cells.reshape(n * scale**2, c, h // scale, w // scale)
+
+
+def from_images(images: Tensor, scale: int) -> Tensor:
+    """The inverse of `to_images`."""
+    n, c, h, w = images.shape
+    cells = images.reshape(n // scale**2, scale, scale, c, h, w).permute(0, 3, 4, 1, 5, 2)
+    return cells.reshape(n // scale**2, c, scale * h, scale * w)
+
+
+def repeat_images(coarse: Tensor, scale: int) -> Tensor:
+    """(N, C, H, W) -> (N * scale**2, C, H, W): one image for each place of a cell; of one image, without a copy."""
+    n, c, h, w = coarse.shape
+    return coarse.unsqueeze(1).expand(n, scale**2, c, h, w).reshape(n * scale**2, c, h, w)
+
+
+def svconv2d(plain: Callable, exact: Callable, input: Tensor, logits: Tensor, **options) -> Tensor:
+    """Any svconv2d from one of plain windows (`plain`), and one of any windows for thin frames (`exact`)."""
+    groups, scale, padding_mode = options["groups"], options["scale"], options["padding_mode"]
+    if options["taps"] == "correlation":
+        logits = flip_taps(logits, groups)
+    options = {**options, "taps": "convolution", "scale": 1}
+    if scale > 1:
+        input, logits = repeat_images(input, scale), to_images(logits, scale)
+    if padding_mode in PLAIN_PADDING_MODES:
+        out = plain(input, logits, **options)
+    else:
+        out = _framed(plain, exact, input, logits, options)
+    return from_images(out, scale) if scale > 1 else out
+
+
+def correlation2d(plain: Callable, exact: Callable, query: Tensor, key: Tensor, **options) -> Tensor:
+    """Any correlation2d from one of plain windows (`plain`), and one of any windows for thin frames (`exact`)."""
+    scale, taps = options["scale"], options["taps"]
+    inner = {**options, "taps": "convolution", "scale": 1}
+    if scale > 1:
+        query, key = to_images(query, scale), repeat_images(key, scale)
+    if options["padding_mode"] in PLAIN_PADDING_MODES:
+        out = plain(query, key, **inner)
+    else:
+        out = _framed(plain, exact, query, key, inner)
+    out = from_images(out, scale) if scale > 1 else out
+    return flip_taps(out, options["groups"]) if taps == "correlation" else out
+
+
+def _framed(plain: Callable, exact: Callable, first: Tensor, second: Tensor, options: dict) -> Tensor:
+    """Windows that never leave the interior are plain; a frame as wide as the window's radius is computed by `exact`.
+
+    What lies in the frame depends on the pixels of one window's size along that border alone, so that each of its four
+    sides is the border of a smaller problem.
+    """
+    size, margin = (options["dilation"] * k for k in (options["kernel_size"], options["kernel_size"] // 2))
+    if margin == 0:
+        return plain(first, second, **{**options, "padding_mode": "zeros"})
+    h, w = first.shape[-2:]
+    if h <= 2 * margin or w <= 2 * margin:
+        return exact(first, second, **options)
+    inner = plain(first, second, **{**options, "padding_mode": "zeros"})
+
+    def side(dim: int, part: tuple[int, int], kept: tuple[int, int]) -> Tensor:
+        return _cut(exact(_cut(first, dim, *part), _cut(second, dim, *part), **options), dim, *kept)
+
+    top, bottom, left, right = (
+        side(dim, part, kept)
+        for dim in (-2, -1)
+        for part, kept in (((0, size), (0, margin)), ((-size, 0), (-margin, 0)))
+    )
+    rows = [_cut(part, -2, margin, -margin) for part in (left, _cut(inner, -1, margin, -margin), right)]
+    return torch.cat([top, torch.cat(rows, -1), bottom], -2)

@@ -1,0 +1,237 @@
+"""Borders, order of taps and scale: every combination on every backend against the float64 reference."""
+
+from dataclasses import replace
+from functools import partial
+from itertools import product
+
+import pytest
+import torch
+from svconv_cases import DTYPES, LAYOUTS, TESTED, Case, assert_close, check, path_on, run
+from test_svconv_compile import Model, run_onnx, to_onnx
+from torch.export import Dim
+
+from svconv import SVConv2d, checks, correlation2d, dispatch, explain, reference, slices, svconv2d, windows
+
+INTERPRETED = TESTED["interpreted"]
+SHAPE = (2, 6, 10, 13)
+WINDOWS = [
+    Case(SHAPE, k, d, g, padding_mode=padding_mode, taps=taps, scale=s)
+    for k, d, g, s in ((3, 1, 1, 1), (5, 2, 3, 1), (3, 1, 2, 2), (3, 2, 1, 3), (9, 1, 1, 1))
+    for padding_mode, taps in product(checks.PADDING_MODES, checks.TAPS)
+    # Those of every other file.
+    if (padding_mode, taps, s) not in (("zeros", "convolution", 1), ("renormalize", "convolution", 1))
+]
+# Interpreters take minutes for wide kernels and fine frames.
+if INTERPRETED:
+    WINDOWS = [replace(case, shape=(1, 6, 10, 11)) for case in WINDOWS if case.kernel_size == 3]
+CORRELATED = [case for case in WINDOWS if case.padding_mode != "renormalize"]
+# Frames as small as a window, or a radius, or nothing.
+TINY = [
+    Case((1, 3, 5, 5), 5, padding_mode="shift", taps="correlation"),
+    Case((1, 3, 6, 11), 3, 2, padding_mode="shift"),
+    Case((2, 3, 7, 9), 3, 2, padding_mode="shift", scale=2),
+    Case((1, 3, 3, 4), 5, padding_mode="reflect"),
+    Case((1, 3, 3, 4), 3, 2, padding_mode="reflect", scale=2),
+    Case((1, 3, 1, 1), 5, padding_mode="replicate"),
+    Case((1, 3, 1, 9), 3, 3, padding_mode="replicate", taps="correlation"),
+    Case((1, 1, 1, 1), 3, taps="correlation", scale=5),
+    Case((1, 2, 3, 2), 1, padding_mode="shift", scale=2),
+]
+
+
+def laid_out(tensors, layout):
+    return [t.contiguous(memory_format=LAYOUTS[layout]) for t in tensors]
+
+
+@pytest.mark.sample(5)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_every_window_in_every_type_and_layout(case, dtype, layout, device):
+    case = replace(case, dtype=dtype)
+    check(case, *laid_out(case.tensors(device), layout))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("case", TINY, ids=str)
+def test_windows_of_tiny_frames(case, normalize, device):
+    case = replace(case, normalize=normalize)
+    check(case, *case.tensors(device))
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case", CORRELATED, ids=str)
+def test_correlation_of_every_window(case, layout, device):
+    key, _, query = laid_out(case.tensors(device), layout)
+    out = correlation2d(query.requires_grad_(), key.requires_grad_(), **case.correlation_options)
+    assert out.is_contiguous(memory_format=LAYOUTS[layout])
+    exact = [t.detach().cpu().double().requires_grad_() for t in (query, key)]
+    want = reference.correlation2d(*exact, **case.correlation_options)
+    assert_close(case, "grad_logits", out, want, path_on(case, out.device))
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    got = torch.autograd.grad(out, (query, key), cotangent.to(out))
+    want = torch.autograd.grad(want, exact, cotangent.double())
+    for name, a, b in zip(("out", "grad_input"), got, want, strict=True):
+        assert_close(case, name, a, b, path_on(case, a.device))
+
+
+def test_results_keep_the_layout_of_the_input(device):
+    for case, layout in product(WINDOWS[::7], LAYOUTS):
+        input, logits, _ = laid_out(case.tensors(device), layout)
+        assert svconv2d(input, logits, **case.options).is_contiguous(memory_format=LAYOUTS[layout])
+
+
+SMALL = [
+    replace(
+        case, shape=(1, 2, 4, 5), kernel_size=3, dilation=1, groups=2, scale=min(case.scale, 2), dtype=torch.float64
+    )
+    for case in CORRELATED[:: 5 if INTERPRETED else 2]
+]
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("case", dict.fromkeys(SMALL), ids=str)
+def test_first_and_second_derivatives_of_windows(case, device):
+    input, logits, _ = case.tensors(device)
+    input.requires_grad_(), logits.requires_grad_()
+    function = partial(svconv2d, **case.options)
+    assert torch.autograd.gradcheck(function, (input, logits), check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, (input, logits), fast_mode=True)
+
+
+def test_vmap_of_a_window_is_a_loop(device):
+    case = replace(WINDOWS[-1], kernel_size=3, shape=(1, 2, 7, 8), padding_mode="shift", scale=2)
+    tensors = [torch.stack([t, 2 * t, t - 1]) for t in case.tensors(device)[:2]]
+    function = partial(svconv2d, **case.options)
+    torch.testing.assert_close(torch.func.vmap(function)(*tensors), torch.stack(list(map(function, *tensors))))
+
+
+@pytest.mark.parametrize("case", WINDOWS[1::6], ids=str)
+def test_autocast_of_windows(case, device):
+    input, logits, _ = case.tensors(device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        out = svconv2d(input, logits.bfloat16(), **case.options)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, svconv2d(input.bfloat16(), logits.bfloat16(), **case.options))
+
+
+@pytest.mark.parametrize("case", WINDOWS[::5], ids=str)
+def test_out_of_windows(case, device):
+    input, logits, _ = case.tensors(device)
+    want = svconv2d(input, logits, **case.options)
+    held = torch.empty_like(want)
+    assert svconv2d(input, logits, **case.options, out=held) is held
+    assert torch.equal(held, want)
+    with pytest.raises(ValueError, match="^svconv2d: expected out of shape"):
+        svconv2d(input, logits, **case.options, out=want.new_empty(want.shape[:-1] + (1,)))
+
+
+@pytest.mark.parametrize("case", WINDOWS[::5], ids=str)
+def test_windows_are_explained_and_the_module_has_them(case, device):
+    input, logits, _ = case.tensors(device)
+    assert (
+        explain(input, logits, **case.options).chosen
+        == explain(input, logits[..., :1, :1].expand_as(logits), **case.options).chosen
+    )
+    module = SVConv2d(**case.options)
+    assert torch.equal(module(input, logits), svconv2d(input, logits, **case.options))
+    assert f"padding_mode={case.padding_mode!r}, taps={case.taps!r}, scale={case.scale}" in repr(module)
+
+
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_slices_of_every_window_are_the_reference(case):
+    tensors = [t.double() for t in case.tensors()]
+    for got, want in zip(
+        run(slices.svconv2d, *tensors, **case.options), run(reference.svconv2d, *tensors, **case.options), strict=True
+    ):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("case", CORRELATED[::3], ids=str)
+def test_windows_put_together_are_the_reference(case):
+    """Of plain windows on the inside and slices along the border, as on backends whose kernels read plain ones."""
+    tensors = [t.double() for t in case.tensors()]
+
+    def plain(input, logits, **options):
+        assert windows.is_plain(**options)
+        return reference.svconv2d(input, logits, **options)
+
+    got = windows.svconv2d(plain, slices.svconv2d, *tensors[:2], **case.options)
+    torch.testing.assert_close(got, reference.svconv2d(*tensors[:2], **case.options))
+
+
+def test_plain_windows_are_those_that_every_kernel_reads():
+    assert [windows.is_plain(**case.options) for case in (Case(), Case(padding_mode="renormalize"))] == [True, True]
+    assert not any(windows.is_plain(**case.options) for case in WINDOWS)
+    assert dispatch.BACKENDS["reference"].reads(**WINDOWS[0].options)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    "case", [Case((1, 24, 33, 41), 5, padding_mode=mode, scale=2) for mode in checks.PADDING_MODES], ids=str
+)
+def test_windows_repeat_bit_for_bit_whatever_the_number_of_threads(case):
+    tensors = case.tensors()
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 1, 2, 3, 7):
+            torch.set_num_threads(count)
+            results.append(run(svconv2d, *tensors, **case.options))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
+
+
+# A size that is free must be one at which the window fits.
+FREE = {0: Dim("n"), 2: Dim("h", min=5, max=64), 3: Dim("w", min=5, max=64)}
+TRACED = [
+    Case((2, 4, 7, 9), 3, groups=2, padding_mode=mode, taps=taps, scale=scale)
+    for mode, taps, scale in (
+        ("shift", "correlation", 1),
+        ("reflect", "convolution", 1),
+        ("replicate", "correlation", 2),
+        ("zeros", "correlation", 2),
+    )
+]
+
+
+def sizes_of(case):
+    fine = {0: FREE[0], 2: case.scale * FREE[2], 3: case.scale * FREE[3]}
+    return {"input": FREE, "logits": fine}
+
+
+@pytest.mark.parametrize("case", TRACED, ids=str)
+def test_windows_compile_and_export_for_all_sizes(case):
+    model = Model(**case.options)
+    input, logits, grad_out = case.tensors()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    program = torch.export.export(model, (input, logits), dynamic_shapes=sizes_of(case)).module()
+    for other in (case, replace(case, shape=(3, 4, 8, 6))):
+        input, logits, grad_out = other.tensors()
+        for got, want in zip(run(compiled, input, logits, grad_out), run(model, input, logits, grad_out), strict=True):
+            torch.testing.assert_close(got, want)
+        torch.testing.assert_close(program(input, logits), model(input, logits))
+
+
+@pytest.mark.parametrize("case", TRACED, ids=str)
+def test_onnx_of_windows(case):
+    model = Model(**case.options).eval()
+    session = to_onnx(model, case.tensors()[:2], dynamic_shapes=sizes_of(case))
+    for other in (case, replace(case, shape=(3, 4, 8, 6))):
+        input, logits, _ = other.tensors()
+        torch.testing.assert_close(run_onnx(session, input, logits), model(input, logits), rtol=1e-4, atol=1e-5)
+
+
+def test_shifted_windows_hold_every_tap_of_their_frame(device):
+    """The weight of a pixel's last tap is of its window's last pixel, at the border of the frame too."""
+    input = torch.arange(42.0, device=device).reshape(1, 1, 6, 7)
+    weights = torch.zeros(1, 9, 6, 7, device=device)
+    weights[:, 8] = 1
+    options = dict(kernel_size=3, normalize=False, padding_mode="shift", taps="correlation")
+    rows = torch.arange(6).clamp(1, 4) + 1
+    columns = torch.arange(7).clamp(1, 5) + 1
+    assert torch.equal(svconv2d(input, weights, **options).cpu()[0, 0], input.cpu()[0, 0][rows][:, columns])
