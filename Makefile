@@ -9,6 +9,7 @@
 #   make gpu STAGES=operator    one of: build kernels operator sanitizers engine latency benchmarks triton
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make rtsp-server            GStreamer's RTSP server, for the test of a camera that dies
+#   make browser                Chromium, for the tests of the service's page
 #   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
 #   make torch-wheels           wheels of the oldest and the newest torch, whose source says what they take
 #   make torch-names            the names of torch that the operator uses, in each release of TORCHES
@@ -30,7 +31,7 @@ PYTEST := $(BIN)/python -m pytest --durations=25
 # The tests of a file share a process, and with it what their fixtures made.
 PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test check lint study bench gpu aarch64 arm-tools rtsp-server wheel torch-names torch-wheels clean
+.PHONY: demo test check lint study bench gpu aarch64 arm-tools rtsp-server browser wheel torch-names torch-wheels clean
 # The steps of `make check` each keep all cores busy.
 .NOTPARALLEL:
 
@@ -40,11 +41,11 @@ demo test check lint study bench wheel torch-names torch-wheels $(READY): export
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
 
-test: lint
+test: lint browser
 	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
 	$(PYTEST) -m "serial and not thorough and not memory"
 
-check: lint aarch64 rtsp-server wheel study torch-wheels torch-names
+check: lint aarch64 rtsp-server browser wheel study torch-wheels torch-names
 	$(PYTEST) --torch-wheels=build/torch-wheels $(PARALLEL) -m "not serial and not memory"
 	$(PYTEST) --torch-wheels=build/torch-wheels -m "serial and not memory"
 
@@ -89,6 +90,15 @@ rtsp-server:
 	found || { echo "make rtsp-server: expected GStreamer's RTSP server for /usr/bin/python3, found none; install" \
 	  "gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-good, or run it as root with a package index" \
 	  "at hand" >&2; exit 1; }
+
+# Installs Chromium where it is missing and root asks.
+browser:
+	@found() { command -v chromium || command -v chromium-browser; } >/dev/null; \
+	if ! found && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	fi; \
+	found || { echo "make browser: expected Chromium on the PATH, found none; install the package chromium, or run it" \
+	  "as root with a package index at hand" >&2; exit 1; }
 
 wheel: $(READY)
 	rm -rf dist build/wheel-check

@@ -9,6 +9,7 @@ what they name.
 """
 
 import ast
+import atexit
 import contextlib
 import io
 import json
@@ -18,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -72,8 +74,19 @@ def names_of_the_hub():
     return {"camera": names_of_the_readme()["camera"], "network": small, "show": lambda result: None}
 
 
+def names_of_serve():
+    """A service at `port`, which goes on to the end of the process."""
+    from conftest import tiny
+    from running_service import picture, running
+
+    service = ExitStack()
+    atexit.register(service.close)
+    return {"port": service.enter_context(running(tiny())).port, "picture": picture()}
+
+
 # What a page's code takes as given.
 GIVEN = {"README.md": names_of_the_readme, "docs/adopt.md": names_of_adopt, "docs/hub.md": names_of_the_hub}
+GIVEN["docs/serve.md"] = names_of_serve
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,7 @@ CHECKED = {
     "lowlat demo": check_lowlat,
     "lowlat export": check_lowlat,
     "lowlat segment": check_lowlat,
+    "lowlat serve": check_lowlat,
     "lowlat train": check_lowlat,
     "torchrun": check_torchrun,
     "lowlat evaluate": check_lowlat,

@@ -37,6 +37,9 @@ class Costs:
     def part_took(self, size: Hashable, batch: int, part: int, ms: float) -> None:
         """Takes note of part number ``part`` of a pass of so many frames."""
         parts = self._parts.setdefault((size, batch), [])
+        if part > len(parts):
+            # Of a pass that was under way when everything was forgotten.
+            return
         if part == len(parts):
             parts.append(ms)
         # A cost that rose is taken as it is, one that fell by half: parts must not begin too late.

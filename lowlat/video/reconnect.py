@@ -79,7 +79,7 @@ def opened_within(
             left = began + wait_s - clock()
             if left <= 0 and waited:
                 raise SourceError(f"{error} (tried for {wait_s:g} s, as --reconnect says)", error.reason) from error
-            if left <= 0 or isinstance(error.__cause__, _REFUSALS):
+            if left <= 0 or refused(error):
                 raise
             if not waited:
                 for_how_long = "" if math.isinf(wait_s) else f" for {wait_s:g} s"
@@ -94,6 +94,11 @@ def opened_within(
 
 
 _REFUSALS = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError, av.error.ProtocolNotFoundError)
+
+
+def refused(error: BaseException) -> bool:
+    """Whether a source could not be opened because it does not take the name and password, or the kind of address."""
+    return isinstance(error.__cause__, _REFUSALS)
 
 
 class ReconnectingSource(Source):
@@ -186,6 +191,10 @@ class ReconnectingSource(Source):
     def close(self) -> None:
         self._closing.set()
         self._source.close()
+
+    def stop(self) -> None:
+        """Have the thread that waits for the source give it up, from another thread, which must not close it."""
+        self._closing.set()
 
     def _frames(self) -> Iterator[Timed]:
         """The frames of one connection."""

@@ -14,7 +14,7 @@ from lowlat.video.frames import Source, SourceError
 from lowlat.video.images import ImageFolder, ImagePages, holds_pages
 from lowlat.video.listing import is_pattern
 from lowlat.video.pipe import is_pipe, stdin_source
-from lowlat.video.reconnect import ReconnectingSource, opened_within
+from lowlat.video.reconnect import ReconnectingSource, opened_within, say_on_stderr
 from lowlat.video.remux import named
 
 __all__ = ["Source", "SourceError", "open_source"]
@@ -32,6 +32,7 @@ def open_source(
     stall_s: float = STALL_S,
     wait_s: float = 0.0,
     any_size: bool = False,
+    say: Callable[[str], None] = say_on_stderr,
 ) -> Source:
     """Open a source as a command line names it. The first frame is decoded at once, so that a bad source shows here.
 
@@ -44,6 +45,7 @@ def open_source(
         stall_s: seconds without a frame after which an address counts as lost.
         wait_s: seconds for which a camera or an address that can't be opened at first is tried again.
         any_size: hand out frames of other sizes than the first as they come; otherwise they are an error.
+        say: gets one line for each loss and each return of a live source.
 
     Raises:
         SourceError: there is nothing, or nothing that can be read as video; while frames are read, also that a live
@@ -62,12 +64,12 @@ def open_source(
     frames = {"resize": resize, "any_size": any_size}
     if scheme_of(spec):
         opening = partial(_address, spec, stall_s, **frames)
-        return _lasting(opening, reconnect_s, opened_within(wait_s, opening, shown(spec)))
+        return _lasting(opening, reconnect_s, opened_within(wait_s, opening, shown(spec), say=say), say)
     if is_pipe(spec):
         return stdin_source(**frames)
     if spec.isdecimal():
         opening = partial(_camera, int(spec), **frames)
-        return _lasting(opening, reconnect_s, opened_within(wait_s, opening, f"camera {spec}"))
+        return _lasting(opening, reconnect_s, opened_within(wait_s, opening, f"camera {spec}", say=say), say)
     path = Path(spec)
     if path.is_dir() or (not path.exists() and is_pattern(spec)):
         return ImageFolder(spec, **frames)
@@ -81,9 +83,9 @@ def open_source(
     return ContainerSource(named(path), spec, "a video file", live=False, **frames)
 
 
-def _lasting(opening: Callable[[], Source], reconnect_s: float, source: Source) -> Source:
+def _lasting(opening: Callable[[], Source], reconnect_s: float, source: Source, say: Callable[[str], None]) -> Source:
     """A source that ``opening`` has opened; one that is live comes back."""
-    return ReconnectingSource(opening, source, reconnect_s=reconnect_s) if source.live else source
+    return ReconnectingSource(opening, source, reconnect_s=reconnect_s, say=say) if source.live else source
 
 
 def _address(spec: str, stall_s: float, **frames: Any) -> Source:

@@ -1,0 +1,77 @@
+"""The command `lowlat serve`, a thin shell over `lowlat.serve.running`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowlat.cli.options import Device, DType, Interval, Pixels, PolicyName, Size, Threshold, Weights, pixels_of
+
+
+def serve(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]SOURCE",
+            help="A video, a folder of images, a camera's number or an address; may be given several times.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's need a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
+    token_file: Annotated[Path | None, typer.Option(help="A file with the token that every request must show.")] = None,
+    allow_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A source that requests may open, an address that theirs begin with, or a folder; none by default. "
+            "May be given several times.",
+        ),
+    ] = None,
+    max_videos: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request's body.")] = 8 << 20,
+    fps: Annotated[
+        float, typer.Option(help="Most frames a second of each source; a GPU takes more than the 5 of two cores.")
+    ] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Don't begin recordings again when they end.")] = False,
+    stall: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time without a frame after which a live source counts as lost.")
+    ] = 10.0,
+    log: Annotated[
+        str | None, typer.Option(help="text or json, on standard error; by default text on a terminal, json elsewhere.")
+    ] = None,
+    weights: Weights = "lite",
+    policy: PolicyName = None,
+    interval: Interval = None,
+    threshold: Threshold = None,
+    pixels: Pixels = None,
+    size: Size = None,
+    device: Device = "cpu",
+    dtype: DType = None,
+) -> None:
+    """Label live videos, with a page to watch them and results over HTTP and WebSockets, until Ctrl-C or SIGTERM."""
+    from lowlat.jobs.cameras import check_patience
+    from lowlat.jobs.policies import choose_policy
+    from lowlat.serve.running import serve as run
+    from lowlat.serve.service import Settings
+
+    check_patience("serve", 0.0, stall)
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"serve: expected --fps above 0, got {fps:g}; the default is 5")
+    run(
+        source or (),
+        host=host,
+        port=port,
+        token_file=token_file,
+        allow=allow_source or (),
+        most_bytes=max_bytes,
+        settings=Settings(max_videos, fps, stall, not once),
+        log=log,
+        weights=weights,
+        policy=choose_policy(policy, interval, threshold),
+        pixels=pixels_of("serve", pixels, size),
+        device=device,
+        **({} if dtype is None else {"dtype": dtype}),
+    )

@@ -1,0 +1,78 @@
+"""Which sources a request may name: those that whoever started the service has allowed, and no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from lowlat.video.address import scheme_of, shown
+
+_PLAIN = re.compile(r"[\w.~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
+"""The characters of an address (RFC 3986). A program that reads one with others in it may read another host."""
+_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935}
+
+
+class AllowList:
+    """Decides by what was allowed on the command line; nothing is, by default.
+
+    Args:
+        entries: addresses, of which a source must have the scheme, host and port, and the path as its beginning;
+            numbers of cameras; files, and folders of them.
+    """
+
+    def __init__(self, entries: Sequence[str] = ()) -> None:
+        self._addresses = [urlsplit(entry) for entry in entries if scheme_of(entry)]
+        others = [entry for entry in entries if not scheme_of(entry)]
+        self._cameras = {int(entry) for entry in others if entry.isdecimal()}
+        self._paths = [Path(entry).resolve() for entry in others if not entry.isdecimal()]
+
+    def __bool__(self) -> bool:
+        return bool(self._addresses or self._cameras or self._paths)
+
+    def check(self, spec: str) -> None:
+        """Let a source pass.
+
+        Raises:
+            PermissionError: it is not allowed. The message does not tell whether it exists.
+        """
+        if scheme_of(spec):
+            passes = self._address(spec)
+        elif spec.isdecimal():
+            passes = int(spec) in self._cameras
+        else:
+            passes = self._path(spec)
+        if not passes:
+            raise PermissionError(
+                f"serve: expected a source that is allowed, got {shown(spec)!r}; start the service with "
+                "--allow-source and it, or what it begins with"
+            )
+
+    def _address(self, spec: str) -> bool:
+        if not _PLAIN.fullmatch(spec) or spec.count("@") > 1:
+            return False
+        try:
+            asked = urlsplit(spec)
+            return any(_within(asked, allowed) for allowed in self._addresses)
+        except ValueError:
+            return False
+
+    def _path(self, spec: str) -> bool:
+        try:
+            path = Path(spec).resolve()
+            return path.exists() and any(path == allowed or allowed in path.parents for allowed in self._paths)
+        except (OSError, ValueError):
+            return False
+
+
+def _within(asked: SplitResult, allowed: SplitResult) -> bool:
+    """Whether an address is the allowed one or below it."""
+    if (asked.scheme, asked.hostname, _port(asked)) != (allowed.scheme, allowed.hostname, _port(allowed)):
+        return False
+    path, folder = unquote(asked.path), allowed.path.rstrip("/")
+    return ".." not in path.split("/") and (path == folder or path.startswith(f"{folder}/"))
+
+
+def _port(address: SplitResult) -> int | None:
+    return address.port or _PORTS.get(address.scheme)

@@ -1,0 +1,290 @@
+"""`Labelling`: frames in, labels out, for any number of videos. The one file of the service that knows the hub."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lowlat.hub.hub import DEFAULT_SIZE, Hub
+from lowlat.hub.video import Video
+from lowlat.jobs.cameras import in_one_line
+from lowlat.runtime import FrameResult
+from lowlat.schedule import PerFrame, Policy
+from lowlat.segmenter import VideoSegmenter, prepare
+from lowlat.serve.history import History
+from lowlat.serve.log import say
+
+BASELINE_PASSES = 4
+"""Passes of the whole network that are measured for the per-frame baseline; the first one is warm-up."""
+HELD = 8
+"""Results that wait for the thread that shows them: as many as come while it is at one."""
+LOOK_S = 2.0
+"""Seconds between two looks at the bound, which moves with what frames have cost."""
+MARGIN = 1.5
+"""What the bound must leave for more frames a second to be given again."""
+LOWEST_FPS, LEAST_SHARE = 0.25, 1e-4
+"""Frames a second below which a video beside others is refused; the share of its rate below which the hub is broken."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A frame with its result."""
+
+    frame: np.ndarray
+    """uint8 RGB ``(H, W, 3)``."""
+    result: FrameResult
+    captured_at: float
+    """When the frame came, in s since 1970."""
+
+
+class Labelling(AbstractContextManager):
+    """One hub for all videos.
+
+    Args:
+        weights: a shipped network's name, a file of weights, or a network.
+        policy: when a frame becomes a key frame, of every video; by default as the weights say.
+        size: ``(height, width)`` of frames before they are known.
+        cores: threads on a CPU, by default those at hand.
+        options: of `lowlat.prepare`: device, dtype, pixels.
+
+    Attributes:
+        classes: what the labels are called and how they are drawn.
+        baseline_ms: the whole network's median time on a frame of that size, measured before there was any video.
+
+    Raises:
+        ValueError, RuntimeError: as `lowlat.prepare`.
+    """
+
+    def __init__(
+        self,
+        weights: Any = "lite",
+        *,
+        policy: Policy | None = None,
+        size: tuple[int, int] = DEFAULT_SIZE,
+        cores: int | None = None,
+        **options: Any,
+    ) -> None:
+        prepared = prepare(weights, **options)
+        self.classes, self._policy, self._size = prepared.network.legend, policy, size
+        # Smooth, as frames of a camera are: noise would have all scores interpolated.
+        frame = np.linspace(0, 255, size[0] * size[1] * 3).astype(np.uint8).reshape(*size, 3)
+        with VideoSegmenter(prepared, policy=PerFrame(), mode="blocking") as whole:
+            times = [whole.step(frame).latency_ms for _ in range(BASELINE_PASSES)]
+        self.baseline_ms = float(np.median(times[1:]))
+        self._hub = Hub(prepared, cores=cores)
+        self._lock, self._videos = threading.Lock(), []
+        self._share, self._bound, self._looked_at = 1.0, None, 0.0
+
+    def open(
+        self, name: str, fps: float, on_labelled: Callable[[Labelled], None], *, size: tuple[int, int] | None = None
+    ) -> LabelledVideo:
+        """Begin a video. Where there is no room for it, all videos get half the frames a second, or a quarter, ...,
+        until frames cost less again or a video is closed; the log says so.
+
+        Args:
+            fps: frames a second that will come.
+            on_labelled: called with each frame and its result, on a thread of the video's own.
+            size: ``(height, width)`` of the frames, where it is known.
+
+        Raises:
+            RuntimeError: there is no room, or the hub is closed.
+        """
+        with self._lock:
+            made, before = LabelledVideo(self, fps, on_labelled), self._share
+            options = {"size": size or self._size, "policy": self._policy, "over": "lower", **made.options}
+            # A first video is never refused: what made it dear may be over soon.
+            lowest, why = LOWEST_FPS if self._videos else 0.0, ""
+            while True:
+                try:
+                    with warnings.catch_warnings():
+                        # The hub's word of rarer key frames goes to the log.
+                        warnings.simplefilter("ignore", RuntimeWarning)
+                        made.begin(self._hub.open(name, fps=fps * self._share, **options))
+                except RuntimeError as error:
+                    if fps * self._share / 2 < lowest or self._share < LEAST_SHARE:
+                        self._give(before)
+                        raise
+                    self._give(self._share / 2)
+                    why = in_one_line(error)
+                else:
+                    break
+            self._videos.append(made)
+            self._bound = self._hub.bound_ms
+        if self._share < before:
+            say("fewer frames a second", share=self._share, why=why)
+        if self._hub.spacing > 1:
+            say("rarer key frames", frames=self._hub.spacing)
+        return made
+
+    def leave(self, video: LabelledVideo) -> None:
+        """Forget a video that is closed."""
+        with self._lock:
+            self._videos = [other for other in self._videos if other is not video]
+            self._looked_at = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the bound again, now and then; where frames cost less than they did, more of them are taken."""
+        # Whoever opens a video has the lock for as long as that takes, and looks itself.
+        if time.monotonic() < self._looked_at + LOOK_S or not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._looked_at = time.monotonic()
+            self._bound = self._hub.bound_ms if self._videos else None
+            fastest = max((video.asked_fps for video in self._videos), default=0.0)
+            if self._share < 1 and (not fastest or self._bound * 2 * MARGIN < 1e3 / (fastest * self._share)):
+                self._give(2 * self._share)
+                say("more frames a second again", share=self._share)
+        finally:
+            self._lock.release()
+
+    def _give(self, share: float) -> None:
+        """Have all videos get this share of the frames a second that they were opened for."""
+        self._share = share
+        for video in self._videos:
+            video.take_share(share)
+
+    @property
+    def bound_ms(self) -> float | None:
+        """What a frame waits at most until its labels are out, as the hub has measured; None without videos."""
+        return self._bound
+
+    def close(self) -> None:
+        """End the hub."""
+        self._hub.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LabelledVideo:
+    """One video: frames in, from one thread at a time; each with its labels handed on. The newest frame wins.
+
+    Attributes:
+        history: how the last frames went.
+        asked_fps: frames a second that it was opened for.
+        fps: those that it gets.
+    """
+
+    def __init__(self, labelling: Labelling, fps: float, on_labelled: Callable[[Labelled], None]) -> None:
+        self.history, self.asked_fps, self.fps = History(), fps, fps
+        self._labelling, self._on_labelled = labelling, on_labelled
+        self._video: Video | None = None
+        self._lock = threading.Lock()
+        # Frames until their results come: the one under way, the one that waits, and some whose result is on its way.
+        self._frames: dict[int, np.ndarray] = {}
+        self._captured = self._skipped = self._failed_before = 0
+        self._due = 0.0
+        self.options = {"hold": HELD, "settled": True, "on_result": self._take}
+
+    def begin(self, video: Video) -> None:
+        """Take the hub's video, once there is one."""
+        self._video, self.fps = video, video.fps
+
+    def take_share(self, share: float) -> None:
+        """Get this share of the frames a second that it was opened for."""
+        self.fps = self._video.fps = self.asked_fps * share
+
+    def submit(self, frame: np.ndarray, time_s: float | None = None, *, thinned: bool = False) -> int | None:
+        """Hand over a frame; never waits: it takes the place of one that nobody has begun.
+
+        Args:
+            frame: uint8 RGB ``(H, W, 3)``, not to be written to any more.
+            time_s: its time in the source.
+            thinned: leave it out, counted as skipped, where frames come faster than `fps`.
+
+        Returns:
+            Its index, counted from 0; None once the video is closed, when it counts as dropped, or if it is left out.
+
+        Raises:
+            ValueError: no such frame.
+        """
+        with self._lock:
+            index = self._captured
+            if thinned and self._early():
+                self._captured, self._skipped = index + 1, self._skipped + 1
+                return None
+            dropped = self._video.counts.dropped
+            self._frames[index] = frame
+            try:
+                taken = self._video.submit(frame, time_s=time_s, index=index)
+            except ValueError:
+                del self._frames[index]
+                raise
+            self._captured = index + 1
+            if not taken:
+                del self._frames[index]
+                return None
+            waiting = [number for number in self._frames if number < index]
+            if waiting and self._video.counts.dropped > dropped:
+                # The one before was still waiting, and has lost its place.
+                del self._frames[waiting.pop()]
+            for number in waiting[: -HELD - 1]:
+                del self._frames[number]
+            return index
+
+    def _early(self) -> bool:
+        now, period = time.monotonic(), 1 / self.fps
+        if now < self._due:
+            return True
+        # A rate is kept over the small unevenness of a source, and begun anew behind a gap.
+        self._due = max(self._due + period, now + period / 2)
+        return False
+
+    def _take(self, result: FrameResult) -> None:
+        with self._lock:
+            frame = self._frames.pop(result.index, None)
+        self._failed_before = self._video.counts.failed
+        captured_at = time.time() - (self._video.clock.now() - result.available_ms) / 1000
+        self.history.add(result, captured_at)
+        if frame is not None:
+            self._on_labelled(Labelled(frame, result, captured_at))
+        self._labelling.refresh()
+
+    @property
+    def baseline_ms(self) -> float:
+        """As `Labelling`'s."""
+        return self._labelling.baseline_ms
+
+    @property
+    def bound_ms(self) -> float | None:
+        """As `Labelling`'s."""
+        return self._labelling.bound_ms
+
+    @property
+    def trouble(self) -> str:
+        """What the frames behind the last one with labels have failed of; empty if none has failed."""
+        error = self._video.error
+        return in_one_line(error) if error is not None and self._video.counts.failed > self._failed_before else ""
+
+    def counts(self) -> dict[str, int]:
+        """What became of the frames: captured == labelled + dropped + skipped + failed + under_way."""
+        with self._lock:
+            counts, schedule = self._video.counts, self._video.counts.schedule
+            ended = {"labelled": counts.labelled, "dropped": counts.dropped, "skipped": self._skipped}
+            under_way = self._captured - sum(ended.values()) - counts.failed
+            events = {"key_frames": schedule.keys, "landings": schedule.landings, "passes_failed": schedule.failures}
+        return {
+            "captured": self._captured,
+            **ended,
+            "failed": counts.failed,
+            "under_way": under_way,
+            **events,
+            "degraded": self.history.degraded,
+        }
+
+    def finish(self, timeout_s: float = 10.0) -> bool:
+        """Wait for the labels of the frames that are here, then close; gives whether they came in time."""
+        end = time.monotonic() + timeout_s
+        while (under_way := self.counts()["under_way"]) and time.monotonic() < end:
+            time.sleep(0.01)
+        self._video.close()
+        self._labelling.leave(self)
+        return not under_way

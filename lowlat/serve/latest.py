@@ -1,0 +1,67 @@
+"""`Latest`: what a thread made last, for any number of viewers on the event loop. The rule of the whole service."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Latest(Generic[Item]):
+    """Holds one item; a newer one takes its place, whoever has seen it. So nobody who is slow builds a queue.
+
+    Args:
+        loop: of those who wait.
+
+    Attributes:
+        item: the newest one, None before the first.
+        number: how many there have been.
+        ended: whether none will come any more.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._lock = loop, threading.Lock()
+        self._changed = asyncio.Event()
+        self._held: tuple[int, Item | None] = (0, None)
+        self.ended = False
+
+    @property
+    def item(self) -> Item | None:
+        return self._held[1]
+
+    @property
+    def number(self) -> int:
+        return self._held[0]
+
+    def put(self, item: Item) -> None:
+        """Take the place of the item before; from any thread, never waits."""
+        with self._lock:
+            self._held = (self._held[0] + 1, item)
+        self._tell()
+
+    def end(self) -> None:
+        """Let everybody who waits go; from any thread."""
+        self.ended = True
+        self._tell()
+
+    async def after(self, number: int) -> tuple[int, Item] | None:
+        """The newest item and its number, once that is above ``number``; None at the end."""
+        while True:
+            held, changed = self._held, self._changed
+            if held[0] > number:
+                return held
+            if self.ended:
+                return None
+            await changed.wait()
+
+    def _tell(self) -> None:
+        # A loop that has been closed has nobody waiting.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,57 @@
+"""What the service says of itself on standard error: lines for people on a terminal, objects of JSON elsewhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import datetime, timezone
+
+from lowlat.video.address import masked
+
+LOGGER = logging.getLogger("lowlat.serve")
+FORMATS = ("text", "json")
+
+
+class _Lines(logging.Formatter):
+    """One line an event, with its fields behind it; passwords and tokens masked."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        fields = getattr(record, "fields", {})
+        if record.exc_info:
+            fields = {**fields, "error": self.formatException(record.exc_info)}
+        event = {"time": time, "level": record.levelname.lower(), "event": record.getMessage(), **fields}
+        event = {name: masked(value) if isinstance(value, str) else value for name, value in event.items()}
+        if self._as_json:
+            return json.dumps(event, default=str)
+        words = [f"{name}={value}" for name, value in event.items() if name not in ("time", "level", "event")]
+        level = "" if record.levelno == logging.INFO else f"{event['level']}: "
+        return " ".join([f"lowlat: {level}{event['event']}", *words])
+
+
+def log_to_stderr(form: str | None = None) -> None:
+    """Have the service's events, and the warnings of its HTTP server, on standard error.
+
+    Args:
+        form: one of `FORMATS`; by default text on a terminal, JSON elsewhere.
+
+    Raises:
+        ValueError: another word.
+    """
+    if form is not None and form not in FORMATS:
+        raise ValueError(f"serve: expected --log to be one of {', '.join(FORMATS)}, got {form!r}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines(form == "json" or (form is None and not sys.stderr.isatty())))
+    for logger, level in ((LOGGER, logging.INFO), (logging.getLogger("uvicorn.error"), logging.WARNING)):
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+
+
+def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
+    """Log an event with its fields, in bounded length."""
+    LOGGER.log(level, event, extra={"fields": fields})

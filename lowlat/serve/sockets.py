@@ -1,0 +1,194 @@
+"""The service over WebSockets: results, pictures for the page, what goes on, and frames in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from lowlat.serve.allowed import AllowList
+from lowlat.serve.labelling import Labelled
+from lowlat.serve.pictures import label_png
+from lowlat.serve.service import Full, Service, Video, result_of, shares
+from lowlat.video.labels import runs_of
+
+EVENTS_S = 0.5
+"""Seconds between two messages of what goes on."""
+LABELS = ("none", "png", "rle")
+MOST_AHEAD = 2
+"""Pictures that a viewer can ask for before it has shown them."""
+GOING, REFUSED, UNKNOWN, FULL = 1001, 4400, 4404, 4409
+"""Codes of closing: the service or the video ends; a wrong word or picture; no such video; no room for one more."""
+
+
+def sockets(service: Service, allowed: AllowList) -> list[BaseRoute]:
+    """The routes of the service's WebSockets."""
+
+    def number_of(socket: WebSocket) -> int:
+        # Before the client can know that it is connected, so that it misses nothing from then on.
+        found = [video for video in service.videos() if video.name == socket.path_params["name"]]
+        return found[0].latest.number if found else 0
+
+    async def results(socket: WebSocket) -> None:
+        form = socket.query_params.get("labels", "none")
+        began = number_of(socket)
+        await socket.accept()
+        if form not in LABELS:
+            await socket.close(REFUSED, f"expected labels as {', '.join(LABELS)}")
+            return
+        if (video := await _found(service, socket)) is not None:
+            await _while_there(socket, lambda: _send_results(socket, service, video, form, began))
+
+    async def pictures(socket: WebSocket) -> None:
+        await socket.accept()
+        if (video := await _found(service, socket)) is not None:
+            await _send_pictures(socket, video)
+
+    async def frames(socket: WebSocket) -> None:
+        await socket.accept()
+        name = socket.path_params["name"]
+        mine = None
+        try:
+            video = service.get(name)
+        except KeyError:
+            try:
+                # A video that comes with its connection goes with it.
+                video = mine = await run_in_threadpool(service.open, None, name)
+            except (ValueError, Full) as error:
+                await socket.close(FULL if isinstance(error, Full) else REFUSED, str(error)[:120])
+                return
+        try:
+            await _take_frames(socket, video)
+        finally:
+            if mine is not None:
+                with anyio.CancelScope(shield=True), suppress(KeyError):
+                    await run_in_threadpool(service.close_video, name)
+
+    async def events(socket: WebSocket) -> None:
+        await socket.accept()
+        await _while_there(socket, lambda: _send_events(socket, service, allowed))
+
+    return [
+        WebSocketRoute("/events", events),
+        WebSocketRoute("/videos/{name}/results", results),
+        WebSocketRoute("/videos/{name}/pictures", pictures),
+        WebSocketRoute("/videos/{name}/frames", frames),
+    ]
+
+
+async def _found(service: Service, socket: WebSocket) -> Video | None:
+    try:
+        return service.get(socket.path_params["name"])
+    except KeyError:
+        await socket.close(UNKNOWN, "no such video")
+        return None
+
+
+async def _while_there(socket: WebSocket, send: Callable[[], Awaitable[None]]) -> None:
+    """Have ``send`` send until it ends or the client goes, whichever comes first."""
+
+    async def listen() -> None:
+        with suppress(WebSocketDisconnect):
+            while True:
+                await socket.receive_text()
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        with suppress(WebSocketDisconnect):
+            await send()
+            await socket.close(GOING)
+        group.cancel_scope.cancel()
+
+
+async def _send_results(socket: WebSocket, service: Service, video: Video, form: str, number: int) -> None:
+    """Each result as it comes; who is slow to take one gets the newest next."""
+
+    def message(labelled: Labelled) -> dict[str, object]:
+        labels, about = labelled.result.labels, result_of(labelled)
+        if form == "png":
+            return {**about, "png": base64.b64encode(label_png(labels, service.classes)).decode()}
+        return {**about, "runs": runs_of(labels)} if form == "rle" else about
+
+    while (held := await video.latest.after(number)) is not None:
+        number, labelled = held
+        await socket.send_json(await run_in_threadpool(message, labelled))
+
+
+async def _send_pictures(socket: WebSocket, video: Video) -> None:
+    """One picture for each message of the viewer, the newest when its turn comes: what it has not asked for lies in no
+    buffer on the way."""
+    asked = asyncio.Semaphore(0)
+    ahead = 0
+
+    async def send() -> None:
+        nonlocal ahead
+        number = 0
+        while True:
+            await asked.acquire()
+            if (held := await video.latest.after(number)) is None:
+                return
+            number, labelled = held
+            await socket.send_bytes(await video.picture(number, labelled))
+            ahead -= 1
+
+    async def listen() -> None:
+        nonlocal ahead
+        with suppress(WebSocketDisconnect):
+            while True:
+                await socket.receive_text()
+                if ahead < MOST_AHEAD:
+                    ahead += 1
+                    asked.release()
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        with suppress(WebSocketDisconnect):
+            await send()
+            await socket.close(GOING)
+        group.cancel_scope.cancel()
+
+
+async def _take_frames(socket: WebSocket, video: Video) -> None:
+    """Take pictures, and answer each with its index once it is handed over, so that a client can keep to that pace."""
+    with suppress(WebSocketDisconnect):
+        while True:
+            data = await socket.receive_bytes()
+            try:
+                index = await run_in_threadpool(video.submit, data)
+            except ValueError as error:
+                await socket.close(REFUSED, str(error)[:120])
+                return
+            if index is None:
+                await socket.close(GOING)
+                return
+            await socket.send_json({"index": index})
+
+
+async def _send_events(socket: WebSocket, service: Service, allowed: AllowList) -> None:
+    """All videos twice a second, each with what is new in its history; the first message also with the classes."""
+    classes = {"names": service.classes.names, "palette": service.classes.palette}
+    seen: dict[Video, int] = {}
+    while not service.closing:
+        videos = service.videos()
+        seen = {video: seen.get(video, 0) for video in videos}
+        abouts = []
+        for video in videos:
+            samples = video.labelled.history.after(seen[video])
+            if samples:
+                seen[video] = samples[-1].number
+            newest = video.latest.item
+            share = [] if newest is None else shares(newest.result.labels, len(service.classes))
+            abouts.append({**video.about(), "samples": samples, "shares": share})
+        more = {"classes": classes, "may_open": bool(allowed)} if classes else {}
+        classes = None
+        await socket.send_json({"now": time.time(), "videos": abouts, **more})
+        await asyncio.sleep(EVENTS_S)
