@@ -9,7 +9,6 @@ what they name.
 """
 
 import ast
-import atexit
 import contextlib
 import io
 import json
@@ -27,6 +26,8 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from conftest import tiny
+from running_service import picture, running
 from torch import nn
 from typer.testing import CliRunner
 
@@ -75,18 +76,25 @@ def names_of_the_hub():
 
 
 def names_of_serve():
-    """A service at `port`, which goes on to the end of the process."""
-    from conftest import tiny
-    from running_service import picture, running
-
-    service = ExitStack()
-    atexit.register(service.close)
-    return {"port": service.enter_context(running(tiny())).port, "picture": picture()}
+    """A service at `port`, which goes on to the end of these tests."""
+    return {"port": OPEN.enter_context(running(tiny())).port, "picture": picture()}
 
 
 # What a page's code takes as given.
-GIVEN = {"README.md": names_of_the_readme, "docs/adopt.md": names_of_adopt, "docs/hub.md": names_of_the_hub}
-GIVEN["docs/serve.md"] = names_of_serve
+GIVEN = {
+    "README.md": names_of_the_readme,
+    "docs/adopt.md": names_of_adopt,
+    "docs/hub.md": names_of_the_hub,
+    "docs/serve.md": names_of_serve,
+}
+# What lives until the last page has been run.
+OPEN = ExitStack()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_open_is_closed():
+    yield
+    OPEN.close()
 
 
 @dataclass(frozen=True)

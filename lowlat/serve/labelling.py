@@ -180,7 +180,7 @@ class LabelledVideo:
         self._lock = threading.Lock()
         # Frames until their results come: the one under way, the one that waits, and some whose result is on its way.
         self._frames: dict[int, np.ndarray] = {}
-        self._captured = self._skipped = self._failed_before = 0
+        self._submitted = self._skipped = self._failed_before = 0
         self._due = 0.0
         self.options = {"hold": HELD, "settled": True, "on_result": self._take}
 
@@ -207,10 +207,11 @@ class LabelledVideo:
             ValueError: no such frame.
         """
         with self._lock:
-            index = self._captured
             if thinned and self._early():
-                self._captured, self._skipped = index + 1, self._skipped + 1
+                self._skipped += 1
                 return None
+            # Frames that are skipped have no index: ages and intervals count those that may be labelled.
+            index = self._submitted
             dropped = self._video.counts.dropped
             self._frames[index] = frame
             try:
@@ -218,7 +219,7 @@ class LabelledVideo:
             except ValueError:
                 del self._frames[index]
                 raise
-            self._captured = index + 1
+            self._submitted = index + 1
             if not taken:
                 del self._frames[index]
                 return None
@@ -269,10 +270,11 @@ class LabelledVideo:
         with self._lock:
             counts, schedule = self._video.counts, self._video.counts.schedule
             ended = {"labelled": counts.labelled, "dropped": counts.dropped, "skipped": self._skipped}
-            under_way = self._captured - sum(ended.values()) - counts.failed
+            captured = self._submitted + self._skipped
+            under_way = captured - sum(ended.values()) - counts.failed
             events = {"key_frames": schedule.keys, "landings": schedule.landings, "passes_failed": schedule.failures}
         return {
-            "captured": self._captured,
+            "captured": captured,
             **ended,
             "failed": counts.failed,
             "under_way": under_way,

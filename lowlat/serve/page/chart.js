@@ -42,7 +42,7 @@ export function drawChart(svg, samples, figures, now) {
   }
   let path = "", before = null;
   for (const [slot, latency] of points) {
-    const gap = before === null || (slot - before) * step > 3;
+    const gap = before === null || (slot - before) * step > 10;
     path += `${gap ? "M" : "L"}${x(slot * step).toFixed(1)} ${y(latency).toFixed(1)}`;
     before = slot;
   }
