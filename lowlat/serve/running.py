@@ -19,7 +19,7 @@ from lowlat.serve.allowed import AllowList
 from lowlat.serve.guard import is_local
 from lowlat.serve.labelling import Labelling
 from lowlat.serve.log import log_to_stderr, say
-from lowlat.serve.service import Service, Settings, named_source
+from lowlat.serve.service import Service, Settings, check_sources, named_source
 from lowlat.serve.web import Access, application
 
 SEND_BUFFER = 128 << 10
@@ -85,6 +85,8 @@ def serve(
     """
     log_to_stderr(log)
     access = Access(AllowList(allow), token_in(token_file, host), most_bytes)
+    settings = settings or Settings()
+    check_sources(sources, settings)
     with contextlib.closing(listening(host, port)) as listener, Labelling(weights, policy=policy, **options) as made:
         with steady_process():
             asyncio.run(_until_signalled(listener, made, settings, access, sources))
@@ -108,7 +110,7 @@ async def _until_signalled(listener: socket.socket, *arguments: Any) -> None:
 async def served(
     listener: socket.socket,
     labelling: Labelling,
-    settings: Settings | None,
+    settings: Settings,
     access: Access,
     sources: Sequence[str],
     *,

@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -260,6 +261,25 @@ def named_source(words: str) -> tuple[str | None, str]:
     if equals and NAME.fullmatch(name) and not Path(words).exists():
         return name, spec
     return None, words
+
+
+def check_sources(sources: Sequence[str], settings: Settings) -> None:
+    """Look at what is to be opened at the start, before anything is loaded.
+
+    Raises:
+        ValueError: as `Service.open`, of too many sources, names, and recordings that can't be opened.
+    """
+    if len(sources) > settings.most_videos:
+        raise ValueError(
+            f"serve: expected at most {settings.most_videos} sources, got {len(sources)}; leave some out, or raise "
+            "--max-videos"
+        )
+    names = [name for name, _ in map(named_source, sources) if name]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"serve: expected a name for each source, got {name!r} twice; choose another")
+    for words in sources:
+        check_source(named_source(words)[1])
 
 
 def _free_name(spec: str | None, taken: dict[str, Video]) -> str:
