@@ -41,6 +41,10 @@ def train(
     pairs: Annotated[
         int | None, typer.Option(help="Pairs drawn once and kept, for propagation and selector; 0 draws them afresh.")
     ] = None,
+    between: Annotated[int | None, typer.Option(help="Frames between those of a pair, for propagation.")] = None,
+    soft: Annotated[
+        float | None, typer.Option(help="How much the per-frame network's scores count in propagation.")
+    ] = None,
     bank: Annotated[Path | None, typer.Option(help="Folder for those pairs, in place of --out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness; 0 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
@@ -82,6 +86,8 @@ def train(
         "accumulate": accumulate,
         "crop": crop,
         "pairs": pairs,
+        "between": between,
+        "soft": soft,
         "recompute": recompute,
         "clip": clip_gradient,
         "average": average,

@@ -102,6 +102,7 @@ def test_the_optimizer_is_the_recipes():
         ({"decay": "step"}, "decay among cosine, poly, got 'step'"),
         ({"crop": 8}, "crop of at least 33 pixels, got 8"),
         ({"pairs": -1}, "pairs of at least 0, got -1"),
+        ({"soft": -0.5}, "soft of at least 0, got -0.5"),
         ({"warmup": -1}, "warmup of at least 0, got -1"),
     ],
 )
@@ -156,6 +157,7 @@ def test_weights_of_another_network_or_other_classes_are_refused(tiny, tmp_path)
     "stage, option, words",
     [
         ("base", {"pairs": 4}, "--pairs with propagation, selector or all, got it with 'base'"),
+        ("selector", {"between": 3}, "--between with propagation or all, got it with 'selector'"),
         ("base", {"bank": "there"}, "--bank with propagation, selector or all, got it with 'base'"),
         ("finetune", {"clips": ["a.mp4"]}, "--clip with propagation, selector or all, got it with 'finetune'"),
         ("propagation", {"recompute": True}, "--recompute with base, finetune or all, got it with 'propagation'"),

@@ -154,6 +154,8 @@ USED_IN = {
     "recompute": PER_FRAME,
     "clips": ON_PAIRS,
     "pairs": ON_PAIRS,
+    "between": ("propagation",),
+    "soft": ("propagation",),
     "bank": ON_PAIRS,
     "crop": (*PER_FRAME, *ON_PAIRS),
 }
