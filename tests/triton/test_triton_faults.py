@@ -104,6 +104,23 @@ def test_tf32_takes_the_band_and_float32_is_exact_without():
     assert ops._family(input, 5, tf32=True) == "band" and ops._family(input, 17, tf32=True) == "taps"
 
 
+def test_the_bound_for_tf32_allows_what_the_products_cut_off_and_no_more():
+    """A weight of 1 at the centre, and operands that lose all they can: the lower 13 bits."""
+    case = svconv_cases.Case((1, 2, 5, 6), 3, normalize=False)
+    whole, upper_bits = 1 + 2.0**-10 - 2.0**-23, 1.0
+    want, got = (torch.full(case.shape, number**2) for number in (whole, upper_bits))
+    svconv_cases.assert_close(case, "out", got, want.double(), "tf32 cut off")
+    with pytest.raises(AssertionError):
+        svconv_cases.assert_close(case, "out", got, want.double(), "tf32")
+    matmul, device = torch.backends.cuda.matmul, torch.device("cuda")
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        assert svconv_cases.path_on(case, device) == "tf32 cut off"
+        assert svconv_cases.path_on(replace(case, kernel_size=11), device) == "generic"
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_a_type_without_kernels_is_refused_not_taken_for_another():
     input, logits = torch.ones(1, 2, 3, 4, dtype=torch.int16), torch.ones(1, 9, 3, 4, dtype=torch.int16)
     with pytest.raises(RuntimeError, match=r"svconv::triton_forward: expected one of .*input.dtype=torch.int16"):
