@@ -142,7 +142,7 @@ def tune(
     products: Annotated[list[str] | None, typer.Option("--product", help=f"By default {', '.join(PRODUCTS)}.")] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each launch.")] = 30,
 ) -> None:
-    """Time the launches that csrc/cuda/launch.cu chooses from; print its rows, the fastest first. Needs a GPU."""
+    """Time the launches that csrc/cuda/launches.csv offers; print its rows, the fastest first. Needs a GPU."""
     obstacle = next(row.cuda for row in svconv.backends() if row.name == "cuda")
     if obstacle:
         raise typer.BadParameter(f"the CUDA kernels can't run: {obstacle}")

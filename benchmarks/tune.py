@@ -1,14 +1,14 @@
-"""Finds the fastest launch on the GPU at hand: the candidates of csrc/cuda/launch.cu are forced in turn and timed.
+"""Finds the fastest launch on the GPU at hand: the candidates of csrc/cuda/launches.csv are forced in turn and timed.
 
 The result is rows of that table with their times, for whoever edits it or the model that ranks them.
 """
 
+import csv
 import ctypes
-import re
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from benchmarks.problems import Problem
 from svconv.precision import asks_for_tf32
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "csrc" / "cuda" / "launch.cu"
+TABLE = ROOT / "csrc" / "cuda" / "launches.csv"
 PATHS = ("generic", "fma", "band", "tf32")
 PRODUCTS = ("forward", "grad_input", "grad_weight")
 
@@ -37,6 +37,29 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A row of csrc/cuda/launches.csv: the cut of a block, whose warps share their tile in `parts`."""
+
+    path: str
+    product: str  # "sums" or "gradient"
+    columns: int
+    rows: int
+    parts: int
+    stages: int
+
+    def launch(self, splits: int = 1) -> Launch:
+        """The launch of this row; `splits`: parts of the channels among blocks, in sums."""
+        return Launch(self.path, self.columns, self.rows, max(self.parts, splits), self.stages)
+
+
+def table() -> list[Candidate]:
+    """The rows of csrc/cuda/launches.csv."""
+    lines = (line.rstrip().rstrip(",") for line in TABLE.read_text().splitlines() if not line.startswith("//"))
+    rows = csv.reader(lines, skipinitialspace=True)
+    return [Candidate(path, product, *map(int, cut)) for path, product, *cut in rows]
+
+
+@dataclass(frozen=True)
 class Timed:
     """The time of a launch (None: the table's own choice); `ms` is None where it can't run, and `note` says why."""
 
@@ -47,20 +70,16 @@ class Timed:
 
 def candidates(problem: Problem, product: str) -> list[Launch]:
     """The launches of the table for the product; where the grid splits the channels, one for each number of parts."""
-    rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", TABLE.read_text())
     path, largest = "band", 11
     if problem.dtype == torch.float32:
         path, largest = "tf32" if asks_for_tf32() and problem.kernel_size >= 5 else "fma", 9
     if not 3 <= problem.kernel_size <= largest:
         return []
     chunks = -(-problem.shape[1] // 32)
-    launches = []
-    for name, gradient, *numbers in rows:
-        if (name, gradient == "true") == (path, product == "grad_weight"):
-            launch = Launch(name, *map(int, numbers))
-            parts = [launch.splits] if launch.splits else [parts for parts in (1, 2, 4, 8) if parts <= chunks]
-            launches += [replace(launch, splits=count) for count in parts]
-    return launches
+    kind = "gradient" if product == "grad_weight" else "sums"
+    splits = [count for count in (1, 2, 4, 8) if count <= chunks and (count == 1 or kind == "sums")]
+    rows = [row for row in table() if (row.path, row.product) == (path, kind)]
+    return [row.launch(count) for row in rows for count in splits]
 
 
 @cache
@@ -137,12 +156,14 @@ def tune(problem: Problem, product: str, rounds: int = 30) -> list[Timed]:
 
 
 def rows_of(timed: list[Timed], product: str) -> list[str]:
-    """Write the launches as rows of launch.cu, below the time of its own choice."""
+    """Write the launches as rows of launches.csv, below the time of its own choice."""
     own, *others = timed
     lines = [f"the table's choice: {own.ms:.4f} ms"]
-    gradient = str(product == "grad_weight").lower()
     for row in others:
-        path, *cut = astuple(row.launch)
-        time = f"{row.ms:.4f} ms" if row.ms else row.note
-        lines.append(f"    {{Path::{path}, {gradient}, {', '.join(map(str, cut))}}},  // {time}")
+        launch, time = row.launch, f"{row.ms:.4f} ms" if row.ms else row.note
+        if product == "grad_weight":
+            kind, parts = "gradient", launch.splits
+        else:
+            kind, parts, time = "sums", 1, f"channels among {launch.splits} blocks: {time}"
+        lines.append(f"{launch.path}, {kind}, {launch.columns}, {launch.rows}, {parts}, {launch.stages},  // {time}")
     return lines

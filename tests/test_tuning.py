@@ -40,10 +40,12 @@ def test_rows_come_in_the_tables_words():
     ]
     assert tune.rows_of(timed, "grad_weight") == [
         "the table's choice: 0.2500 ms",
-        "    {Path::band, true, 4, 2, 1, 3},  // 0.1250 ms",
-        "    {Path::band, true, 4, 1, 1, 2},  // does not fit",
+        "band, gradient, 4, 2, 1, 3,  // 0.1250 ms",
+        "band, gradient, 4, 1, 1, 2,  // does not fit",
     ]
-    assert "{Path::band, true, 4, 2, 1, 3}" in tune.TABLE.read_text()
+    assert "band, gradient, 4, 2, 1, 3,\n" in tune.TABLE.read_text()
+    split = [Timed(None, 0.25), Timed(Launch("band", 4, 4, 8, 3), 0.125)]
+    assert tune.rows_of(split, "forward")[1] == "band, sums, 4, 4, 1, 3,  // channels among 8 blocks: 0.1250 ms"
 
 
 @pytest.mark.skipif(svconv.build_info()["cuda"].startswith("none"), reason=f"CUDA: {svconv.build_info()['cuda']}")

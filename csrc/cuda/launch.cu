@@ -9,54 +9,20 @@ namespace {
 
 using Path = Launch::Path;
 
-// The tiles that a block may have: columns x 8 pixels by rows x 4 (band and tf32; 2 in the gradient of K = 11) or x 1
-// (fma). cost() below ranks those that fit the device's shared memory.
+// A row of launches.csv. In forward and grad_input the grid may split the channels besides.
 struct Candidate {
   Path path;
   bool gradient;
-  int columns, rows, splits, stages;  // splits: parts of a block's warps; 0 where the grid is split instead
+  int columns, rows, parts, stages;
 };
 
+namespace table {
+constexpr Path band = Path::band, tf32 = Path::tf32, fma = Path::fma;
+constexpr bool sums = false, gradient = true;
 constexpr Candidate kCandidates[] = {
-    // 32 x 16 pixels: the least halo, 1.9 times the pixels; 216 KB and all registers of an SM
-    {Path::band, false, 4, 4, 0, 3},
-    // 32 x 8: two blocks an SM, one computes while the other builds its bands; 100 KB
-    {Path::band, false, 4, 2, 0, 2},
-    // 16 x 8: mid-sized frames, and sm_120, whose blocks have 99 KB
-    {Path::band, false, 2, 2, 0, 3},
-    // 16 x 4 and 8 x 4: frames of a few thousand pixels, one warp or two a block, many blocks an SM
-    {Path::band, false, 2, 1, 0, 3},
-    {Path::band, false, 1, 1, 0, 3},
-    // 32 x 8: 8 warps of 255 registers fill an SM
-    {Path::band, true, 4, 2, 1, 3},
-    // 32 x 4: fits sm_120
-    {Path::band, true, 4, 1, 1, 2},
-    // 16 x 4 and 8 x 4 with two warps a tile, each on every other 16 channels: small frames
-    {Path::band, true, 2, 1, 2, 2},
-    {Path::band, true, 1, 1, 2, 2},
-    // 32 x 8: 8 warps whose bands fill the registers of an SM; logits 105 KB behind a chunk of 82 KB
-    {Path::tf32, false, 4, 2, 0, 2},
-    // 16 x 4: fits sm_120, three blocks an SM elsewhere
-    {Path::tf32, false, 2, 1, 0, 2},
-    // 8 x 4: small frames
-    {Path::tf32, false, 1, 1, 0, 2},
-    // 32 x 8: 8 warps of 255 registers; chunks of 16 channels, 61 KB
-    {Path::tf32, true, 4, 2, 1, 3},
-    // 32 x 4: fits sm_120
-    {Path::tf32, true, 4, 1, 1, 2},
-    // 16 x 4 and 8 x 4 with two warps a tile, each on every other 8 channels: small frames
-    {Path::tf32, true, 2, 1, 2, 2},
-    {Path::tf32, true, 1, 1, 2, 2},
-    // 16 x 8 pixels, two blocks an SM and one on sm_120: weights 41 KB, a chunk of input 54 KB
-    {Path::fma, false, 2, 8, 0, 1},
-    // 16 x 4 and 8 x 4: small frames
-    {Path::fma, false, 2, 4, 0, 1},
-    {Path::fma, false, 1, 4, 0, 1},
-    // 16 x 8: nine tap rows x 16 runs of 8 pixels
-    {Path::fma, true, 2, 8, 1, 2},
-    {Path::fma, true, 2, 4, 1, 2},
-    {Path::fma, true, 1, 4, 1, 2},
+#include "launches.csv"
 };
+}  // namespace table
 
 // The fastest kernels that there are for the problem. tf32 is taken only where it gains speed for the accuracy lost.
 Path path_of(const Problem& p, bool tf32) {
@@ -84,7 +50,7 @@ int rows_of(const Candidate& c, const Problem& p) {
 
 // True if the registers allow a block of so many warps. The fma kernels were compiled for what they have in the table.
 bool fits_registers(const Candidate& c, const Problem& p) {
-  const int threads = 32 * c.columns * c.rows * (c.gradient ? c.splits : 1);
+  const int threads = 32 * c.columns * c.rows * c.parts;
   if (c.path == Path::fma) return true;
   return threads <= (c.gradient ? kGradientThreads : sum_threads(c.path == Path::tf32 ? 4 : 2, p.kernel));
 }
@@ -97,16 +63,39 @@ int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch)
   return c.gradient ? fma_gradient_bytes(p.kernel, launch) : fma_sum_bytes(p.kernel, launch);
 }
 
-// The time of the busiest SM, in pixels x chunks of 32 channels: what passes through it, and the latency of one block,
-// as if a chunk took 128 pixels' time alone. Building the weights counts as 4 chunks. The model only ranks tiles.
-double cost(const Candidate& c, const Launch& launch, const Problem& p, const Device& device) {
-  const int rows = launch.rows * rows_of(c, p), columns = launch.columns * 8;
-  const int of_grid = c.splits == 0 ? launch.splits : 1, of_block = c.splits == 0 ? 1 : launch.splits;
-  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), of_grid);
-  const int64_t busiest = divide_up(count_tiles(p, rows, columns, of_grid), device.processors);
-  const int halo = p.kernel <= 9 ? 8 : 16;
-  const double pixels = (rows * columns + (rows + p.kernel - 1.0) * (columns + halo)) / 2;  // written and read
-  return busiest * (chunks + 4) * pixels + chunks * 128.0 / of_block;
+// What the model below counts with: clocks of an SM of an H100, none of them measured.
+constexpr double kBytesOfL2 = 24;      // a clock: 5.5 TB/s, 132 SMs, 1.75 GHz, of published microbenchmarks
+constexpr double kExponentials = 16;   // a clock: the CUDA programming guide's table of throughputs
+constexpr double kChunkLatency = 500;  // clocks of a warp alone for 32 channels: 72 products, one after the other
+
+// The mean number of 32-byte sectors that a run of `bytes` touches, if its first byte lies `start` after the start of a
+// row of tiles; where rows don't start with a sector (`aligned`), any multiple of 8 bytes is as likely.
+double sectors(bool aligned, int64_t bytes, int64_t start) {
+  if (!aligned) return (bytes - 8) / 32.0 + 1;
+  const int64_t offset = (start % 32 + 32) % 32;
+  return double(divide_up(offset + bytes, 32));
+}
+
+// The clocks that the busiest SM takes: what passes through it, in sectors of L2, the exponentials of the weights, and
+// the latency of one block. Shared memory has no conflicts that depend on the tile, and instructions are fewer than
+// clocks (docs/cuda.md). The model only ranks tiles.
+double cost(const Candidate& c, int splits, const Problem& p, const Device& device) {
+  const int rows = c.rows * rows_of(c, p), columns = c.columns * 8, halo = p.kernel <= 9 ? 4 : 8;
+  const int64_t bytes = p.type == Type::float32 ? 4 : 2, window_rows = rows + p.kernel - 1;
+  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), splits);
+  const bool channels_inside = p.data.c == 1 && p.channels > 1;
+  const bool aligned = p.dilation == 1 && p.width * bytes % 32 == 0 && columns * bytes % 32 == 0;
+  // The sectors of a row of a tile, and of its window, in one channel.
+  const double own = channels_inside ? columns * bytes / 32.0 : sectors(aligned, columns * bytes, 0);
+  const double read = channels_inside ? (columns + 2 * halo) * bytes / 32.0
+                                      : sectors(aligned, (columns + 2 * halo) * bytes, -halo * bytes);
+  const double chunk = 32 * (window_rows * read + rows * own) * 32 / kBytesOfL2;
+  // Logits are read once, in grad_input with the rows around; gradients of them are written.
+  const double taps = p.kernel * p.kernel * rows * sectors(aligned, columns * bytes, 0) * (c.gradient ? 2 : 1);
+  const double exponentials = rows * columns * p.kernel * (c.gradient ? 2 * p.kernel : 16) / kExponentials;
+  const double weights = taps * 32 / kBytesOfL2 + exponentials;
+  const int64_t busiest = divide_up(count_tiles(p, rows, columns, splits), device.processors);
+  return busiest * (chunks * chunk + weights) + chunks * kChunkLatency / c.parts;
 }
 
 template <class T>
@@ -128,13 +117,13 @@ Launch choose(Product product, const Problem& p, const Device& device, bool tf32
   if (path == Path::generic) return best;
   const int64_t chunks = divide_up(p.channels / p.groups, 32);
   double least = 0;
-  for (const Candidate& c : kCandidates) {
+  for (const Candidate& c : table::kCandidates) {
     if (c.path != path || c.gradient != (product == Product::grad_weight) || !fits_registers(c, p)) continue;
-    const int fewest = std::max(c.splits, 1), most = c.splits ? c.splits : int(std::min<int64_t>(chunks, 8));
-    for (int splits = fewest; splits <= most; ++splits) {
-      const Launch launch{path, c.columns, c.rows, splits, c.stages};
+    const int most = c.gradient ? 1 : int(std::min<int64_t>(chunks, 8));
+    for (int splits = 1; splits <= most; ++splits) {
+      const Launch launch{path, c.columns, c.rows, c.gradient ? c.parts : splits, c.stages};
       if (shared_bytes(c, p, launch) > device.shared_bytes) continue;
-      const double own = cost(c, launch, p, device);
+      const double own = cost(c, splits, p, device);
       if (best.path == Path::generic || own < least) best = launch, least = own;
     }
   }

@@ -88,8 +88,10 @@ def compile(source: Path, sanitizer: str = "none", kernels: Path = KERNELS) -> P
     command = [*flags, *(f"-I{directory}" for directory in directories), "-x", "c++", "-c", str(source)]
 
     def inputs() -> list[bytes]:
+        text = source.read_text()
         headers = sorted(file for directory in directories for file in directory.glob("*.h"))
-        return [file.read_bytes() for file in (source, *headers)]
+        tables = sorted(file for file in source.parent.glob("*.csv") if f'#include "{file.name}"' in text)
+        return [text.encode(), *(file.read_bytes() for file in (*headers, *tables))]
 
     return once(compiler(), command, f"{source.stem}-{sanitizer}.o", inputs)
 

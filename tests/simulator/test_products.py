@@ -1,9 +1,8 @@
 """The CUDA kernels, simulated, against the reference in float64: every kernel, type, layout and option; the same bits
 in every order of threads; no report of the sanitizers."""
 
-import re
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import products
 import pytest
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 from products import H200, PRODUCTS, SM_120, TF32, TYPES, Launch, check
 from simulated import SimulatorError
 from svconv_cases import Case, NotFinite, expected
+
+from benchmarks import tune
 
 KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13)
 # The least and the largest of specialised kernels; in tf32 K = 3 stays exact.
@@ -36,14 +37,11 @@ BY_PRODUCT = pytest.mark.parametrize("product", PRODUCTS)
 
 
 def table_of_launches() -> list[tuple[bool, Launch]]:
-    """The rows of csrc/cuda/launch.cu: whether for grad_weight, and the launch."""
-    text = (simulated.KERNELS / "launch.cu").read_text()
-    rows = re.findall(r"\{Path::(\w+), (true|false), (\d+), (\d+), (\d+), (\d+)\}", text)
-    assert rows, "launch.cu: no rows of kCandidates"
+    """The rows of csrc/cuda/launches.csv: whether for grad_weight, and the launch."""
     launches = []
-    for path, gradient, columns, rows_, splits, stages in rows:
-        for split in (int(splits),) if int(splits) else (1, 3):
-            launches.append((gradient == "true", Launch(path, int(columns), int(rows_), split, int(stages))))
+    for row in tune.table():
+        for splits in (1, 3) if row.product == "sums" else (1,):
+            launches.append((row.product == "gradient", Launch(*astuple(row.launch(splits)))))
     return launches
 
 
