@@ -14,18 +14,26 @@ constexpr int kPixels = 8;  // of a warp in a row
 
 __host__ __device__ constexpr int band_halo(int K) { return K <= 9 ? kHalo : 2 * kHalo; }
 
-// Columns from one row of channels to the next, of a chunk `width` wide: an odd number of 16-byte vectors of 16-bit
-// numbers (but for the smallest tile of K <= 9, which would grow by half), 8 modulo 16 of float32.
+// Columns from one row of channels to the next in a chunk of windows `width` wide. An even number of 16-byte vectors is
+// swizzled (ChunkOrder), but for windows of K > 9, which are read across what would be exchanged: those get an odd
+// number. float32 has no swizzle: 8 modulo 16.
 template <class T>
-__host__ __device__ constexpr int chunk_columns(int K, int width) {
+__host__ __device__ constexpr int window_pitch(int K, int width) {
   return sizeof(T) == 4 || K > 9 ? width | 8 : width;
 }
 
-// How a chunk of channels lies in shared memory, following the tensor:
-//   channels inside (channels-last):  [row][column][kChannels], 16-byte vectors swizzled so that the lanes of a
-//                                     fragment fall on different banks
+// The same of a chunk of a tile's own pixels.
+template <class T>
+__host__ __device__ constexpr int own_pitch(int width) {
+  return sizeof(T) == 4 ? width | 8 : width;
+}
+
+// How a chunk of channels lies in shared memory, following the tensor, so that neither the lanes of a fragment nor
+// those of a copy meet on a bank:
+//   channels inside (channels-last):  [row][column][kChannels]
 //   columns inside (NCHW):            [row][kChannels][columns]
-template <class T, int K, bool kInside, int kDepth>
+// The 16-byte vectors of a pixel, or of a row of 16-bit numbers, are exchanged among each other.
+template <class T, bool kInside, int kDepth>
 struct ChunkOrder {
   static constexpr bool kChannelsInside = kInside;
   static constexpr int kChannels = kDepth;
@@ -33,13 +41,13 @@ struct ChunkOrder {
   static constexpr int kVector = sizeof(T) == 4 ? 4 : kInside ? 8 : 4;
   int columns;
 
-  __device__ __forceinline__ explicit ChunkOrder(int width) : columns(chunk_columns<T>(K, width)) {}
+  __device__ __forceinline__ explicit ChunkOrder(int pitch) : columns(pitch) {}
 
   __device__ __forceinline__ int at(int row, int column, int channel) const {
+    constexpr int kLanes = 16 / sizeof(T);
     if constexpr (kInside) {
-      constexpr int kLanes = 16 / sizeof(T);
       return (row * columns + column) * kDepth + ((channel / kLanes) ^ swizzle(column)) * kLanes + channel % kLanes;
-    } else return (row * kDepth + channel) * columns + column;
+    } else return (row * kDepth + channel) * columns + (column ^ (swizzle(channel) * kLanes));
   }
   __device__ __forceinline__ int row_pitch() const { return columns * kDepth; }
   // The offset that lies `channels` (0 or half of them all) after `offset`, which lies in the first half of the
@@ -47,46 +55,104 @@ struct ChunkOrder {
   __device__ __forceinline__ int step(int offset, int channels) const {
     return kInside ? offset ^ channels : offset + channels * columns;
   }
+  // The offset of the same vector as many lines on (pixels, or channels where columns lie inside) as a warp copies at a
+  // time. Where lines are swizzled that is a power of two, and changes single bits of the vector's number, but for
+  // float32 with 32 channels inside.
+  static constexpr bool kAdvances = !(kInside && sizeof(T) == 4 && kDepth == 32);
+  __device__ __forceinline__ int advance(int offset, int lines) const {
+    constexpr int kLanes = 16 / sizeof(T);
+    if constexpr (kInside) return (offset ^ (swizzle(lines) * kLanes)) + lines * kDepth;
+    else return (offset ^ (swizzle(lines) * kLanes)) + lines * columns;
+  }
 
  private:
-  // The number of a vector of this column is combined with this one by exclusive or.
-  __device__ __forceinline__ static int swizzle(int column) {
-    if constexpr (sizeof(T) == 2) return column / 2 % 4;
-    else return kDepth == 32 ? column / 4 % 4 * 2 : column / 2 % 2 * 2;
+  // The number of a vector of this column, or of this channel where columns lie inside, is combined with this one by
+  // exclusive or. 8 neighbours fall on different banks, whether they are 1, 2 or 4 vectors apart, or an odd number.
+  __device__ __forceinline__ int swizzle(unsigned line) const {
+    if constexpr (kInside && sizeof(T) == 4) return kDepth == 32 ? line / 4 % 4 * 2 : line / 2 % 2 * 2;
+    else if constexpr (kInside) return line / 2 % 4;
+    else if constexpr (sizeof(T) == 4) return 0;
+    else return columns % 32 == 0 ? line / 2 % 4 : columns % 16 == 0 ? line / 4 % 2 : 0;
   }
 };
 
-// Calls f(row, column, channel, elements at once) for every run of a chunk of rows x width pixels.
-template <class Order, int kRun, class F>
-__device__ __forceinline__ void for_each_run_of(int rows, int width, const F& f) {
-  const std::integral_constant<int, kRun> run;
-  if constexpr (Order::kChannelsInside) {
-    constexpr int kRunsOfPixel = Order::kChannels / kRun;
-    for (Walk at(threadIdx.x, blockDim.x, width * kRunsOfPixel); at.line < rows; at.next())
-      f(at.line, at.item / kRunsOfPixel, at.item % kRunsOfPixel * kRun, run);
-  } else {
-    for (Walk at(threadIdx.x, blockDim.x, width / kRun); at.line < rows * Order::kChannels; at.next())
-      f(at.line / Order::kChannels, at.item * kRun, at.line % Order::kChannels, run);
+// The pixels that a chunk holds, rows x width from (y, x) of the image on, and which of them this lane copies. A warp
+// copies rows; a row has lines, which are pixels with all their channels, or channels with all their columns.
+template <class Order>
+struct Patch {
+  static constexpr int kVector = Order::kVector;
+  const Order& order;
+  const Image& image;
+  int y, x, rows, width;
+  // At a time a warp copies `lines` lines; the lane is at element `at` of the `line`th of them.
+  int lines, line, at;
+
+  __device__ __forceinline__ Patch(const Order& order, const Image& image, int y, int x, int rows, int width)
+      : order(order), image(image), y(y), x(x), rows(rows), width(width) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned vectors = unsigned(Order::kChannelsInside ? Order::kChannels : width) / kVector;
+    lines = 32u / vectors;
+    line = lane / vectors;
+    at = lane % vectors * kVector;
   }
-}
 
-template <class Order, class F>
-__device__ __forceinline__ void for_each_run(int rows, int width, bool vectors, const F& f) {
-  if (vectors) for_each_run_of<Order, Order::kVector>(rows, width, f);
-  else for_each_run_of<Order, 1>(rows, width, f);
-}
+  // Calls f(offset in shared memory, address in the tensor, valid) for every vector of channels [channel, channel +
+  // kChannels). What a row's vectors share is computed once; a lane goes from one to the next by equal steps.
+  template <class T, class F>
+  __device__ __forceinline__ void for_each_vector(const Plane<T>& plane, int channel, int depth, const F& f) const {
+    if (line >= lines) return;
+    const int c = Order::kChannelsInside ? at : line, j = Order::kChannelsInside ? line : at;
+    const int all = Order::kChannelsInside ? width : Order::kChannels;
+    const int64_t step = lines * (Order::kChannelsInside ? plane.w : plane.c);
+#pragma unroll 1
+    for (int i = threadIdx.x / 32; i < rows; i += blockDim.x / 32) {
+      const bool inside_row = unsigned(y + i) < unsigned(image.height);
+      const bool valid = inside_row && (Order::kChannelsInside ? channel + c < depth : inside_columns(j));
+      T* address = plane.at(channel + c, y + i, x + j);
+      int offset = order.at(i, j, c);
+#pragma unroll 1
+      for (int n = line; n < all; n += lines) {
+        f(offset, address, valid && (Order::kChannelsInside ? inside_columns(n) : channel + n < depth));
+        offset = Order::kAdvances ? order.advance(offset, lines) : order.at(i, n + lines, c);
+        address += step;
+      }
+    }
+  }
 
-// Copies channels [channel, channel + kChannels) of rows x width pixels from (y, x) on to shared memory, with zeros
-// outside the image and past `depth`.
+  // The same for single elements, of tensors that have no vectors.
+  template <class T, class F>
+  __device__ __forceinline__ void for_each_element(const Plane<T>& plane, int channel, int depth, const F& f) const {
+    constexpr int kChannels = Order::kChannels;
+    const auto call = [&](int i, int j, int c) {
+      f(order.at(i, j, c), plane.at(channel + c, y + i, x + j), inside(image, y + i, x + j) && channel + c < depth);
+    };
+    if constexpr (Order::kChannelsInside) {
+#pragma unroll 1
+      for (Walk walk(threadIdx.x, blockDim.x, width * kChannels); walk.line < rows; walk.next())
+        call(walk.line, walk.item / kChannels, walk.item % kChannels);
+    } else {
+#pragma unroll 1
+      for (Walk walk(threadIdx.x, blockDim.x, width); walk.line < rows * kChannels; walk.next())
+        call(walk.line / kChannels, walk.item, walk.line % kChannels);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ bool inside_columns(int j) const { return unsigned(x + j) < unsigned(image.width); }
+};
+
+// Copies a chunk of a tensor to shared memory, with zeros outside the image and past `depth`.
 template <class Order, class T>
-__device__ __forceinline__ void load_chunk(T* to, const Order& order, Plane<const T> from, const Image& image, int y,
-                                           int x, int rows, int width, int channel, int depth, bool vectors) {
-  for_each_run<Order>(rows, width, vectors, [&](int i, int j, int c, auto run) {
-    const bool valid = inside(image, y + i, x + j) && channel + c < depth;
-    const T* const source = valid ? from.at(channel + c, y + i, x + j) : from.data;
-    if constexpr (decltype(run)::value == 1) copy_element(to + order.at(i, j, c), source, valid);
-    else copy_async<decltype(run)::value * sizeof(T)>(to + order.at(i, j, c), source, valid);
-  });
+__device__ __forceinline__ void load_chunk(T* to, const Patch<Order>& patch, const Plane<const T>& from, int channel,
+                                           int depth, bool vectors) {
+  if (vectors)
+    patch.for_each_vector(from, channel, depth, [&](int offset, const T* source, bool valid) {
+      copy_async<Order::kVector * sizeof(T)>(to + offset, source, valid);
+    });
+  else
+    patch.for_each_element(from, channel, depth, [&](int offset, const T* source, bool valid) {
+      copy_element(to + offset, source, valid);
+    });
 }
 
 template <int kBytes>
@@ -94,20 +160,31 @@ struct alignas(kBytes) Bytes {
   uint32_t words[kBytes / 4];
 };
 
+// Copies a chunk from shared memory to a tensor, but for what lies outside the image and past `depth`.
 template <class Order, class T>
-__device__ __forceinline__ void store_chunk(Plane<T> to, const T* from, const Order& order, const Image& image, int y,
-                                            int x, int rows, int width, int channel, int depth, bool vectors) {
-  for_each_run<Order>(rows, width, vectors, [&](int i, int j, int c, auto run) {
-    if (!inside(image, y + i, x + j) || channel + c >= depth) return;
-    const T* const source = from + order.at(i, j, c);
-    T* const target = to.at(channel + c, y + i, x + j);
-    if constexpr (decltype(run)::value == 1) *target = *source;
-    else {
-      using Run = Bytes<decltype(run)::value * sizeof(T)>;
-      *reinterpret_cast<Run*>(target) = *reinterpret_cast<const Run*>(source);
-    }
-  });
+__device__ __forceinline__ void store_chunk(const Plane<T>& to, const Patch<Order>& patch, const T* from, int channel,
+                                            int depth, bool vectors) {
+  using Vector = Bytes<Order::kVector * sizeof(T)>;
+  if (vectors)
+    patch.for_each_vector(to, channel, depth, [&](int offset, T* target, bool valid) {
+      if (valid) *reinterpret_cast<Vector*>(target) = *reinterpret_cast<const Vector*>(from + offset);
+    });
+  else
+    patch.for_each_element(to, channel, depth, [&](int offset, T* target, bool valid) {
+      if (valid) *target = from[offset];
+    });
 }
+
+// The buffers of a kernel's chunks in shared memory, used in turns.
+struct Ring {
+  int stages, now = 0;
+  __device__ __forceinline__ explicit Ring(int stages) : stages(stages) {}
+  // The buffer of the chunk `ahead` after the one at hand, less than `stages`.
+  __device__ __forceinline__ int at(int ahead) const {
+    return now + ahead < stages ? now + ahead : now + ahead - stages;
+  }
+  __device__ __forceinline__ void next() { now = at(1); }
+};
 
 // Waits for all but the latest `stages` - 2 chunks.
 __device__ __forceinline__ void wait_for_chunk(int stages) {
@@ -115,13 +192,19 @@ __device__ __forceinline__ void wait_for_chunk(int stages) {
   else cp_async_wait<0>();
 }
 
+// The numbers of one copy of logits.
+template <class T>
+constexpr int kLogitsVector = 8 / sizeof(T);
+
 // Taps of a tile with `halo` columns on either side. A warp that gathers its band takes one number from each plane.
-// Planes lie 4 words apart modulo 32, so that 16-bit numbers meet no bank twice, and float32 one other at most.
+// Planes of 16-bit numbers lie 4 words apart modulo 32 banks, and no two lanes meet. Those of float32 lie 2 words apart:
+// no two lanes meet in forward, two at most in grad_input. (None would with planes of an odd number of words, which
+// could only be copied one number at a time.)
 template <class T>
 __host__ __device__ inline Taps band_taps(int rows, int columns, int halo) {
   constexpr int kLine = 128 / sizeof(T);
   const int width = columns + 2 * halo;
-  return {rows, width, int(divide_up(rows * width, kLine) * kLine + 16 / sizeof(T))};
+  return {rows, width, int(divide_up(rows * width, kLine) * kLine + (sizeof(T) == 4 ? 2 : 8))};
 }
 
 }  // namespace svconv::cuda

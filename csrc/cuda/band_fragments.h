@@ -40,7 +40,7 @@ __device__ __forceinline__ constexpr int sixteen_columns() {
 // window starts at (row, column) of the chunk: 16 columns, with K = 11 24.
 template <class T, int K, bool kChannelsInside>
 struct SumFragments {
-  using Order = ChunkOrder<T, K, kChannelsInside, 32>;
+  using Order = ChunkOrder<T, kChannelsInside, 32>;
   struct Window {
     uint32_t left[4], right[2];
   };
@@ -78,7 +78,7 @@ struct SumFragments {
 // A product takes 8 columns at a time, so that the window's 16 are two steps.
 template <int K, bool kChannelsInside>
 struct SumFragments<float, K, kChannelsInside> {
-  using Order = ChunkOrder<float, K, kChannelsInside, 32>;
+  using Order = ChunkOrder<float, kChannelsInside, 32>;
   static constexpr int kTiles = kChannelsInside ? 2 : 1;  // of 16 channels
   static constexpr int kStep = 16 * kTiles;
   using Window = uint32_t[kTiles][2][4];
@@ -124,12 +124,12 @@ struct SumFragments<float, K, kChannelsInside> {
 
 // grad_weight with K <= 9, D[16 columns x 8 pixels] += A[16 columns x channels] * B[channels x 8 pixels], of the warp
 // whose window starts at (row, column) of the chunk of input. Its pixels start at (row, column) of the chunk of
-// grad_out, which lies `pixels` elements after that of input.
+// grad_out, which lies `pixels` elements after that of input, in an order of its own.
 template <class T, int K, bool kChannelsInside>
 struct GradientFragments {
-  using Order = ChunkOrder<T, K, kChannelsInside, 32>;
+  using Order = ChunkOrder<T, kChannelsInside, 32>;
   static constexpr int kStep = 16;  // channels of a product
-  const Order& order;
+  const Order &order, &own;
   int window, pixels;
 
   // The matrices in the order of their registers:
@@ -138,16 +138,17 @@ struct GradientFragments {
   //             channels    0-7    0-7    8-15   8-15
   //   grad_out  channels    0-7    8-15   0-7    8-15
   //             row         i      i      i + 1  i + 1
-  __device__ __forceinline__ GradientFragments(const Order& order, int row, int column, int pixels) : order(order) {
+  __device__ __forceinline__ GradientFragments(const Order& order, const Order& own, int row, int column, int pixels)
+      : order(order), own(own) {
     const int matrix = threadIdx.x % 32 / 8;
     window = matrix_row(order, row, column, 0, matrix % 2, matrix / 2);
-    this->pixels = pixels + matrix_row(order, row + matrix / 2, column, 0, 0, matrix % 2);
+    this->pixels = pixels + matrix_row(own, row + matrix / 2, column, 0, 0, matrix % 2);
   }
   __device__ __forceinline__ void load_pixels(uint32_t (&b)[kRows][2], const T* chunk, int channel) const {
 #pragma unroll
     for (int i = 0; i < kRows; i += 2) {
       uint32_t two[4];
-      load_matrices<!kChannelsInside>(two, chunk + order.step(pixels, channel) + i * order.row_pitch());
+      load_matrices<!kChannelsInside>(two, chunk + own.step(pixels, channel) + i * own.row_pitch());
       b[i][0] = two[0], b[i][1] = two[1], b[i + 1][0] = two[2], b[i + 1][1] = two[3];
     }
   }
@@ -168,22 +169,23 @@ struct GradientFragments {
 //   columns inside    2 g, 2 g + 1           t, t + 4
 template <int K, bool kChannelsInside>
 struct GradientFragments<float, K, kChannelsInside> {
-  using Order = ChunkOrder<float, K, kChannelsInside, 16>;
+  using Order = ChunkOrder<float, kChannelsInside, 16>;
   static constexpr int kStep = 8;
-  const Order& order;
+  const Order &order, &own;
   int window, pixels;
 
-  __device__ __forceinline__ GradientFragments(const Order& order, int row, int column, int pixels) : order(order) {
+  __device__ __forceinline__ GradientFragments(const Order& order, const Order& own, int row, int column, int pixels)
+      : order(order), own(own) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     window = kChannelsInside ? order.at(row, column + g, 2 * t) : order.at(row, column + 2 * g, t);
-    this->pixels = pixels + order.at(row, column + g, kChannelsInside ? 2 * t : t);
+    this->pixels = pixels + own.at(row, column + g, kChannelsInside ? 2 * t : t);
   }
   __device__ __forceinline__ void load_pixels(uint32_t (&b)[kRows][2], const float* chunk, int channel) const {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      const float* const from = chunk + order.step(pixels, channel) + i * order.row_pitch();
+      const float* const from = chunk + own.step(pixels, channel) + i * own.row_pitch();
       const float2 v = kChannelsInside ? *reinterpret_cast<const float2*>(from)
-                                       : make_float2(from[0], from[4 * order.columns]);
+                                       : make_float2(from[0], from[4 * own.columns]);
       b[i][0] = tf32_operand(v.x), b[i][1] = tf32_operand(v.y);
     }
   }
@@ -212,8 +214,8 @@ class GradientSums {
   using Order = typename Fragments::Order;
   static constexpr int kStep = Fragments::kStep;
 
-  __device__ __forceinline__ GradientSums(const Order& order, int row, int column, int pixels)
-      : fragments_(order, row, column, pixels) {}
+  __device__ __forceinline__ GradientSums(const Order& order, const Order& own, int row, int column, int pixels)
+      : fragments_(order, own, row, column, pixels) {}
 
   // Adds kStep channels of a chunk, from `channel` on.
   __device__ __forceinline__ void add(const T* chunk, int channel) {
@@ -233,16 +235,20 @@ class GradientSums {
 
   // Writes [tap][row of pixels][pixel], laid out as `taps` says.
   __device__ __forceinline__ void store(float* dw, const Taps& taps) const {
+    // Where a lane's window columns are neighbours, all words of one entry are even: the upper lanes take another one.
+    const bool exchanged = sizeof(T) == 4 && !kChannelsInside && threadIdx.x % 32 >= 16;
 #pragma unroll
     for (int entry = 0; entry < 4; ++entry) {
       // Window column k of pixel q holds tap column s.
-      const int q = 2 * (threadIdx.x % 4) + entry % 2, s = q + kHalo + K / 2 - Fragments::column(entry);
+      const int k = Fragments::column(exchanged ? entry ^ 2 : entry);
+      const int q = 2 * (threadIdx.x % 4) + entry % 2, s = q + kHalo + K / 2 - k;
       if (s < 0 || s >= K) continue;
       float* const own = dw + s * taps.pitch + q;
 #pragma unroll
       for (int i = 0; i < kRows; ++i)
 #pragma unroll
-        for (int t = 0; t < K; ++t) own[t * K * taps.pitch + i * taps.columns] = sum_[i][t][entry];
+        for (int t = 0; t < K; ++t)
+          own[t * K * taps.pitch + i * taps.columns] = exchanged ? sum_[i][t][entry ^ 2] : sum_[i][t][entry];
     }
   }
 
@@ -258,7 +264,7 @@ class GradientSums<T, 11, kChannelsInside> {
   static constexpr int K = 11, kLines = K + 1;
 
  public:
-  using Order = ChunkOrder<T, K, kChannelsInside, 32>;
+  using Order = ChunkOrder<T, kChannelsInside, 32>;
   static constexpr int kStep = 16;
 
   // The matrices in the order of their registers:
@@ -267,15 +273,16 @@ class GradientSums<T, 11, kChannelsInside> {
   //             columns     0-7    0-7    8-15   8-15
   //   grad_out  row         i      i + 1  i      i + 1
   //             channels    0-7    0-7    8-15   8-15
-  __device__ __forceinline__ GradientSums(const Order& order, int row, int column, int pixels) : order_(order) {
+  __device__ __forceinline__ GradientSums(const Order& order, const Order& own, int row, int column, int pixels)
+      : order_(order), own_(own) {
     const int matrix = threadIdx.x % 32 / 8;
     window_ = matrix_row(order, row, column, 0, matrix / 2, matrix % 2);
-    pixels_ = pixels + matrix_row(order, row + matrix % 2, column, 0, 0, matrix / 2);
+    pixels_ = pixels + matrix_row(own, row + matrix % 2, column, 0, 0, matrix / 2);
   }
 
   __device__ __forceinline__ void add(const T* chunk, int channel) {
     uint32_t a[4];
-    load_matrices<!kChannelsInside>(a, chunk + order_.step(pixels_, channel));
+    load_matrices<!kChannelsInside>(a, chunk + own_.step(pixels_, channel));
 #pragma unroll
     for (int line = 0; line < kLines; ++line) {
       const T* const from = chunk + order_.step(window_, channel) + line * order_.row_pitch();
@@ -303,7 +310,7 @@ class GradientSums<T, 11, kChannelsInside> {
   }
 
  private:
-  const Order& order_;
+  const Order &order_, &own_;
   int window_, pixels_;
   float sum_[kLines][3][4] = {};
 };

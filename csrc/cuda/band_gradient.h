@@ -16,9 +16,8 @@ struct GradientMemory {
   using Order = typename GradientSums<T, 9, true>::Order;
   int data, chunk, sums, logits;
   __host__ __device__ GradientMemory(int K, int rows, int columns) {
-    const int line = chunk_columns<T>(K, columns + 2 * band_halo(K)) * Order::kChannels;
-    data = (rows + K - 1) * line;
-    chunk = data + rows * line;
+    data = (rows + K - 1) * window_pitch<T>(K, columns + 2 * band_halo(K)) * Order::kChannels;
+    chunk = data + rows * own_pitch<T>(columns) * Order::kChannels;
     sums = K * K * gradient_taps(rows, columns).pitch * int(sizeof(float) / sizeof(T));
     logits = K * K * band_taps<T>(rows, columns, band_halo(K)).pitch;
   }
@@ -42,30 +41,33 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
   using Sums = GradientSums<T, K, kChannelsInside>;
   constexpr int kChunk = Sums::Order::kChannels;
   const GradientMemory<T> memory(K, tile.rows, tile.columns);
-  const typename Sums::Order order(tile.columns + 2 * halo);
-  const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
-  const Plane<const T> data = image.of<const T>(p, &Problem::data, depth);
-  const Plane<const T> grad = image.of<const T>(p, &Problem::grad, depth);
-  const auto load = [&](int chunk) {
-    T* const to = shared + chunk % launch.stages * memory.chunk;
+  const typename Sums::Order order(window_pitch<T>(K, tile.columns + 2 * halo));
+  const typename Sums::Order own_order(own_pitch<T>(tile.columns));
+  const int depth = int(p.depth), chunks = int(divide_up(depth, kChunk));
+  const Plane<const T> data = image.of<const T>(p.data, depth);
+  const Plane<const T> grad = image.of<const T>(p.grad, depth);
+  const Patch<typename Sums::Order> window(order, image, tile.y - r, tile.x - halo, tile.rows + K - 1,
+                                           tile.columns + 2 * halo);
+  const Patch<typename Sums::Order> own(own_order, image, tile.y, tile.x, tile.rows, tile.columns);
+  const auto load = [&](int chunk, int buffer) {
+    T* const to = shared + buffer * memory.chunk;
     if (chunk < chunks) {
-      load_chunk(to, order, data, image, tile.y - r, tile.x - halo, tile.rows + K - 1, tile.columns + 2 * halo,
-                 chunk * kChunk, depth, vectors.data);
-      load_chunk(to + memory.data, order, grad, image, tile.y, tile.x, tile.rows, tile.columns, chunk * kChunk, depth,
-                 vectors.grad);
+      load_chunk(to, window, data, chunk * kChunk, depth, vectors.data);
+      load_chunk(to + memory.data, own, grad, chunk * kChunk, depth, vectors.grad);
     }
     cp_async_commit();
   };
 
   const int warp = threadIdx.x / 32, split = warp / (launch.rows * launch.columns);
   const int row = warp / launch.columns % launch.rows * kRows, column = warp % launch.columns * kPixels;
-  Sums sums(order, row, column, memory.data);
-  for (int chunk = 0; chunk < launch.stages - 1; ++chunk) load(chunk);
-  for (int chunk = 0; chunk < chunks; ++chunk) {
+  Sums sums(order, own_order, row, column, memory.data);
+  for (int chunk = 0; chunk < launch.stages - 1; ++chunk) load(chunk, chunk);
+  Ring ring(launch.stages);
+  for (int chunk = 0; chunk < chunks; ++chunk, ring.next()) {
     wait_for_chunk(launch.stages);
     __syncthreads();
-    load(chunk + launch.stages - 1);
-    const T* const source = shared + chunk % launch.stages * memory.chunk;
+    load(chunk + launch.stages - 1, ring.at(launch.stages - 1));
+    const T* const source = shared + ring.now * memory.chunk;
 #pragma unroll 1
     for (int step = split * Sums::kStep; step < kChunk; step += launch.splits * Sums::kStep) sums.add(source, step);
   }
@@ -77,8 +79,8 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
   const int part_sums = K * K * taps.pitch;
   T* const logits = shared + memory.logits_at(launch.splits);
   if (p.normalize)
-    load_logits<K, false>(logits, from, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - halo,
-                          false, vectors.logits);
+    load_logits<K, false, kLogitsVector<T>>(logits, from, image.of<const T>(p.logits, K * K), image, tile.y,
+                                            tile.x - halo, false, vectors.logits);
   cp_async_commit();
   sums.store(dw + split * part_sums + row * taps.columns + column, taps);
   cp_async_wait<0>();
@@ -89,10 +91,10 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
     __syncthreads();
   }
   if (p.normalize) {
-    softmax_backward<K>(dw, taps, logits, from, halo, p, image.lse<float>(p), image, tile.y, tile.x);
+    softmax_backward<K>(dw, taps, logits, from, halo, p, image.lse(p), image, tile.y, tile.x);
     __syncthreads();
   }
-  store_taps<K>(image.of<T>(p, &Problem::result, K * K), dw, taps, image, tile.y, tile.x);
+  store_taps<K>(image.of<T>(p.result, K * K), dw, taps, image, tile.y, tile.x);
 }
 
 template <class T>
@@ -102,15 +104,15 @@ int run_band_gradient(const Problem& p, const Launch& launch, cudaStream_t strea
     return channels_inside ? aligned_channels(v, p, sizeof(T), 16 / sizeof(T)) : aligned_rows(v, p, sizeof(T), 4);
   };
   Vectors vectors;
-  vectors.logits = aligned_rows(p.logits, p, sizeof(T), 4);
+  vectors.logits = aligned_rows(p.logits, p, sizeof(T), kLogitsVector<T>);
   vectors.data = is_aligned(p.data);
   vectors.grad = is_aligned(p.grad);
   const int64_t blocks = count_tiles(p, launch.rows * gradient_rows(p.kernel), launch.columns * kPixels, 1);
   if (blocks > INT32_MAX) return run_generic(Product::grad_weight, p, stream);
   return with_kernel_size<kSmallestBand<T>, kLargestBand<T>>(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_gradient<T, K, true> : band_gradient<T, K, false>;
-    return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns * launch.splits),
-                                band_gradient_bytes<T>(K, launch), stream, ImageProblem(p), launch, vectors);
+    return start_kernel(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns * launch.splits),
+                        band_gradient_bytes<T>(K, launch), stream, ImageProblem(p), launch, vectors);
   });
 }
 

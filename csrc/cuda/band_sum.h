@@ -20,9 +20,9 @@ struct SumMemory {
   using Order = typename SumFragments<T, 9, true>::Order;
   int chunk, staging, logits, lse;
   __host__ __device__ SumMemory(int K, int rows, int columns) {
-    const int width = columns + 2 * band_halo(K), line = chunk_columns<T>(K, width) * Order::kChannels;
-    chunk = (rows + K - 1) * line;
-    staging = kStaged<T> ? rows * line : 0;
+    const int width = columns + 2 * band_halo(K);
+    chunk = (rows + K - 1) * window_pitch<T>(K, width) * Order::kChannels;
+    staging = kStaged<T> ? rows * own_pitch<T>(columns) * Order::kChannels : 0;
     logits = K * K * band_taps<T>(rows, columns, band_halo(K)).pitch;
     lse = (rows + K - 1) * width * int(sizeof(float) / sizeof(T));
   }
@@ -73,15 +73,19 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
   using Fragments = SumFragments<T, K, kChannelsInside>;
   constexpr int kChunk = Fragments::Order::kChannels;
   const SumMemory<T> memory(K, tile.rows, tile.columns);
-  const typename Fragments::Order order(tile.columns + 2 * halo);
-  const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
+  const typename Fragments::Order order(window_pitch<T>(K, tile.columns + 2 * halo));
+  const typename Fragments::Order own_order(own_pitch<T>(tile.columns));
+  const int depth = int(p.depth), chunks = int(divide_up(depth, kChunk));
   const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
-  const Plane<const T> data = image.of<const T>(p, &Problem::data, depth);
-  const Plane<T> result = image.of<T>(p, &Problem::result, depth);
-  const auto load = [&](int chunk) {
+  const Plane<const T> data = image.of<const T>(p.data, depth);
+  const Plane<T> result = image.of<T>(p.result, depth);
+  using Pixels = Patch<typename Fragments::Order>;
+  const auto window = [&](int width) {
+    return Pixels(order, image, tile.y - r, tile.x - halo, tile.rows + K - 1, width);
+  };
+  const auto load = [&](const Pixels& pixels, int chunk, int buffer) {
     if (chunk < last)
-      load_chunk(shared + (chunk - first) % launch.stages * memory.chunk, order, data, image, tile.y - r,
-                 tile.x - halo, tile.rows + K - 1, tile.columns + 2 * halo, chunk * kChunk, depth, vectors.data);
+      load_chunk(shared + buffer * memory.chunk, pixels, data, chunk * kChunk, depth, vectors.data);
     cp_async_commit();
   };
 
@@ -89,45 +93,47 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
   const int warp = threadIdx.x / 32, row = warp / launch.columns * kRows, column = warp % launch.columns * kPixels;
   const Taps taps = band_taps<T>(tile.rows, tile.columns, halo);
   T* const logits = shared + memory.chunk;
-  load_logits<K, false>(logits, taps, image.of<const T>(p, &Problem::logits, K * K), image, tile.y, tile.x - halo,
-                        reversed, vectors.logits);
+  load_logits<K, false, kLogitsVector<T>>(logits, taps, image.of<const T>(p.logits, K * K), image, tile.y,
+                                          tile.x - halo, reversed, vectors.logits);
   cp_async_commit();
-  load(first);
+  load(window(taps.columns), first, 0);
   float* const lse = reinterpret_cast<float*>(logits + memory.logits);
   if (reversed && p.normalize)
-    load_lse(lse, image.lse<float>(p), image, tile.y - r, tile.x - halo, tile.rows + K - 1, taps.columns);
+    load_lse(lse, image.lse(p), image, tile.y - r, tile.x - halo, tile.rows + K - 1, taps.columns);
   cp_async_wait<1>();
   __syncthreads();
   Band<T, K> band = {};
-  const T* const own = logits + row * taps.columns + column;
+  const T* const own_logits = logits + row * taps.columns + column;
   if (reversed)
-    build_reversed_band<T, K>(band, own, taps, p, lse + row * taps.columns + column);
+    build_reversed_band<T, K>(band, own_logits, taps, p, lse + row * taps.columns + column);
   else
-    build_band<T, K>(band, own, taps, p, image, tile.y + row, tile.x + column, image.lse<float>(p), tile.split == 0);
+    build_band<T, K>(band, own_logits, taps, p, image, tile.y + row, tile.x + column, image.lse(p), tile.split == 0);
   __syncthreads();
-  if (launch.stages > 2) load(first + 1);
 
+  // What the copies need would be kept from the first on, in registers that building the bands lacks.
+  const Pixels pixels = window(anew(taps.columns, 0)), own(own_order, image, tile.y, tile.x, tile.rows, tile.columns);
+  if (launch.stages > 2) load(pixels, first + 1, 1);
   T* const staging = shared + launch.stages * memory.chunk;
   const auto store = [&](int chunk) {
-    store_chunk(result, staging, order, image, tile.y, tile.x, tile.rows, tile.columns, chunk * kChunk, depth,
-                vectors.result);
+    store_chunk(result, own, staging, chunk * kChunk, depth, vectors.result);
   };
   // The matrices of results in the order of their registers:
   //   register   0      1      2      3
   //   channels   0-7    8-15   0-7    8-15
   //   row        i      i      i + 1  i + 1
   const int matrix = threadIdx.x % 32 / 8;
-  const int target = matrix_row(order, row + matrix / 2, column, 0, 0, matrix % 2);
+  const int target = matrix_row(own_order, row + matrix / 2, column, 0, 0, matrix % 2);
   const Fragments fragments(order, row, column);
-  for (int chunk = first; chunk < last; ++chunk) {
+  Ring ring(launch.stages);
+  for (int chunk = first; chunk < last; ++chunk, ring.next()) {
     wait_for_chunk(launch.stages);
     __syncthreads();
-    load(chunk + launch.stages - 1);
+    load(pixels, chunk + launch.stages - 1, ring.at(launch.stages - 1));
     if constexpr (kStaged<T>) {
       if (chunk > first) store(chunk - 1);
       __syncthreads();
     }
-    const T* const source = shared + (chunk - first) % launch.stages * memory.chunk;
+    const T* const source = shared + ring.now * memory.chunk;
 #pragma unroll 1
     for (int step = 0; step < kChunk; step += Fragments::kStep) {
       typename Fragments::Sums sum[kRows] = {};
@@ -147,7 +153,7 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
         for (int i = 0; i < kRows; i += 2) {
           const uint32_t packed[4] = {pack2<T>(sum[i][0], sum[i][1]), pack2<T>(sum[i][2], sum[i][3]),
                                       pack2<T>(sum[i + 1][0], sum[i + 1][1]), pack2<T>(sum[i + 1][2], sum[i + 1][3])};
-          T* const to = staging + order.step(target, step) + i * order.row_pitch();
+          T* const to = staging + own_order.step(target, step) + i * own_order.row_pitch();
           if constexpr (kChannelsInside) stmatrix_x4_trans(to, packed);
           else stmatrix_x4(to, packed);
         }
@@ -173,15 +179,15 @@ int run_band_sum(bool reversed, const Problem& p, const Launch& launch, cudaStre
   };
   constexpr int kChannels = 16 / sizeof(T);
   Vectors vectors;
-  vectors.logits = aligned_rows(p.logits, p, sizeof(T), 4);
+  vectors.logits = aligned_rows(p.logits, p, sizeof(T), kLogitsVector<T>);
   vectors.data = is_aligned(p.data, kChannels, 4);
   vectors.result = is_aligned(p.result, kChannels, kStaged<T> ? 4 : 2);
   const int64_t blocks = count_tiles(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
   return with_kernel_size<kSmallestBand<T>, kLargestBand<T>>(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_sum<T, K, true> : band_sum<T, K, false>;
-    return svconv::cuda::launch(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
-                                band_sum_bytes<T>(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
+    return start_kernel(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns),
+                        band_sum_bytes<T>(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
   });
 }
 

@@ -56,7 +56,7 @@ __device__ __forceinline__ void append_row(Band<T, K>& band, const float (&weigh
 // forward: window column k of pixel q holds tap column s = q + halo + r - k. The four lanes of a pixel share its taps,
 // so the softmax is theirs alone. `logits` points at the warp's first pixel, (y, x) of the image.
 template <class T, int K>
-__device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, const Taps& taps, const Problem& p,
+__device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, const Taps& taps, const ImageProblem& p,
                                            const Image& image, int y, int x, Plane<float> lse, bool write_lse) {
   constexpr int r = K / 2, halo = band_halo(K);
   const int q = threadIdx.x % 32 / 4;
@@ -104,7 +104,7 @@ __device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, co
 // t is tap row K - 1 - t. `logits` points at the start of the warp's window, `lse` at the same K / 2 rows up.
 template <class T, int K>
 __device__ __forceinline__ void build_reversed_band(Band<T, K>& band, const T* logits, const Taps& taps,
-                                                    const Problem& p, const float* lse) {
+                                                    const ImageProblem& p, const float* lse) {
   constexpr int r = K / 2, halo = band_halo(K);
   const int q = threadIdx.x % 32 / 4;
 #pragma unroll 1

@@ -73,17 +73,23 @@ __device__ __forceinline__ bool inside(const Image& image, int y, int x) {
   return y >= 0 && y < image.height && x >= 0 && x < image.width;
 }
 
-// Taps of the pixels of a tile in shared memory: [K * K][rows][columns], planes `pitch` apart.
+// Taps of the pixels of a tile in shared memory: [K * K][rows][columns], planes `pitch` apart. Swizzled, runs of 4 of
+// 16 pixels are exchanged within a row, so that 8 rows are written at one run's place without a bank conflict.
 struct Taps {
   int rows, columns, pitch;
+  bool swizzled = false;
+  __device__ __forceinline__ int at(int row, int column) const {
+    return row * columns + (swizzled ? column ^ (row / 2 % 4 * 4) : column);
+  }
 };
 
-// Copies the logits of the tile whose first pixel is (y, x) to shared memory. Reversed, tap row t starts at row
-// y + t - r and, if kShift, tap column s at column x + s - r: the pixels whose taps reach the tile.
-template <int K, bool kShift, class T>
+// Copies the logits of the tile whose first pixel is (y, x) to shared memory, kVector at once with `vectors`. Reversed,
+// tap row t starts at row y + t - r and, if kShift, tap column s at column x + s - r: the pixels whose taps reach the
+// tile.
+template <int K, bool kShift, int kVector, class T>
 __device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, const Image& image, int y, int x,
                             bool reversed, bool vectors) {
-  constexpr int r = K / 2, kVector = 4;
+  constexpr int r = K / 2;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const auto row_of = [&](int tap) { return reversed ? y + tap / K - r : y; };
   const auto column_of = [&](int tap) { return reversed && kShift ? x + tap % K - r : x; };
@@ -119,7 +125,7 @@ __device__ void store_taps(Plane<T> result, const float* from, const Taps& taps,
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const auto copy = [&](int tap, int i, int j) {
     if (inside(image, y + i, x + j))
-      *result.at(tap, y + i, x + j) = narrow<T>(from[tap * taps.pitch + i * taps.columns + j]);
+      *result.at(tap, y + i, x + j) = narrow<T>(from[tap * taps.pitch + taps.at(i, j)]);
   };
   if (result.c == 1) {
     for (Walk at(warp, warps, taps.columns); at.line < taps.rows; at.next())
@@ -142,14 +148,14 @@ __device__ inline void load_lse(float* to, Plane<float> lse, const Image& image,
 // The logits lie in shared memory as `from` says, those of pixel (i, j) of dw at their column j + shift.
 template <int K, class T>
 __device__ void softmax_backward(float* dw, const Taps& to, const T* logits, const Taps& from, int shift,
-                                 const Problem& p, Plane<float> lse, const Image& image, int y, int x) {
+                                 const ImageProblem& p, Plane<float> lse, const Image& image, int y, int x) {
   constexpr int r = K / 2;
   for (Walk at(threadIdx.x, blockDim.x, to.columns); at.line < to.rows; at.next()) {
     const int row = y + at.line, column = x + at.item;
     if (!inside(image, row, column)) continue;
     const float top = *lse.at(0, row, column);
-    const T* const own = logits + at.line * from.columns + at.item + shift;
-    float* const gradient = dw + at.line * to.columns + at.item;
+    const T* const own = logits + from.at(at.line, at.item + shift);
+    float* const gradient = dw + to.at(at.line, at.item);
     const auto weight = [&](int tap) {
       const bool excluded = p.renormalize && !inside(image, row - (tap / K - r), column - (tap % K - r));
       return excluded ? 0.0f : exponential(widen(own[tap * from.pitch]) - top);

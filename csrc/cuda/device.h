@@ -244,7 +244,7 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (
 // kernel<<<grid, block, shared_bytes, stream>>>(args...), with the attribute that more than 48 KB need. It is the
 // device's most, whatever the launch takes: another thread's launch of the kernel may come in between.
 template <class... P, class... A>
-cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+cudaError_t start_kernel(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    const A&... args) {
   if (shared_bytes > 48 * 1024) {
     int device = 0, most = 0;

@@ -26,24 +26,41 @@ struct Planes {
 template <int kChannels>
 __device__ __forceinline__ void load_planes(float* to, const Planes& planes, Plane<const float> from,
                                             const Image& image, int y, int x, int channel, int depth, bool vectors) {
-  const auto copy = [&](int i, int j, int c, auto run) {
-    const bool valid = inside(image, y + i, x + j) && channel + c < depth;
-    copy_async<4 * decltype(run)::value>(to + c * planes.pitch + i * planes.row_pitch + j,
-                                         valid ? from.at(channel + c, y + i, x + j) : from.data, valid);
-  };
-  const std::integral_constant<int, 1> one;
-  const std::integral_constant<int, 4> four;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   if (vectors) {
-    for (Walk at(threadIdx.x, blockDim.x, planes.columns / 4); at.line < planes.rows * kChannels; at.next())
-      copy(at.line / kChannels, at.item * 4, at.line % kChannels, four);
+    // 8, 4 or 2 lanes to a row of a channel. Of 8 a width of 24 leaves some idle: two rows would meet on a bank.
+    const int lanes = planes.columns > 16 ? 8 : planes.columns > 8 ? 4 : 2, rows = 32 / lanes;
+    const int j = lane % lanes * 4;
+    if (j >= planes.columns) return;
+    const bool inside_columns = unsigned(x + j) < unsigned(image.width);
+#pragma unroll 1
+    for (int c = warp * rows + lane / lanes; c < kChannels; c += warps * rows) {
+      const bool valid = inside_columns && channel + c < depth;
+      const float* source = from.at(channel + c, y, x + j);
+      float* target = to + c * planes.pitch + j;
+#pragma unroll 1
+      for (int i = 0; i < planes.rows; ++i, source += from.h, target += planes.row_pitch)
+        copy_async<16>(target, source, valid && unsigned(y + i) < unsigned(image.height));
+    }
   } else if (from.c == 1) {
     // 8 channels are one sector of memory.
-    constexpr int kOctets = kChannels / 8;
-    for (Walk at(threadIdx.x, blockDim.x, planes.columns * 8); at.line < planes.rows * kOctets; at.next())
-      copy(at.line / kOctets, at.item / 8, at.line % kOctets * 8 + at.item % 8, one);
+#pragma unroll 1
+    for (int c = lane % 8; c < kChannels; c += 8)
+#pragma unroll 1
+      for (int i = warp; i < planes.rows; i += warps) {
+        const bool valid = unsigned(y + i) < unsigned(image.height) && channel + c < depth;
+        const float* source = from.at(channel + c, y + i, x + lane / 8);
+        float* target = to + c * planes.pitch + i * planes.row_pitch;
+#pragma unroll 1
+        for (int j = lane / 8; j < planes.columns; j += 4, source += 4 * from.w)
+          copy_async<4>(target + j, source, valid && unsigned(x + j) < unsigned(image.width));
+      }
   } else {
-    for (Walk at(threadIdx.x, blockDim.x, planes.columns); at.line < planes.rows * kChannels; at.next())
-      copy(at.line / kChannels, at.item, at.line % kChannels, one);
+    for (Walk at(threadIdx.x, blockDim.x, planes.columns); at.line < planes.rows * kChannels; at.next()) {
+      const int i = at.line / kChannels, c = at.line % kChannels;
+      copy_async<4>(to + c * planes.pitch + i * planes.row_pitch + at.item, from.at(channel + c, y + i, x + at.item),
+                    inside(image, y + i, x + at.item) && channel + c < depth);
+    }
   }
 }
 

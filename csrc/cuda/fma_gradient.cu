@@ -11,15 +11,18 @@ constexpr int kChunk = 16;     // channels in shared memory at a time
 // Shared memory of a block, in floats.
 struct Memory {
   Planes data, grad;
-  Taps taps;
-  int chunk, sums;
+  Taps sums, logits;
+  int chunk, logits_at, ending;
+  // Sums are written by 8 rows of a tap row, or 4 of each of two: those lie `columns` / 2 words apart modulo 16.
   __host__ __device__ Memory(int K, int rows, int columns)
       : data(rows + K - 1, columns + 2 * kHalo),
         grad(rows, columns),
-        taps{rows, columns, rows * columns},
+        sums{rows, columns, rows * columns + columns / 2, columns > kRun},
+        logits{rows, columns, rows * columns},
         chunk(kChunk * (data.pitch + grad.pitch)),
-        sums(K * K * taps.pitch) {}
-  __host__ __device__ int total(int stages) const { return stages * chunk > 2 * sums ? stages * chunk : 2 * sums; }
+        logits_at(K * K * sums.pitch),
+        ending(logits_at + K * K * logits.pitch) {}
+  __host__ __device__ int total(int stages) const { return stages * chunk > ending ? stages * chunk : ending; }
 };
 
 template <int K>
@@ -29,9 +32,9 @@ __global__ void __launch_bounds__(kThreads, 2) fma_gradient(ImageProblem p, Laun
   const Tile tile = tile_of_block(p, launch.rows, launch.columns * kRun, 1);
   const Image& image = tile.image;
   const Memory memory(K, tile.rows, tile.columns);
-  const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
-  const Plane<const float> data = image.of<const float>(p, &Problem::data, depth);
-  const Plane<const float> grad = image.of<const float>(p, &Problem::grad, depth);
+  const int depth = int(p.depth), chunks = int(divide_up(depth, kChunk));
+  const Plane<const float> data = image.of<const float>(p.data, depth);
+  const Plane<const float> grad = image.of<const float>(p.grad, depth);
   const auto load = [&](int chunk) {
     float* const to = shared + chunk % launch.stages * memory.chunk;
     if (chunk < chunks) {
@@ -44,10 +47,11 @@ __global__ void __launch_bounds__(kThreads, 2) fma_gradient(ImageProblem p, Laun
   };
   for (int chunk = 0; chunk < launch.stages - 1; ++chunk) load(chunk);
 
-  // Neighbouring threads on neighbouring tap rows: rows of input on different banks, grad_out broadcast.
-  const int t = threadIdx.x % K, run = threadIdx.x / K;
-  const int row = run / launch.columns, column = run % launch.columns * kRun;
-  const bool active = run < launch.rows * launch.columns;
+  // Neighbouring threads on neighbouring rows, then tap rows: the rows of input and of grad_out that 8 of them read are
+  // the same or lie on different banks.
+  const int row = threadIdx.x % launch.rows, t = threadIdx.x / launch.rows % K;
+  const int column = threadIdx.x / (launch.rows * K) * kRun;
+  const bool active = column < tile.columns;
   float sum[K][kRun] = {};
   for (int chunk = 0; chunk < chunks; ++chunk) {
     next_chunk(chunk, launch.stages, load);
@@ -69,25 +73,26 @@ __global__ void __launch_bounds__(kThreads, 2) fma_gradient(ImageProblem p, Laun
   }
   __syncthreads();
 
-  float *const dw = shared, *const logits = shared + memory.sums;
+  float *const dw = shared, *const logits = shared + memory.logits_at;
   if (p.normalize)
-    load_logits<K, false>(logits, memory.taps, image.of<const float>(p, &Problem::logits, K * K), image, tile.y, tile.x,
-                          false, vectors.logits);
+    load_logits<K, false, 4>(logits, memory.logits, image.of<const float>(p.logits, K * K), image, tile.y, tile.x,
+                             false, vectors.logits);
   cp_async_commit();
   if (active) {
 #pragma unroll
     for (int s = 0; s < K; ++s)
 #pragma unroll
-      for (int q = 0; q < kRun; ++q)
-        dw[(t * K + s) * memory.taps.pitch + row * memory.taps.columns + column + q] = sum[s][q];
+      for (int q = 0; q < kRun; q += 4)
+        *reinterpret_cast<float4*>(dw + (t * K + s) * memory.sums.pitch + memory.sums.at(row, column + q)) =
+            make_float4(sum[s][q], sum[s][q + 1], sum[s][q + 2], sum[s][q + 3]);
   }
   cp_async_wait<0>();
   __syncthreads();
   if (p.normalize) {
-    softmax_backward<K>(dw, memory.taps, logits, memory.taps, 0, p, image.lse<float>(p), image, tile.y, tile.x);
+    softmax_backward<K>(dw, memory.sums, logits, memory.logits, 0, p, image.lse(p), image, tile.y, tile.x);
     __syncthreads();
   }
-  store_taps<K>(image.of<float>(p, &Problem::result, K * K), dw, memory.taps, image, tile.y, tile.x);
+  store_taps<K>(image.of<float>(p.result, K * K), dw, memory.sums, image, tile.y, tile.x);
 }
 
 }  // namespace
@@ -103,8 +108,8 @@ int run_fma_gradient(const Problem& p, const Launch& launch, cudaStream_t stream
   if (blocks > INT32_MAX) return run_generic(Product::grad_weight, p, stream);
   return with_kernel_size<3, 9>(p.kernel, [&](auto K) {
     const int threads = int(divide_up(K * launch.rows * launch.columns, 32) * 32);
-    return svconv::cuda::launch(fma_gradient<K>, dim3(blocks), dim3(threads), fma_gradient_bytes(K, launch), stream,
-                                ImageProblem(p), launch, vectors);
+    return start_kernel(fma_gradient<K>, dim3(blocks), dim3(threads), fma_gradient_bytes(K, launch), stream,
+                        ImageProblem(p), launch, vectors);
   });
 }
 

@@ -15,7 +15,7 @@ __host__ __device__ Taps weights_of(int rows, int columns) { return {rows, colum
 
 // Takes the softmax over the taps, in place of the logits; one thread works on a pixel.
 template <int K>
-__device__ void softmax(float* weights, const Taps& taps, const Problem& p, const Image& image, int y, int x,
+__device__ void softmax(float* weights, const Taps& taps, const ImageProblem& p, const Image& image, int y, int x,
                         Plane<float> lse, bool write_lse) {
   constexpr int r = K / 2;
   for (Walk at(threadIdx.x, blockDim.x, taps.columns); at.line < taps.rows; at.next()) {
@@ -51,6 +51,30 @@ __device__ void reversed_weights(float* weights, const Taps& taps, const Image& 
     }
 }
 
+// Stores a thread's run of pixels from (y, x) on of a channel. Called by whole warps, whose neighbours hold the same
+// run of neighbouring channels: two threads store halves of a run together, which are one sector of memory.
+__device__ __forceinline__ void store_run(Plane<float> to, const float (&run)[kRun], const Image& image, int y, int x,
+                                          int channel, int depth, bool vectors) {
+  if (!vectors) {
+#pragma unroll
+    for (int q = 0; q < kRun; ++q)
+      if (inside(image, y, x + q) && channel < depth) *to.at(channel, y, x + q) = run[q];
+    return;
+  }
+  const bool odd = channel % 2 != 0;
+  float other[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) other[i] = __shfl_xor_sync(0xffffffffu, odd ? run[i] : run[4 + i], 1);
+  const int column = odd ? x + 4 : x, even = channel & ~1;
+  if (!inside(image, y, column)) return;
+  if (even < depth)
+    *reinterpret_cast<float4*>(to.at(even, y, column)) =
+        odd ? make_float4(other[0], other[1], other[2], other[3]) : make_float4(run[0], run[1], run[2], run[3]);
+  if (even + 1 < depth)
+    *reinterpret_cast<float4*>(to.at(even + 1, y, column)) =
+        odd ? make_float4(run[4], run[5], run[6], run[7]) : make_float4(other[0], other[1], other[2], other[3]);
+}
+
 template <int K>
 __global__ void __launch_bounds__(kThreads) fma_sum(ImageProblem p, Launch launch, bool reversed, Vectors vectors) {
   constexpr int r = K / 2;
@@ -59,10 +83,10 @@ __global__ void __launch_bounds__(kThreads) fma_sum(ImageProblem p, Launch launc
   const Image& image = tile.image;
   const Taps taps = weights_of(tile.rows, tile.columns);
   const Planes planes(tile.rows + K - 1, tile.columns + 2 * kHalo);
-  const int depth = int(p.channels / p.groups), chunks = int(divide_up(depth, kChunk));
+  const int depth = int(p.depth), chunks = int(divide_up(depth, kChunk));
   const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
-  const Plane<const float> data = image.of<const float>(p, &Problem::data, depth);
-  const Plane<float> result = image.of<float>(p, &Problem::result, depth);
+  const Plane<const float> data = image.of<const float>(p.data, depth);
+  const Plane<float> result = image.of<float>(p.result, depth);
   float *const weights = shared, *const ring = shared + K * K * taps.pitch;
   const auto load = [&](int chunk) {
     if (chunk < last)
@@ -71,15 +95,15 @@ __global__ void __launch_bounds__(kThreads) fma_sum(ImageProblem p, Launch launc
     cp_async_commit();
   };
 
-  load_logits<K, true>(weights, taps, image.of<const float>(p, &Problem::logits, K * K), image, tile.y, tile.x,
+  load_logits<K, true, 4>(weights, taps, image.of<const float>(p.logits, K * K), image, tile.y, tile.x,
                        reversed, vectors.logits);
   cp_async_commit();
   cp_async_wait<0>();
   __syncthreads();
   if (p.normalize && reversed)
-    reversed_weights<K>(weights, taps, image, tile.y, tile.x, image.lse<float>(p));
+    reversed_weights<K>(weights, taps, image, tile.y, tile.x, image.lse(p));
   else if (p.normalize)
-    softmax<K>(weights, taps, p, image, tile.y, tile.x, image.lse<float>(p), tile.split == 0);
+    softmax<K>(weights, taps, p, image, tile.y, tile.x, image.lse(p), tile.split == 0);
   for (int i = 0; i < launch.stages - 1; ++i) load(first + i);
 
   const int lane = threadIdx.x % kLanes, run = threadIdx.x / kLanes;
@@ -107,24 +131,10 @@ __global__ void __launch_bounds__(kThreads) fma_sum(ImageProblem p, Launch launc
           for (int q = 0; q < kRun; ++q) sum[c][q] = fmaf(w[s][q], window[q + kHalo + r - s], sum[c][q]);
       }
     }
-    if (tile.y + row >= image.height) continue;
 #pragma unroll
-    for (int c = 0; c < kOwn; ++c) {
-      const int channel = chunk * kChunk + c * kLanes + lane;
-      if (channel >= depth) continue;
-      if (vectors.result) {
-#pragma unroll
-        for (int q = 0; q < kRun; q += 4)
-          if (tile.x + column + q < image.width)
-            *reinterpret_cast<float4*>(result.at(channel, tile.y + row, tile.x + column + q)) =
-                make_float4(sum[c][q], sum[c][q + 1], sum[c][q + 2], sum[c][q + 3]);
-      } else {
-#pragma unroll
-        for (int q = 0; q < kRun; ++q)
-          if (tile.x + column + q < image.width)
-            *result.at(channel, tile.y + row, tile.x + column + q) = sum[c][q];
-      }
-    }
+    for (int c = 0; c < kOwn; ++c)
+      store_run(result, sum[c], image, tile.y + row, tile.x + column, chunk * kChunk + c * kLanes + lane, depth,
+                vectors.result);
   }
 }
 
@@ -142,8 +152,8 @@ int run_fma_sum(bool reversed, const Problem& p, const Launch& launch, cudaStrea
   const int64_t blocks = count_tiles(p, launch.rows, launch.columns * kRun, launch.splits);
   if (blocks > INT32_MAX) return run_generic(reversed ? Product::grad_input : Product::forward, p, stream);
   return with_kernel_size<3, 9>(p.kernel, [&](auto K) {
-    return svconv::cuda::launch(fma_sum<K>, dim3(blocks), dim3(kLanes * launch.rows * launch.columns),
-                                fma_sum_bytes(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
+    return start_kernel(fma_sum<K>, dim3(blocks), dim3(kLanes * launch.rows * launch.columns),
+                        fma_sum_bytes(K, launch), stream, ImageProblem(p), launch, reversed, vectors);
   });
 }
 

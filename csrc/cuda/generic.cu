@@ -136,15 +136,17 @@ template <class T>
 int run_type(Product product, const Problem& p, cudaStream_t stream) {
   const int64_t pixels = p.batch * p.groups * p.height * p.width;
   if (product == Product::grad_weight)
-    return launch(weight_gradient<T>, dim3(blocks_for(pixels, kThreads / 32)), dim3(kThreads), 0, stream, p, pixels);
+    return start_kernel(weight_gradient<T>, dim3(blocks_for(pixels, kThreads / 32)), dim3(kThreads), 0, stream, p,
+                        pixels);
   if (product == Product::forward && p.normalize) {
-    const int error = launch(log_sum_exp<T>, dim3(blocks_for(pixels, kThreads)), dim3(kThreads), 0, stream, p, pixels);
+    const dim3 blocks(blocks_for(pixels, kThreads));
+    const int error = start_kernel(log_sum_exp<T>, blocks, dim3(kThreads), 0, stream, p, pixels);
     if (error) return error;
   }
   const int64_t count = pixels * divide_up(p.channels / p.groups, kChannels);
   if (count == 0) return 0;
-  return launch(weighted_sum<T>, dim3(blocks_for(count, kThreads)), dim3(kThreads), 0, stream, p,
-                product == Product::grad_input, count);
+  return start_kernel(weighted_sum<T>, dim3(blocks_for(count, kThreads)), dim3(kThreads), 0, stream, p,
+                      product == Product::grad_input, count);
 }
 
 }  // namespace

@@ -21,31 +21,55 @@ __device__ __forceinline__ Plane<T> plane(const View& v, int64_t n, int64_t firs
   return {static_cast<T*>(v.data) + n * v.n + first_channel * v.c, v.c, v.h, v.w};
 }
 
-// Kernels for a tile see a sub-image (SubImages), from (row_phase, column_phase) on, and no dilation; their problem has
-// a sub-image's strides, so that these come from constant memory and take no registers.
-struct ImageProblem : Problem {
-  Problem whole;
+// A tensor as the kernels for a tile see it: the strides within a sub-image (SubImages), where nothing is dilated, and
+// from the first pixel of one sub-image to that of the next below it or beside it.
+struct ImageView {
+  void* data;
+  int64_t n, c, h, w, row_phase, column_phase;
+};
 
-  explicit ImageProblem(const Problem& p) : Problem(p), whole(p) {
-    for (View* v : {&data, &grad, &logits, &result}) v->h *= p.dilation, v->w *= p.dilation;
+// A problem as the kernels for a tile get it: flat, so that all of it comes from constant memory.
+struct ImageProblem {
+  int64_t groups, depth, height, width, dilation;  // depth: channels of a group; height, width: of the whole image
+  bool normalize, renormalize;
+  ImageView data, grad, logits, result;
+  float* lse;
+
+  explicit ImageProblem(const Problem& p)
+      : groups(p.groups),
+        depth(p.channels / p.groups),
+        height(p.height),
+        width(p.width),
+        dilation(p.dilation),
+        normalize(p.normalize),
+        renormalize(p.renormalize),
+        data(view(p.data, p.dilation)),
+        grad(view(p.grad, p.dilation)),
+        logits(view(p.logits, p.dilation)),
+        result(view(p.result, p.dilation)),
+        lse(static_cast<float*>(p.lse)) {}
+
+ private:
+  static ImageView view(const View& v, int64_t dilation) {
+    return {v.data, v.n, v.c, v.h * dilation, v.w * dilation, v.h, v.w};
   }
 };
 
+// A block's sub-image of an image and a group.
 struct Image {
   int64_t n, group;
   int row_phase, column_phase;
   int height, width;
 
+  // `channels`: of a group of the tensor.
   template <class T>
-  __device__ __forceinline__ Plane<T> of(const ImageProblem& p, View Problem::* tensor, int64_t channels) const {
-    const View &v = p.*tensor, &whole = p.whole.*tensor;
-    const Plane<T> first = plane<T>(v, n, group * channels);
-    return {first.data + row_phase * whole.h + column_phase * whole.w, v.c, v.h, v.w};
+  __device__ __forceinline__ Plane<T> of(const ImageView& v, int64_t channels) const {
+    T* const whole = static_cast<T*>(v.data) + n * v.n + group * channels * v.c;
+    return {whole + row_phase * v.row_phase + column_phase * v.column_phase, v.c, v.h, v.w};
   }
 
-  template <class A>
-  __device__ __forceinline__ Plane<A> lse(const Problem& p) const {
-    A* const whole = static_cast<A*>(p.lse) + (n * p.groups + group) * p.height * p.width;
+  __device__ __forceinline__ Plane<float> lse(const ImageProblem& p) const {
+    float* const whole = p.lse + (n * p.groups + group) * p.height * p.width;
     return {whole + row_phase * p.width + column_phase, 0, p.width * p.dilation, p.dilation};
   }
 };
@@ -67,7 +91,7 @@ inline int64_t count_tiles(const Problem& p, int rows, int columns, int splits) 
 }
 
 // The number of blocks fits 31 bits, and so do its factors: SubImages in 32 bits.
-__device__ __forceinline__ Tile tile_of_block(const Problem& p, int rows, int columns, int splits) {
+__device__ __forceinline__ Tile tile_of_block(const ImageProblem& p, int rows, int columns, int splits) {
   unsigned index = blockIdx.x;
   const auto take = [&index](unsigned size) {
     const unsigned digit = index % size;

@@ -5,5 +5,5 @@ static void kernel(int) {}
 
 // Launches the kernel with so many bytes of dynamic shared memory.
 cudaError_t launch(size_t shared_bytes) {
-  return svconv::cuda::launch(kernel, dim3(1), dim3(32), shared_bytes, nullptr, 7);
+  return svconv::cuda::start_kernel(kernel, dim3(1), dim3(32), shared_bytes, nullptr, 7);
 }

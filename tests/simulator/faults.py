@@ -35,11 +35,13 @@ HALF = Case((1, 104, 6, 21), 5, padding_mode="renormalize", dtype=torch.float16)
 # Sizes of whole vectors.
 VECTORS = Case((1, 104, 6, 20), 5, dtype=torch.float16)
 GROUPS = Case((1, 40, 6, 21), 5, groups=2, dtype=torch.float16)
+GROUPS_OF_VECTORS = Case((1, 40, 6, 20), 5, groups=2, dtype=torch.float16)
 BAND = Launch("band", columns=2, rows=1, splits=1, stages=3)
 SUM = Check("forward", HALF, "nchw", BAND)
 SUM_OF_VECTORS = Check("forward", VECTORS, "nchw", BAND)
 REVERSED = Check("grad_input", HALF, "channels_last", BAND)
 GRADIENT = Check("grad_weight", HALF, "channels_last", Launch("band", 2, 1, 2, 2))
+FMA_SUM_OF_VECTORS = Check("forward", Case((1, 72, 6, 20), 5), "nchw", Launch("fma", 2, 4, 1, 2))
 FMA_SUM = Check("forward", Case((1, 72, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("fma", 2, 4, 1, 2))
 FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("fma", 2, 4, 1, 2))
 WIDE = Case((1, 40, 14, 21), 11, dtype=torch.bfloat16)
@@ -193,18 +195,34 @@ FAULTS = (
     Fault(
         "channels of the next group overwritten",
         "band.h",
-        "if (!inside(image, y + i, x + j) || channel + c >= depth) return;",
-        "if (!inside(image, y + i, x + j)) return;",
+        "inside(image, y + i, x + j) && channel + c < depth);",
+        "inside(image, y + i, x + j));",
         "band_sum_float16.cu",
         Check("forward", GROUPS, "nchw", BAND),
     ),
     Fault(
         "a tail of channels not masked",
         "band.h",
-        "const bool valid = inside(image, y + i, x + j) && channel + c < depth;",
-        "const bool valid = inside(image, y + i, x + j);",
+        "inside(image, y + i, x + j) && channel + c < depth);",
+        "inside(image, y + i, x + j));",
         "band_gradient_float16.cu",
         Check("grad_weight", GROUPS, "nchw", Launch("band", 2, 1, 1, 2)),
+    ),
+    Fault(
+        "a tail of vectors of channels not masked",
+        "band.h",
+        "inside_columns(n) : channel + n < depth)",
+        "inside_columns(n) : true)",
+        "band_gradient_float16.cu",
+        Check("grad_weight", GROUPS_OF_VECTORS, "nchw", Launch("band", 2, 1, 1, 2)),
+    ),
+    Fault(
+        "steps through a chunk that forget its swizzle",
+        "band.h",
+        "else return (offset ^ (swizzle(lines) * kLanes)) + lines * columns;",
+        "else return offset + lines * columns;",
+        "band_sum_float16.cu",
+        Check("forward", VECTORS, "nchw", Launch("band", 4, 1, 1, 3)),
     ),
     Fault(
         "a tap of grad_input shifted by one",
@@ -281,8 +299,8 @@ FAULTS = (
     Fault(
         "rows and channels of a gradient's A fragment exchanged",
         "band_fragments.h",
-        "order, row + matrix % 2, column, 0, 0, matrix / 2",
-        "order, row + matrix / 2, column, 0, 0, matrix % 2",
+        "own, row + matrix % 2, column, 0, 0, matrix / 2",
+        "own, row + matrix / 2, column, 0, 0, matrix % 2",
         "band_gradient_bfloat16.cu",
         WIDE_GRADIENT,
     ),
@@ -329,8 +347,8 @@ FAULTS = (
     Fault(
         "a swizzle that changes within what a lane reads",
         "band.h",
-        "column / 4 % 4 * 2",
-        "column / 2 % 4 * 2",
+        "line / 4 % 4 * 2",
+        "line / 2 % 4 * 2",
         "band_sum_tf32.cu",
         TF32_SUM_OF_VECTORS,
     ),
@@ -383,10 +401,18 @@ FAULTS = (
         TF32_GRADIENT_OF_ROWS,
     ),
     Fault(
+        "sums of a gradient exchanged, but not their places",
+        "band_fragments.h",
+        "Fragments::column(exchanged ? entry ^ 2 : entry)",
+        "Fragments::column(entry)",
+        "band_gradient_tf32.cu",
+        TF32_GRADIENT_OF_ROWS,
+    ),
+    Fault(
         "channels of a gradient's B fragment not those of A",
         "band_fragments.h",
-        "order.at(row, column + g, kChannelsInside ? 2 * t : t)",
-        "order.at(row, column + g, t)",
+        "own.at(row, column + g, kChannelsInside ? 2 * t : t)",
+        "own.at(row, column + g, t)",
         "band_gradient_tf32.cu",
         TF32_GRADIENT,
     ),
@@ -425,10 +451,26 @@ FAULTS = (
     Fault(
         "a vector stored past the right edge",
         "fma_sum.cu",
-        "          if (tile.x + column + q < image.width)\n            *result.at",
-        "            *result.at",
+        "if (inside(image, y, x + q) && channel < depth) *to.at",
+        "if (y < image.height && channel < depth) *to.at",
         "fma_sum.cu",
         FMA_SUM,
+    ),
+    Fault(
+        "halves of a run of another channel",
+        "fma_sum.cu",
+        "odd ? run[i] : run[4 + i], 1)",
+        "odd ? run[4 + i] : run[i], 1)",
+        "fma_sum.cu",
+        FMA_SUM_OF_VECTORS,
+    ),
+    Fault(
+        "sums of float32 written where they are not read",
+        "fma_gradient.cu",
+        "memory.sums.at(row, column + q)",
+        "row * tile.columns + column + q",
+        "fma_gradient.cu",
+        FMA_GRADIENT,
     ),
     Fault(
         "taps of float32 not waited for",
@@ -465,8 +507,8 @@ FAULTS = (
     Fault(
         "the log-sum-exp of one pixel too many",
         "generic.cu",
-        "launch(log_sum_exp<T>, dim3(blocks_for(pixels, kThreads)), dim3(kThreads), 0, stream, p, pixels)",
-        "launch(log_sum_exp<T>, dim3(blocks_for(pixels, kThreads)), dim3(kThreads), 0, stream, p, pixels + 1)",
+        "start_kernel(log_sum_exp<T>, blocks, dim3(kThreads), 0, stream, p, pixels)",
+        "start_kernel(log_sum_exp<T>, blocks, dim3(kThreads), 0, stream, p, pixels + 1)",
         "generic.cu",
         Check("forward", ANY, "nchw", Launch("generic")),
         sanitizer="address",

@@ -29,7 +29,7 @@ __global__ void mma(const uint32_t* a, const uint32_t* b, float* d) {
 
 template <class T>
 void run_mma(const Numbers&, const Buffers& b) {
-  launch(mma<T>, 1, 32, 0, nullptr, buffer<uint32_t>(b, 0), buffer<uint32_t>(b, 1), buffer(b, 2));
+  start_kernel(mma<T>, 1, 32, 0, nullptr, buffer<uint32_t>(b, 0), buffer<uint32_t>(b, 1), buffer(b, 2));
 }
 const Function mma_half("mma_float16", run_mma<half_t>);
 const Function mma_bfloat16("mma_bfloat16", run_mma<bfloat16_t>);
@@ -47,7 +47,7 @@ __global__ void mma_of_8(const uint32_t* a, const uint32_t* b, float* d) {
 
 template <class T>
 void run_mma_of_8(const Numbers&, const Buffers& b) {
-  launch(mma_of_8<T>, 1, 32, 0, nullptr, buffer<uint32_t>(b, 0), buffer<uint32_t>(b, 1), buffer(b, 2));
+  start_kernel(mma_of_8<T>, 1, 32, 0, nullptr, buffer<uint32_t>(b, 0), buffer<uint32_t>(b, 1), buffer(b, 2));
 }
 const Function mma_of_8_half("mma_of_8_float16", run_mma_of_8<half_t>);
 const Function mma_of_8_bfloat16("mma_of_8_bfloat16", run_mma_of_8<bfloat16_t>);
@@ -73,7 +73,7 @@ __global__ void matrices(int variant, int bytes, const int* rows, unsigned char*
   for (int i = lane; i < bytes; i += 32) image[i] = shared[i];
 }
 const Function run_matrices("matrices", [](const Numbers& n, const Buffers& b) {
-  launch(matrices, 1, 32, n[1], nullptr, int(n[0]), int(n[1]), buffer<int>(b, 0), buffer<unsigned char>(b, 1),
+  start_kernel(matrices, 1, 32, n[1], nullptr, int(n[0]), int(n[1]), buffer<int>(b, 0), buffer<unsigned char>(b, 1),
          buffer<uint32_t>(b, 2));
 });
 
@@ -106,8 +106,8 @@ __global__ void copies(const unsigned char* source, unsigned char* seen, int shi
 }
 template <int bytes>
 void run_copies(const Numbers& n, const Buffers& b) {
-  launch(copies<bytes>, 1, n[0], 2 * bytes * n[0], nullptr, buffer<unsigned char>(b, 0), buffer<unsigned char>(b, 1),
-         int(n[1]));
+  start_kernel(copies<bytes>, 1, n[0], 2 * bytes * n[0], nullptr, buffer<unsigned char>(b, 0),
+               buffer<unsigned char>(b, 1), int(n[1]));
 }
 const Function copies_16("copies_16", run_copies<16>);
 const Function copies_8("copies_8", run_copies<8>);
@@ -125,7 +125,7 @@ __global__ void shuffles(const T* values, T* got, int by, int width) {
 }
 template <class T>
 void run_shuffles(const Numbers& n, const Buffers& b) {
-  launch(shuffles<T>, 1, 64, 0, nullptr, buffer<T>(b, 0), buffer<T>(b, 1), int(n[0]), int(n[1]));
+  start_kernel(shuffles<T>, 1, 64, 0, nullptr, buffer<T>(b, 0), buffer<T>(b, 1), int(n[0]), int(n[1]));
 }
 const Function shuffles_float("shuffles_float32", run_shuffles<float>);
 const Function shuffles_double("shuffles_float64", run_shuffles<double>);
@@ -144,7 +144,7 @@ __global__ void votes(const int* predicates, int* got) {
   got[4 * t + 3] = __syncthreads_count(p);
 }
 const Function run_votes("votes", [](const Numbers&, const Buffers& b) {
-  launch(votes, 1, 64, 0, nullptr, buffer<int>(b, 0), buffer<int>(b, 1));
+  start_kernel(votes, 1, 64, 0, nullptr, buffer<int>(b, 0), buffer<int>(b, 1));
 });
 
 template <class T>
@@ -156,7 +156,7 @@ __global__ void convert(const float* x, uint16_t* bits, float* back, uint32_t* p
 }
 template <class T>
 void run_convert(const Numbers& n, const Buffers& b) {
-  launch(convert<T>, n[0] / 32, 32, 0, nullptr, buffer(b, 0), buffer<uint16_t>(b, 1), buffer(b, 2),
+  start_kernel(convert<T>, n[0] / 32, 32, 0, nullptr, buffer(b, 0), buffer<uint16_t>(b, 1), buffer(b, 2),
          buffer<uint32_t>(b, 3));
 }
 const Function convert_half("convert_float16", run_convert<half_t>);
@@ -173,7 +173,7 @@ __global__ void index(int* got, unsigned* shared_nan) {
 }
 const Function run_index("index", [](const Numbers&, const Buffers& b) {
   const dim3 grid(3, 2, 2), block(5, 4, 3);
-  launch(index, grid, block, 60 * sizeof(float), nullptr, buffer<int>(b, 0), buffer<unsigned>(b, 1));
+  start_kernel(index, grid, block, 60 * sizeof(float), nullptr, buffer<int>(b, 0), buffer<unsigned>(b, 1));
 });
 
 // Wrong on purpose, by number.
@@ -205,7 +205,7 @@ __global__ void mistakes(int mistake, float* global, int count) {
   __syncthreads();
 }
 const Function run_mistakes("mistakes", [](const Numbers& n, const Buffers& b) {
-  launch(mistakes, n[0] == 14 ? 2 : 1, 64, n[1] * sizeof(float), nullptr, int(n[0]), buffer(b, 0), int(n[1]));
+  start_kernel(mistakes, n[0] == 14 ? 2 : 1, 64, n[1] * sizeof(float), nullptr, int(n[0]), buffer(b, 0), int(n[1]));
 });
 
 // Each thread adds what its left neighbour wrote; without the barriers, the order of the threads shows.
@@ -221,7 +221,7 @@ __global__ void neighbours(float* data, int block_barrier, int warp_barrier) {
   data[t] += shared[t ^ 1];
 }
 const Function run_neighbours("neighbours", [](const Numbers& n, const Buffers& b) {
-  launch(neighbours, 1, n[0], n[0] * sizeof(float), nullptr, buffer(b, 0), int(n[1]), int(n[2]));
+  start_kernel(neighbours, 1, n[0], n[0] * sizeof(float), nullptr, buffer(b, 0), int(n[1]), int(n[2]));
 });
 
 }  // namespace

@@ -261,7 +261,8 @@ inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32
 }
 
 template <class... P, class... A>
-cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, const A&... args) {
+cudaError_t start_kernel(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+                         const A&... args) {
   return simulate::launch(grid, block, shared_bytes, [&] { kernel(static_cast<P>(args)...); });
 }
 
