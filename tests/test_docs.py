@@ -68,7 +68,6 @@ def names_of_adopt():
 
 
 def names_of_the_hub():
-    # A network that any machine has time for.
     cut = {"split": "backbone.layer3.2", "features": "classifier.3"}
     example = torch.zeros(1, 3, 96, 128)
     small = lowlat.adopt(somebodys_network(), **cut, classes=["road", "sky", "other"], example=example)
@@ -142,6 +141,8 @@ def test_every_block_says_what_it_is(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))])
 def test_python_blocks_run_and_print_what_they_say(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # On a busy machine a hub might have room for no video.
+    monkeypatch.setattr("lowlat.hub.costs.Costs.fast_ms", lambda costs, size: 1.0)
     torch.manual_seed(0)
     namespace = {"__name__": "__docs__", **GIVEN.get(page, dict)()}
     printed = None
@@ -217,6 +218,7 @@ CHECKED = {
     "lowlat convert": check_lowlat,
     "lowlat demo": check_lowlat,
     "lowlat export": check_lowlat,
+    "lowlat hub": check_lowlat,
     "lowlat segment": check_lowlat,
     "lowlat serve": check_lowlat,
     "lowlat train": check_lowlat,

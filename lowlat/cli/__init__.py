@@ -15,7 +15,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lowlat.cli import convert, demo, evaluate, export, info, latency, segment, serve, simulate, street, study, train
+from lowlat.cli import (
+    convert,
+    demo,
+    evaluate,
+    export,
+    hub,
+    info,
+    latency,
+    segment,
+    serve,
+    simulate,
+    street,
+    study,
+    train,
+)
 from lowlat.cli.options import print_json, printed
 from lowlat.jobs.extras import missing
 from lowlat.jobs.host_memory import keep_freed_memory
@@ -97,7 +111,7 @@ def main(
     keep_freed_memory()
 
 
-for module in (demo, segment, serve, latency, simulate, evaluate, info, study, train, convert, export, street):
+for module in (demo, segment, serve, latency, hub, simulate, evaluate, info, study, train, convert, export, street):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

@@ -37,6 +37,8 @@ class CpuMachine:
     def idle(self) -> bool:
         return True
 
+    def close(self) -> None: ...
+
     def parts(self, passes: Sequence[Pass]) -> Parts:
         lows = [one.low for one in passes]
         if len(lows) == 1:

@@ -15,6 +15,7 @@ import torch
 from lowlat.hub.capacity import Load, bound_ms, capacity, spacing
 from lowlat.hub.costs import Costs
 from lowlat.hub.cpu import CpuMachine, cpu_video
+from lowlat.hub.gpu import GpuMachine, gpu_video
 from lowlat.hub.loop import Loop
 from lowlat.hub.passes import Passes
 from lowlat.hub.policy import spaced
@@ -54,8 +55,8 @@ class Hub(AbstractContextManager):
             has `device`, `dtype`, `pixels` and the like of its own.
         device: "cpu", the default, "cuda" or "cuda:1".
         cores: threads on a CPU, by default those at hand.
-        batch: passes of S_h that run as one, at most; batches run only where no part of theirs takes much longer than
-            one of a single pass. 1 by default, for none: a CPU gains nothing from them.
+        batch: passes of S_h that run as one on a CPU, at most; batches run only where no part of theirs takes much
+            longer than one of a single pass. 1, for none, by default and on a GPU.
         options: of :func:`lowlat.prepare`.
 
     Attributes:
@@ -87,16 +88,22 @@ class Hub(AbstractContextManager):
             )
         self._prepared = prepared = network if made else prepare(network, **options)
         self.device, self.classes = prepared.device, prepared.network.legend
+        self._on_gpu = self.device.type != "cpu"
+        if batch > 1 and self._on_gpu:
+            raise ValueError(f"Hub: expected batch=1 on a GPU, got {batch}; batches run on a CPU alone so far")
         if cores is not None:
+            if self._on_gpu:
+                raise ValueError("Hub: expected no cores on a GPU, which is a CPU's; leave it out")
             threads.check_cores("Hub", cores, "leave it out to use those at hand")
         self.clock = WallClock()
         self._costs, rule = Costs(), PartRule()
-        machine = CpuMachine(self._prepared)
-        self._passes = Passes(machine, self.clock, self._costs, rule, batch)
+        self._machine = GpuMachine(prepared) if self._on_gpu else CpuMachine(prepared)
+        self._passes = Passes(self._machine, self.clock, self._costs, rule, batch)
         self._loop = Loop(self.clock, self._passes, self._costs, rule)
         count = threads.cores_at_hand() if cores is None else cores
-        threads.let_go_of_threads()
-        self._runner = Runner(self._loop, lambda: threads.set_own_threads(count))
+        if not self._on_gpu:
+            threads.let_go_of_threads()
+        self._runner = Runner(self._loop, (lambda: None) if self._on_gpu else lambda: threads.set_own_threads(count))
         end_with(self, self._runner.close)
         self._open: dict[str, Video] = {}
         self._lock = threading.RLock()
@@ -198,6 +205,8 @@ class Hub(AbstractContextManager):
 
     def _seat(self, name: str, schedule: Schedule, **options: Any) -> Seat:
         def build(seat: Seat, schedule: Schedule) -> tuple[Engine, StartStages]:
+            if self._on_gpu:
+                return gpu_video(seat, schedule, self._prepared, self._machine)
             return cpu_video(seat, schedule, self._prepared, self.clock)
 
         return Seat(name, schedule, self._passes, build, self.clock, **options)

@@ -43,16 +43,15 @@ class Loop:
 
     def turn(self) -> float:
         """Does the next thing there is to do; 0, or how many ms there is nothing to do unless a frame comes."""
-        self.passes.collect([seat for seat in self._seats if seat.ready()])
+        idle = self.passes.collect([seat for seat in self._seats if seat.ready()])
         # Asked again: a first frame goes on once its pass is complete.
         waiting = [seat for seat in self._seats if seat.ready()]
-        busy = self.passes.busy()
-        progress = None if busy else self.passes.progress()
+        progress = self.passes.progress() if idle else None
         if waiting and not (progress and self._rule.goes_first(progress, waiting)):
             self._serve(waiting[0])
             return 0.0
-        if busy or progress is None:
-            return POLL_MS if busy else math.inf
+        if progress is None:
+            return math.inf if idle else POLL_MS
         wait = 0.0 if waiting else self._rule.wait(progress, self._clock.now())
         if wait <= 0:
             self.passes.advance()
@@ -69,6 +68,7 @@ class Loop:
         self._rule.frame_ended()
 
     def close(self) -> None:
-        """Gives every video up."""
+        """Gives every video up, then what S_h runs on."""
         for seat in list(self._seats):
             self.leave(seat)
+        self.passes.close()

@@ -29,6 +29,9 @@ class Machine(Protocol):
     def idle(self) -> bool:
         """Whether the part that was run or launched last is complete. Never waits."""
 
+    def close(self) -> None:
+        """Ends, after all videos."""
+
 
 @dataclass(eq=False)
 class Pass:
@@ -88,6 +91,12 @@ class Passes:
             for one in self._batch.passes:
                 one.forgotten |= one.video == video
 
+    def close(self) -> None:
+        """Gives up the batch under way and ends the machine, after all videos."""
+        if self._batch is not None:
+            self._batch.parts.close()
+        self._machine.close()
+
     def waiting(self) -> int:
         """Passes queued or under way."""
         return len(self._queue) + (len(self._batch.passes) if self._batch is not None else 0)
@@ -98,10 +107,6 @@ class Passes:
             return self._costs.progress(self._batch.passes[0].size, len(self._batch.passes), self._batch.part)
         chosen = self._choose()
         return self._costs.progress(chosen[0].size, len(chosen), 0) if chosen else None
-
-    def busy(self) -> bool:
-        """Whether a part that was launched is not complete so far."""
-        return self._batch is not None and self._batch.asked_ms is not None and not self._machine.idle()
 
     def advance(self) -> None:
         """Runs the next part, or launches it."""
@@ -120,16 +125,21 @@ class Passes:
         except Exception as error:
             self._fail(batch, error)
 
-    def collect(self, waiting: Iterable[Hashable]) -> None:
-        """Takes note of a part that is complete, while the frames of these videos wait, and of a pass with it."""
+    def collect(self, waiting: Iterable[Hashable]) -> bool:
+        """Takes note of a part that is complete, while the frames of these videos wait, and of a pass with it; False
+        where a part is not complete so far, and none may be run."""
         batch = self._batch
-        if batch is None or self.busy():
-            return
+        if batch is None:
+            return True
         if batch.asked_ms is not None:
+            # Asked once: by the next time it might be complete, and not noted.
+            if not self._machine.idle():
+                return False
             self._note(batch, waiting)
         if self._batch is not None and all(one.forgotten for one in batch.passes):
             batch.parts.close()
             self._batch = None
+        return True
 
     def _note(self, batch: _Batch, waiting: Iterable[Hashable]) -> None:
         size, count, now = batch.passes[0].size, len(batch.passes), self._clock.now()

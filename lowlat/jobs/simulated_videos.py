@@ -80,6 +80,8 @@ class SimulatedMachine:
     def idle(self) -> bool:
         return True
 
+    def close(self) -> None: ...
+
     def parts(self, passes: Sequence[Pass]) -> Parts:
         times = 1 + (len(passes) - 1) * self._more
         for number, ms in enumerate(self._parts):

@@ -1,0 +1,171 @@
+"""A hub's videos on a GPU: streams, memory and graphs of their own, S_h of all on one stream of low priority."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lowlat.hub.passes import Parts, Pass
+from lowlat.hub.seat import Seat
+from lowlat.runtime.engine import Engine
+from lowlat.runtime.gpu import engine as room
+from lowlat.runtime.gpu.caches import Side
+from lowlat.runtime.gpu.device import Buffer, Device, Event, Priority, Stream
+from lowlat.runtime.gpu.isolation import SEGMENTS, Turns
+from lowlat.runtime.gpu.programs import NetworkPrograms
+from lowlat.runtime.gpu.stages import FrameHigh, FrameLow, GpuStages
+from lowlat.runtime.gpu.worker import GpuWorker
+from lowlat.runtime.protocols import Job
+from lowlat.schedule import Schedule
+
+
+@dataclass(eq=False)
+class Asked:
+    """A pass on a device: where it reads F_l and writes F_h, and its parts where it is not one of a batch."""
+
+    source: Buffer
+    side: Side
+    parts: Sequence[Callable[[], None]]
+    landed: Event
+    start: Event | None = None
+    end: Event | None = None
+
+
+class Queued(Turns):
+    """The turns of one video: its S_h is queued with the hub, which launches it part by part."""
+
+    segments = SEGMENTS
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._waited_for: Asked | None = None
+        self._stream: Stream | None = None
+        self._error: BaseException | None = None
+        self.asked: Callable[[Sequence[Callable[[], None]], Event], Asked] | None = None
+        """Makes an `Asked` of what is submitted next."""
+
+    def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
+        self._stream, self._waited_for = stream, self.asked(parts, landed)
+        self._seat.ask(self._waited_for, self._ended)
+
+    def done(self, landed: Event) -> bool:
+        return self._waited_for is None and landed.done()
+
+    def error(self) -> BaseException | None:
+        error, self._error = self._error, None
+        return error
+
+    def cancel(self) -> None:
+        if self._waited_for is not None:
+            self._seat.passes.forget(self._seat)
+            # What has been launched of it is on the stream before this.
+            self._stream.record(self._waited_for.landed)
+            self._waited_for = None
+
+    def close(self) -> None:
+        self.cancel()
+
+    def _ended(self, high: Any, error: BaseException | None, start_ms: float, end_ms: float) -> None:
+        self._waited_for, self._error = None, error
+
+
+class HubStages(GpuStages):
+    """The stages of one video on a GPU; its first frame has been through S_l and S_h before the engine asks."""
+
+    def __init__(self, seat: Seat, device: Device, programs: NetworkPrograms, schedule: Schedule) -> None:
+        turns = Queued(seat)
+        super().__init__(device, programs, schedule, graphs=programs.options.graphs, turns=turns)
+        self._seat = seat
+        self._first: tuple[Any, FrameLow] | None = None
+        self._outcome: tuple[FrameHigh | None, BaseException | None] | None = None
+
+    def start(self, frame: Any, index: int) -> Asked:
+        low = self.begin(frame, index)
+        self._first, self._outcome = (frame, low), None
+        slot, side = low.slot, self._idle_side()
+        self.turns.cancel()
+        self.slow.wait(slot.lowered)
+        self.slow.wait(side.read)
+        pieces = self._pieces.higher(slot.low, side)
+        return Asked(slot.low, side, [partial(self._launcher.launch, piece) for piece in pieces], self.caches.landed)
+
+    def started(self, high: Any, error: BaseException | None) -> None:
+        self._outcome = (FrameHigh(high) if error is None else None), error
+
+    def begin(self, frame: Any, index: int) -> FrameLow:
+        if self._first is not None and self._first[0] is frame:
+            low, self._first = self._first[1], None
+            return low
+        return super().begin(frame, index)
+
+    def higher(self, low: FrameLow) -> FrameHigh:
+        outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            return super().higher(low)
+        # Where S_h failed half-way, propagation must still come after what was enqueued of it.
+        self._fast.wait(self.caches.landed)
+        high, error = outcome
+        if error is not None:
+            self._fast.record(low.slot.free)
+            raise error
+        return high
+
+    def restart(self) -> None:
+        if self._first is not None:
+            # The first frame is given up; what has been launched of its S_h still reads its F_l.
+            slot = self._first[1].slot
+            self.slow.record(self.caches.landed)
+            self._fast.wait(self.caches.landed)
+            self._fast.record(slot.free)
+        self._first = self._outcome = None
+        super().restart()
+
+    def launch_higher(self, job: Job, start: Event, end: Event) -> Side:
+        self.turns.asked = lambda parts, landed: Asked(self.caches.kept, self._idle_side(), parts, landed, start, end)
+        return super().launch_higher(job, start, end)
+
+
+class GpuMachine:
+    """S_h on the hub's stream. A part is launched when it is asked for; the host never waits for it.
+
+    Args:
+        programs: the network on its device.
+    """
+
+    def __init__(self, programs: NetworkPrograms) -> None:
+        self._device = device = room.CudaDevice(programs.device)
+        self.stream = device.stream("S_h of all", Priority.LOW)
+        self._turn = device.event("turn")
+
+    def idle(self) -> bool:
+        return self._turn.done()
+
+    def close(self) -> None:
+        """Lets go of the stream; the videos must have been closed."""
+        self._device.close()
+
+    def parts(self, passes: Sequence[Pass]) -> Parts:
+        asked: Asked = passes[0].low
+        try:
+            for number, part in enumerate(asked.parts):
+                part()
+                self.stream.record(self._turn)
+                if number < len(asked.parts) - 1:
+                    yield
+        finally:
+            self.stream.record(asked.landed)
+        return [asked.side]
+
+
+def gpu_video(
+    seat: Seat, schedule: Schedule, programs: NetworkPrograms, machine: GpuMachine
+) -> tuple[Engine, HubStages]:
+    """The engine of one video, and its stages."""
+    device = room.CudaDevice(programs.device)
+    device.low = machine.stream._stream
+    stages = HubStages(seat, device, programs, schedule)
+    engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
+    engine.classes = programs.network.legend
+    return engine, stages

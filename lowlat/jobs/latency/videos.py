@@ -1,0 +1,158 @@
+"""`lowlat hub`: several videos on one device by a hub, each held against one video alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+import numpy as np
+
+from lowlat import models
+from lowlat.hub.hub import Hub
+from lowlat.hub.video import Video
+from lowlat.jobs.latency.runs import WARM_UP, source_frames
+from lowlat.jobs.live import device_name, steady_process
+from lowlat.runtime import FrameResult
+from lowlat.schedule import Every
+
+
+@dataclass(frozen=True)
+class VideoFigures:
+    """One video of a run, start-up and the frames after it left out; latencies in ms, ages in frames."""
+
+    frames: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    p99_over_alone: float
+    """Over that of one video alone, in the same process."""
+    age_mean: float
+    age_max: int
+    landings: int
+    dropped: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class VideosFigures:
+    """A run of so many videos."""
+
+    videos: int
+    bound_ms: float
+    """What a frame may take at most, by the costs measured."""
+    capacity: int
+    """How many more of them there was room for."""
+    each: tuple[VideoFigures, ...]
+
+
+@dataclass(frozen=True)
+class VideosReport:
+    """What :func:`measure_videos` found."""
+
+    network: str
+    device: str
+    dtype: str
+    source: str
+    width: int
+    height: int
+    fps: float
+    interval: int
+    runs: tuple[VideosFigures, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as plain values, for JSON."""
+        return asdict(self)
+
+
+def measure_videos(
+    counts: Sequence[int],
+    *,
+    network: str = "lite",
+    device: str = "cpu",
+    dtype: str = "float32",
+    frames: int = 200,
+    fps: float = 3.0,
+    interval: int = 5,
+    source: str | None = None,
+    size: tuple[int, int] = (480, 360),
+    cores: int | None = None,
+) -> VideosReport:
+    """Gives one video alone, then each number of ``counts``, frames at a locked rate, evenly spread.
+
+    Args:
+        counts: of videos.
+        network, device, dtype: as of :class:`lowlat.Hub`.
+        frames: of each video, after the first ones.
+        fps: of each video.
+        interval: frames between key frames.
+        source: a video, by default a synthetic one; every video has the same frames.
+        size: width and height.
+        cores: on a CPU; by default those at hand.
+
+    Raises:
+        ValueError: figures that are none.
+        RuntimeError: a video is refused: its bound would not hold.
+    """
+    if not counts or min(counts) < 1:
+        raise ValueError(f"hub: expected --videos of at least 1, got {list(counts)}; say how many videos")
+    if frames < 1 or not fps > 0:
+        raise ValueError(f"hub: expected frames and fps above 0, got {frames} and {fps:g}; raise them")
+    with source_frames(source, size) as opened:
+        pictures = list(islice(opened, frames + WARM_UP))
+    if not pictures:
+        raise ValueError(f"hub: expected frames of {source!r}, got none; give another source")
+    height, width = pictures[0].shape[:2]
+    made = models.load(network)
+    options = {"device": device, "dtype": dtype}
+    if device == "cpu":
+        options["cores"] = cores
+    runs: list[VideosFigures] = []
+    for count in (1, *(count for count in counts if count != 1)):
+        with Hub(made, **options) as hub, steady_process():
+            videos = [
+                hub.open(str(number), fps=fps, size=(height, width), policy=Every(interval), hold=len(pictures))
+                for number in range(count)
+            ]
+            _feed(videos, pictures, fps)
+            bound_ms, capacity, where = hub.bound_ms, hub.capacity(fps, size=(height, width)), device_name(hub.device)
+        # With the hub the results come to their end.
+        alone = runs[0].each[0].p99_ms if runs else None
+        each = tuple(_figures(video, list(video), alone) for video in videos)
+        runs.append(VideosFigures(count, round(bound_ms, 3), capacity, each))
+    return VideosReport(network, where, dtype, source or "synthetic", width, height, fps, interval, tuple(runs))
+
+
+def _feed(videos: Sequence[Video], pictures: Sequence[np.ndarray], fps: float) -> None:
+    """Hands every video its frames, one video after the other within each period, and waits for the last labels."""
+    begun = time.perf_counter()
+    for index, picture in enumerate(pictures):
+        for number, video in enumerate(videos):
+            due = begun + (index + number / len(videos)) / fps
+            time.sleep(max(0.0, due - time.perf_counter()))
+            video.submit(picture, time_s=index / fps)
+    while any(video.counts.waiting for video in videos):
+        time.sleep(1e-3)
+
+
+def _figures(video: Video, results: Sequence[FrameResult], alone: float | None) -> VideoFigures:
+    """Figures of a video whose results are held whole; reading them ends with the newest."""
+    steady = [result for result in results if result.index >= WARM_UP]
+    if not steady:
+        raise ValueError(f"hub: expected labels after the first {WARM_UP} frames, got none; lower fps")
+    latencies = [result.latency_ms for result in steady]
+    p50, p99, most = (round(float(value), 3) for value in np.percentile(latencies, (50, 99, 100)))
+    ages, counts = [result.age for result in steady], video.counts
+    return VideoFigures(
+        frames=len(steady),
+        p50_ms=p50,
+        p99_ms=p99,
+        max_ms=most,
+        p99_over_alone=1.0 if alone is None else round(p99 / alone, 3),
+        age_mean=round(float(np.mean(ages)), 3),
+        age_max=max(ages),
+        landings=counts.schedule.landings,
+        dropped=counts.dropped,
+        failed=counts.failed,
+    )

@@ -1,0 +1,48 @@
+"""`lowlat hub`: several videos measured beside one alone."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from lowlat.cli import app
+from lowlat.hub.costs import Costs
+from lowlat.jobs.latency import videos as job
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def small(monkeypatch, tiny_network):
+    """A network that any machine has time for, whose frames cost next to nothing."""
+    monkeypatch.setattr(job, "models", SimpleNamespace(load=lambda network: tiny_network))
+    monkeypatch.setattr(Costs, "fast_ms", lambda costs, size: 0.1)
+
+
+@pytest.mark.usefixtures("small")
+def test_every_video_is_measured_beside_one_alone():
+    words = "hub --videos 2 --videos 3 --frames 6 --fps 20 --size 64x48 --cores 1 --json"
+    result = CliRunner().invoke(app, words.split(), catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert [run["videos"] for run in report["runs"]] == [1, 2, 3]
+    assert (report["width"], report["height"], report["fps"], report["source"]) == (64, 48, 20.0, "synthetic")
+    for run in report["runs"]:
+        assert len(run["each"]) == run["videos"] and run["capacity"] > 0 and run["bound_ms"] > 0
+        for video in run["each"]:
+            assert video["frames"] + video["dropped"] + video["failed"] >= 6 and video["failed"] == 0
+            assert 0 < video["p50_ms"] <= video["p99_ms"] <= video["max_ms"] and video["p99_over_alone"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--videos 0", "expected --videos of at least 1, got [0]"),
+        ("--frames 0", "expected frames and fps above 0, got 0 and 3"),
+        ("--size huge", "expected --size as in 640x360, got 'huge'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words, said):
+    result = CliRunner().invoke(app, ["hub", *words.split()])
+    assert result.exit_code == 2 and said in result.stderr
