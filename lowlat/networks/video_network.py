@@ -69,7 +69,7 @@ class VideoNetwork(nn.Module):
         head_dilation: dilation of the 3x3 convolution that ends S_h.
         padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
         fineness: scores a side that a position of F_h stands for: 1, or 2 for scores of twice the size.
-        smooth: whether scores are smoothed by (1, 2, 1) / 4 along rows and columns, lest labels comb along edges.
+        smooth: whether scores are smoothed by (1, 2, 1) / 4 from row to row, lest labels comb along edges.
         refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
         match: whether kernels are predicted from the likeness of both frames' F_l at every tap
             (:class:`~lowlat.networks.fast_track.MatchingPredictor`), rather than from both side by side.
@@ -83,8 +83,7 @@ class VideoNetwork(nn.Module):
         pixels: of the working size, at which the network sees a frame: about so many, with the frame's own aspect; None
             leaves frames as they are. Kept with the weights, for whoever trains, evaluates or runs the network.
         multiple: sides of the working size are multiples of so many pixels; kept with the weights.
-        threshold: predicted deviation above which a frame becomes a key frame unless the user says otherwise; kept
-            with the weights. On street videos `lite` reaches 0.2 after three or four frames.
+        threshold: predicted deviation above which a frame becomes a key frame by default; kept with the weights.
         legend: what the classes are called and how they are drawn; kept with the weights.
         name: what `lowlat.models.build` makes it by; empty for a network made otherwise.
         options: further arguments of `lowlat.models.build`, for a variant of the network; kept with the weights.
@@ -172,7 +171,8 @@ class VideoNetwork(nn.Module):
     def _fine(self, scores: Tensor) -> Tensor:
         scores = F.pixel_shuffle(scores, self.fineness)
         if self.smooth:  # the mean of two neighbours, twice
-            scores = F.avg_pool2d(F.avg_pool2d(F.pad(scores, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
+            scores = F.pad(scores, (0, 0, 1, 1), mode="replicate")
+            scores = F.avg_pool2d(F.avg_pool2d(scores, (2, 1), 1), (2, 1), 1)
         return scores
 
     def reduce(self, low: Tensor) -> Reduced:
