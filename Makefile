@@ -41,7 +41,7 @@ demo test check lint study bench wheel torch-names torch-wheels $(READY): export
 demo: $(READY)
 	$(BIN)/lowlat demo $(if $(VIDEO),"$(VIDEO)")
 
-test: lint browser
+test: lint
 	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
 	$(PYTEST) -m "serial and not thorough and not memory"
 

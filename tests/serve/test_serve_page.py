@@ -8,7 +8,8 @@ from PIL import Image
 from running_service import running, until
 from screenshot import screenshot
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+# Thorough: `make test` asks nobody to install a browser, `make check` installs one.
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_thread")]
 PIXELS = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].join()"
 
 
