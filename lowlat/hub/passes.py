@@ -60,6 +60,7 @@ class _Batch:
     asked_ms: float | None = None
     high: Sequence[Any] | None = field(default=None, repr=False)
     finished: bool = False
+    error: Exception | None = None
 
 
 class Passes:
@@ -123,7 +124,7 @@ class Passes:
         except StopIteration as last:
             batch.high, batch.finished = last.value, True
         except Exception as error:
-            self._fail(batch, error)
+            batch.error = error
 
     def collect(self, waiting: Iterable[Hashable]) -> bool:
         """Takes note of a part that is complete, while the frames of these videos wait, and of a pass with it; False
@@ -143,8 +144,11 @@ class Passes:
 
     def _note(self, batch: _Batch, waiting: Iterable[Hashable]) -> None:
         size, count, now = batch.passes[0].size, len(batch.passes), self._clock.now()
-        self._costs.part_took(size, count, batch.part, now - batch.asked_ms)
         self._rule.part_ran(now - batch.asked_ms, waiting)
+        if batch.error is not None:
+            self._fail(batch, batch.error)
+            return
+        self._costs.part_took(size, count, batch.part, now - batch.asked_ms)
         batch.part, batch.asked_ms = batch.part + 1, None
         if not batch.finished:
             return

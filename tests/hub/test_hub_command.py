@@ -29,7 +29,9 @@ def test_every_video_is_measured_beside_one_alone():
     assert [run["videos"] for run in report["runs"]] == [1, 2, 3]
     assert (report["width"], report["height"], report["fps"], report["source"]) == (64, 48, 20.0, "synthetic")
     for run in report["runs"]:
-        assert len(run["each"]) == run["videos"] and run["capacity"] > 0 and run["bound_ms"] > 0
+        assert (
+            len(run["each"]) == run["videos"] and run["capacity"] >= 0 and run["spacing"] >= 1 and run["bound_ms"] > 0
+        )
         for video in run["each"]:
             assert video["frames"] + video["dropped"] + video["failed"] >= 6 and video["failed"] == 0
             assert 0 < video["p50_ms"] <= video["p99_ms"] <= video["max_ms"] and video["p99_over_alone"] > 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -80,6 +80,9 @@ def watch(costs, part_costs, given, *, batch=1, more=1.0):
 
 @settings(max_examples=60, deadline=None)
 @given(videos, costs, part_costs, st.sampled_from([1, 2, 4]), st.sampled_from([0.1, 0.5, 1.0]))
+# The last frame of the last video comes during a part that raises.
+@example([([40.0, 40, 1, 54, 120], PerFrame(), 0), ([40.0], PerFrame(), 0), ([40.0] * 6 + [3.0], PerFrame(), 1)],
+         Costs(1, 0, 0, 1), [2.0], 1, 0.1)  # fmt: skip
 def test_every_video_keeps_its_bound_its_order_and_its_account(given, costs, part_costs, batch, more):
     watched = watch(costs, part_costs, given, batch=batch, more=more)
     fast = costs.lower + costs.propagate + costs.select

@@ -42,6 +42,8 @@ class VideosFigures:
     videos: int
     bound_ms: float
     """What a frame may take at most, by the costs measured."""
+    spacing: int
+    """Frames between key frames at least; more than 1 where there is no time for more passes of S_h."""
     capacity: int
     """How many more of them there was room for."""
     each: tuple[VideoFigures, ...]
@@ -93,7 +95,7 @@ def measure_videos(
 
     Raises:
         ValueError: figures that are none.
-        RuntimeError: a video is refused: its bound would not hold.
+        RuntimeError: a video is refused: its bound would not hold, whatever S_h does.
     """
     if not counts or min(counts) < 1:
         raise ValueError(f"hub: expected --videos of at least 1, got {list(counts)}; say how many videos")
@@ -112,15 +114,23 @@ def measure_videos(
     for count in (1, *(count for count in counts if count != 1)):
         with Hub(made, **options) as hub, steady_process():
             videos = [
-                hub.open(str(number), fps=fps, size=(height, width), policy=Every(interval), hold=len(pictures))
+                hub.open(
+                    str(number),
+                    fps=fps,
+                    size=(height, width),
+                    policy=Every(interval),
+                    over="lower",
+                    hold=len(pictures),
+                )
                 for number in range(count)
             ]
+            spacing = hub.spacing
             _feed(videos, pictures, fps)
             bound_ms, capacity, where = hub.bound_ms, hub.capacity(fps, size=(height, width)), device_name(hub.device)
         # With the hub the results come to their end.
         alone = runs[0].each[0].p99_ms if runs else None
         each = tuple(_figures(video, list(video), alone) for video in videos)
-        runs.append(VideosFigures(count, round(bound_ms, 3), capacity, each))
+        runs.append(VideosFigures(count, round(bound_ms, 3), spacing, capacity, each))
     return VideosReport(network, where, dtype, source or "synthetic", width, height, fps, interval, tuple(runs))
 
 
