@@ -370,7 +370,7 @@ void grad_weight(const Problem& p, const Item& item) {
 }  // namespace svconv::cpu::SVCONV_ISA
 
 // It builds on all of the above.
-#include "windowed.h"
+#include "narrow.h"
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {

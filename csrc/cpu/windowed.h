@@ -413,19 +413,5 @@ void window_grad_weight(const Problem& p, const Item& item) {
   }
 }
 
-template <class T>
-void run_windowed(Product product, const Problem& p, const Plan& plan, int64_t begin, int64_t end) {
-  const Problem frame = frame_of(product, p);
-  for (int64_t index = begin; index < end; ++index) {
-    Item item;
-    if (!item_at(frame, plan, index, item)) continue;
-    switch (product) {
-      case Product::forward: window_forward<T>(p, item); break;
-      case Product::grad_input: window_grad_input<T>(p, item); break;
-      case Product::grad_weight: window_grad_weight<T>(p, item); break;
-    }
-  }
-}
-
 }  // namespace
 }  // namespace svconv::cpu::SVCONV_ISA

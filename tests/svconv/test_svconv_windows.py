@@ -13,7 +13,8 @@ from torch.export import Dim
 from svconv import SVConv2d, checks, correlation2d, dispatch, explain, reference, slices, svconv2d, windows
 
 INTERPRETED = TESTED["interpreted"]
-SHAPE = (2, 6, 10, 13)
+# Fewer channels of a group than a vector is wide, and more.
+SHAPE = (2, 18, 10, 13)
 WINDOWS = [
     Case(SHAPE, k, d, g, padding_mode=padding_mode, taps=taps, scale=s)
     for k, d, g, s in ((3, 1, 1, 1), (5, 2, 3, 1), (3, 1, 2, 2), (3, 2, 1, 3), (9, 1, 1, 1))

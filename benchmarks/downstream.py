@@ -1,0 +1,200 @@
+"""`svconv.compat` beside the code that it replaces: `python -m benchmarks.downstream RESULT.json` (docs/downstream.md).
+
+Both compute the same numbers, which is checked against float64 first; calls take turns, and memory is the peak over
+what is resident before a call. FlexAttention stands beside neighborhood attention, forward only: on CPUs it has no
+backward pass.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.memory import PeakMemory
+from benchmarks.results import banner
+from svconv import compat
+
+# Seconds for which the contenders of a row take turns, and the fewest calls of each.
+SECONDS, FEWEST = 6.0, 5
+
+
+def unfolded(tensor: Tensor, kernel_size: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, K * K, H, W)."""
+    n, c, h, w = tensor.shape
+    return F.unfold(tensor, kernel_size, padding=kernel_size // 2).view(n, c, kernel_size**2, h, w)
+
+
+def convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
+    """As RAFT writes it."""
+    n, c, h, w = flow.shape
+    weights = mask.view(n, 1, 9, 8, 8, h, w).softmax(2)
+    fine = (weights * unfolded(flow, 3)[:, :, :, None, None]).sum(2)
+    return fine.permute(0, 1, 4, 2, 5, 3).reshape(n, c, 8 * h, 8 * w)
+
+
+def context_upsample(disparity: Tensor, weights: Tensor) -> Tensor:
+    """As IGEV-Stereo and FoundationStereo write it."""
+    return (F.interpolate(unfolded(disparity, 3).squeeze(1), scale_factor=4) * weights).sum(1)
+
+
+def carafe(features: Tensor, masks: Tensor) -> Tensor:
+    """The definition: every window, repeated for each of the pixels that it becomes, times their kernels."""
+    fine = F.interpolate(unfolded(features, 5).flatten(1, 2), scale_factor=2).unflatten(1, (features.shape[1], 25))
+    return (fine * masks[:, None]).sum(2)
+
+
+def windows(tensor: Tensor, kernel_size: int) -> Tensor:
+    """(B, heads, H, W, D) -> (B, heads, H, W, K * K, D): each pixel's window, moved inwards at the border."""
+    rows, columns = (
+        (torch.arange(size) - kernel_size // 2).clamp(0, size - kernel_size)[:, None] + torch.arange(kernel_size)
+        for size in tensor.shape[2:4]
+    )
+    return tensor[:, :, rows][:, :, :, :, columns].transpose(3, 4).flatten(4, 5)
+
+
+def na2d_av(attention: Tensor, value: Tensor) -> Tensor:
+    return torch.einsum("bnijk,bnijkd->bnijd", attention, windows(value, 7))
+
+
+def na2d_qk(query: Tensor, key: Tensor) -> Tensor:
+    return torch.einsum("bnijd,bnijkd->bnijk", query, windows(key, 7))
+
+
+def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
+    n, h, w, size, _ = filters.shape
+    patches = F.unfold(padded, size).view(n, padded.shape[1], size**2, h, w)
+    return (patches * filters.flatten(3).permute(0, 3, 1, 2)[:, None]).sum(2)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return compat.na2d_av(compat.na2d_qk(query, key, 7).softmax(-1), value, 7)
+
+
+def attention_unfolded(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return na2d_av(na2d_qk(query, key).softmax(-1), value)
+
+
+def flex(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The same window as a mask of FlexAttention."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    h, w = query.shape[2:4]
+
+    def near(b, n, i, j):
+        (y, x), (v, u) = (i // w, i % w), (j // w, j % w)
+        top, left = (y - 3).clamp(0, h - 7), (x - 3).clamp(0, w - 7)
+        return (v >= top) & (v < top + 7) & (u >= left) & (u < left + 7)
+
+    if not hasattr(flex, "compiled"):
+        flex.compiled = torch.compile(flex_attention)
+        flex.mask = create_block_mask(near, None, None, h * w, h * w, device="cpu")
+    out = flex.compiled(*(t.flatten(2, 3) for t in (query, key, value)), block_mask=flex.mask, scale=1.0)
+    return out.unflatten(2, (h, w))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured: shapes of the tensors, and contenders by name; the first is ours, the next what it replaces."""
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    contenders: dict[str, Callable[..., Tensor]]
+    training: bool
+
+
+HEADS = (1, 8, 56, 56, 32)
+ROWS = [
+    row
+    for name, shapes, ours, theirs in (
+        ("convex_upsample, x8", ((1, 2, 55, 128), (1, 576, 55, 128)), compat.convex_upsample, convex_upsample),
+        ("context_upsample, x4", ((1, 1, 120, 160), (1, 9, 480, 640)), compat.context_upsample, context_upsample),
+        ("carafe, x2, K=5", ((1, 256, 64, 64), (1, 25, 128, 128)), lambda x, m: compat.carafe(x, m, 5, 1, 2), carafe),
+        ("carafe, x2, K=5, small", ((1, 16, 8, 8), (1, 25, 16, 16)), lambda x, m: compat.carafe(x, m, 5, 1, 2), carafe),
+        ("na2d_av, K=7", ((*HEADS[:4], 49), HEADS), lambda a, v: compat.na2d_av(a, v, 7), na2d_av),
+        ("na2d_qk, K=7", (HEADS, HEADS), lambda q, k: compat.na2d_qk(q, k, 7), na2d_qk),
+        ("adaptive_conv, K=7", ((1, 64, 118, 118), (1, 112, 112, 7, 7)), compat.adaptive_conv, adaptive_conv),
+        ("attention, K=7", (HEADS,) * 3, attention, attention_unfolded),
+    )
+    for row in (
+        Row(name, shapes, {"svconv": ours, "replaced": theirs}, False),
+        Row(name, shapes, {"svconv": ours, "replaced": theirs}, True),
+    )
+]
+ROWS.append(Row("attention, K=7", (HEADS,) * 3, {"svconv": attention, "FlexAttention": flex}, False))
+
+
+def call(function: Callable, tensors: list[Tensor], training: bool) -> tuple[Tensor, ...]:
+    if not training:
+        with torch.inference_mode():
+            return (function(*tensors),)
+    tensors = [t.detach().requires_grad_() for t in tensors]
+    out = function(*tensors)
+    return out.detach(), *torch.autograd.grad(out, tensors, torch.ones_like(out))
+
+
+def measure(row: Row) -> dict[str, object]:
+    """The figures of a row: for each contender its milliseconds and peak megabytes; `times` that of the replaced."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(shape) / shape[-1] ** 0.5 for shape in row.shapes]
+    reference = list(row.contenders.values())[1] if "replaced" in row.contenders else attention_unfolded
+    exact = call(reference, [t.double() for t in tensors], row.training)
+    figures: dict[str, dict[str, object]] = {}
+    for name, function in row.contenders.items():
+        for got, want in zip(call(function, tensors, row.training), exact, strict=True):
+            error = ((got.double() - want).abs().max() / want.abs().max()).item()
+            if not error < 1e-4:
+                raise SystemExit(f"benchmarks.downstream: {name} of {row.name} is wrong, by {error:.1e} of the largest")
+        memory = PeakMemory("cpu")
+        memory.mark()
+        call(function, tensors, row.training)
+        memory.mark()
+        figures[name] = {"samples": [], "memory_mb": memory.bytes()[1] / 1e6}
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < SECONDS or len(figures["svconv"]["samples"]) < FEWEST:
+        for name, function in row.contenders.items():
+            start = time.perf_counter()
+            call(function, tensors, row.training)
+            figures[name]["samples"].append(1e3 * (time.perf_counter() - start))
+    for figure in figures.values():
+        samples = sorted(figure.pop("samples"))
+        figure["ms"] = statistics.median(samples)
+        figure["low_ms"], figure["high_ms"] = (samples[int(share * (len(samples) - 1))] for share in (0.2, 0.8))
+    (ours, theirs) = figures.values()
+    operation = "forward+backward" if row.training else "forward"
+    times = theirs["ms"] / ours["ms"]
+    return {"name": row.name, "shapes": row.shapes, "operation": operation, "figures": figures, "times": times}
+
+
+def markdown(results: dict[str, object]) -> str:
+    """The table of docs/downstream.md."""
+    lines = ["| function | operation | beside | ms | its ms | faster | MB | its MB |", "|" + "---|" * 8]
+    for row in results["rows"]:
+        (_, ours), (other, theirs) = row["figures"].items()
+        times = [f"{f['ms']:.3g} ({f['low_ms']:.3g}, {f['high_ms']:.3g})" for f in (ours, theirs)]
+        memory = [f"{f['memory_mb']:.0f}" for f in (ours, theirs)]
+        cells = [row["name"], row["operation"], other, *times, f"{row['times']:.1f}x", *memory]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(
+            "benchmarks.downstream: expected the file to write, as in: python -m benchmarks.downstream it.json"
+        )
+    results = {**banner("cpu", "downstream"), "rows": []}
+    for row in ROWS:
+        results["rows"].append(measure(row))
+        print(markdown({"rows": results["rows"][-1:]}).splitlines()[-1], flush=True)
+    Path(sys.argv[1]).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
