@@ -14,6 +14,7 @@ from svconv import (
     SVConv2d,
     backends,
     build_info,
+    compat,
     correlation2d,
     explain,
     library_path,
@@ -40,7 +41,10 @@ out: Tensor = svconv2d(
 )
 out = svconv2d(features, logits, out=torch.empty_like(features))
 out = svconv.svconv2d(features, logits)
+out = svconv2d(features, logits, padding_mode="shift", taps="correlation", scale=1)
 out = correlation2d(features, features, kernel_size=9, dilation=1, groups=1, backend=None)
+out = correlation2d(features, features, padding_mode="reflect", taps="correlation", scale=1)
+out = compat.na2d_qk(features[None], features[None], (3, 3), 1) + compat.carafe(features, logits, 9, 1, 1)
 out = reference.svconv2d(features, logits) + svconv.reference.svconv2d(features, logits)
 out = reference.correlation2d(features, features)
 out = ops.forward(features, logits, 9, 1, 1, True, False, out=None) + svconv.ops.forward(features, logits)
