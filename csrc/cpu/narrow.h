@@ -3,7 +3,7 @@
 // read the row, and logits are read once, where they lie.
 #pragma once
 
-#include "windowed.h"
+#include "windowed_gradient.h"
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {

@@ -1,5 +1,5 @@
-"""The CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer: check_products.cpp, once for each width of
-vectors that this machine has."""
+"""The CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer: check_products.cpp and check_windows.cpp, once
+for each width of vectors that this machine has."""
 
 import shutil
 import subprocess
@@ -35,9 +35,10 @@ def checked(source: Path, instruction_set: str, folder: Path) -> subprocess.Comp
 
 
 @pytest.mark.sample(4)
+@pytest.mark.parametrize("program", ["check_products.cpp", "check_windows.cpp"])
 @pytest.mark.parametrize("instruction_set", HERE_SUPPORTED)
-def test_the_cpu_kernels_stay_within_their_tensors(instruction_set, tmp_path):
-    done = checked(HERE / "check_products.cpp", instruction_set, tmp_path)
+def test_the_cpu_kernels_stay_within_their_tensors(instruction_set, program, tmp_path):
+    done = checked(HERE / program, instruction_set, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
