@@ -55,6 +55,18 @@ Plane<T> plane(const View& v, const Problem& p, const Item& item, int64_t first_
   return {base, v.c, v.h * p.dilation, v.w * p.dilation};
 }
 
+// True for results so large that they push all else out of the caches and are gone from there before they are read.
+// They go straight to memory, which is then not read before it is written. Lines of them are whole, from the item's first
+// column or from the first channel of a chunk on.
+template <class T>
+bool goes_past_caches(Plane<T> result, const Problem& p, const Item& item) {
+  constexpr int64_t large = int64_t(16) << 20, line = 64;
+  const auto whole = [](int64_t stride) { return stride == 1 || stride * int64_t(sizeof(T)) % line == 0; };
+  return p.batch * p.channels * p.height * p.width * int64_t(sizeof(T)) >= large && whole(result.c) &&
+         whole(result.h) && whole(result.w) &&
+         reinterpret_cast<uintptr_t>(result.at(0, item.row, item.column)) % line == 0;
+}
+
 template <class A>
 Plane<A> lse_plane(const Problem& p, const Item& item) {
   A* base = static_cast<A*>(p.lse) + (item.n * p.groups + item.group) * p.height * p.width +

@@ -139,6 +139,7 @@ class WeightedSum {
         logits_(plane<T>(p.logits, p, item, item.group * sizes_.area)),
         lse_(lse_plane<A>(p, item)),
         columns_(clip(item.column - sizes_.r, sizes_.pixels + sizes_.K - 1, item.width)),
+        past_caches_(goes_past_caches(result_, p, item)),
         compute_(tile_for<A>(sizes_.K)) {
     // Row y lies at slot[y % slots] of its ring. All slots come twice, so that going back K rows from the second copy
     // needs no wrap.
@@ -231,7 +232,7 @@ class WeightedSum {
     for (int64_t row = rows.top; row < rows.end; ++row)
       unpack(result_.at(c, row, item_.column), result_.c, result_.w,
              arrays_.out + (row - rows.top) * sizes_.pixels * Sizes::kChannels, Sizes::kChannels, channels,
-             item_.columns);
+             item_.columns, past_caches_);
   }
 
   const Problem& p_;
@@ -242,6 +243,7 @@ class WeightedSum {
   const Plane<T> result_, logits_;
   const Plane<A> lse_;
   const Span columns_;
+  const bool past_caches_;
   const Tile<A> compute_;
 };
 
@@ -258,46 +260,46 @@ void softmax_backward(A* dw, const A* w, int64_t pitch, int64_t area) {
   }
 }
 
-// Packs [channels, columns] as windows: `width` columns from every L-th column on make a vector of [channels, width],
-// `apart` elements from one to the next. `lines` is scratch of a row of `wide` columns for every channel.
+// Packs [channels, columns] for the reduction: [vectors, channels, lanes]. `lines` is scratch of a row of vectors for
+// every channel.
 template <class T, class A = Accumulate<T>>
-void pack_windows(A* dst, int64_t apart, int64_t width, int64_t vectors, A* lines, int64_t wide, const T* src,
-                  int64_t column_stride, int64_t channel_stride, Span columns, int64_t channels) {
-  pack(lines, wide, src, column_stride, channel_stride, columns, Span{0, channels, channels}, A(0));
-  for (int64_t b = 0; b < vectors; ++b)
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t l = 0; l < width; l += kLanes<A>)
-        vstore(dst + b * apart + c * width + l, vload(lines + c * wide + b * kLanes<A> + l));
+void pack_vectors(A* dst, int64_t apart, int64_t vectors, A* lines, const T* src, int64_t column_stride,
+                  int64_t channel_stride, Span columns, int64_t channels) {
+  constexpr int L = kLanes<A>;
+  pack(lines, vectors * L, src, column_stride, channel_stride, columns, Span{0, channels, channels}, A(0));
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t b = 0; b < vectors; ++b)
+      vstore(dst + b * apart + c * L, vload(lines + (c * vectors + b) * L));
 }
 
 template <class A>
 struct GradientArrays {
   A* dw;       // [rows of the item, K * K, pitch]
-  A* x;        // [slots, vectors, channels, width], the ring of input rows as windows
+  A* x;        // [slots, channels, wide], the ring of input rows
   A* g;        // [step, vectors, channels, lanes]
-  A* lines;    // [channels, wide], scratch of pack_windows
+  A* lines;    // [channels, pitch]
   A* taps;     // [K * K, pitch]
   A* lse_row;  // [pitch]
 };
 
-// grad_weight of one item. It is swept downwards once for every chunk of channels, whose windows then stay in L2; the
+// grad_weight of one item. It is swept downwards once for every chunk of channels, whose rows then stay in L2; the
 // gradient accumulates over the chunks, in the order of the channels.
 template <class T>
 void grad_weight(const Problem& p, const Item& item) {
   using A = Accumulate<T>;
   constexpr int L = kLanes<A>;
-  // Rows that are reduced together, and channels: the windows of one vector of pixels stay in L1.
-  constexpr int64_t kStep = 4, chunk = 32;
+  // Rows that are reduced together, and channels, whose rows of input stay in L2 together with a step's gradient.
+  constexpr int64_t kStep = 2 * kRows, chunk = 32;
   const int64_t K = p.kernel, r = K / 2, area = K * K, depth = p.channels / p.groups;
   const int64_t vectors = divide_up(item.columns, L), pitch = vectors * L;
-  const int64_t width = window_width<A>(K), wide = pitch - L + width;
-  const int64_t step = std::min(kStep, item.rows), slots = step + K - 1;
-  const int64_t x_row = vectors * chunk * width, g_row = vectors * chunk * L;
+  const int64_t wide = row_width<A>(pitch, K);
+  const int64_t step = std::min(kStep, item.rows), slots = step + K - 1, deepest = std::min(chunk, depth);
+  const int64_t x_row = deepest * wide, g_row = vectors * deepest * L;
 
   const auto lay_out = [&](Arena& arena) {
     return GradientArrays<A>{
         arena.array<A>(item.rows * area * pitch), arena.array<A>(slots * x_row), arena.array<A>(step * g_row),
-        arena.array<A>(chunk * wide),             arena.array<A>(area * pitch),  arena.array<A>(pitch)};
+        arena.array<A>(deepest * pitch),          arena.array<A>(area * pitch),  arena.array<A>(pitch)};
   };
   const auto [dw, x, g, lines, taps, lse_row] = in_scratch(lay_out);
   fill(dw, item.rows * area * pitch, A(0));
@@ -312,11 +314,11 @@ void grad_weight(const Problem& p, const Item& item) {
     for (int64_t top = item.row; top < item_end; top += step) {
       const int64_t end = std::min(top + step, item_end), bottom = std::min(end + r, item.height);
       for (; packed < bottom; ++packed)
-        pack_windows(x + packed % slots * x_row, chunk * width, width, vectors, lines, wide,
-                     input.at(c, packed, item.column - r), input.w, input.c, x_columns, channels);
+        pack(x + packed % slots * x_row, wide, input.at(c, packed, item.column - r), input.w, input.c, x_columns,
+             Span{0, channels, channels}, A(0));
       for (int64_t row = top; row < end; ++row)
-        pack_windows(g + (row - top) * g_row, chunk * L, L, vectors, lines, pitch, grad.at(c, row, item.column),
-                     grad.w, grad.c, g_columns, channels);
+        pack_vectors(g + (row - top) * g_row, deepest * L, vectors, lines, grad.at(c, row, item.column), grad.w, grad.c,
+                     g_columns, channels);
       // The memory that the next step will pack is asked for while the reductions run.
       const int64_t next_end = std::min(end + step, item_end);
       Prefetch next_x = Prefetch::block(input.at(c, packed, item.column - r + x_columns.first),
@@ -324,26 +326,20 @@ void grad_weight(const Problem& p, const Item& item) {
                                         x_columns.last - x_columns.first, input.w);
       Prefetch next_g = Prefetch::block(grad.at(c, end, item.column), next_end - end, grad.h, channels, grad.c,
                                         item.columns, grad.w);
-      const int64_t turns = vectors * divide_up(end - top, 2);
+      const int64_t turns = vectors * divide_up(end - top, kRows) * K;
       const int64_t x_runs = divide_up(next_x.left(), turns), g_runs = divide_up(next_g.left(), turns);
       for (int64_t b = 0; b < vectors; ++b)
-        for (int64_t row = top; row < end; row += 2) {
-          next_x.step(x_runs);
-          next_g.step(g_runs);
-          const bool pair = row + 1 < end;
-          A* dw_row = dw + (row - item.row) * area * pitch + b * L;
-          const A* g_rows = g + (row - top) * g_row + b * chunk * L;
-          for (int64_t y = std::max<int64_t>(0, row - r); y < std::min(item.height, row + pair + r + 1); ++y) {
-            // Input row y is read by tap row t of `row` and by tap row t + 1 of the row below it.
+        for (int64_t row = top; row < end; row += kRows) {
+          const int64_t rows = std::min<int64_t>(kRows, end - row);
+          for (int64_t y = std::max<int64_t>(0, row - r); y < std::min(item.height, row + rows + r); ++y) {
+            next_x.step(x_runs);
+            next_g.step(g_runs);
+            // Input row y is read by tap row t of `row`, by tap row t + 1 of the row below it, and so on.
             const int64_t t = row + r - y;
-            A *dw0 = dw_row + t * K * pitch, *dw1 = dw_row + (area + (t + 1) * K) * pitch;
-            const A* xy = x + y % slots * x_row + b * chunk * width + K - 1;
-            if (pair && t >= 0 && t + 1 < K)
-              reduce_row<A, 2>(dw0, dw1, pitch, g_rows, g_rows + g_row, xy, width, channels, K);
-            else if (t >= 0)
-              reduce_row<A, 1>(dw0, dw0, pitch, g_rows, g_rows, xy, width, channels, K);
-            else
-              reduce_row<A, 1>(dw1, dw1, pitch, g_rows + g_row, g_rows + g_row, xy, width, channels, K);
+            const int64_t first = std::max<int64_t>(0, -t), last = std::min(rows, K - t);
+            reduce_row<A>(last - first, dw + (row - item.row + first) * area * pitch + (t + first) * K * pitch + b * L,
+                          (area + K) * pitch, pitch, g + (row - top + first) * g_row + b * deepest * L, g_row,
+                          x + y % slots * x_row + b * L + K - 1, wide, channels, K);
           }
         }
     }
@@ -352,6 +348,7 @@ void grad_weight(const Problem& p, const Item& item) {
   const auto logits = plane<T>(p.logits, p, item, item.group * area);
   const auto result = plane<T>(p.result, p, item, item.group * area);
   const auto lse = lse_plane<A>(p, item);
+  const bool past_caches = goes_past_caches(result, p, item);
   for (int64_t i = 0; i < item.rows; ++i) {
     const int64_t row = item.row + i;
     A* dw_row = dw + i * area * pitch;
@@ -362,7 +359,7 @@ void grad_weight(const Problem& p, const Item& item) {
       for (int64_t k = 0; k < area; ++k) exponentiate(taps + k * pitch, taps + k * pitch, lse_row, pitch);
       softmax_backward(dw_row, taps, pitch, area);
     }
-    unpack(result.at(0, row, item.column), result.w, result.c, dw_row, pitch, item.columns, area);
+    unpack(result.at(0, row, item.column), result.w, result.c, dw_row, pitch, item.columns, area, past_caches);
   }
 }
 

@@ -2,7 +2,12 @@
 // A block is [minor][lanes]: a lane is a channel or a pixel, whichever a vector holds.
 #pragma once
 
-#include "vec.h"
+#include "transpose.h"
+
+#include <algorithm>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
@@ -36,26 +41,41 @@ void pack(A* dst, int64_t pitch, const T* src, int64_t lane_stride, int64_t mino
       fill(dst + m * pitch + lanes.last, lanes.size - lanes.last, missing);
     }
   }
-  if (lane_stride == 1) {
+  const int64_t count = lanes.last - lanes.first;
+  if (lane_stride == 1 && count >= L) {
     for (int64_t m = minors.first; m < minors.last; ++m) {
-      int64_t l = lanes.first;
-      for (; l + L <= lanes.last; l += L) vstore(dst + m * pitch + l, widen_n<L>(src + m * minor_stride + l));
-      for (; l < lanes.last; ++l) dst[m * pitch + l] = widen(src[m * minor_stride + l]);
+      // The last vector ends where the span does.
+      for (int64_t l = lanes.first; l < lanes.last; l += L) {
+        const int64_t at = std::min(l, lanes.last - L);
+        vstore(dst + m * pitch + at, widen_n<L>(src + m * minor_stride + at));
+      }
     }
+    return;
+  }
+  if (lane_stride == 0 && count > 0) {
+    for (int64_t m = minors.first; m < minors.last; ++m)
+      fill(dst + m * pitch + lanes.first, count, A(widen(src[m * minor_stride])));
     return;
   }
   int64_t l = lanes.first;
   if constexpr (sizeof(A) == 4) {
-    if (minor_stride == 1) {
+    // A block takes whole cache lines: rows of planes that lie a power of two apart push each other out of the caches,
+    // so that a line is there once only.
+    if (minor_stride == 1 && minors.last > minors.first) {
       for (; l + L <= lanes.last; l += L) {
-        int64_t m = minors.first;
-        for (; m + 4 <= minors.last; m += 4) {
-          Vec<A> v[4];
-          load_transposed(src + l * lane_stride + m, lane_stride, v);
-          for (int k = 0; k < 4; ++k) vstore(dst + (m + k) * pitch + l, v[k]);
+        const T* from = src + l * lane_stride;
+        Vec<A> v[L];
+        if (minors.last - minors.first < L) {
+          load_transposed_part(from + minors.first, lane_stride, minors.last - minors.first, v);
+          for (int64_t m = minors.first; m < minors.last; ++m) vstore(dst + m * pitch + l, v[m - minors.first]);
+          continue;
         }
-        for (; m < minors.last; ++m)
-          for (int k = 0; k < L; ++k) dst[m * pitch + l + k] = widen(src[(l + k) * lane_stride + m]);
+        for (int64_t m = minors.first; m < minors.last; m += L) {
+          const int64_t at = std::min(m, minors.last - L);
+          load_transposed(from + at, lane_stride, v);
+#pragma GCC unroll 16
+          for (int k = 0; k < L; ++k) vstore(dst + (at + k) * pitch + l, v[k]);
+        }
       }
     }
   }
@@ -105,40 +125,78 @@ class Prefetch {
   int64_t outer_stride_, inner_, inner_stride_, bytes_, left_, i_ = 0;
 };
 
-// dst[l * lane_stride + m * minor_stride] = src[m * pitch + l] for l < lanes, m < minors.
+// Elements of a cache line.
+template <class T>
+constexpr int64_t kLine = 64 / sizeof(T);
+
+// Writes a cache line, aligned, straight to memory, which is not read before as it would be for the caches.
+template <class T>
+SVCONV_INLINE void put_line(T* dst, const T* line) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512((__m512i*)dst, load_as<__m512i>(line));
+#elif defined(__x86_64__)
+  for (int64_t i = 0; i < kLine<T>; i += 16 / sizeof(T))
+    _mm_stream_si128((__m128i*)(dst + i), load_as<__m128i>(line + i));
+#else
+  std::memcpy(dst, line, 64);
+#endif
+}
+
+// dst[l * lane_stride + m * minor_stride] = src[m * pitch + l] for l < lanes, m < minors. `past_caches` needs lines of
+// dst that begin at l = 0 or m = 0, whichever has stride 1.
 template <class T, class A = Accumulate<T>>
 void unpack(T* dst, int64_t lane_stride, int64_t minor_stride, const A* src, int64_t pitch, int64_t lanes,
-            int64_t minors) {
+            int64_t minors, bool past_caches) {
   constexpr int L = kLanes<A>;
+  alignas(64) T lines[L][kLine<T>];
   if (lane_stride == 1) {
     for (int64_t m = 0; m < minors; ++m) {
+      T* to = dst + m * minor_stride;
+      const A* from = src + m * pitch;
       int64_t l = 0;
-      for (; l + L <= lanes; l += L) narrow_n(dst + m * minor_stride + l, vload(src + m * pitch + l));
-      for (; l < lanes; ++l) dst[m * minor_stride + l] = narrow<T>(src[m * pitch + l]);
+      for (; past_caches && l + kLine<T> <= lanes; l += kLine<T>) {
+        for (int64_t i = 0; i < kLine<T>; i += L) narrow_n(lines[0] + i, vload(from + l + i));
+        put_line(to + l, lines[0]);
+      }
+      for (; l + L <= lanes; l += L) narrow_n(to + l, vload(from + l));
+      for (; l < lanes; ++l) to[l] = narrow<T>(from[l]);
     }
     return;
   }
-  int64_t m = 0;
+  int64_t l = 0;
   if constexpr (sizeof(A) == 4) {
-    if (minor_stride == 1) {
-      // Two vectors at a time: with AVX2 a whole cache line of floats.
-      for (; m + 2 * L <= minors; m += 2 * L) {
-        int64_t l = 0;
-        for (; l + 4 <= lanes; l += 4) {
-          Vec<A> v[2][4];
-          load_transposed(src + m * pitch + l, pitch, v[0]);
-          load_transposed(src + (m + L) * pitch + l, pitch, v[1]);
-          for (int k = 0; k < 4; ++k)
-            for (int half = 0; half < 2; ++half)
-              narrow_n(dst + (l + k) * lane_stride + m + half * L, v[half][k]);
+    for (; minor_stride == 1 && l + L <= lanes; l += L) {
+      T* to = dst + l * lane_stride;
+      const A* from = src + l;
+      Vec<A> v[L];
+      int64_t m = 0;
+      for (; past_caches && m + kLine<T> <= minors; m += kLine<T>) {
+        for (int64_t i = 0; i < kLine<T>; i += L) {
+          load_transposed(from + (m + i) * pitch, pitch, v);
+#pragma GCC unroll 16
+          for (int k = 0; k < L; ++k) narrow_n(lines[k] + i, v[k]);
         }
-        for (; l < lanes; ++l)
-          for (int k = 0; k < 2 * L; ++k) dst[l * lane_stride + m + k] = narrow<T>(src[(m + k) * pitch + l]);
+        for (int k = 0; k < L; ++k) put_line(to + k * lane_stride + m, lines[k]);
+      }
+      for (; m < minors && minors >= L; m += L) {
+        const int64_t at = std::min(m, minors - L);
+        load_transposed(from + at * pitch, pitch, v);
+#pragma GCC unroll 16
+        for (int k = 0; k < L; ++k) narrow_n(to + k * lane_stride + at, v[k]);
+      }
+      if (m < minors) {
+        A block[L * L] = {};
+        for (int64_t i = 0; i < minors; ++i) vstore(block + i * L, vload(from + i * pitch));
+        load_transposed(block, L, v);
+        for (int k = 0; k < L; ++k) {
+          narrow_n(lines[k], v[k]);
+          std::memcpy(to + k * lane_stride, lines[k], minors * sizeof(T));
+        }
       }
     }
   }
-  for (; m < minors; ++m)
-    for (int64_t l = 0; l < lanes; ++l) dst[l * lane_stride + m * minor_stride] = narrow<T>(src[m * pitch + l]);
+  for (int64_t m = 0; m < minors; ++m)
+    for (int64_t k = l; k < lanes; ++k) dst[k * lane_stride + m * minor_stride] = narrow<T>(src[m * pitch + k]);
 }
 
 }  // namespace

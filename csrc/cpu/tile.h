@@ -91,78 +91,93 @@ Tile<A> tile_for(int64_t K) {
   }
 }
 
-// Width of a window of input pixels: one vector of pixels and its halo, in whole vectors, so that for K = 9
-// under AVX2 it is one cache line and no shifted load crosses two.
-template <class A>
-int64_t window_width(int64_t K) {
-  return (kLanes<A> + K - 1 + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
-}
-
-// Taps that one call of reduce takes: with two rows of pixels, 10 accumulators of the 16 registers of AVX2, 18 of 32.
-#if defined(__x86_64__) && !defined(__AVX512F__)
-constexpr int kTaps = 5;
+// Taps that one call of reduce takes, and rows of pixels: 10 accumulators of the 16 registers of AVX2, 27 of the 32 of
+// AVX-512, where loads across two cache lines, which most are, are what runs short.
+#if defined(__AVX512F__)
+constexpr int kTaps = 9, kRows = 3;
+#elif defined(__x86_64__)
+constexpr int kTaps = 5, kRows = 2;
 #else
-constexpr int kTaps = 9;
+constexpr int kTaps = 9, kRows = 2;
 #endif
 
+// Width of a row of input for `pitch` pixels and their halo: an odd number of vectors, so that the channels' rows lie
+// in different sets of L1.
+template <class A>
+int64_t row_width(int64_t pitch, int64_t K) {
+  constexpr int L = kLanes<A>;
+  return ((pitch + K - 1 + L - 1) / L | 1) * L;
+}
+
 // Channel reduction of one vector of pixels, in each of ROWS rows, with TAPS consecutive taps of a tap row:
-//   dw[row][s * pitch + l] += sum over c of g[row][c, l] * x[c, l - s]
+//   dw[row * dw_step + s * pitch + l] += sum over c of g[row * g_step][c, l] * x[c, l - s]
 //   g  [channels, lanes],  x  [channels, width]
-// The rows share the loads of x: row 1 uses it with the tap row after row 0's.
+// The rows share the loads of x: each uses it with the tap row after that of the row above.
 template <class A, int ROWS, int TAPS>
-void reduce(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x, int64_t width, int64_t channels) {
+void reduce(A* dw, int64_t dw_step, int64_t pitch, const A* g, int64_t g_step, const A* x, int64_t width,
+            int64_t channels) {
   constexpr int L = kLanes<A>;
   Vec<A> acc[ROWS][TAPS];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int row = 0; row < ROWS; ++row)
 #pragma GCC unroll 16
-    for (int s = 0; s < TAPS; ++s) acc[row][s] = vload(dw[row] + s * pitch);
-  const A *g0 = g[0], *g1 = g[ROWS - 1];
-  for (int64_t c = 0; c < channels; ++c, x += width) {
-    const Vec<A> gc[2] = {vload(g0 + c * L), vload(g1 + c * L)};
+    for (int s = 0; s < TAPS; ++s) acc[row][s] = vload(dw + row * dw_step + s * pitch);
+  for (int64_t c = 0; c < channels; ++c, x += width, g += L) {
+    Vec<A> gc[ROWS];
+#pragma GCC unroll 4
+    for (int row = 0; row < ROWS; ++row) gc[row] = vload(g + row * g_step);
 #pragma GCC unroll 16
     for (int s = 0; s < TAPS; ++s) {
       Vec<A> xs = vload(x - s);
       if constexpr (ROWS > 1) keep_in_register(xs);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int row = 0; row < ROWS; ++row) acc[row][s] += gc[row] * xs;
     }
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int row = 0; row < ROWS; ++row)
 #pragma GCC unroll 16
-    for (int s = 0; s < TAPS; ++s) vstore(dw[row] + s * pitch, acc[row][s]);
-}
-
-// The same where so many taps are taken at a time, so that no other is compiled.
-template <class A, int ROWS, int TAPS>
-SVCONV_INLINE void reduce_if_taken(A* const (&dw)[2], int64_t pitch, const A* const (&g)[2], const A* x, int64_t width,
-                                   int64_t channels) {
-  if constexpr (TAPS <= kTaps) reduce<A, ROWS, TAPS>(dw, pitch, g, x, width, channels);
+    for (int s = 0; s < TAPS; ++s) vstore(dw + row * dw_step + s * pitch, acc[row][s]);
 }
 
 // Reduces a whole tap row; x points at the column that tap 0 of the first lane reads.
+template <int N>
+using Count = std::integral_constant<int, N>;
+
 template <class A, int ROWS>
-void reduce_row(A* dw0, A* dw1, int64_t pitch, const A* g0, const A* g1, const A* x, int64_t width, int64_t channels,
-                int K) {
-  for (int s = 0; s < K;) {
+void reduce_rows(A* dw, int64_t dw_step, int64_t pitch, const A* g, int64_t g_step, const A* x, int64_t width,
+                 int64_t channels, int K) {
+  const auto taps = [&](auto count, int s) {
+    // No more are ever taken at a time, so that no other is compiled.
+    if constexpr (count <= kTaps)
+      reduce<A, ROWS, count>(dw + s * pitch, dw_step, pitch, g, g_step, x - s, width, channels);
+  };
+  for (int s = 0, count; s < K; s += count) {
     // Nine taps go as 5 + 4, not 5 + 3 + 1.
-    const int left = K - s, taps = left > kTaps ? kTaps : left;
-    A* const dw[2] = {dw0 + s * pitch, dw1 + s * pitch};
-    const A* const g[2] = {g0, g1};
-    const A* xs = x - s;
-    switch (taps) {
-      case 1: reduce<A, ROWS, 1>(dw, pitch, g, xs, width, channels); break;
-      case 2: reduce<A, ROWS, 2>(dw, pitch, g, xs, width, channels); break;
-      case 3: reduce<A, ROWS, 3>(dw, pitch, g, xs, width, channels); break;
-      case 4: reduce<A, ROWS, 4>(dw, pitch, g, xs, width, channels); break;
-      case 5: reduce<A, ROWS, 5>(dw, pitch, g, xs, width, channels); break;
-      case 6: reduce_if_taken<A, ROWS, 6>(dw, pitch, g, xs, width, channels); break;
-      case 7: reduce_if_taken<A, ROWS, 7>(dw, pitch, g, xs, width, channels); break;
-      case 8: reduce_if_taken<A, ROWS, 8>(dw, pitch, g, xs, width, channels); break;
-      case 9: reduce_if_taken<A, ROWS, 9>(dw, pitch, g, xs, width, channels); break;
+    count = K - s > kTaps ? kTaps : K - s;
+    switch (count) {
+      case 1: taps(Count<1>(), s); break;
+      case 2: taps(Count<2>(), s); break;
+      case 3: taps(Count<3>(), s); break;
+      case 4: taps(Count<4>(), s); break;
+      case 5: taps(Count<5>(), s); break;
+      case 6: taps(Count<6>(), s); break;
+      case 7: taps(Count<7>(), s); break;
+      case 8: taps(Count<8>(), s); break;
+      case 9: taps(Count<9>(), s); break;
     }
-    s += taps;
+  }
+}
+
+template <class A>
+void reduce_row(int64_t rows, A* dw, int64_t dw_step, int64_t pitch, const A* g, int64_t g_step, const A* x,
+                int64_t width, int64_t channels, int K) {
+  static_assert(kRows <= 3);
+  switch (rows) {
+    case 1: return reduce_rows<A, 1>(dw, dw_step, pitch, g, g_step, x, width, channels, K);
+    case 2: return reduce_rows<A, 2>(dw, dw_step, pitch, g, g_step, x, width, channels, K);
+    case 3:
+      if constexpr (kRows == 3) return reduce_rows<A, 3>(dw, dw_step, pitch, g, g_step, x, width, channels, K);
   }
 }
 

@@ -77,7 +77,7 @@ SVCONV_INLINE void vstore(A* p, Vec<A> v) {
 template <class V>
 SVCONV_INLINE void keep_in_register(V& v) {
 #ifdef __x86_64__
-  asm("" : "+x"(v));
+  asm("" : "+v"(v));
 #elif defined(__aarch64__)
   asm("" : "+w"(v));
 #endif
@@ -179,52 +179,34 @@ SVCONV_INLINE Vec<double> vexp(Vec<double> x) {
   return x;
 }
 
+// log(x) for normal x > 0 or NaN: x = m * 2^n with m in [sqrt(1/2), sqrt(2)), and Cephes' polynomial in m - 1, within
+// 2 ulp.
+SVCONV_INLINE Vec<float> vlog(Vec<float> x) {
+  using I = VecN<int32_t, kLanes<float>>;
+  // Mantissas from sqrt(1/2) on carry into the exponent.
+  const I n = ((I)x - 0x3f3504f3) >> 23;
+  const Vec<float> r = (Vec<float>)((I)x - (n << 23)) - 1.0f;
+  Vec<float> y = r * 7.0376836292e-2f - 1.1514610310e-1f;
+  y = y * r + 1.1676998740e-1f;
+  y = y * r - 1.2420140846e-1f;
+  y = y * r + 1.4249322787e-1f;
+  y = y * r - 1.6668057665e-1f;
+  y = y * r + 2.0000714765e-1f;
+  y = y * r - 2.4999993993e-1f;
+  y = y * r + 3.3333331174e-1f;
+  const Vec<float> exponent = __builtin_convertvector(n, Vec<float>), square = r * r;
+  y = y * r * square + exponent * -2.12194440e-4f - 0.5f * square;
+  const Vec<float> result = r + y + exponent * 0.693359375f;
+  return x == x ? result : x;
+}
+SVCONV_INLINE Vec<double> vlog(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = std::log(x[i]);
+  return x;
+}
+
 template <class V>
 SVCONV_INLINE V vmax(V a, V b) {
   return a > b ? a : b;
-}
-
-// 4 consecutive elements of each of L rows, transposed: out[k][l] = row l, element k.
-template <class V, size_t... I>
-SVCONV_INLINE V interleave(V a, V b, bool high, std::index_sequence<I...>) {
-  constexpr int L = sizeof...(I);
-  return high ? __builtin_shufflevector(a, b, ((I % 2 ? L : 0) + I / 4 * 4 + I % 4 / 2 + 2)...)
-              : __builtin_shufflevector(a, b, ((I % 2 ? L : 0) + I / 4 * 4 + I % 4 / 2)...);
-}
-template <class V, size_t... I>
-SVCONV_INLINE V interleave_pairs(V a, V b, bool high, std::index_sequence<I...>) {
-  constexpr int L = sizeof...(I);
-  return high ? __builtin_shufflevector(a, b, ((I % 4 < 2 ? 0 : L) + I / 4 * 4 + I % 2 + 2)...)
-              : __builtin_shufflevector(a, b, ((I % 4 < 2 ? 0 : L) + I / 4 * 4 + I % 2)...);
-}
-template <int L, size_t... I>
-SVCONV_INLINE auto join(VecN<float, L> a, VecN<float, L> b, std::index_sequence<I...>) {
-  return __builtin_shufflevector(a, b, I...);
-}
-
-// Elements row[0..3] of rows r, r + 4, r + 8, ...: one 128-bit lane each.
-template <int L, class T>
-SVCONV_INLINE VecN<float, L> load_lanes(const T* row, int64_t stride) {
-  if constexpr (L == 4) {
-    return widen_n<4>(row);
-  } else {
-    return join<L / 2>(load_lanes<L / 2>(row, stride), load_lanes<L / 2>(row + L / 2 * stride, stride),
-                       std::make_index_sequence<L>());
-  }
-}
-
-template <class T>
-SVCONV_INLINE void load_transposed(const T* src, int64_t stride, Vec<float> out[4]) {
-  constexpr int L = kLanes<float>;
-  constexpr auto lanes = std::make_index_sequence<L>();
-  Vec<float> row[4];
-  for (int r = 0; r < 4; ++r) row[r] = load_lanes<L>(src + r * stride, stride);
-  const Vec<float> a = interleave(row[0], row[1], false, lanes), b = interleave(row[2], row[3], false, lanes);
-  const Vec<float> c = interleave(row[0], row[1], true, lanes), d = interleave(row[2], row[3], true, lanes);
-  out[0] = interleave_pairs(a, b, false, lanes);
-  out[1] = interleave_pairs(a, b, true, lanes);
-  out[2] = interleave_pairs(c, d, false, lanes);
-  out[3] = interleave_pairs(c, d, true, lanes);
 }
 
 }  // namespace

@@ -50,8 +50,7 @@ void softmax(A* taps, int64_t pitch, int64_t area, A* scale, A* lse) {
       sum += e;
     }
     vstore(scale + l, A(1) / sum);
-    if (!lse) continue;
-    for (int i = 0; i < L; ++i) lse[l + i] = top[i] + std::log(sum[i]);
+    if (lse) vstore(lse + l, top + vlog(sum));
   }
 }
 
