@@ -1,9 +1,7 @@
 // The operators' schemas and their CPU implementation. The CUDA one is in cuda/ops.cpp.
 #include "cpu/kernels.h"
 #include "products.h"
-#include "shared.h"
-
-#include <algorithm>
+#include "results.h"
 
 namespace {
 
@@ -15,19 +13,7 @@ class OnCpu {
 
   explicit OnCpu(const Tensor&) {}
 
-  // The pages of a large result are faulted in by all threads.
-  Tensor empty_like(const Tensor& t) const {
-    Tensor result = torch::stable::empty_like(t);
-    char* data = static_cast<char*>(result.data_ptr());
-    const int64_t bytes = result.numel() * result.element_size(), part = int64_t(2) << 20;
-    if (bytes >= 2 * part) {
-      cpu::advise_huge_pages(data, bytes);
-      torch::stable::parallel_for(0, divide_up(bytes, part), 1, [&](int64_t begin, int64_t end) {
-        cpu::populate_pages(data + begin * part, std::min(end * part, bytes) - begin * part);
-      });
-    }
-    return result;
-  }
+  Tensor empty_like(const Tensor& t) const { return new_result(t); }
 
   // Products are exact here, whether or not tf32 would do.
   void run(Product product, const Problem& p, bool) const {

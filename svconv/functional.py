@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from svconv import arguments, checks, dispatch
+from svconv import arguments, checks, dispatch, fast
 
 # What `svconv2d` takes beside tensors.
 OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "taps", "scale", "backend")
@@ -72,6 +72,10 @@ def svconv2d(
         # What stands for a tensor, as torch.fx's Proxy does, takes the call as a whole.
         tensors = input, logits, out
         return handle_torch_function(svconv2d, tensors, input, logits, **options, backend=backend, out=out)
+    if backend is None:
+        result = fast.svconv2d(input, logits, out, **options)
+        if result is not None:
+            return result
     options = arguments.check_svconv2d("svconv2d", input, logits, **options)
     if out is not None:
         arguments.check_out(out, input, logits, options["scale"])

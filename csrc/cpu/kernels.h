@@ -51,6 +51,17 @@ SVCONV_API void advise_huge_pages(void* data, size_t bytes);
 // clearing of its pages; left to the kernels, those that meet in a huge page would all clear it. A hint as well.
 SVCONV_API void populate_pages(void* data, size_t bytes);
 
+// Memory in whole huge pages, `fresh` if the system has just given it: then its pages are still to be faulted in.
+struct Pages {
+  void* data = nullptr;
+  size_t bytes = 0;
+  bool fresh = false;
+};
+// At least so many bytes, kept ones if there are any; null data if there is no memory.
+SVCONV_API Pages take_pages(size_t bytes);
+// Gives back what was taken: it is kept for the next result, up to 512 MiB in all. Any thread may call it.
+SVCONV_API void give_pages(Pages pages);
+
 // The calling thread's scratch memory, 64-byte aligned, kept between calls.
 void* scratch(size_t bytes);
 

@@ -146,7 +146,7 @@ SVCONV_INLINE void put_line(T* dst, const T* line) {
 // dst that begin at l = 0 or m = 0, whichever has stride 1.
 template <class T, class A = Accumulate<T>>
 void unpack(T* dst, int64_t lane_stride, int64_t minor_stride, const A* src, int64_t pitch, int64_t lanes,
-            int64_t minors, bool past_caches) {
+            int64_t minors, bool past_caches = false) {
   constexpr int L = kLanes<A>;
   alignas(64) T lines[L][kLine<T>];
   if (lane_stride == 1) {

@@ -91,6 +91,12 @@ Tile<A> tile_for(int64_t K) {
   }
 }
 
+// Width of a window of input pixels: one vector of pixels and its halo, in whole vectors.
+template <class A>
+int64_t window_width(int64_t K) {
+  return (kLanes<A> + K - 1 + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
+}
+
 // Taps that one call of reduce takes, and rows of pixels: 10 accumulators of the 16 registers of AVX2, 27 of the 32 of
 // AVX-512, where loads across two cache lines, which most are, are what runs short.
 #if defined(__AVX512F__)

@@ -1,0 +1,53 @@
+"""The short way to the operator for the calls of a hot loop: checks that cost microseconds are left to the operator."""
+
+import torch
+from torch import Tensor
+
+from svconv import ops
+
+_TENSORS = (Tensor, torch.nn.Parameter)
+_INTO = torch.ops.svconv.forward_into.default
+
+
+def svconv2d(
+    input: Tensor,
+    logits: Tensor,
+    out: Tensor | None,
+    *,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    normalize: bool,
+    padding_mode: str,
+    taps: str,
+    scale: int,
+) -> Tensor | None:
+    """`svconv.svconv2d` of plain CPU tensors and windows, without choice of backend; None if it is another call, or a
+    wrong one.
+
+    The operator refuses what doesn't fit, without naming a mend: whoever gets None goes the long way, which does.
+    """
+    if (
+        torch.compiler.is_compiling()
+        or torch.onnx.is_in_onnx_export()
+        or type(input) not in _TENSORS
+        or type(logits) not in _TENSORS
+        or input.device.type != "cpu"
+        or not (type(kernel_size) is type(dilation) is type(groups) is type(scale) is int)
+        or type(normalize) is not bool
+        or not (type(padding_mode) is type(taps) is str)
+        or padding_mode not in ("zeros", "renormalize")
+        or taps != "convolution"
+        or scale != 1
+    ):
+        return None
+    options = kernel_size, dilation, groups, normalize, padding_mode == "renormalize", False
+    try:
+        if out is None:
+            return ops.COMPILED.forward(input, logits, *options)[0]
+        if type(out) is not Tensor or torch.is_grad_enabled():
+            return None
+        _INTO(input, logits, out, *options)
+        return out
+    except RuntimeError:
+        return None
