@@ -10,7 +10,8 @@
 #   make aarch64                the CPU kernels cross-compiled for 64-bit Arm and checked under an emulator
 #   make rtsp-server            GStreamer's RTSP server, for the test of a camera that dies
 #   make browser                Chromium, for the tests of the service's page
-#   make wheel                  a wheel in dist/, checked in a folder of its own without a compiler
+#   make wheel                  a wheel in dist/ for other machines, checked in a folder of its own without a compiler
+#   make wheels                 one for every Python of the machine, each tried with the torches of TORCHES
 #   make torch-wheels           wheels of the oldest and the newest torch, whose source says what they take
 #   make torch-names            the names of torch that the operator uses, in each release of TORCHES
 #   make clean                  remove what was built
@@ -31,7 +32,8 @@ PYTEST := $(BIN)/python -m pytest --durations=25
 # The tests of a file share a process, and with it what their fixtures made.
 PARALLEL := -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test check lint study bench gpu aarch64 arm-tools rtsp-server browser wheel torch-names torch-wheels clean
+.PHONY: demo test check lint study bench gpu aarch64 arm-tools rtsp-server browser wheel wheels torch-names torch-wheels \
+  clean
 # The steps of `make check` each keep all cores busy.
 .NOTPARALLEL:
 
@@ -101,13 +103,13 @@ browser:
 	  "as root with a package index at hand" >&2; exit 1; }
 
 wheel: $(READY)
-	rm -rf dist build/wheel-check
-	$(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	rm -rf dist build/wheel build/wheel-check
+	.ci/wheel $(BIN)/python build/wheel
 	$(BIN)/pip install --quiet --no-deps --target build/wheel-check dist/*.whl
-	cd build/wheel-check && env PATH=/nonexistent PYTHONPATH=. $(abspath $(BIN))/python -c "\
-	import torch, svconv, lowlat; \
-	assert svconv.__file__.startswith('$(abspath build/wheel-check)'), svconv.__file__; \
-	print(svconv.svconv2d(torch.randn(1, 8, 12, 10), torch.randn(1, 81, 12, 10)).shape, svconv.build_info())"
+	cd build/wheel-check && env PATH=/nonexistent PYTHONPATH=. $(abspath $(BIN))/python $(abspath .ci/try_wheel.py) .
+
+wheels:
+	.ci/wheels
 
 # Those of another system are small, and their Python files are the same: the oldest torch that serves, and the newest.
 torch-wheels: $(READY)

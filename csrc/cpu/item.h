@@ -56,8 +56,8 @@ Plane<T> plane(const View& v, const Problem& p, const Item& item, int64_t first_
 }
 
 // True for results so large that they push all else out of the caches and are gone from there before they are read.
-// They go straight to memory, which is then not read before it is written. Lines of them are whole, from the item's first
-// column or from the first channel of a chunk on.
+// They go straight to memory, which is then not read before it is written. Lines of them are whole, from the item's
+// first column or from the first channel of a chunk on.
 template <class T>
 bool goes_past_caches(Plane<T> result, const Problem& p, const Item& item) {
   constexpr int64_t large = int64_t(16) << 20, line = 64;
