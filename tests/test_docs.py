@@ -26,8 +26,8 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from conftest import tiny
 from running_service import picture, running
+from tiny_networks import tiny
 from torch import nn
 from typer.testing import CliRunner
 
