@@ -9,7 +9,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 # Those that every kernel knows, and all.
 PLAIN_PADDING_MODES = ("zeros", "renormalize")
 PADDING_MODES = (*PLAIN_PADDING_MODES, "shift", "reflect", "replicate")
-# Of a correlation, which has no softmax to leave taps out of.
+# A correlation has no softmax to leave taps out of.
 CORRELATION_PADDING_MODES = tuple(mode for mode in PADDING_MODES if mode != "renormalize")
 TAPS = ("convolution", "correlation")
 
