@@ -103,12 +103,12 @@ def picture(level=0, size=SIZE):
     return jpeg(np.full((size[1], size[0], 3), level % 256, np.uint8))
 
 
-def until(holds, what, seconds=60):
+def until(holds, what, seconds=60, pause=0.02):
     """Wait for something that must come to pass; what it is at last."""
     end = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < end, f"expected {what} within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(pause)
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from lowlat.video.address import masked
@@ -34,8 +36,9 @@ class _Lines(logging.Formatter):
         return " ".join([f"lowlat: {level}{event['event']}", *words])
 
 
-def log_to_stderr(form: str | None = None) -> None:
-    """Have the service's events, and the warnings of its HTTP server, on standard error.
+@contextmanager
+def logged_to_stderr(form: str | None = None) -> Iterator[None]:
+    """Have the service's events, and the warnings of its HTTP server, on standard error for the length of the block.
 
     Args:
         form: one of `FORMATS`; by default text on a terminal, JSON elsewhere.
@@ -44,12 +47,20 @@ def log_to_stderr(form: str | None = None) -> None:
         ValueError: another word.
     """
     if form is not None and form not in FORMATS:
-        raise ValueError(f"serve: expected --log to be one of {', '.join(FORMATS)}, got {form!r}")
+        raise ValueError(f"serve: expected --log to be one of {', '.join(FORMATS)}, got {form!r}; choose one of them")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(form == "json" or (form is None and not sys.stderr.isatty())))
-    for logger, level in ((LOGGER, logging.INFO), (logging.getLogger("uvicorn.error"), logging.WARNING)):
+    loggers = {LOGGER: logging.INFO, logging.getLogger("uvicorn.error"): logging.WARNING}
+    before = [(logger, logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    for logger, level in loggers.items():
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
 
 
 def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:

@@ -18,7 +18,7 @@ from lowlat.schedule import Policy
 from lowlat.serve.allowed import AllowList
 from lowlat.serve.guard import is_local
 from lowlat.serve.labelling import Labelling
-from lowlat.serve.log import log_to_stderr, say
+from lowlat.serve.log import logged_to_stderr, say
 from lowlat.serve.service import Service, Settings, check_sources, named_source
 from lowlat.serve.web import Access, application
 
@@ -83,12 +83,11 @@ def serve(
         OSError: the address is in use or not this machine's.
         RuntimeError: no such GPU.
     """
-    log_to_stderr(log)
     access = Access(AllowList(allow), token_in(token_file, host), most_bytes)
     settings = settings or Settings()
     check_sources(sources, settings)
-    with contextlib.closing(listening(host, port)) as listener, Labelling(weights, policy=policy, **options) as made:
-        with steady_process():
+    with logged_to_stderr(log), contextlib.closing(listening(host, port)) as listener:
+        with Labelling(weights, policy=policy, **options) as made, steady_process():
             asyncio.run(_until_signalled(listener, made, settings, access, sources))
 
 

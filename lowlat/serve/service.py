@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import threading
 import time
@@ -28,6 +29,8 @@ SILENT_S = 5.0
 """Seconds without labels after which a video that should give some is called silent."""
 STUCK_S = 30.0
 """Seconds that frames may wait without any getting labels before the service calls itself unhealthy."""
+CLOSED_S = 15.0
+"""Seconds that videos get to end in, all together; a network that hangs must not keep the program."""
 MOST_VIDEOS = 8
 DEFAULT_FPS = 5.0
 """A live rhythm at which S_h keeps up on two cores."""
@@ -137,7 +140,7 @@ class Video:
         if self.reading is not None:
             self.reading.close()
         if not self.labelled.finish(timeout_s):
-            say("frames left without labels", level=30, video=self.name, after_s=timeout_s)
+            say("frames left without labels", level=logging.WARNING, video=self.name, after_s=timeout_s)
         self.latest.end()
 
 
@@ -213,11 +216,14 @@ class Service(AbstractContextManager):
         with self._lock:
             self.closing = True
             names = list(self._videos)
-        threads = [threading.Thread(target=self._close_quietly, args=(name,)) for name in names]
+        threads = [threading.Thread(target=self._close_quietly, args=(name,), daemon=True) for name in names]
         for thread in threads:
             thread.start()
+        end = time.monotonic() + CLOSED_S
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                say("a video that does not end is left", level=logging.WARNING)
 
     def _close_quietly(self, name: str) -> None:
         try:
@@ -225,6 +231,9 @@ class Service(AbstractContextManager):
         except KeyError:
             # Somebody else has closed it.
             pass
+        except RuntimeError as error:
+            # The hub was given up while it hung in a frame.
+            say("video not closed", level=logging.WARNING, video=name, error=str(error))
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -13,11 +13,11 @@ from running_service import until
 class Program:
     """A service that was started as a command; `events` are the lines of its log so far."""
 
-    def __init__(self, *words):
+    def __init__(self, *words, cwd=None):
         command = [sys.executable, "-m", "lowlat", "serve", "--port", "0", "--log", "json", *map(str, words)]
         # By one thread: two that share so little work wait for each other on a busy machine.
         one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
-        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "cwd": cwd}
         self.process = subprocess.Popen(command, **pipes, **one_core)
         self.events = []
         threading.Thread(target=self._read, daemon=True).start()

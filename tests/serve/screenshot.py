@@ -16,7 +16,8 @@ from lowlat.jobs.demo import sample_clip
 def screenshot(browser, path, frames):
     """Serve the sample clip with what is shipped, and take a picture of the page once it has shown so many frames; what
     the service says of the video then."""
-    with Program("--source", f"street={sample_clip()}") as program:
+    clip = sample_clip()
+    with Program("--source", f"street={clip.name}", cwd=clip.parent) as program:
         with page_of(browser, program.address, color_scheme="dark") as page:
             until(lambda: program.get("videos/street")["counts"]["labelled"] >= frames, "labels", 400)
             page.wait_for_selector("canvas[data-index]")
@@ -27,4 +28,4 @@ def screenshot(browser, path, frames):
 
 if __name__ == "__main__":
     with chromium() as browser:
-        print(screenshot(browser, sys.argv[1], frames=120))
+        print(screenshot(browser, sys.argv[1], frames=60))

@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from running_service import SIZE, balanced, picture, running, until
 
+import lowlat.serve.service as service_module
 from lowlat.serve.history import OUTCOMES
+from lowlat.serve.labelling import Labelling
 from lowlat.serve.service import named_source
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,6 +133,52 @@ def test_metrics_are_the_accounts(service):
 def test_health_tells_states_and_no_names(service):
     status, answer = service.json("GET", "/healthz")
     assert (status, answer) == (200, {"status": "ok", "videos": {"live": 1}})
+
+
+def test_health_tells_of_frames_that_get_no_labels(tiny_network, monkeypatch):
+    going_on = threading.Event()
+    with running(tiny_network) as client:
+        assert client.json("POST", "/videos", {"name": "stuck"})[0] == 201
+        prepared = client.service.labelling._hub._prepared
+        lower = prepared.lower
+        monkeypatch.setattr(prepared, "lower", lambda frame: going_on.wait(30) and lower(frame))
+        client.json("POST", "/videos/stuck/frames", picture())
+        assert client.json("GET", "/healthz") == (200, {"status": "ok", "videos": {"waiting": 1}})
+        monkeypatch.setattr(service_module, "STUCK_S", 0.0)
+        status, answer = client.json("GET", "/healthz")
+        going_on.set()
+        assert (status, answer["status"]) == (503, "stuck")
+        until(lambda: client.json("GET", "/healthz")[0] == 200, "health again")
+
+
+def test_where_there_is_no_room_all_videos_get_fewer_frames_until_there_is(tiny_network, monkeypatch):
+    with Labelling(tiny_network, size=SIZE[::-1], cores=1) as labelling:
+        hub = labelling._hub
+        first = labelling.open("first", 4.0, lambda labelled: None)
+        really, rates = hub.open, []
+
+        def refusing(name, *, fps, **options):
+            rates.append((fps, first.fps))
+            if fps > 1:
+                raise RuntimeError("no room")
+            return really(name, fps=fps, **options)
+
+        monkeypatch.setattr(hub, "open", refusing)
+        second = labelling.open("second", 4.0, lambda labelled: None)
+        assert rates == [(4.0, 4.0), (2.0, 2.0), (1.0, 1.0)] and first.fps == second.fps == hub.videos["first"].fps == 1
+        monkeypatch.setattr(type(hub), "bound_ms", 1.0)
+        for rate in (2, 4, 4):
+            labelling._looked_at = 0.0
+            labelling.refresh()
+            assert first.fps == second.fps == hub.videos["second"].fps == rate
+        monkeypatch.setattr(hub, "open", lambda *_, **__: really_refused())
+        with pytest.raises(RuntimeError, match="no room at all"):
+            labelling.open("third", 4.0, lambda labelled: None)
+        assert first.fps == 4, "who stays doesn't pay for who was refused"
+
+
+def really_refused():
+    raise RuntimeError("no room at all")
 
 
 @pytest.mark.parametrize(
