@@ -10,7 +10,7 @@ from svconv_cases import DTYPES, LAYOUTS, TESTED, Case, assert_close, check, pat
 from test_svconv_compile import Model, run_onnx, to_onnx
 from torch.export import Dim
 
-from svconv import SVConv2d, checks, correlation2d, dispatch, explain, reference, slices, svconv2d, windows
+from svconv import SVConv2d, checks, correlation2d, dispatch, explain, ops, reference, slices, svconv2d, windows
 
 INTERPRETED = TESTED["interpreted"]
 # Fewer channels of a group than a vector is wide, and more.
@@ -236,3 +236,28 @@ def test_shifted_windows_hold_every_tap_of_their_frame(device):
     rows = torch.arange(6).clamp(1, 4) + 1
     columns = torch.arange(7).clamp(1, 5) + 1
     assert torch.equal(svconv2d(input, weights, **options).cpu()[0, 0], input.cpu()[0, 0][rows][:, columns])
+
+
+# border, correlation, scale: what the raw operators of the CPU take.
+RAW = [(1, True, 2), (2, False, 1), (3, True, 1), (0, True, 3)]
+
+
+def raw_calls(window, dtype):
+    """The three compiled operators, what they are decomposed into, and their tensors; the raw options of all."""
+    case = Case((2, 4, 5, 6), 3, groups=2, dtype=dtype, scale=window[2])
+    input, logits, grad_out = case.tensors()
+    options = 3, 1, 2, True, window[0] == 0, False, *window
+    operators = ops.COMPILED
+    _, lse = operators.forward(input, logits, *options)
+    return options, [
+        (operators.forward, slices.forward, (input, logits)),
+        (operators.grad_input, slices.grad_input, (grad_out, logits, lse)),
+        (operators.grad_weight, slices.grad_weight, (grad_out, input, logits, lse)),
+    ]
+
+
+@pytest.mark.parametrize("window", RAW, ids=str)
+def test_decompositions_of_windows_are_the_operators(window):
+    options, calls = raw_calls(window, torch.float64)
+    for operator, decomposition, tensors in calls:
+        torch.testing.assert_close(decomposition(*tensors, *options), operator(*tensors, *options))
