@@ -197,9 +197,9 @@ template <class T>
 constexpr int kLogitsVector = 8 / sizeof(T);
 
 // Taps of a tile with `halo` columns on either side. A warp that gathers its band takes one number from each plane.
-// Planes of 16-bit numbers lie 4 words apart modulo 32 banks, and no two lanes meet. Those of float32 lie 2 words apart:
-// no two lanes meet in forward, two at most in grad_input. (None would with planes of an odd number of words, which
-// could only be copied one number at a time.)
+// Planes of 16-bit numbers lie 4 words apart modulo 32 banks, and no two lanes meet. Those of float32 lie 2 words
+// apart: no two lanes meet in forward, two at most in grad_input. (None would with planes of an odd number of words,
+// which could only be copied one number at a time.)
 template <class T>
 __host__ __device__ inline Taps band_taps(int rows, int columns, int halo) {
   constexpr int kLine = 128 / sizeof(T);

@@ -111,10 +111,12 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
   __syncthreads();
 
   // What the copies need would be kept from the first on, in registers that building the bands lacks.
-  const Pixels pixels = window(anew(taps.columns, 0)), own(own_order, image, tile.y, tile.x, tile.rows, tile.columns);
+  const Pixels pixels = window(anew(taps.columns, 0));
   if (launch.stages > 2) load(pixels, first + 1, 1);
   T* const staging = shared + launch.stages * memory.chunk;
   const auto store = [&](int chunk) {
+    // Found anew for every chunk: kept from one to the next it costs registers.
+    const Pixels own(own_order, image, tile.y, tile.x, tile.rows, tile.columns);
     store_chunk(result, own, staging, chunk * kChunk, depth, vectors.result);
   };
   // The matrices of results in the order of their registers:
