@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from svconv import ops
+from svconv.precision import asks_for_tf32
 
 _TENSORS = (Tensor, torch.nn.Parameter)
 _INTO = torch.ops.svconv.forward_into.default
@@ -32,7 +33,7 @@ def svconv2d(
         or torch.onnx.is_in_onnx_export()
         or type(input) not in _TENSORS
         or type(logits) not in _TENSORS
-        or input.device.type != "cpu"
+        or not (input.is_cpu and logits.is_cpu)
         or not (type(kernel_size) is type(dilation) is type(groups) is type(scale) is int)
         or type(normalize) is not bool
         or not (type(padding_mode) is type(taps) is str)
@@ -41,7 +42,7 @@ def svconv2d(
         or scale != 1
     ):
         return None
-    options = kernel_size, dilation, groups, normalize, padding_mode == "renormalize", False
+    options = kernel_size, dilation, groups, normalize, padding_mode == "renormalize", asks_for_tf32()
     try:
         if out is None:
             return ops.COMPILED.forward(input, logits, *options)[0]

@@ -41,7 +41,8 @@ def test_that_leaves_another_number_of_threads():
 @pytest.fixture
 def run(tmp_path):
     """Runs pytest on FILE under this repository's settings; gives what it printed."""
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    for name in ("conftest.py", "tiny_networks.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_file.py").write_text(FILE)

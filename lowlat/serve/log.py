@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from lowlat.video.address import masked
 
 LOGGER = logging.getLogger("lowlat.serve")
+PROGRAM = "lowlat"
 FORMATS = ("text", "json")
 
 
@@ -33,7 +34,7 @@ class _Lines(logging.Formatter):
             return json.dumps(event, default=str)
         words = [f"{name}={value}" for name, value in event.items() if name not in ("time", "level", "event")]
         level = "" if record.levelno == logging.INFO else f"{event['level']}: "
-        return " ".join([f"lowlat: {level}{event['event']}", *words])
+        return " ".join([f"{PROGRAM}:", f"{level}{event['event']}", *words])
 
 
 @contextmanager

@@ -42,8 +42,9 @@ def tensors(**options):
 
 
 def tf32_of(op, args) -> bool:
-    """The last argument of a call of a product, which torch leaves out where it has its default."""
-    return args[-1] if len(args) == len(op._schema.arguments) else op._schema.arguments[-1].default_value
+    """What a call of a product says of tf32; torch leaves arguments out that have their defaults."""
+    (place,) = (place for place, argument in enumerate(op._schema.arguments) if argument.name == "tf32")
+    return args[place] if len(args) > place else op._schema.arguments[place].default_value
 
 
 class Recorded(TorchDispatchMode):
