@@ -47,7 +47,7 @@ def forward(
     normalize: bool = True,
     renormalize: bool = False,
     out: Tensor | None = None,
-    window: tuple = (),
+    window: tuple[int, ...] = (),
 ) -> Tensor:
     """The operator without choice of backend, for inference code in a hot loop.
 
@@ -77,7 +77,7 @@ def reads(*, dilation: int, padding_mode: str, scale: int, **_) -> bool:
     return dilation == 1 or (scale == 1 and padding_mode not in ("reflect", "replicate"))
 
 
-def raw_window(padding_mode: str, taps: str, scale: int) -> tuple:
+def raw_window(padding_mode: str, taps: str, scale: int) -> tuple[int, ...]:
     """The raw arguments of a window; none for a plain one, which every backend's operators take."""
     window = BORDERS[padding_mode], taps == "correlation", scale
     return () if window == (0, False, 1) else window
@@ -90,7 +90,7 @@ def correlation(
     kernel_size: int,
     dilation: int,
     groups: int,
-    window: tuple = (),
+    window: tuple[int, ...] = (),
     products: Products = COMPILED,
 ) -> Tensor:
     """`svconv.correlation2d` without argument checks: the weights' gradient, where the weights play no part."""
@@ -129,7 +129,7 @@ def fake_grad_input(grad_out, logits, lse, *options):
     return torch.empty_like(grad_out) if scale == 1 else _empty_of_size(grad_out, h // scale, w // scale)
 
 
-def _scale(window: tuple) -> int:
+def _scale(window: tuple[int, ...]) -> int:
     return window[2] if len(window) == 3 else 1
 
 
