@@ -94,15 +94,19 @@ def grad_input(
     scale: int = 1,
 ) -> Tensor:
     """The gradient by the input; `lse` is not read."""
-    (n, c, h, w), dtype = grad_out.shape, accumulation_type(grad_out.dtype)
-    options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups, "normalize": normalize}
-    padding_mode, window = _window(renormalize, border, correlation, scale)
-
-    def forward_of(input: Tensor) -> Tensor:
-        return svconv2d(input, logits.to(dtype), **options, padding_mode=padding_mode, **window)
-
-    _, transposed = torch.func.vjp(forward_of, grad_out.new_zeros((n, c, h // scale, w // scale), dtype=dtype))
-    return transposed(grad_out.to(dtype))[0].to(grad_out.dtype)
+    # Not torch.func.vjp: a decomposition is traced below the wrappers of functorch.
+    padding_mode, options = _window(renormalize, border, correlation, scale)
+    if normalize:
+        weights = softmax(logits, kernel_size, dilation, groups, renormalize, **options)
+    else:
+        weights = by_tap(logits, groups)
+    grads = grad_out.to(weights.dtype).unflatten(1, (groups, grad_out.shape[1] // groups))
+    window = kernel_size, dilation, padding_mode, options["taps"], scale
+    rows = []
+    for first in range(0, kernel_size**2, kernel_size):
+        columns = [(weights[:, :, first + v, None] * grads).flatten(1, 2) for v in range(kernel_size)]
+        rows.append(windows.reads_transposed(columns, -1, *window))
+    return windows.reads_transposed(rows, -2, *window).to(grad_out.dtype)
 
 
 def grad_weight(

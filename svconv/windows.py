@@ -40,6 +40,54 @@ def reads(
     return [repeat(read, dim, scale) for read in each]
 
 
+def reads_transposed(
+    grads: list[Tensor], dim: int, kernel_size: int, dilation: int, padding_mode: str, taps: str, scale: int
+) -> Tensor:
+    """The transpose of `reads`: what was read of every pixel, summed over taps and places."""
+    reach, margin = dilation * (kernel_size - 1), dilation * (kernel_size // 2)
+    if scale > 1:
+        axis = dim + grads[0].ndim
+        grads = [grad.unflatten(axis, (-1, scale)).sum(axis + 1) for grad in grads]
+    if taps == "convolution":
+        grads = grads[::-1]
+    if padding_mode == "shift":
+        grads = [_shifted_transposed(grad, dim, dilation, margin) for grad in grads]
+    padded = sum(_zeros_around(grad, dim, dilation * tap, reach - dilation * tap) for tap, grad in enumerate(grads))
+    return padded if padding_mode == "shift" else _pad_transposed(padded, dim, margin, padding_mode)
+
+
+def _shifted_transposed(grad: Tensor, dim: int, dilation: int, margin: int) -> Tensor:
+    """What one tap of a shifted window gives to the pixels it reads."""
+    if margin == 0:
+        return grad
+    axis = dim + grad.ndim
+    first, last = (
+        _cut(grad, dim, *ends).unflatten(axis, (-1, dilation)).sum(axis) for ends in ((0, margin), (-margin, 0))
+    )
+    inner = _cut(grad, dim, margin, -margin)
+    inner = inner + torch.cat([first, torch.zeros_like(_cut(inner, dim, dilation, 0))], dim)
+    return inner + torch.cat([torch.zeros_like(_cut(inner, dim, 0, -dilation)), last], dim)
+
+
+def _pad_transposed(padded: Tensor, dim: int, margin: int, padding_mode: str) -> Tensor:
+    if margin == 0:
+        return padded
+    before, inner, after = (_cut(padded, dim, *ends) for ends in ((0, margin), (margin, -margin), (-margin, 0)))
+    if padding_mode == "reflect":
+        before, after, size, edge = before.flip(dim), after.flip(dim), margin + 1, 1
+    elif padding_mode == "replicate":
+        before, after, size, edge = before.sum(dim, keepdim=True), after.sum(dim, keepdim=True), 1, 0
+    else:
+        return inner
+    before, after = _zeros_around(before, dim, edge, 0), _zeros_around(after, dim, 0, edge)
+    inner = inner + torch.cat([before, torch.zeros_like(_cut(inner, dim, size, 0))], dim)
+    return inner + torch.cat([torch.zeros_like(_cut(inner, dim, 0, -size)), after], dim)
+
+
+def _zeros_around(input: Tensor, dim: int, before: int, after: int) -> Tensor:
+    return F.pad(input, (before, after) if dim == -1 else (0, 0, before, after))
+
+
 def _shifted(input: Tensor, dim: int, offset: int, reach: int, dilation: int) -> Tensor:
     """What one tap of a shifted window reads, `offset` behind the window's first.
 
@@ -63,7 +111,7 @@ def _pad(input: Tensor, dim: int, margin: int, padding_mode: str) -> Tensor:
         shape[dim] = margin
         before, after = before.expand(shape), after.expand(shape)
     else:
-        return F.pad(input, (margin, margin) if dim == -1 else (0, 0, margin, margin))
+        return _zeros_around(input, dim, margin, margin)
     return torch.cat([before, input, after], dim)
 
 

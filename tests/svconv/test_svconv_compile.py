@@ -12,7 +12,7 @@ import torch
 from svconv_cases import LAYOUTS, TESTED, Case, run
 from torch.export import Dim
 
-from svconv import SVConv2d, correlation2d, reference, slices, svconv2d
+from svconv import SVConv2d, correlation2d, ops, reference, slices, svconv2d
 
 DYNAMIC = {0: Dim("n"), 2: Dim("h"), 3: Dim("w")}
 CASE = Case((2, 4, 5, 7), kernel_size=3, dilation=2, groups=2, padding_mode="renormalize")
@@ -264,6 +264,14 @@ RAW_CASES = [
     Case((2, 4, 5, 7), 3, dilation, 2, normalize, padding_mode, dtype)
     for dilation, normalize, padding_mode in ((1, True, "zeros"), (3, True, "renormalize"), (2, False, "zeros"))
     for dtype in (torch.float64, torch.bfloat16)
+] + [
+    Case((2, 4, 10, 7), 3, dilation, padding_mode=padding_mode, dtype=torch.float64, taps=taps, scale=scale)
+    for dilation, padding_mode, taps, scale in (
+        (2, "shift", "correlation", 1),
+        (1, "shift", "convolution", 2),
+        (1, "reflect", "convolution", 1),
+        (1, "replicate", "correlation", 3),
+    )
 ]
 
 
@@ -271,6 +279,7 @@ RAW_CASES = [
 def test_decompositions_are_the_operators(case):
     input, logits, grad_out = case.tensors()
     raw_options = case.kernel_size, case.dilation, case.groups, case.normalize, case.padding_mode == "renormalize"
+    raw_options = *raw_options, False, *ops.raw_window(case.padding_mode, case.taps, case.scale)
     operators = TESTED["products"]
     out, lse = operators.forward(input, logits, *raw_options)
     tolerances = {} if case.dtype == torch.float64 else {"rtol": 2**-7, "atol": 2**-4}
