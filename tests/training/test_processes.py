@@ -80,7 +80,8 @@ def test_the_command_trains_the_real_network_by_two_processes(camvid, tmp_path, 
     ]
     for alone, shared in zip(*rows, strict=True):
         for name in set(alone) - {"seconds"}:
-            assert shared[name] == pytest.approx(alone[name], rel=2e-3), name
+            # The Lovász loss is that of each process's own share.
+            assert shared[name] == pytest.approx(alone[name], rel=2e-2), name
     with safe_open(tmp_path / "two" / "base.safetensors", "pt") as file:
         assert file.metadata()["validation"] == f"mIoU {rows[1][1]['validation']:.2f} on CamVid val after 2 steps"
 
