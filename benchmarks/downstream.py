@@ -32,7 +32,7 @@ def unfolded(tensor: Tensor, kernel_size: int) -> Tensor:
 
 
 def convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
-    """As RAFT writes it."""
+    """RAFT's way: the unfolded flow times the softmax of the mask."""
     n, c, h, w = flow.shape
     weights = mask.view(n, 1, 9, 8, 8, h, w).softmax(2)
     fine = (weights * unfolded(flow, 3)[:, :, :, None, None]).sum(2)
@@ -40,7 +40,7 @@ def convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
 
 
 def context_upsample(disparity: Tensor, weights: Tensor) -> Tensor:
-    """As IGEV-Stereo and FoundationStereo write it."""
+    """IGEV-Stereo's and FoundationStereo's way: the unfolded disparity, enlarged, times the weights."""
     return (F.interpolate(unfolded(disparity, 3).squeeze(1), scale_factor=4) * weights).sum(1)
 
 

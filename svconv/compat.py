@@ -1,16 +1,17 @@
 """Functions of other packages by their own names and arguments, on the kernels of `svconv2d` and `correlation2d`.
 
 Each takes the place of one that a published model calls (docs/downstream.md): an import is all that changes. They run
-wherever `svconv2d` does, in every type that it takes, and can be differentiated any number of times. What is wrong
-raises the TypeError or ValueError of `svconv2d` or `correlation2d`.
+wherever `svconv2d` does, in every type that it takes, and can be differentiated any number of times. A wrong argument
+raises TypeError or ValueError; where its shape alone is right, that of `svconv2d` or `correlation2d`.
 """
 
 from math import isqrt
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import has_torch_function_unary
 
-from svconv import windows
+from svconv import checks, windows
 from svconv.functional import correlation2d, svconv2d
 
 # A number, or the same for rows and columns.
@@ -28,6 +29,8 @@ def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -
         (B, heads, H, W, kernel_size**2), without scale or bias: add a relative bias to it.
     """
     options = _neighbourhood("na2d_qk", kernel_size, dilation)
+    _check("na2d_qk", "(B, heads, H, W, D)", query=query, key=key)
+    _check_alike("na2d_qk", query=query.shape, key=key.shape)
     return _from_channels(correlation2d(_to_channels(query), _to_channels(key), **options), query)
 
 
@@ -43,6 +46,8 @@ def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) 
         (B, heads, H, W, D).
     """
     options = _neighbourhood("na2d_av", kernel_size, dilation)
+    _check("na2d_av", "(B, heads, H, W, channels)", attn=attn, value=value)
+    _check_alike("na2d_av", attn=attn.shape[:-1], value=value.shape[:-1])
     return _from_channels(svconv2d(_to_channels(value), _to_channels(attn), normalize=False, **options), value)
 
 
@@ -70,8 +75,15 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
     Returns:
         (N, C, factor * H, factor * W).
     """
+    factor = checks.count("convex_upsample", "factor", factor)
+    _check("convex_upsample", "(N, channels, H, W)", flow=flow, mask=mask)
     n, channels, h, w = mask.shape
     taps = channels // factor**2
+    if taps * factor**2 != channels or isqrt(taps) ** 2 != taps:
+        raise ValueError(
+            f"convex_upsample: expected a mask of K * K * {factor**2} channels for factor={factor}, got {channels}; "
+            f"predict {9 * factor**2} for K = 3"
+        )
     # The pixels at each place of a cell are an image, which they are in memory already.
     kernels = mask.reshape(n, taps, factor**2, h, w).transpose(1, 2).reshape(n * factor**2, taps, h, w)
     images = svconv2d(windows.repeat_images(flow, factor), kernels, kernel_size=isqrt(taps), taps="correlation")
@@ -88,6 +100,12 @@ def context_upsample(disp_low: Tensor, up_weights: Tensor, scale_factor: int = 4
     Returns:
         (B, scale_factor * H, scale_factor * W).
     """
+    _check("context_upsample", "(B, channels, H, W)", disp_low=disp_low, up_weights=up_weights)
+    if disp_low.shape[1] != 1:
+        raise ValueError(
+            f"context_upsample: expected disp_low of one channel, got {disp_low.shape[1]}; call svconv2d with "
+            f"scale={scale_factor} for more"
+        )
     options = {"kernel_size": 3, "normalize": False, "taps": "correlation", "scale": scale_factor}
     return svconv2d(disp_low, up_weights, **options).squeeze(1)
 
@@ -103,11 +121,41 @@ def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
+    _check("adaptive_conv", "(N, C, H + K - 1, W + K - 1)", padded=padded)
+    _check("adaptive_conv", "(N, H, W, K, K)", filters=filters)
     kernel_size = filters.shape[-1]
+    expected = *(side + kernel_size - 1 for side in filters.shape[1:3]), kernel_size
+    if (*padded.shape[2:], filters.shape[3]) != expected:
+        raise ValueError(
+            f"adaptive_conv: expected filters of (N, H, W, K, K) and padded of H + K - 1 rows and W + K - 1 columns, "
+            f"got {tuple(filters.shape)} and {tuple(padded.shape)}; pad by K // 2 on every side"
+        )
     margin = kernel_size // 2
     weights = F.pad(filters.flatten(3).permute(0, 3, 1, 2), (margin,) * 4)
     out = svconv2d(padded, weights, kernel_size=kernel_size, normalize=False, taps="correlation")
     return F.pad(out, (-margin,) * 4)
+
+
+def _check(function: str, form: str, **tensors: Tensor) -> None:
+    """Raises unless each has as many dimensions as ``form`` names, as in "(N, C, H, W)"."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            if has_torch_function_unary(tensor):
+                # What stands for a tensor, as torch.fx's Proxy does, has no shape to look at.
+                continue
+            raise TypeError(f"{function}: expected {name} to be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.ndim != form.count(",") + 1:
+            raise ValueError(f"{function}: expected {name} of shape {form}, got {tuple(tensor.shape)}; reshape it")
+
+
+def _check_alike(function: str, **sizes: tuple[int, ...]) -> None:
+    """Raises unless both sizes are the same: heads are made images, and those of another batch would pass."""
+    (first, one), (second, other) = sizes.items()
+    if one != other:
+        raise ValueError(
+            f"{function}: expected {first} and {second} of the same batch, heads, height and width, got {tuple(one)} "
+            f"and {tuple(other)}; give both of one image and size"
+        )
 
 
 def _neighbourhood(function: str, kernel_size: object, dilation: object) -> dict[str, object]:
@@ -115,7 +163,9 @@ def _neighbourhood(function: str, kernel_size: object, dilation: object) -> dict
     for name, size in sizes.items():
         if isinstance(size, (tuple, list)):
             if len(size) != 2 or size[0] != size[1]:
-                raise ValueError(f"{function}: expected {name} to be a number or the same twice, got {size!r}")
+                raise ValueError(
+                    f"{function}: expected {name} to be a number or the same twice, got {size!r}; take one"
+                )
             sizes[name] = size[0]
     return {**sizes, "padding_mode": "shift", "taps": "correlation"}
 

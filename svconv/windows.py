@@ -1,8 +1,8 @@
 """Which pixels a window reads: borders, order of taps, scale; and any windows from kernels that read plain ones.
 
-The one place in Python that knows; All of it is slices put side by side: it can be
-differentiated any number of times, compiled and exported, and its sums repeat bit for bit. Rows and columns are alike:
-what a tap (u, v) reads is row `reads(..., dim=-2)[u]` of column `reads(..., dim=-1)[v]`.
+No other file in Python knows borders. All of it is slices put side by side, which can be differentiated any number of
+times, compiled and exported, and whose sums repeat bit for bit. Rows and columns are alike: what a tap (u, v) reads is
+row `reads(..., dim=-2)[u]` of column `reads(..., dim=-1)[v]`.
 """
 
 from collections.abc import Callable

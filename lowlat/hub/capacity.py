@@ -18,11 +18,11 @@ class Load:
 
     fps: float
     fast_ms: float
-    """Of a frame without S_h."""
+    """A frame takes so long without S_h."""
     pass_ms: float
-    """Of a pass of S_h."""
+    """A pass of S_h takes so long."""
     part_ms: float
-    """Of its longest part."""
+    """The longest part of that pass takes so long."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class _Total:
     fast_ms: float = 0.0
     part_ms: float = 0.0
     fps: float = 0.0
-    """Of the fastest."""
+    """The fastest video gives so many frames a second."""
     fast_share: float = 0.0
-    """Of the device's time."""
+    """The frames take this share of the device's time."""
     pass_share: float = 0.0
-    """With a pass of S_h on every frame."""
+    """Passes of S_h on every frame would take this share of it."""
 
     def plus(self, load: Load) -> _Total:
         return _Total(

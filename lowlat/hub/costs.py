@@ -38,7 +38,7 @@ class Costs:
         """Takes note of part number ``part`` of a pass of so many frames."""
         parts = self._parts.setdefault((size, batch), [])
         if part > len(parts):
-            # Of a pass that was under way when everything was forgotten.
+            # A pass was under way when everything was forgotten.
             return
         if part == len(parts):
             parts.append(ms)

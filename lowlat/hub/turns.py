@@ -24,12 +24,13 @@ class Progress(NamedTuple):
     """How far a pass is: costs in ms as they were before, 0 where nothing is known."""
 
     done_ms: float
-    """Of the parts that have run."""
+    """The parts that have run took so long."""
     next_ms: float
-    """Of the next part."""
+    """The next part takes so long."""
     total_ms: float
+    """The whole pass takes so long."""
     longest_ms: float
-    """Of the longest part."""
+    """The longest part takes so long."""
 
 
 class Pace:

@@ -91,13 +91,17 @@ async def _found(service: Service, socket: WebSocket) -> Video | None:
         return None
 
 
-async def _while_there(socket: WebSocket, send: Callable[[], Awaitable[None]]) -> None:
-    """Have ``send`` send until it ends or the client goes, whichever comes first."""
+async def _while_there(
+    socket: WebSocket, send: Callable[[], Awaitable[None]], heard: Callable[[], None] = lambda: None
+) -> None:
+    """Have ``send`` send until it ends or the client goes, whichever comes first; ``heard`` is called at each of the
+    client's messages."""
 
     async def listen() -> None:
         with suppress(WebSocketDisconnect):
             while True:
                 await socket.receive_text()
+                heard()
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
@@ -139,22 +143,13 @@ async def _send_pictures(socket: WebSocket, video: Video) -> None:
             await socket.send_bytes(await video.picture(number, labelled))
             ahead -= 1
 
-    async def listen() -> None:
+    def heard() -> None:
         nonlocal ahead
-        with suppress(WebSocketDisconnect):
-            while True:
-                await socket.receive_text()
-                if ahead < MOST_AHEAD:
-                    ahead += 1
-                    asked.release()
-        group.cancel_scope.cancel()
+        if ahead < MOST_AHEAD:
+            ahead += 1
+            asked.release()
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(listen)
-        with suppress(WebSocketDisconnect):
-            await send()
-            await socket.close(GOING)
-        group.cancel_scope.cancel()
+    await _while_there(socket, send, heard)
 
 
 async def _take_frames(socket: WebSocket, video: Video) -> None:

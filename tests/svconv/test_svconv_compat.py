@@ -183,3 +183,44 @@ def test_onnx_of_each_at_any_size(name):
     for size in ((2, 7, 9), (1, 6, 11), (3, 8, 5)):
         tensors = tensors_of(shapes(*size), torch.float32)
         torch.testing.assert_close(run_onnx(session, *tensors), model(*tensors), rtol=1e-4, atol=1e-5)
+
+
+Z = torch.zeros
+WRONG = {
+    "a mask of other channels": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 575, 5, 6)), "575; predict 576"),
+    "a mask of no square of taps": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 512, 5, 6)), "512; predict 576"),
+    "a mask without a batch": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(576, 5, 6)), "expected mask of shape"),
+    "a mask of another size": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 576, 5, 7)), "expected logits"),
+    "no factor": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 576, 5, 6), 0), "factor to be at least 1, got 0"),
+    "flow of several channels": (lambda: compat.context_upsample(Z(1, 2, 5, 6), Z(1, 9, 20, 24)), "one channel, got 2"),
+    "flat filters": (lambda: compat.adaptive_conv(Z(1, 2, 9, 10), Z(1, 5, 6, 25)), "expected filters of shape"),
+    "filters that are no squares": (lambda: compat.adaptive_conv(Z(1, 2, 9, 10), Z(1, 5, 6, 5, 3)), "K // 2 on every"),
+    "padded by too little": (lambda: compat.adaptive_conv(Z(1, 2, 9, 9), Z(1, 5, 6, 5, 5)), "K // 2 on every"),
+    "no heads": (lambda: compat.na2d_qk(Z(1, 5, 6, 8), Z(1, 5, 6, 8), 3), "query of shape .B, heads, H, W, D."),
+    "an oblong window": (
+        lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 4), (3, 5)),
+        "the same twice, got .3, 5.",
+    ),
+    # As many images of heads, but of another batch: the numbers would be those of other heads.
+    "another batch": (lambda: compat.na2d_av(Z(1, 4, 7, 8, 9), Z(2, 2, 7, 8, 4), 3), "same batch, heads, height"),
+    "masks of another scale": (lambda: compat.carafe(Z(1, 4, 5, 6), Z(1, 25, 10, 12), 5, 1, 3), "1, 25, 15, 18"),
+}
+
+
+@pytest.mark.parametrize("call, words", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: compat.convex_upsample([1.0], Z(1, 576, 5, 6)),
+        lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 576, 5, 6), "8"),
+        lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), None, 3),
+    ],
+)
+def test_what_is_of_a_wrong_type_is_refused(call):
+    with pytest.raises(TypeError, match="expected (flow|factor|key) to be an? "):
+        call()

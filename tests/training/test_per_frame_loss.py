@@ -43,12 +43,23 @@ def test_the_lovasz_loss_is_the_convex_extension():
 
 
 def test_void_pixels_have_no_part_in_the_lovasz_loss():
-    probabilities, labels = torch.rand(30, 3).softmax(1), torch.randint(0, 3, (30,))
-    more = torch.cat((probabilities, torch.rand(9, 3).softmax(1))), torch.cat((labels, torch.full((9,), 3)))
-    assert torch.equal(lovasz_loss(probabilities, labels), lovasz_loss(*more))
+    torch.manual_seed(2)
+    # Some answers are right and some wrong: where every class is missed everywhere, more that is wrong costs no more.
+    probabilities, labels = (3 * torch.randn(30, 3)).softmax(1), torch.randint(0, 3, (30,))
+    more = torch.cat((probabilities, (3 * torch.randn(9, 3)).softmax(1))), torch.cat((labels, torch.full((9,), 3)))
+    torch.testing.assert_close(lovasz_loss(*more), lovasz_loss(probabilities, labels))
+    counted = lovasz_loss(more[0], torch.cat((labels, torch.zeros(9, dtype=torch.int64))))
+    assert (counted - lovasz_loss(*more)).abs() > 1e-3
     nothing = probabilities.clone().requires_grad_()
     lovasz_loss(nothing, torch.full_like(labels, 3)).backward()
     assert torch.equal(nothing.grad, torch.zeros_like(nothing))
+
+
+def test_a_class_that_is_not_there_has_no_part_in_the_lovasz_loss():
+    torch.manual_seed(3)
+    probabilities, labels = (3 * torch.randn(30, 2)).softmax(1), torch.randint(0, 2, (30,))
+    found = lovasz_loss(torch.cat((probabilities, torch.zeros(30, 1)), 1), labels)
+    torch.testing.assert_close(found, lovasz_loss(probabilities, labels))
 
 
 def test_overlap_counts_beside_cross_entropy_without_the_class_weights():
