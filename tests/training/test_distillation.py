@@ -93,12 +93,20 @@ def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypa
         "learning_rate": 1e-4,
         "warmup": 2,
     }
-    report = distill([sample_clip()], out=tmp_path, labels=labels, precision=precision, **options)
-    assert report.agreement > report.agreement_before + 1
+    # What the shipped weights have left to learn in so few steps depends on how they were trained; these have forgotten.
+    network, generator = models.load("lite"), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in (network.adapt, network.fusion):
+            for weight in (parameter for parameter in module.parameters() if parameter.dim() > 1):
+                weight.add_(torch.randn(weight.shape, generator=generator) * 1.5 * weight.std())
+    start = tmp_path / "start.safetensors"
+    save(network, start)
+    report = distill([sample_clip()], out=tmp_path, init=start, labels=labels, precision=precision, **options)
+    assert report.agreement > report.agreement_before + 5
     assert report.steps > 0 and (report.frames, report.held_out) == (60, 12)
     assert json.loads((tmp_path / "distill.json").read_text()) == report.as_dict()
     # The per-frame network and the selector are those it started from.
-    before, after = models.load("lite").state_dict(), models.load(report.weights).state_dict()
+    before, after = models.load(start).state_dict(), models.load(report.weights).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.partition(".")[0] for name in changed} == {"reduction", "predictor", "adapt", "fusion"}
     assert not any("running" in name for name in changed)
