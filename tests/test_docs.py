@@ -215,6 +215,7 @@ RUN = {"lowlat info": run_lowlat, "lowlat simulate": run_lowlat, "python -c": ru
 # Long, or run elsewhere: what they name must exist.
 CHECKED = {
     "make": check_make,
+    "lowlat batch": check_lowlat,
     "lowlat convert": check_lowlat,
     "lowlat demo": check_lowlat,
     "lowlat export": check_lowlat,

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from lowlat.cli import (
+    batch,
     convert,
     demo,
     evaluate,
@@ -111,7 +112,22 @@ def main(
     keep_freed_memory()
 
 
-for module in (demo, segment, serve, latency, hub, simulate, evaluate, info, study, train, convert, export, street):
+for module in (
+    demo,
+    segment,
+    batch,
+    serve,
+    latency,
+    hub,
+    simulate,
+    evaluate,
+    info,
+    study,
+    train,
+    convert,
+    export,
+    street,
+):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

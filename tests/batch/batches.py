@@ -1,0 +1,69 @@
+"""Videos for batches, what becomes of them, and the processes that do it."""
+
+import os
+import time
+
+import numpy as np
+
+from lowlat.video.sink import VideoSink
+
+SIZE = (64, 48)
+
+
+def record(path, frames=6, seed=0):
+    """A video of coloured blocks, of which two frames have labels of their own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    with VideoSink(path, SIZE, 25) as sink:
+        for _ in range(frames):
+            sink.write(np.kron(random.integers(0, 256, (3, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8))
+    return path
+
+
+def results(folder):
+    """What is in a folder, by path, but for reports, which tell of times."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in (".batch.lock", "report.json"):
+            found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return found
+
+
+def under_way(folder):
+    """The temporary folders of videos in work, by the process that writes them."""
+    return {int(path.name.split("-")[-1].partition(".")[0]): path for path in folder.rglob(".*.part") if path.is_dir()}
+
+
+def until(holds, what, seconds=120, pause=0.02):
+    """Wait for something that must come to pass; what it is at last."""
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end, f"expected {what} within {seconds} s"
+        time.sleep(pause)
+    return found
+
+
+def writing(folder):
+    """A process that has written labels of a video, and is not done; None if there is none."""
+    for pid, path in under_way(folder).items():
+        lines = path / "labels.jsonl"
+        if lines.exists() and lines.stat().st_size:
+            return pid
+    return None
+
+
+def children():
+    """The processes that this one has started and that live, but for the one that `multiprocessing` keeps."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+                with open(f"/proc/{entry}/cmdline") as file:
+                    kept = "resource_tracker" in file.read()
+            except OSError:
+                continue
+            if int(parent) == os.getpid() and state != "Z" and not kept:
+                found.append(int(entry))
+    return found

@@ -1,0 +1,218 @@
+"""`lowlat batch`: each video gets its result whole or not at all, and only once."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from batches import record, results, under_way
+
+from lowlat.jobs.recordings import recordings
+from lowlat.video.frames import SourceError
+from lowlat.video.source import open_source
+
+pytestmark = pytest.mark.usefixtures("one_thread", "here")
+
+
+@pytest.fixture
+def videos(tmp_path):
+    for seed, name in enumerate(("a.mp4", "day 2/b.mkv", "day 2/c.mp4")):
+        record(tmp_path / "in" / name, seed=seed)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def batch(lowlat, weights, tmp_path):
+    """Runs `lowlat batch` into `out`; gives the exit code, the report and what is on standard error."""
+
+    def run(*words):
+        code, printed, err = lowlat("batch", *words, "-o", tmp_path / "out", "--weights", weights, "--json")
+        return code, json.loads(printed), err
+
+    run.out = tmp_path / "out"
+    return run
+
+
+def test_every_video_gets_the_labels_that_segment_gives_it(batch, lowlat, weights, videos, tmp_path):
+    code, report, _ = batch(videos)
+    counts = {name: report[name] for name in ("videos", "labelled", "skipped", "failed", "frames", "interrupted")}
+    assert code == 0
+    assert counts == {"videos": 3, "labelled": 3, "skipped": 0, "failed": [], "frames": 18, "interrupted": False}
+    for name in ("a.mp4", "day 2/b.mkv", "day 2/c.mp4"):
+        alone = tmp_path / "alone" / name.replace(".", "-")
+        alone.parent.mkdir(parents=True, exist_ok=True)
+        words = ("--weights", weights, "--mode", "blocking", "--labels", "rle")
+        assert lowlat("segment", videos / name, "-o", alone, *words)[0] == 0
+        assert results(alone) == results(batch.out / Path(name).with_suffix(""))
+        lines = results(alone)["labels.jsonl"].splitlines()
+        assert len(lines) == 6 and len({line.partition(b'"runs"')[2] for line in lines}) > 1
+    assert not under_way(batch.out)
+
+
+@pytest.mark.parametrize("write, files", [("grey", 7), ("palette", 7), ("overlay", 1)])
+def test_results_are_written_in_the_form_that_is_asked_for(batch, tmp_path, write, files):
+    record(tmp_path / "in.mp4")
+    assert batch(tmp_path / "in.mp4", "--write", write)[0] == 0
+    assert len(results(batch.out / "in")) == files
+    if write == "overlay":
+        with open_source(batch.out / "in" / "overlay.mp4") as source:
+            assert len(list(source)) == 6
+
+
+def test_what_is_there_already_is_skipped(batch, videos):
+    batch(videos)
+    before = {path: path.stat().st_mtime_ns for path in batch.out.rglob("*.jsonl")}
+    code, report, _ = batch(videos)
+    assert (code, report["labelled"], report["skipped"]) == (0, 0, 3)
+    assert {path: path.stat().st_mtime_ns for path in batch.out.rglob("*.jsonl")} == before
+
+
+def cut_labels(videos, out):
+    path = out / "a" / "labels.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose_the_report(videos, out):
+    """As if it had been killed between the two names."""
+    for path in (out / "a").iterdir():
+        path.unlink()
+    (out / "a").rmdir()
+
+
+def record_anew(videos, out):
+    record(videos / "a.mp4", seed=7)
+
+
+@pytest.mark.parametrize("change", [cut_labels, lose_the_report, record_anew])
+def test_a_video_whose_result_is_not_whole_or_not_of_it_is_labelled_again(batch, videos, change):
+    batch(videos)
+    before = results(batch.out)
+    change(videos, batch.out)
+    code, report, _ = batch(videos)
+    assert (code, report["labelled"], report["skipped"]) == (0, 1, 2)
+    assert (results(batch.out) == before) == (change is not record_anew)
+
+
+def test_other_options_and_other_weights_label_all_again(batch, lowlat, videos, weights, tmp_path):
+    batch(videos)
+    assert batch(videos, "--max-frames", 3)[1]["labelled"] == 3
+    assert batch(videos, "--max-frames", 3)[1]["labelled"] == 0
+    assert len(results(batch.out)["a/labels.jsonl"].splitlines()) == 3
+    before = weights.read_bytes()
+    try:
+        weights.write_bytes(before[:-4] + b"\x00\x00\x80\x3f")
+        assert batch(videos, "--max-frames", 3)[1]["labelled"] == 3
+    finally:
+        weights.write_bytes(before)
+
+
+def test_a_damaged_video_fails_alone_and_is_listed(batch, videos):
+    whole = (videos / "a.mp4").read_bytes()
+    (videos / "bad.mp4").write_bytes(whole[: len(whole) // 2])
+    (videos / "none.mp4").write_bytes(b"no video")
+    code, report, err = batch(videos)
+    assert (code, report["labelled"]) == (2, 3)
+    assert [Path(one["input"]).name for one in report["failed"]] == ["bad.mp4", "none.mp4"]
+    assert all(one["error"] for one in report["failed"])
+    assert err.splitlines()[-1].startswith("lowlat: batch: expected 5 videos") and "bad.mp4" in err
+    assert sorted(path.name for path in batch.out.iterdir()) == [".batch.lock", "a", "day 2"]
+
+
+def test_what_a_dead_worker_has_left_is_removed(batch, videos):
+    stale = batch.out / ".a.host-12.part"
+    other = batch.out / ".a.b.host-12.part"
+    for folder in (stale, other):
+        folder.mkdir(parents=True)
+        (folder / "labels.jsonl").touch()
+    assert batch(videos)[0] == 0
+    assert not stale.exists() and other.exists(), "other was of a video called a.b"
+
+
+def test_a_place_that_holds_something_else_is_left_alone(batch, videos):
+    mine = batch.out / "a" / "notes.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    code, report, _ = batch(videos)
+    assert (code, report["labelled"]) == (2, 2)
+    assert "earlier result" in report["failed"][0]["error"] and mine.read_text() == "mine"
+
+
+def test_a_video_that_is_still_written_to_gets_no_result(batch, videos, monkeypatch):
+    from lowlat.jobs import one_video
+
+    real = one_video.segment
+
+    def growing(source, *rest, **options):
+        report = real(source, *rest, **options)
+        os.utime(source, ns=(1, 1))
+        return report
+
+    monkeypatch.setattr(one_video, "segment", growing)
+    code, report, _ = batch(videos / "a.mp4")
+    assert code == 2 and "meanwhile" in report["failed"][0]["error"] and not (batch.out / "a").exists()
+
+
+def test_two_runs_never_share_a_folder(batch, videos):
+    import fcntl
+
+    batch.out.mkdir()
+    with open(batch.out / ".batch.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, report, _ = batch(videos)
+    assert code == 2 and "no other run" in report["error"]
+
+
+def test_videos_are_named_by_what_was_given(tmp_path):
+    for name in ("x/a.mp4", "x/y/a.mkv", "x/y/b.odd", "x/.hidden/a.mp4", "x/y/._a.mp4", "x/10.mp4", "x/9.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    x = tmp_path / "x"
+    assert list(recordings([x])) == ["9", "10", "a", "y/a"]
+    assert list(recordings([f"{x}/**/*.m*"])) == ["9", "10", "a", "y/a"]
+    assert list(recordings([x / "y" / "a.mkv", f"{x}/y/*.odd"])) == ["a", "b"]
+    assert list(recordings([x, x / "a.mp4"])) == ["9", "10", "a", "y/a"], "the same video twice is one"
+
+
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        (["a/1.mp4", "b/1.mp4"], "names of their own"),
+        (["1.mp4", "1.mkv"], "names of their own"),
+        (["none.mp4"], "found none at"),
+        (["rtsp://camera/live"], "found none at"),
+        (["*.mov"], "found none at"),
+        ([], "expected videos, got none"),
+    ],
+)
+def test_videos_that_can_not_be_told_apart_or_are_not_there_are_refused(tmp_path, names, words):
+    for name in ("a/1.mp4", "b/1.mp4", "1.mp4", "1.mkv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=words):
+        recordings([str(tmp_path / name) for name in names])
+
+
+def test_a_result_never_lies_in_another(tmp_path):
+    for name in ("1.mp4", "1/2.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match="beside each other"):
+        recordings([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--write", "gif"),
+        ("--workers", "0"),
+        ("--cores", "0"),
+        ("--max-frames", "0"),
+        ("--policy", "sometimes"),
+        ("--device", "tpu"),
+        ("--weights", "none.safetensors"),
+    ],
+)
+def test_bad_options_are_told_before_any_video_is_begun(lowlat, videos, tmp_path, words):
+    code, printed, err = lowlat("batch", videos, "-o", tmp_path / "out", *words)
+    assert (code, printed) == (2, "") and err.count("\n") == 1 and words[1] in err
+    assert not (tmp_path / "out").exists()
