@@ -6,6 +6,7 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lowlat.jobs.one_video import OVERLAY, REPORT
 from lowlat.video.frames import SourceError
 from lowlat.video.listing import natural_key
 
@@ -22,8 +23,8 @@ def recordings(videos: Sequence[str | Path]) -> dict[str, Path]:
     glob, it keeps its folders. So its name doesn't depend on which other videos there are.
 
     Args:
-        videos: files; folders, of which all videos count, in subfolders too, hidden ones apart; globs, in which ``**``
-            stands for any subfolders.
+        videos: files; folders, of which all videos count, in subfolders too, but for hidden ones and for overlays that
+            an earlier batch has left there; globs, in which ``**`` stands for any subfolders.
 
     Raises:
         SourceError: there is nothing of that name, no video in it, or two results would have one place.
@@ -59,7 +60,8 @@ def _named_by(spec: str) -> Iterator[tuple[str, Path]]:
         base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
         paths = [Path(name) for name in glob.glob(spec, recursive=True)]
     # Files of the system such as ._1.mp4 are hidden, and results under way too.
-    files = [file for file in paths if file.is_file() and not _hidden(file.relative_to(base))]
+    paths = [file for file in paths if not _hidden(file.relative_to(base))]
+    files = [file for file in paths if file.is_file() and (file == path or not _result(file))]
     if not files:
         raise SourceError(
             f"batch: expected recorded videos, found none at {spec!r}; check the path (lowlat segment takes cameras, "
@@ -67,6 +69,11 @@ def _named_by(spec: str) -> Iterator[tuple[str, Path]]:
         )
     for file in files:
         yield file.relative_to(base).with_suffix("").as_posix(), file.absolute()
+
+
+def _result(path: Path) -> bool:
+    """Whether a file is what a batch made of a video: results may lie in the folder that the next one is given."""
+    return path.name == OVERLAY and (path.parent / REPORT).is_file()
 
 
 def _hidden(path: Path) -> bool:

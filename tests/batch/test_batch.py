@@ -49,6 +49,15 @@ def test_every_video_gets_the_labels_that_segment_gives_it(batch, lowlat, weight
     assert not under_way(batch.out)
 
 
+@pytest.mark.parametrize("place", ["in", "in/out"])
+def test_results_beside_the_videos_are_no_videos(lowlat, weights, videos, tmp_path, place):
+    words = ("batch", videos, "-o", tmp_path / place, "--weights", weights, "--write", "overlay", "--json")
+    assert lowlat(*words)[0] == 0
+    code, printed, _ = lowlat(*words)
+    report = json.loads(printed)
+    assert (code, report["videos"], report["skipped"]) == (0, 3, 3)
+
+
 @pytest.mark.parametrize("write, files", [("grey", 7), ("palette", 7), ("overlay", 1)])
 def test_results_are_written_in_the_form_that_is_asked_for(batch, tmp_path, write, files):
     record(tmp_path / "in.mp4")

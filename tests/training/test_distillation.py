@@ -93,7 +93,7 @@ def test_the_fast_track_comes_nearer_to_the_per_frame_network(tmp_path, monkeypa
         "learning_rate": 1e-4,
         "warmup": 2,
     }
-    # What the shipped weights have left to learn in so few steps depends on how they were trained; these have forgotten.
+    # What the shipped weights have left to learn in so few steps hangs on how they were trained; these have forgotten.
     network, generator = models.load("lite"), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in (network.adapt, network.fusion):
