@@ -22,6 +22,7 @@ def options(
     normalize: object,
     padding_mode: object,
     taps: object = "convolution",
+    tap_major: object = False,
     scale: object = 1,
     symbols: tuple[type, ...] = (),
 ) -> dict[str, object]:
@@ -30,7 +31,7 @@ def options(
         **sizes(function, kernel_size, dilation, groups, symbols),
         "normalize": flag(function, "normalize", normalize, symbols),
         "padding_mode": word(function, "padding_mode", padding_mode, PADDING_MODES),
-        **_order_and_scale(function, taps, scale, symbols),
+        **_order_and_scale(function, taps, tap_major, scale, symbols),
     }
 
 
@@ -41,6 +42,7 @@ def correlation_options(
     groups: object,
     padding_mode: object,
     taps: object,
+    tap_major: object,
     scale: object,
     symbols: tuple[type, ...] = (),
 ) -> dict[str, object]:
@@ -48,12 +50,18 @@ def correlation_options(
     return {
         **sizes(function, kernel_size, dilation, groups, symbols),
         "padding_mode": word(function, "padding_mode", padding_mode, CORRELATION_PADDING_MODES),
-        **_order_and_scale(function, taps, scale, symbols),
+        **_order_and_scale(function, taps, tap_major, scale, symbols),
     }
 
 
-def _order_and_scale(function: str, taps: object, scale: object, symbols: tuple[type, ...]) -> dict[str, object]:
-    return {"taps": word(function, "taps", taps, TAPS), "scale": count(function, "scale", scale, symbols)}
+def _order_and_scale(
+    function: str, taps: object, tap_major: object, scale: object, symbols: tuple[type, ...]
+) -> dict[str, object]:
+    return {
+        "taps": word(function, "taps", taps, TAPS),
+        "tap_major": flag(function, "tap_major", tap_major, symbols),
+        "scale": count(function, "scale", scale, symbols),
+    }
 
 
 def sizes(

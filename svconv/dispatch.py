@@ -46,15 +46,15 @@ class Backend:
             return self.run(input, logits, **options)
         if cast_by_autocast(input, logits):
             input, logits = (t.to(torch.get_autocast_dtype(input.device.type)) for t in (input, logits))
-        return _like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
+        return like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
 
     def correlation(self, query: Tensor, key: Tensor, options: dict[str, object]) -> Tensor:
         if self.reads(**options):
             return self.correlate(query, key, **options)
-        return _like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
+        return like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
 
 
-def _like(input: Tensor, out: Tensor) -> Tensor:
+def like(input: Tensor, out: Tensor) -> Tensor:
     """The result in the memory format of the input, as the kernels write it."""
     channels_last = input.stride(1) == 1 and input.shape[1] > 1
     return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -21,6 +21,7 @@ def svconv2d(
     normalize: bool,
     padding_mode: str,
     taps: str,
+    tap_major: bool,
     scale: int,
 ) -> Tensor | None:
     """`svconv.svconv2d` of plain CPU tensors and windows, without choice of backend; None if it is another call, or a
@@ -39,6 +40,7 @@ def svconv2d(
         or not (type(padding_mode) is type(taps) is str)
         or padding_mode not in ("zeros", "renormalize")
         or taps != "convolution"
+        or tap_major is not False
         or scale != 1
     ):
         return None

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from svconv import arguments, checks, dispatch, fast
+from svconv import arguments, checks, dispatch, fast, windows
 
 # What `svconv2d` takes beside tensors.
-OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "taps", "scale", "backend")
+OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "taps", "tap_major", "scale", "backend")
 
 
 def svconv2d(
@@ -22,6 +22,7 @@ def svconv2d(
     normalize: bool = True,
     padding_mode: str = "zeros",
     taps: str = "convolution",
+    tap_major: bool = False,
     scale: int = 1,
     backend: str | None = None,
     out: Tensor | None = None,
@@ -47,6 +48,9 @@ def svconv2d(
             "shift": no tap is outside, for near a border the window is moved inwards (neighborhood attention; Hassani
             et al., CVPR 2023). "reflect", "replicate": the pixel mirrored at the border pixel, or the border pixel.
         taps: "convolution": tap (u, v) reads at (i - d*u, j - d*v). "correlation": at (i + d*u, j + d*v).
+        tap_major: channels of the logits count taps first: tap (u, v) of group g is channel
+            ((u + r) * K + (v + r)) * groups + g, the memory of (N, K * K, groups, H, W). With one group there is no
+            difference; with more, logits are copied once.
         scale: s; logits and result are s times as high and wide as `input`, and pixel (i, j) of the result has the
             window around pixel (i // s, j // s) of `input`: content-aware upsampling. `input` is not repeated.
         backend: None for the best that can run, or the name of one of `svconv.backends()`.
@@ -67,7 +71,7 @@ def svconv2d(
         RuntimeError: `out` where a gradient is recorded.
     """
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
-    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
     if has_torch_function((input, logits, out)):
         # What stands for a tensor, as torch.fx's Proxy does, takes the call as a whole.
         tensors = input, logits, out
@@ -79,6 +83,8 @@ def svconv2d(
     options = arguments.check_svconv2d("svconv2d", input, logits, **options)
     if out is not None:
         arguments.check_out(out, input, logits, options["scale"])
+    if options.pop("tap_major"):
+        logits = windows.groups_first(logits, options["groups"])
     return dispatch.select(backend, input, options)(input, logits, out, options)
 
 
@@ -91,6 +97,7 @@ def correlation2d(
     groups: int = 1,
     padding_mode: str = "zeros",
     taps: str = "convolution",
+    tap_major: bool = False,
     scale: int = 1,
     backend: str | None = None,
 ) -> Tensor:
@@ -110,6 +117,7 @@ def correlation2d(
         dilation: distance between taps, in pixels.
         groups: channels divide evenly among as many correlations.
         padding_mode, taps, scale: as in `svconv2d`; without softmax there is no "renormalize".
+        tap_major: channels of the result count taps first, as those of the logits of `svconv2d`.
         backend: None for the best that can run, or the name of one of `svconv.backends()`.
 
     Returns:
@@ -123,13 +131,15 @@ def correlation2d(
         ValueError: a wrong shape, value or device, or a backend that can't run.
     """
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups)
-    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
     if has_torch_function((query, key)):
         return handle_torch_function(correlation2d, (query, key), query, key, **options, backend=backend)
     options = arguments.check_correlation2d("correlation2d", query, key, **options)
     if arguments.cast_by_autocast(query, key):
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
-    return dispatch.select(backend, query, options, "correlation2d").correlation(query, key, options)
+    taps_first = options.pop("tap_major")
+    out = dispatch.select(backend, query, options, "correlation2d").correlation(query, key, options)
+    return dispatch.like(query, windows.taps_first(out, options["groups"])) if taps_first else out
 
 
 def explain(
@@ -142,6 +152,7 @@ def explain(
     normalize: bool = True,
     padding_mode: str = "zeros",
     taps: str = "convolution",
+    tap_major: bool = False,
     scale: int = 1,
     backend: str | None = None,
 ) -> dispatch.Explanation:
@@ -154,8 +165,10 @@ def explain(
         The errors of `svconv2d` on the same arguments.
     """
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
-    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
-    return dispatch.explain(backend, input, arguments.check_svconv2d("svconv2d", input, logits, **options))
+    options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
+    options = arguments.check_svconv2d("svconv2d", input, logits, **options)
+    del options["tap_major"]
+    return dispatch.explain(backend, input, options)
 
 
 def warmup(

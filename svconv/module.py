@@ -7,6 +7,7 @@ from svconv import checks, dispatch
 from svconv.arguments import SYMBOLS
 from svconv.functional import OPTIONS, svconv2d
 from svconv.ops import BORDERS
+from svconv.windows import groups_first
 
 
 class SVConv2d(nn.Module):
@@ -28,11 +29,12 @@ class SVConv2d(nn.Module):
         normalize: bool = True,
         padding_mode: str = "zeros",
         taps: str = "convolution",
+        tap_major: bool = False,
         scale: int = 1,
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        options = kernel_size, dilation, groups, normalize, padding_mode, taps, scale
+        options = kernel_size, dilation, groups, normalize, padding_mode, taps, tap_major, scale
         options = checks.options("SVConv2d", *options, SYMBOLS)
         dispatch.check_name(backend, "SVConv2d")
         self.kernel_size: int = options["kernel_size"]
@@ -41,6 +43,7 @@ class SVConv2d(nn.Module):
         self.normalize: bool = options["normalize"]
         self.padding_mode: str = options["padding_mode"]
         self.taps: str = options["taps"]
+        self.tap_major: bool = options["tap_major"]
         self.scale: int = options["scale"]
         self.backend = backend
         self._border: int = BORDERS[self.padding_mode]
@@ -48,6 +51,8 @@ class SVConv2d(nn.Module):
     def forward(self, input: Tensor, logits: Tensor) -> Tensor:
         if torch.jit.is_scripting():
             # TorchScript has neither the choice of a backend nor its checks; the operator has its own.
+            if self.tap_major:
+                logits = groups_first(logits, self.groups)
             return torch.ops.svconv.forward(
                 input,
                 logits,
@@ -70,6 +75,7 @@ class SVConv2d(nn.Module):
             normalize=self.normalize,
             padding_mode=self.padding_mode,
             taps=self.taps,
+            tap_major=self.tap_major,
             scale=self.scale,
             backend=self.backend,
         )

@@ -21,6 +21,7 @@ def svconv2d(
     normalize: bool = True,
     padding_mode: str = "zeros",
     taps: str = "convolution",
+    tap_major: bool = False,
     scale: int = 1,
 ) -> Tensor:
     """Same contract as `svconv.svconv2d`.
@@ -30,11 +31,11 @@ def svconv2d(
     (Eq. 1 of the paper, r = kernel_size // 2, d = dilation; taps row-major over (u, v)).
     """
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
-    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
     options = check_svconv2d("svconv.reference.svconv2d", input, logits, **options)
     window, groups = _window(options), options["groups"]
     n, c, h, w = input.shape
-    weights = logits.unflatten(1, (groups, -1))
+    weights = logits.unflatten(1, (-1, groups)).transpose(1, 2) if tap_major else logits.unflatten(1, (groups, -1))
     if options["normalize"]:
         if options["padding_mode"] == "renormalize":
             weights = weights.masked_fill(~windows.taps_inside(h, w, input.device, **window), -torch.inf)
@@ -52,6 +53,7 @@ def correlation2d(
     groups: int = 1,
     padding_mode: str = "zeros",
     taps: str = "convolution",
+    tap_major: bool = False,
     scale: int = 1,
 ) -> Tensor:
     """Same contract as `svconv.correlation2d`.
@@ -59,11 +61,12 @@ def correlation2d(
     out[n,g,(u,v),i,j] = sum over c of group g of  query[n,c,i,j] * key[n,c,i-d*u,j-d*v]
     """
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups)
-    options.update(padding_mode=padding_mode, taps=taps, scale=scale)
+    options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
     options = check_correlation2d("svconv.reference.correlation2d", query, key, **options)
     split = options["groups"], query.shape[1] // options["groups"]
     patches = windows.unfold(key, **_window(options)).unflatten(1, split)
-    return torch.einsum("ngchw,ngcthw->ngthw", query.unflatten(1, split), patches).flatten(1, 2)
+    out = torch.einsum("ngchw,ngcthw->ngthw", query.unflatten(1, split), patches)
+    return (out.transpose(1, 2) if tap_major else out).flatten(1, 2)
 
 
 def _window(options: dict[str, object]) -> dict[str, object]:

@@ -152,6 +152,21 @@ def flip_taps(logits: Tensor, groups: int) -> Tensor:
     return logits.reshape(n, groups, channels // groups, h, w).flip(2).reshape(logits.shape)
 
 
+def groups_first(logits: Tensor, groups: int) -> Tensor:
+    """(N, K*K * groups, H, W), channels that count taps first, to (N, groups * K*K, H, W); of one group no copy."""
+    return _exchanged(logits, logits.shape[1] // groups, groups)
+
+
+def taps_first(logits: Tensor, groups: int) -> Tensor:
+    """The inverse of `groups_first`."""
+    return _exchanged(logits, groups, logits.shape[1] // groups)
+
+
+def _exchanged(logits: Tensor, first: int, second: int) -> Tensor:
+    n, channels, h, w = logits.shape
+    return logits.reshape(n, first, second, h, w).transpose(1, 2).reshape(n, channels, h, w)
+
+
 def to_images(fine: Tensor, scale: int) -> Tensor:
     """(N, C, scale * H, scale * W) -> (N * scale**2, C, H, W): the pixels at each place of a cell are an image."""
     n, c, h, w = fine.shape

@@ -1,6 +1,6 @@
 // The products on windows that aren't plain where a group has few channels, such as flow or disparity: a vector holds
-// pixels, for channels would not fill one. Columns are laid out as each tap reads them, once for all rows of taps that
-// read the row, and logits are read once, where they lie.
+// pixels, for channels would not fill one. Columns that windows don't move along by one are laid out as each tap reads
+// them, once for all rows of taps that read the row, and logits are read once, where they lie.
 #pragma once
 
 #include "windowed_gradient.h"
@@ -23,16 +23,20 @@ class NarrowRows {
         lo_(own.columns.centre(own.item.column) - own.r),
         count_(own.columns.centre(own.item.column + own.item.columns - 1) + own.r + 1 - lo_),
         pitch_(divide_up(own.item.columns, L) * L),
-        apart_(own.K * pitch_),
+        in_a_row_(count_ == own.item.columns + own.K - 1 && moves_by_one()),
+        apart_(in_a_row_ ? pitch_ + own.K - 1 : own.K * pitch_),
         base_(own.rows.centre(own.item.row) - own.r),
         packed_(base_),
         offsets_(arena.array<int64_t>(own.item.columns)),
-        line_(arena.array<A>(own.depth * count_)),
+        line_(arena.array<A>(in_a_row_ ? 0 : own.depth * count_)),
         x_(arena.array<A>(own.K * own.depth * apart_)),
-        taps_(arena.array<A>(own.area * pitch_)) {}
+        taps_(arena.array<A>(own.area * pitch_)),
+        reads_(arena.array<const A*>(own.K)) {}
 
   int64_t pitch() const { return pitch_; }
   int64_t apart() const { return apart_; }
+  // From what a tap reads to what the next one of its row reads.
+  int64_t step() const { return in_a_row_ ? -1 : pitch_; }
 
   void begin() {
     for (int64_t j = 0; j < own_.item.columns; ++j)
@@ -44,15 +48,22 @@ class NarrowRows {
   void pack_for(const Plane<const T>& source, int64_t row) {
     const int64_t K = own_.K, columns = own_.item.columns;
     for (const int64_t top = own_.rows.centre(row) + own_.r; packed_ <= top; ++packed_) {
-      pack_positions(line_, count_, source, 0, own_.depth, own_.rows.at(packed_), own_.columns, lo_, count_, true);
       A* to = x_ + (packed_ - base_) % K * own_.depth * apart_;
+      A* const line = in_a_row_ ? to : line_;
+      const int64_t size = in_a_row_ ? apart_ : count_;
+      pack_positions(line, size, source, 0, own_.depth, own_.rows.at(packed_), own_.columns, lo_, count_, true);
+      if (in_a_row_) continue;
       for (int64_t c = 0; c < own_.depth; ++c)
         for (int64_t s = 0; s < K; ++s) {
           // Tap s reads K - 1 - s columns from the window's first.
-          const A* from = line_ + c * count_ + K - 1 - s;
+          const A* from = line + c * count_ + K - 1 - s;
           A* tap = to + c * apart_ + s * pitch_;
           for (int64_t j = 0; j < columns; ++j) tap[j] = from[offsets_[j]];
         }
+    }
+    for (int64_t t = 0; t < K; ++t) {
+      const int64_t slot = (own_.rows.centre(row) + own_.r - t - base_) % K;
+      reads_[t] = x_ + slot * own_.depth * apart_ + (in_a_row_ ? K - 1 : 0);
     }
     // Logits that lie in a row are read where they are, others are packed.
     row_ = static_cast<const T*>(own_.logits.at(0, row, own_.item.column));
@@ -63,24 +74,33 @@ class NarrowRows {
            Span{0, own_.area, own_.area}, A(0));
   }
 
-  // The logits of a tap of the convolution, at a vector of pixels.
-  SVCONV_INLINE Vec<A> logits(int64_t tap, int64_t l) const {
-    const int64_t k = own_.stored(tap);
-    if (direct_ && l + L <= own_.item.columns) return widen_n<L>(row_ + k * own_.logits.c + l);
-    return vload(taps_ + k * pitch_ + l);
+  // Calls visit(logits, step) with where a vector of pixels has its logits: that of the first tap of the convolution,
+  // and from there to that of the next.
+  template <class Visit>
+  SVCONV_INLINE void logits(int64_t l, const Visit& visit) const {
+    const int64_t first = own_.stored(0), step = own_.p.correlation ? -1 : 1;
+    if (direct_ && l + L <= own_.item.columns) visit(row_ + first * own_.logits.c + l, step * own_.logits.c);
+    else visit(static_cast<const A*>(taps_ + first * pitch_ + l), step * pitch_);
   }
 
   // What the first tap of row t of taps of this row's windows reads of the first channel.
-  const A* reads(int64_t row, int64_t t) const {
-    return x_ + (own_.rows.centre(row) + own_.r - t - base_) % own_.K * own_.depth * apart_;
-  }
+  const A* reads(int64_t t) const { return reads_[t]; }
 
  private:
+  bool moves_by_one() const {
+    for (int64_t j = 1; j < own_.item.columns; ++j)
+      if (own_.columns.centre(own_.item.column + j) != own_.columns.centre(own_.item.column) + j) return false;
+    return true;
+  }
+
   const Windowed<T>& own_;
-  const int64_t lo_, count_, pitch_, apart_, base_;
+  const int64_t lo_, count_, pitch_;
+  const bool in_a_row_;
+  const int64_t apart_, base_;
   int64_t packed_;
   int64_t* const offsets_;
   A *const line_, *const x_, *const taps_;
+  const A** const reads_;
   const T* row_ = nullptr;
   bool direct_ = false;
 };
@@ -89,28 +109,31 @@ class NarrowRows {
 template <class T, int CHANNELS, class A = Accumulate<T>>
 void narrow_row(A* out, A* lse, const NarrowRows<T>& from, const Windowed<T>& own, int64_t row, int64_t c) {
   constexpr int L = kLanes<A>;
+  const int64_t K = own.K, area = own.area, pitch = from.pitch(), apart = from.apart(), between = from.step();
+  const bool normalize = own.p.normalize;
   int64_t first, last;
   own.tap_rows(row, first, last);
-  for (int64_t l = 0; l < from.pitch(); l += L) {
-    Vec<A> acc[CHANNELS > 0 ? CHANNELS : 1] = {}, top = {}, sum = {};
-    if (own.p.normalize) {
-      top = from.logits(0, l);
-      for (int64_t k = 1; k < own.area; ++k) top = vmax(from.logits(k, l), top);
-    }
-    for (int64_t t = 0; t < own.K; ++t) {
-      const A* x = from.reads(row, t) + c * from.apart() + l;
-      for (int64_t s = 0; s < own.K; ++s) {
-        Vec<A> weight = from.logits(t * own.K + s, l);
-        if (own.p.normalize) sum += weight = vexp(weight - top);
-        if (t < first || t >= last) continue;
-        for (int i = 0; i < CHANNELS; ++i) acc[i] += weight * vload(x + i * from.apart() + s * from.pitch());
+  for (int64_t l = 0; l < pitch; l += L)
+    from.logits(l, [&](const auto* logits, int64_t step) {
+      Vec<A> acc[CHANNELS > 0 ? CHANNELS : 1] = {}, top = {}, sum = {};
+      if (normalize) {
+        top = widen_n<L>(logits);
+        for (int64_t k = 1; k < area; ++k) top = vmax(widen_n<L>(logits + k * step), top);
       }
-    }
-    for (int i = 0; i < CHANNELS; ++i)
-      vstore(out + i * from.pitch() + l, own.p.normalize ? acc[i] * (A(1) / sum) : acc[i]);
-    if (lse)
-      for (int i = 0; i < L; ++i) lse[l + i] = top[i] + std::log(sum[i]);
-  }
+      for (int64_t t = 0; t < K; ++t) {
+        const bool inside = t >= first && t < last;
+        const A* x = from.reads(t) + c * apart + l;
+        for (int64_t s = 0; s < K; ++s, logits += step, x += between) {
+          Vec<A> weight = widen_n<L>(logits);
+          if (normalize) sum += weight = vexp(weight - top);
+          if (inside)
+            for (int i = 0; i < CHANNELS; ++i) acc[i] += weight * vload(x + i * apart);
+        }
+      }
+      const Vec<A> factor = normalize ? A(1) / sum : Vec<A>{} + A(1);
+      for (int i = 0; i < CHANNELS; ++i) vstore(out + i * pitch + l, acc[i] * factor);
+      if (lse) vstore(lse + l, top + vlog(sum));
+    });
 }
 
 template <class T>
@@ -154,11 +177,12 @@ void narrow_grad_weight(const Problem& p, const Item& item) {
   constexpr int L = kLanes<A>;
   const Windowed<T> own(p, item, p.scale);
   const int64_t K = own.K, area = own.area, depth = own.depth;
-  struct Arrays { NarrowRows<T> rows; A *g, *lse_row, *dw; };
+  struct Arrays { NarrowRows<T> rows; A *g, *lse_row, *dw, *weights; };
   auto arrays = in_scratch([&](Arena& arena) {
     NarrowRows<T> rows(own, arena);
     const int64_t pitch = rows.pitch();
-    return Arrays{rows, arena.array<A>(depth * pitch), arena.array<A>(pitch), arena.array<A>(area * pitch)};
+    return Arrays{rows, arena.array<A>(depth * pitch), arena.array<A>(pitch), arena.array<A>(area * pitch),
+                  arena.array<A>(area * L)};
   });
   const auto source = plane<const T>(p.data, p, item, item.group * depth);
   const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
@@ -174,25 +198,33 @@ void narrow_grad_weight(const Problem& p, const Item& item) {
            Span{0, item.columns, pitch}, Span{0, 1, 1}, A(0));
     int64_t first, last;
     own.tap_rows(row, first, last);
-    for (int64_t l = 0; l < pitch; l += L) {
-      Vec<A> delta = {};
-      for (int64_t k = 0; k < area; ++k) {
-        const int64_t t = k / K;
-        Vec<A> sum = {};
-        if (t >= first && t < last) {
-          const A* x = arrays.rows.reads(row, t) + k % K * pitch + l;
-          for (int64_t c = 0; c < depth; ++c)
-            sum += vload(arrays.g + c * pitch + l) * vload(x + c * arrays.rows.apart());
+    const int64_t apart = arrays.rows.apart(), between = arrays.rows.step();
+    for (int64_t l = 0; l < pitch; l += L)
+      arrays.rows.logits(l, [&](const auto* logits, int64_t step) {
+        const Vec<A> lse = vload(arrays.lse_row + l);
+        Vec<A> delta = {};
+        A *weight = arrays.weights, *const dw = arrays.dw + own.stored(0) * pitch + l;
+        const int64_t dw_step = p.correlation ? -pitch : pitch;
+        for (int64_t t = 0; t < K; ++t) {
+          const bool inside = t >= first && t < last;
+          const A* x = arrays.rows.reads(t) + l;
+          for (int64_t s = 0; s < K; ++s, logits += step, x += between, weight += L) {
+            Vec<A> sum = {};
+            if (inside)
+              for (int64_t c = 0; c < depth; ++c) sum += vload(arrays.g + c * pitch + l) * vload(x + c * apart);
+            vstore(dw + (t * K + s) * dw_step, sum);
+            if (!p.normalize) continue;
+            const Vec<A> w = vexp(widen_n<L>(logits) - lse);
+            vstore(weight, w);
+            delta += w * sum;
+          }
         }
-        vstore(arrays.dw + own.stored(k) * pitch + l, sum);
-        if (p.normalize) delta += vexp(arrays.rows.logits(k, l) - vload(arrays.lse_row + l)) * sum;
-      }
-      if (!p.normalize) continue;
-      for (int64_t k = 0; k < area; ++k) {
-        A* dw = arrays.dw + own.stored(k) * pitch + l;
-        vstore(dw, vexp(arrays.rows.logits(k, l) - vload(arrays.lse_row + l)) * (vload(dw) - delta));
-      }
-    }
+        if (!p.normalize) return;
+        for (int64_t k = 0; k < area; ++k) {
+          A* to = dw + k * dw_step;
+          vstore(to, vload(arrays.weights + k * L) * (vload(to) - delta));
+        }
+      });
     unpack(result.at(0, row, item.column), result.w, result.c, arrays.dw, pitch, item.columns, area);
   }
 }

@@ -32,9 +32,15 @@ class Case:
     dtype: torch.dtype = torch.float32
     taps: str = "convolution"
     scale: int = 1
+    tap_major: bool = False
 
     @property
     def options(self) -> dict:
+        return {**self.kernel_options, "tap_major": self.tap_major}
+
+    @property
+    def kernel_options(self) -> dict:
+        """What a backend is told, which sees the groups of logits first."""
         names = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "taps", "scale")
         return {name: getattr(self, name) for name in names}
 
@@ -44,7 +50,7 @@ class Case:
 
     @property
     def array_options(self) -> dict:
-        return {name: value for name, value in self.options.items() if name not in ("taps", "scale")}
+        return {name: value for name, value in self.kernel_options.items() if name not in ("taps", "scale")}
 
     def __str__(self) -> str:
         changed = [str(v) for k, v in vars(self).items() if v != getattr(Case(), k)]

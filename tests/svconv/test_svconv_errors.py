@@ -99,7 +99,12 @@ def test_bad_arguments(case):
 X, L = tensors()
 ARRAYS = X.numpy(), L.numpy()
 WRONG = {"kernel_size": ("3", 3.0, None, True), "dilation": (1.0, [1]), "groups": ("1", 2.5)}
-WRONG_WINDOW = {"padding_mode": (0, None, b"zeros"), "taps": (0, None), "scale": ("2", 2.0, None, True)}
+WRONG_WINDOW = {
+    "padding_mode": (0, None, b"zeros"),
+    "taps": (0, None),
+    "tap_major": (0, None, "taps"),
+    "scale": ("2", 2.0, None, True),
+}
 WRONG_FLAG = {"normalize": ("False", 0, None, 1.0)}
 WRONG_SVCONV = {**WRONG, **WRONG_FLAG, **WRONG_WINDOW}
 WRONG_BACKEND = {"backend": (0, True, ["cpu"])}

@@ -22,6 +22,10 @@ WINDOWS = [
     # Those of every other file.
     if (padding_mode, taps, s) not in (("zeros", "convolution", 1), ("renormalize", "convolution", 1))
 ]
+WINDOWS += [
+    Case(SHAPE, 3, groups=3, padding_mode=padding_mode, taps=taps, scale=s, tap_major=True)
+    for padding_mode, taps, s in (("zeros", "convolution", 1), ("shift", "correlation", 1), ("zeros", "correlation", 2))
+]
 # Interpreters take minutes for wide kernels and fine frames.
 if INTERPRETED:
     WINDOWS = [replace(case, shape=(1, 6, 10, 11)) for case in WINDOWS if case.kernel_size == 3]
@@ -102,7 +106,7 @@ def test_first_and_second_derivatives_of_windows(case, device):
 
 
 def test_vmap_of_a_window_is_a_loop(device):
-    case = replace(WINDOWS[-1], kernel_size=3, shape=(1, 2, 7, 8), padding_mode="shift", scale=2)
+    case = replace(WINDOWS[-1], kernel_size=3, shape=(1, 6, 7, 8), padding_mode="shift", scale=2)
     tensors = [torch.stack([t, 2 * t, t - 1]) for t in case.tensors(device)[:2]]
     function = partial(svconv2d, **case.options)
     torch.testing.assert_close(torch.func.vmap(function)(*tensors), torch.stack(list(map(function, *tensors))))
@@ -137,14 +141,17 @@ def test_windows_are_explained_and_the_module_has_them(case, device):
     )
     module = SVConv2d(**case.options)
     assert torch.equal(module(input, logits), svconv2d(input, logits, **case.options))
-    assert f"padding_mode={case.padding_mode!r}, taps={case.taps!r}, scale={case.scale}" in repr(module)
+    window = f"taps={case.taps!r}, tap_major={case.tap_major}, scale={case.scale}"
+    assert f"padding_mode={case.padding_mode!r}, {window}" in repr(module)
 
 
 @pytest.mark.parametrize("case", WINDOWS, ids=str)
 def test_slices_of_every_window_are_the_reference(case):
     tensors = [t.double() for t in case.tensors()]
     for got, want in zip(
-        run(slices.svconv2d, *tensors, **case.options), run(reference.svconv2d, *tensors, **case.options), strict=True
+        run(slices.svconv2d, *tensors, **case.kernel_options),
+        run(reference.svconv2d, *tensors, **case.kernel_options),
+        strict=True,
     ):
         torch.testing.assert_close(got, want)
 
@@ -158,12 +165,12 @@ def test_windows_put_together_are_the_reference(case):
         assert windows.is_plain(**options)
         return reference.svconv2d(input, logits, **options)
 
-    got = windows.svconv2d(plain, slices.svconv2d, *tensors[:2], **case.options)
-    torch.testing.assert_close(got, reference.svconv2d(*tensors[:2], **case.options))
+    got = windows.svconv2d(plain, slices.svconv2d, *tensors[:2], **case.kernel_options)
+    torch.testing.assert_close(got, reference.svconv2d(*tensors[:2], **case.kernel_options))
 
 
 def test_plain_windows_are_those_that_every_kernel_reads():
-    assert [windows.is_plain(**case.options) for case in (Case(), Case(padding_mode="renormalize"))] == [True, True]
+    assert not any(windows.is_plain(**case.options) for case in WINDOWS if not case.tap_major)
     assert not any(windows.is_plain(**case.options) for case in WINDOWS)
     assert dispatch.BACKENDS["reference"].reads(**WINDOWS[0].options)
 
@@ -197,6 +204,7 @@ TRACED = [
         ("zeros", "correlation", 2),
     )
 ]
+TRACED.append(replace(TRACED[0], tap_major=True))
 
 
 def sizes_of(case):
@@ -225,6 +233,17 @@ def test_onnx_of_windows(case):
     for other in (case, replace(case, shape=(3, 4, 8, 6))):
         input, logits, _ = other.tensors()
         torch.testing.assert_close(run_onnx(session, input, logits), model(input, logits), rtol=1e-4, atol=1e-5)
+
+
+def test_channels_that_count_taps_first_are_the_same_numbers(device):
+    """(N, K*K, groups, H, W) in place of (N, groups, K*K, H, W); with one group they are one tensor."""
+    input, weights, _ = Case((2, 6, 7, 9), 3, groups=3).tensors(device)
+    options = dict(kernel_size=3, groups=3)
+    taps_first = weights.unflatten(1, (3, 9)).transpose(1, 2).flatten(1, 2)
+    assert torch.equal(svconv2d(input, taps_first, **options, tap_major=True), svconv2d(input, weights, **options))
+    by_group, by_tap = (correlation2d(input, input, **options, tap_major=tap_major) for tap_major in (False, True))
+    assert torch.equal(by_tap.unflatten(1, (9, 3)).transpose(1, 2).flatten(1, 2), by_group)
+    assert windows.groups_first(weights, 1).data_ptr() == weights.data_ptr()
 
 
 def test_shifted_windows_hold_every_tap_of_their_frame(device):
