@@ -1,4 +1,4 @@
-"""`python -m benchmarks [run] [PROBLEM ...]`, `compare A.json B.json`, `plot`, `markdown FILE.json`, `tune`"""
+"""`python -m benchmarks [run] [PROBLEM ...]`, `compare A.json B.json`, `plot`, `markdown`, `document`, `tune`"""
 
 import sys
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from rich.progress import Progress
 from typer.core import TyperGroup
 
 import svconv
-from benchmarks import report, results, rows
+from benchmarks import pages, report, results, rows
 from benchmarks.contenders import CONTENDERS
 from benchmarks.figures import figures
 from benchmarks.measure import MOST, measure
@@ -122,6 +122,18 @@ def compare(before: Path, after: Path) -> None:
 def markdown(file: Path) -> None:
     """Print the rows and figures as the Markdown tables of docs/benchmarks.md."""
     print(report.markdown(_load(file)), end="")
+
+
+@app.command()
+def document() -> None:
+    """Write the committed runs into the pages that show them."""
+    for name in pages.PAGES:
+        path = pages.ROOT / name
+        before = path.read_text()
+        after = pages.written(name, before)
+        if after != before:
+            path.write_text(after)
+            print(name)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
 import svconv
-from benchmarks.problems import BASELINE, INTO, OURS
+from benchmarks.problems import BASELINE, INTO, OURS, PLAIN, RAW, STEP, UNFOLD_STEP
 
 Function = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -27,6 +27,7 @@ class Contender:
         compiled: is timed in its place.
         requires: the package it comes from, where that is not a dependency.
         inference: whether it has no gradients, and is timed forward only.
+        step: whether it is timed as a plain training step, `function(...).sum().backward()`, and no other way.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Contender:
     compiled: Function | None = None
     requires: str | None = None
     inference: bool = False
+    step: bool = False
 
     @property
     def timed(self) -> Function:
@@ -43,9 +45,16 @@ class Contender:
     def missing(self) -> bool:
         return self.requires is not None and importlib.util.find_spec(self.requires) is None
 
+    def runs(self, training: bool) -> bool:
+        return not (self.inference if training else self.step)
+
 
 def ours(input: Tensor, logits: Tensor, kernel_size: int, backend: str | None = None) -> Tensor:
     return svconv.svconv2d(input, logits, kernel_size=kernel_size, backend=backend)
+
+
+def raw_operator(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    return torch.ops.svconv.forward.default(input, logits, kernel_size, 1, 1, True, False)[0]
 
 
 class OursInto:
@@ -208,8 +217,13 @@ _BACKENDS = ["cuda", "cpu", "triton"] if torch.cuda.device_count() else ["cpu"]
 _ALL = [
     *(Contender(f"{OURS} ({name})", partial(ours, backend=name)) for name in _BACKENDS),
     *(Contender(f"{OURS} ({name}){INTO}", OursInto(name), inference=True) for name in _BACKENDS),
+    # No backend is named, as users do.
+    Contender(STEP, ours, step=True),
+    Contender(PLAIN, ours, inference=True),
+    Contender(RAW, raw_operator, inference=True),
     Contender(BASELINE, unfold),
     Contender("unfold, mul + sum", unfold_mul_sum),
+    Contender(UNFOLD_STEP, unfold_mul_sum, step=True),
     Contender("loop", loop),
     Contender("loop, compiled", loop, loop_compiled),
     Contender("loop, compiled after padding", loop, loop_compiled_after_padding),

@@ -1,25 +1,30 @@
 """`svconv.compat` beside the code that it replaces: `python -m benchmarks.downstream RESULT.json` (docs/downstream.md).
 
-Both compute the same numbers, which is checked against float64 first; calls take turns, and memory is the peak over
-what is resident before a call. FlexAttention stands beside neighborhood attention, forward only: on CPUs it has no
-backward pass.
+Both compute the same numbers, which is checked against float64 first; calls take turns, each turn gives a ratio, and
+memory is the peak over what is resident before a call. FlexAttention stands beside neighborhood attention, forward
+only: on CPUs it has no backward pass, and raises NotImplementedError.
 """
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.figures import Figure
 from benchmarks.memory import PeakMemory
+from benchmarks.report import figures_table, table
 from benchmarks.results import banner
+from benchmarks.rows import spread
+from lowlat.video.files import whole_file
 from svconv import compat
+
+PRESET = "downstream"
 
 # Seconds for which the contenders of a row take turns, and the fewest calls of each.
 SECONDS, FEWEST = 6.0, 5
@@ -48,6 +53,10 @@ def carafe(features: Tensor, masks: Tensor) -> Tensor:
     """The definition: every window, repeated for each of the pixels that it becomes, times their kernels."""
     fine = F.interpolate(unfolded(features, 5).flatten(1, 2), scale_factor=2).unflatten(1, (features.shape[1], 25))
     return (fine * masks[:, None]).sum(2)
+
+
+def carafe_x2(features: Tensor, masks: Tensor) -> Tensor:
+    return compat.carafe(features, masks, 5, 1, 2)
 
 
 def windows(tensor: Tensor, kernel_size: int) -> Tensor:
@@ -110,13 +119,20 @@ class Row:
 
 
 HEADS = (1, 8, 56, 56, 32)
+LARGE, FLEX = "carafe, x2, K=5, 256 channels", "FlexAttention"
 ROWS = [
     row
     for name, shapes, ours, theirs in (
-        ("convex_upsample, x8", ((1, 2, 55, 128), (1, 576, 55, 128)), compat.convex_upsample, convex_upsample),
+        *(
+            (f"convex_upsample, x8, {h} x {w}", ((1, 2, h, w), (1, 576, h, w)), compat.convex_upsample, convex_upsample)
+            for h, w in ((55, 128), (5, 8), (24, 40))
+        ),
         ("context_upsample, x4", ((1, 1, 120, 160), (1, 9, 480, 640)), compat.context_upsample, context_upsample),
-        ("carafe, x2, K=5", ((1, 256, 64, 64), (1, 25, 128, 128)), lambda x, m: compat.carafe(x, m, 5, 1, 2), carafe),
-        ("carafe, x2, K=5, small", ((1, 16, 8, 8), (1, 25, 16, 16)), lambda x, m: compat.carafe(x, m, 5, 1, 2), carafe),
+        (LARGE, ((1, 256, 64, 64), (1, 25, 128, 128)), carafe_x2, carafe),
+        *(
+            (f"carafe, x2, K=5, {c} channels, {h} x {h}", ((1, c, h, h), (1, 25, 2 * h, 2 * h)), carafe_x2, carafe)
+            for c, h in ((1, 64), (4, 8), (16, 8), (64, 24), (64, 100))
+        ),
         ("na2d_av, K=7", ((*HEADS[:4], 49), HEADS), lambda a, v: compat.na2d_av(a, v, 7), na2d_av),
         ("na2d_qk, K=7", (HEADS, HEADS), lambda q, k: compat.na2d_qk(q, k, 7), na2d_qk),
         ("adaptive_conv, K=7", ((1, 64, 118, 118), (1, 112, 112, 7, 7)), compat.adaptive_conv, adaptive_conv),
@@ -127,7 +143,7 @@ ROWS = [
         Row(name, shapes, {"svconv": ours, "replaced": theirs}, True),
     )
 ]
-ROWS.append(Row("attention, K=7", (HEADS,) * 3, {"svconv": attention, "FlexAttention": flex}, False))
+ROWS.append(Row("attention, K=7", (HEADS,) * 3, {"svconv": attention, FLEX: flex}, False))
 
 
 def call(function: Callable, tensors: list[Tensor], training: bool) -> tuple[Tensor, ...]:
@@ -140,7 +156,8 @@ def call(function: Callable, tensors: list[Tensor], training: bool) -> tuple[Ten
 
 
 def measure(row: Row) -> dict[str, object]:
-    """The figures of a row: for each contender its milliseconds and peak megabytes; `times` that of the replaced."""
+    """A row of the table: for each contender its milliseconds and peak megabytes; `times`, how many times as long the
+    other takes, turn by turn. Medians, with the 20th and 80th percentiles."""
     torch.manual_seed(0)
     tensors = [torch.randn(shape) / shape[-1] ** 0.5 for shape in row.shapes]
     reference = list(row.contenders.values())[1] if "replaced" in row.contenders else attention_unfolded
@@ -155,33 +172,70 @@ def measure(row: Row) -> dict[str, object]:
         memory.mark()
         call(function, tensors, row.training)
         memory.mark()
-        figures[name] = {"samples": [], "memory_mb": memory.bytes()[1] / 1e6}
+        figures[name] = {"memory_mb": memory.bytes()[1] / 1e6}
+    samples: dict[str, list[float]] = {name: [] for name in row.contenders}
     begin = time.perf_counter()
-    while time.perf_counter() - begin < SECONDS or len(figures["svconv"]["samples"]) < FEWEST:
+    while time.perf_counter() - begin < SECONDS or len(samples["svconv"]) < FEWEST:
         for name, function in row.contenders.items():
             start = time.perf_counter()
             call(function, tensors, row.training)
-            figures[name]["samples"].append(1e3 * (time.perf_counter() - start))
-    for figure in figures.values():
-        samples = sorted(figure.pop("samples"))
-        figure["ms"] = statistics.median(samples)
-        figure["low_ms"], figure["high_ms"] = (samples[int(share * (len(samples) - 1))] for share in (0.2, 0.8))
-    (ours, theirs) = figures.values()
+            samples[name].append(1e3 * (time.perf_counter() - start))
+    for name, figure in figures.items():
+        figure["ms"] = spread(samples[name])
+    times = spread([theirs / ours for ours, theirs in zip(*samples.values(), strict=True)])
     operation = "forward+backward" if row.training else "forward"
-    times = theirs["ms"] / ours["ms"]
     return {"name": row.name, "shapes": row.shapes, "operation": operation, "figures": figures, "times": times}
 
 
-def markdown(results: dict[str, object]) -> str:
-    """The table of docs/downstream.md."""
-    lines = ["| function | operation | beside | ms | its ms | faster | MB | its MB |", "|" + "---|" * 8]
-    for row in results["rows"]:
-        (_, ours), (other, theirs) = row["figures"].items()
-        times = [f"{f['ms']:.3g} ({f['low_ms']:.3g}, {f['high_ms']:.3g})" for f in (ours, theirs)]
-        memory = [f"{f['memory_mb']:.0f}" for f in (ours, theirs)]
-        cells = [row["name"], row["operation"], other, *times, f"{row['times']:.1f}x", *memory]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def bars(rows: list[dict]) -> list[Figure]:
+    """What should be reached, of the rows that were measured."""
+
+    def times(name: str | tuple[str, ...], operation: str | None = None, other: str = "replaced") -> float | None:
+        """The median ratio of a row, of several the least."""
+        found = [
+            row["times"][0]
+            for row in rows
+            if row["name"].startswith(name) and operation in (None, row["operation"]) and other in row["figures"]
+        ]
+        return min(found, default=None)
+
+    return [
+        Figure(
+            "convex_upsample, x8, 55 x 128: forward against what it replaces",
+            times("convex_upsample, x8, 55", "forward"),
+            ">=",
+            5,
+        ),
+        Figure("carafe, x2, K=5, 256 channels: forward against the definition", times(LARGE, "forward"), ">=", 20),
+        Figure("convex_upsample and carafe: the slowest row", times(("convex", "carafe")), ">=", 1),
+        Figure("attention, K=7: forward+backward against windows", times("attention", "forward+backward"), ">=", 20),
+        Figure("attention, K=7: forward against FlexAttention", times("attention", "forward", FLEX), ">=", 5),
+    ]
+
+
+def load(path: Path) -> dict:
+    """What `main` wrote, its figures as such."""
+    content = json.loads(path.read_text())
+    return {**content, "figures": [Figure(**figure) for figure in content["figures"]]}
+
+
+def markdown(results: dict) -> str:
+    """The tables of docs/downstream.md."""
+    lines = [
+        f"{results['device']}, {results['cores']} threads, {results['instruction_set']}, torch {results['torch']}; "
+        f"medians (20th, 80th percentile), {results['date'][:10]}:",
+        "",
+    ]
+    heading = ("function", "operation", "beside", "ms", "its ms", "times as fast", "MB", "its MB")
+    lines += table(heading, [_cells(row) for row in results["rows"]])
+    return "\n".join([*lines, "", *figures_table(results["figures"])]) + "\n"
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    (_, ours), (other, theirs) = row["figures"].items()
+    spreads = ["{:.3g} ({:.3g}, {:.3g})".format(*values) for values in (ours["ms"], theirs["ms"], row["times"])]
+    memory = [f"{figure['memory_mb']:.1f}" for figure in (ours, theirs)]
+    return (row["name"], row["operation"], other, *spreads, *memory)
 
 
 def main() -> None:
@@ -189,11 +243,14 @@ def main() -> None:
         raise SystemExit(
             "benchmarks.downstream: expected the file to write, as in: python -m benchmarks.downstream it.json"
         )
-    results = {**banner("cpu", "downstream"), "rows": []}
+    rows = []
     for row in ROWS:
-        results["rows"].append(measure(row))
-        print(markdown({"rows": results["rows"][-1:]}).splitlines()[-1], flush=True)
-    Path(sys.argv[1]).write_text(json.dumps(results, indent=1) + "\n")
+        rows.append(measure(row))
+        print(*_cells(rows[-1]), sep="  ", flush=True)
+    results = {**banner("cpu", PRESET), "rows": rows, "figures": [asdict(figure) for figure in bars(rows)]}
+    with whole_file(Path(sys.argv[1])) as part:
+        part.write_text(json.dumps(results, indent=1) + "\n")
+    print(markdown(load(Path(sys.argv[1]))), end="")
 
 
 if __name__ == "__main__":

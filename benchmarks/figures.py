@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.problems import BASELINE, INTO, LIVE, OURS, PAPER, WIDE, Problem, in_other_forms
+from benchmarks.problems import (
+    BASELINE,
+    INTO,
+    KERNELS,
+    LIVE,
+    OURS,
+    PAPER,
+    PLAIN,
+    RAW,
+    SMALL,
+    SPECIAL,
+    STEP,
+    UNFOLD_STEP,
+    WIDE,
+    Problem,
+    in_other_forms,
+)
 from benchmarks.rows import Row
 
 
@@ -52,12 +68,18 @@ class _Rows:
 
 
 def _is(row: Row, contender: str) -> bool:
+    if row.contender in SPECIAL:
+        return row.contender == contender
     into = row.contender.endswith(INTO)
     return {OURS: row.ours and not into, OURS + INTO: row.ours and into}.get(contender, row.contender == contender)
 
 
 def _ratio(numerator: Row | None, denominator: Row | None) -> float | None:
     return numerator.ms / denominator.ms if numerator and denominator else None
+
+
+def _over_roof(row: Row | None) -> float | None:
+    return 1 / row.roof if row else None
 
 
 def _apart(a: Row | None, b: Row | None) -> float | None:
@@ -73,18 +95,42 @@ def _on_cpu(rows: _Rows) -> list[Figure]:
     nhwc, bf16, _ = in_other_forms(PAPER)
     find, speedup, most = rows.find, rows.speedup, rows.most
 
-    forward, backward = find(PAPER, "forward"), find(PAPER, "backward")
+    forward, backward, step = find(PAPER, "forward"), find(PAPER, "backward"), find(PAPER, "forward+backward", STEP)
+    narrow = [find(problem, "forward") for problem in KERNELS if problem.kernel_size in (3, 5)]
+    plain, raw = (find(SMALL, "forward", contender) for contender in (PLAIN, RAW))
     into, into_by_one = (find(PAPER, "forward", OURS + INTO, threads) for threads in (most, 1))
     live = LIVE[0]
     loop = "loop, compiled"
     results_bytes = PAPER.logits_bytes + PAPER.feature_bytes
     return [
-        Figure("forward / roof", 1 / forward.roof if forward else None, "<=", 2.0),
-        Figure("forward with out= / roof", 1 / into.roof if into else None, "<=", 2.0),
+        Figure("forward / roof", _over_roof(forward), "<=", 1.6),
+        Figure("forward with out= / roof", _over_roof(into), "<=", 1.4),
+        Figure("forward, K = 3 / roof", _over_roof(narrow[0]), "<=", 3.0),
+        Figure("forward, K = 5 / roof", _over_roof(narrow[1]), "<=", 3.0),
+        Figure("backward / roof", _over_roof(backward), "<=", 1.8),
+        Figure("live (1, 64, 45, 60): forward / roof", _over_roof(find(live, "forward")), "<=", 1.6),
         Figure("forward against unfold", speedup(PAPER, "forward", BASELINE), ">=", 200),
         Figure("forward against the compiled loop", speedup(PAPER, "forward", loop), ">=", 20),
         Figure("forward + backward against unfold", speedup(PAPER, "forward+backward", BASELINE), ">=", 100),
         Figure("backward / forward", _ratio(backward, forward), "<=", 3.0),
+        Figure(
+            "plain training step, without its forward / forward",
+            (step.ms - forward.ms) / forward.ms if step and forward else None,
+            "<=",
+            2.5,
+        ),
+        Figure(
+            "plain training step against unfold, mul + sum",
+            _ratio(find(PAPER, "forward+backward", UNFOLD_STEP), step),
+            ">=",
+            130,
+        ),
+        Figure(
+            "a call on (1, 8, 12, 10): svconv2d less the raw operator, us",
+            1e3 * (plain.ms - raw.ms) if plain and raw else None,
+            "<=",
+            15,
+        ),
         Figure("NCHW and channels-last apart, forward", _apart(forward, find(nhwc, "forward")), "<=", 1.25),
         Figure("NCHW and channels-last apart, backward", _apart(backward, find(nhwc, "backward")), "<=", 1.25),
         Figure("bfloat16 forward / float32 forward", _ratio(find(bf16, "forward"), forward), "<=", 1.0),

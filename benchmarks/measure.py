@@ -48,8 +48,10 @@ class Measured:
 class Call:
     """One call of a contender on a problem; calls `mark` at the boundaries of its phases, forward and then backward."""
 
-    def __init__(self, function: Function, problem: Problem, tensors: tuple[Tensor, ...], training: bool) -> None:
-        self.function, self.kernel_size, self.training = function, problem.kernel_size, training
+    def __init__(
+        self, function: Function, problem: Problem, tensors: tuple[Tensor, ...], training: bool, step: bool = False
+    ) -> None:
+        self.function, self.kernel_size, self.training, self.step = function, problem.kernel_size, training, step
         self.input, self.logits, self.grad_out = (tensor.detach() for tensor in tensors)
         if training:
             self.input.requires_grad_()
@@ -62,7 +64,13 @@ class Call:
         mark()
         if not self.training:
             return (out,)
-        grads = torch.autograd.grad(out, (self.input, self.logits), self.grad_out)
+        if self.step:
+            # Gradients are fresh ones, which is what an optimizer's zero_grad() leaves room for.
+            out.sum().backward()
+            grads = self.input.grad, self.logits.grad
+            self.input.grad = self.logits.grad = None
+        else:
+            grads = torch.autograd.grad(out, (self.input, self.logits), self.grad_out)
         mark()
         return out.detach(), *grads
 
@@ -136,7 +144,10 @@ def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
         measured.status, measured.note = "wrong", f"error {measured.error:.1e} on the small problem"
         return None
     tensors = problem.tensors(device)
-    call = Call(contender.timed, problem, tensors, task.training)
+    if contender.step:
+        # The gradient of a sum.
+        tensors = *tensors[:2], torch.ones_like(tensors[2])
+    call = Call(contender.timed, problem, tensors, task.training, contender.step)
     # A first call compiles, or allocates the result that later calls reuse, before memory is measured.
     if contender.compiled or contender.inference:
         call()
@@ -272,4 +283,4 @@ def of_name(name: str, contenders: dict[str, Contender], training: bool) -> list
     """The contender called `name`, or for "svconv" one for each backend; in training only those with gradients."""
     named = [contenders[name]] if name in contenders else []
     found = named or [contender for key, contender in contenders.items() if key.startswith(f"{name} (")]
-    return [contender for contender in found if not (training and contender.inference)]
+    return [contender for contender in found if contender.runs(training)]

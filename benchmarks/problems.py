@@ -9,6 +9,9 @@ from torch import Tensor
 OPERATIONS = ("forward", "backward", "forward+backward")
 # svconv has a contender for each backend, and one more each that is given a tensor for its result.
 OURS, INTO, BASELINE = "svconv", ", out=", "unfold"
+# One contender each, which no name of several stands for.
+STEP, UNFOLD_STEP, PLAIN, RAW = "svconv, step", "unfold, mul + sum, step", "svconv, plain call", "svconv, raw operator"
+SPECIAL = (STEP, UNFOLD_STEP, PLAIN, RAW)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Task:
 Group = list[Task]
 
 PAPER = Problem("paper", (1, 256, 128, 256))
+SMALL = Problem("small", (1, 8, 12, 10))
 LIVE = [Problem(f"live-{c}", (1, c, 45, 60)) for c in (64, 128, 256)]
 CHANNELS = [replace(PAPER, name=f"channels-{c}", shape=(1, c, 128, 256)) for c in (64, 128, 512, 1024, 2048)]
 SIZES = [replace(PAPER, name=f"size-{h}x{w}", shape=(1, 256, h, w)) for h, w in ((32, 64), (64, 128), (256, 512))]
@@ -115,6 +119,7 @@ def in_other_forms(problem: Problem) -> list[Problem]:
 WIDE = [form for c in CHANNELS if c.shape[1] in (512, 2048) for form in (c, *in_other_forms(c))]
 
 FAMILIES = {
+    "small": [SMALL],
     "live": LIVE,
     "live-forms": [form for problem in LIVE for form in in_other_forms(problem)],
     "paper": [PAPER],
@@ -149,15 +154,19 @@ def table(contenders: list[str], threads: list[int]) -> list[Group]:
     """The preset for the acceptance figures: all rows they need, those of one figure in one group."""
     nhwc, bf16, _ = in_other_forms(PAPER)
     most = max(threads)
+    contenders = [contender for contender in contenders if contender not in SPECIAL]
+    small = [Task(SMALL, contender, False, most) for contender in (PLAIN, RAW)]
     forward = [Task(PAPER, contender, False, most) for contender in contenders]
     forward += [Task(form, OURS, False, most) for form in (nhwc, bf16)]
-    training = [Task(PAPER, BASELINE, True, most), Task(PAPER, OURS, True, most), Task(nhwc, OURS, True, most)]
+    forward += [Task(problem, OURS, False, most) for problem in KERNELS if problem.kernel_size in (3, 5)]
+    training = [Task(PAPER, STEP, True, most), Task(PAPER, UNFOLD_STEP, True, most)]
+    training += [Task(PAPER, BASELINE, True, most), Task(PAPER, OURS, True, most), Task(nhwc, OURS, True, most)]
     if most > 1:
         forward.append(Task(PAPER, OURS, False, 1))
         training.append(Task(PAPER, OURS, True, 1))
     live_forward = [Task(LIVE[0], contender, False, most) for contender in contenders]
     live_training = [Task(LIVE[0], contender, True, most) for contender in (OURS, BASELINE)]
-    return [live_forward, live_training, forward, training]
+    return [small, live_forward, live_training, forward, training]
 
 
 def full(contenders: list[str], threads: list[int]) -> list[Group]:

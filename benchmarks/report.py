@@ -108,7 +108,7 @@ def markdown(results: Results) -> str:
         "",
     ]
     rows = [row for row in results.rows if row.ms is not None and row.threads == most]
-    lines += _table(
+    lines += table(
         ("operation", "type, layout", "N, C, H, W; K", "contender", "ms", "% of roof", "memory MB", "x unfold"),
         [
             (
@@ -124,14 +124,19 @@ def markdown(results: Results) -> str:
             for row in rows
         ],
     )
-    known = [figure for figure in results.figures if figure.value is not None]
-    if known:
-        figures = [(f.name, _digits(f.value), f"{f.relation} {f.bar:g}", "yes" if f.met else "**no**") for f in known]
-        lines += ["", *_table(("figure", "value", "bar", "met"), figures)]
+    if any(figure.value is not None for figure in results.figures):
+        lines += ["", *figures_table(results.figures)]
     return "\n".join(lines) + "\n"
 
 
-def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def figures_table(figures: list[Figure]) -> list[str]:
+    """The lines of the figures that have a value."""
+    known = [figure for figure in figures if figure.value is not None]
+    rows = [(f.name, _digits(f.value), f"{f.relation} {f.bar:g}", "yes" if f.met else "**no**") for f in known]
+    return table(("figure", "value", "bar", "met"), rows)
+
+
+def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows)]
 
 

@@ -4,7 +4,7 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,13 +15,24 @@ from torch._inductor.utils import run_and_get_code
 from typer.testing import CliRunner
 
 import svconv
-from benchmarks import plots, results
+from benchmarks import downstream, pages, plots, results
 from benchmarks.__main__ import app
 from benchmarks.checks import gate, run, sampled_error, tolerance
 from benchmarks.contenders import CONTENDERS, _padded, sum_of_taps, unfold
 from benchmarks.figures import figures
 from benchmarks.measure import Clock, Measured, measure
-from benchmarks.problems import LIVE, OPERATIONS, PAPER, PRESETS, PROBLEMS, Problem, Task, in_other_forms
+from benchmarks.problems import (
+    KERNELS,
+    LIVE,
+    OPERATIONS,
+    PAPER,
+    PRESETS,
+    PROBLEMS,
+    SMALL,
+    Problem,
+    Task,
+    in_other_forms,
+)
 from benchmarks.roofs import Roof
 from benchmarks.rows import fill_ratios, rows_of
 
@@ -227,26 +238,36 @@ def planted_run() -> results.Results:
         timed(nhwc, "forward", "svconv (cpu)", 16),
         timed(nhwc, "backward", "svconv (cpu)", 100),
         timed(bf16, "forward", "svconv (cpu)", 10),
+        timed(KERNELS[0], "forward", "svconv (cpu)", 5),
+        timed(KERNELS[1], "forward", "svconv (cpu)", 100),
+        timed(PAPER, "forward+backward", "svconv, step", 80),
+        timed(PAPER, "forward+backward", "unfold, mul + sum, step", 8000),
+        timed(SMALL, "forward", "svconv, plain call", 0.05),
+        timed(SMALL, "forward", "svconv, raw operator", 0.04),
         timed(live, "forward", "svconv (cpu)", 1),
         timed(live, "forward", "unfold", 30),
         timed(live, "forward", "loop, compiled", 2),
     ]
     fill_ratios(rows)
-    banner = {"device": "a (device)", "cores": 2, "preset": "table"}
+    banner = {"device": "a (device)", "cores": 2, "preset": "table", "instruction_set": "avx2", "torch": "2.13.0"}
+    banner["date"] = "2026-01-02T03:04:05"
     return results.Results(banner, [ROOF], rows, figures(rows))
 
 
 def test_figures_from_planted_times():
     found = planted_run().figures
-    roof = ROOF.ms(PAPER, "forward")
-    values = [20 / roof, 16 / roof, 250, 25, 200, 2.5, 1.25, 2.0, 0.5, 2.0, 30, 2.0, 1.5, 1.75]
+    roofs = [ROOF.ms(problem, "forward") for problem in (PAPER, PAPER, *KERNELS[:2], LIVE[0])]
+    roofs.insert(4, ROOF.ms(PAPER, "backward"))
+    over_roofs = [ms / roof for ms, roof in zip((20, 16, 5, 100, 50, 1), roofs, strict=True)]
+    values = [*over_roofs, 250, 25, 200, 2.5, 3.0, 100, 10, 1.25, 2.0, 0.5, 2.0, 30, 2.0, 1.5, 1.75]
     assert [figure.value for figure in found] == pytest.approx(values)
-    assert [figure.met for figure in found] == [
+    assert [figure.met for figure in found][6:] == [
         True,
         True,
         True,
         True,
-        True,
+        False,
+        False,
         True,
         True,
         False,
@@ -257,6 +278,45 @@ def test_figures_from_planted_times():
         False,
         True,
     ]
+
+
+DOWNSTREAM = {
+    **{"date": "2026-01-02T03:04", "preset": "downstream", "device": "a", "cores": 2, "instruction_set": "avx2"},
+    "torch": "2.13.0",
+    "rows": [
+        {
+            "name": "carafe, x2, K=5, 256 channels",
+            "operation": "forward",
+            "figures": {
+                "svconv": {"memory_mb": 1.25, "ms": [2, 1.5, 2.5]},
+                "replaced": {"memory_mb": 50, "ms": [80, 70, 90]},
+            },
+            "times": [40, 38, 44],
+        }
+    ],
+}
+
+
+def test_pages_show_what_was_committed(tmp_path, monkeypatch):
+    folder = tmp_path / "benchmarks" / "results"
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "SHOWN", str(results.save(planted_run(), folder)))
+    page = "before\n<!-- benchmarks/results/downstream.json -->\n| 7 |\n<!-- end -->\nafter\n"
+    assert "| 7 |" not in pages.written("a.md", page)
+    bars = [asdict(figure) for figure in downstream.bars(DOWNSTREAM["rows"])]
+    (folder / "downstream.json").write_text(json.dumps({**DOWNSTREAM, "figures": bars}))
+    shown = pages.written("a.md", page)
+    row = (
+        "| carafe, x2, K=5, 256 channels | forward | replaced | 2 (1.5, 2.5) | 80 (70, 90) | 40 (38, 44) | 1.2 | 50.0 |"
+    )
+    assert row in shown and "| 40.0 | >= 20 | yes |" in shown
+    assert shown.startswith("before\n<!-- ") and shown.endswith("<!-- end -->\nafter\n")
+    assert pages.written("a.md", shown) == shown
+    case = "| forward | float32, NCHW | 1, 256, 128, 256; 9 | svconv (cpu) | "
+    readme = pages.written("README.md", f"0 of the run's 3 bars are met\n{case}999 | 1 |\n")
+    figures = planted_run().figures
+    assert f"{sum(figure.met for figure in figures)} of the run's {len(figures)} bars are met" in readme
+    assert f"{case}20.0 (20.0, 20.0) | " in readme
 
 
 def test_figures_without_their_rows_have_no_value():

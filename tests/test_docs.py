@@ -34,7 +34,7 @@ from typer.testing import CliRunner
 import benchmarks.__main__ as benchmarks
 import lowlat
 import svconv
-from benchmarks import report
+from benchmarks import pages, report
 from benchmarks.problems import FAMILIES, PRESETS, PROBLEMS
 from benchmarks.results import load
 from lowlat.cli import app
@@ -189,6 +189,11 @@ def check_benchmarks(words):
         assert set(takewhile(lambda word: not word.startswith("-"), arguments)) <= {*PROBLEMS, *FAMILIES}
 
 
+def check_downstream(words):
+    (file,) = words[3:]
+    assert f"<!-- {file} -->" in (ROOT / "docs" / "downstream.md").read_text()
+
+
 def check_options(command, words):
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     # "-" alone is standard input or output.
@@ -229,6 +234,7 @@ CHECKED = {
     "lowlat study": check_lowlat,
     "lowlat street": check_lowlat,
     "python -m benchmarks": check_benchmarks,
+    "python -m benchmarks.downstream": check_downstream,
     "pytest benchmarks": check_pytest,
     "python docs/examples/onnx_live.py": lambda words: check_pytest(words[:2]),
     "python -m pytest": lambda words: check_pytest(words[2:]),
@@ -341,6 +347,13 @@ def test_the_table_of_simulated_schedules_is_what_simulate_prints():
 def committed_run():
     """The run of the operator's benchmark that the pages show."""
     return load(ROOT / "benchmarks" / "results" / "amd-epyc-2cores-table.json")
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_pages_show_the_committed_runs(page):
+    """`python -m benchmarks document` has nothing to write."""
+    text = (ROOT / page).read_text()
+    assert pages.written(page, text) == text
 
 
 def test_the_speeds_of_the_benchmarks_page_are_those_of_the_committed_run():
