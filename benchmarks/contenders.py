@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
 import svconv
+import svconv.ops
 from benchmarks.problems import BASELINE, INTO, OURS, PLAIN, RAW, STEP, UNFOLD_STEP
 
 Function = Callable[[Tensor, Tensor, int], Tensor]

@@ -79,10 +79,16 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
     _check("convex_upsample", "(N, channels, H, W)", flow=flow, mask=mask)
     n, channels, h, w = mask.shape
     taps = channels // factor**2
-    if taps * factor**2 != channels or isqrt(taps) ** 2 != taps:
+    # Even squares are those of even numbers.
+    if taps * factor**2 != channels or isqrt(taps) ** 2 != taps or taps % 2 == 0:
         raise ValueError(
-            f"convex_upsample: expected a mask of K * K * {factor**2} channels for factor={factor}, got {channels}; "
-            f"predict {9 * factor**2} for K = 3"
+            f"convex_upsample: expected a mask of K * K * {factor**2} channels, K odd, for factor={factor}, got "
+            f"{channels}; predict {9 * factor**2} for K = 3"
+        )
+    if (flow.shape[0], *flow.shape[2:]) != (n, h, w):
+        raise ValueError(
+            f"convex_upsample: expected flow and mask of the same batch, height and width, got {tuple(flow.shape)} and "
+            f"{tuple(mask.shape)}; predict the mask at the size of flow"
         )
     # The pixels at each place of a cell are an image, which they are in memory already.
     kernels = mask.reshape(n, taps, factor**2, h, w).transpose(1, 2).reshape(n * factor**2, taps, h, w)

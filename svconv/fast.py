@@ -14,7 +14,6 @@ def svconv2d(
     input: Tensor,
     logits: Tensor,
     out: Tensor | None,
-    *,
     kernel_size: int,
     dilation: int,
     groups: int,

@@ -70,16 +70,18 @@ def svconv2d(
             "reflect", or a backend that can't run.
         RuntimeError: `out` where a gradient is recorded.
     """
+    if backend is None:
+        result = fast.svconv2d(
+            input, logits, out, kernel_size, dilation, groups, normalize, padding_mode, taps, tap_major, scale
+        )
+        if result is not None:
+            return result
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
     options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
     if has_torch_function((input, logits, out)):
         # What stands for a tensor, as torch.fx's Proxy does, takes the call as a whole.
         tensors = input, logits, out
         return handle_torch_function(svconv2d, tensors, input, logits, **options, backend=backend, out=out)
-    if backend is None:
-        result = fast.svconv2d(input, logits, out, **options)
-        if result is not None:
-            return result
     options = arguments.check_svconv2d("svconv2d", input, logits, **options)
     if out is not None:
         arguments.check_out(out, input, logits, options["scale"])
