@@ -11,7 +11,8 @@ import svconv
 folder = Path(sys.argv[1]).resolve()
 for package in (svconv, lowlat):
     assert folder in Path(package.__file__).resolve().parents, f"expected {folder}/..., got {package.__file__}"
-assert (Path(lowlat.__file__).parent / "serve/page/index.html").is_file(), "expected the page of the service"
+for page in ("serve/page/index.html", "jobs/report/page.html"):
+    assert (Path(lowlat.__file__).parent / page).is_file(), f"expected {page}"
 
 features, logits = (torch.randn(1, channels, 12, 10, requires_grad=True) for channels in (8, 81))
 out = svconv.svconv2d(features, logits)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from lowlat.cli import (
     batch,
+    compare,
     convert,
     demo,
     evaluate,
@@ -118,6 +119,7 @@ for module in (
     batch,
     serve,
     latency,
+    compare,
     hub,
     simulate,
     evaluate,

@@ -49,8 +49,9 @@ def demo(
             return
         console = Console()
         console.print(job.table(report))
-        console.print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")
-        console.print(f"{out}/overlay.png: frame {report.median_frame}, that of median agreement")
+        print(f"{out}/report.html: the page of the run, for any browser")
+        print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")
+        print(f"{out}/overlay.png: frame {report.median_frame}, that of median agreement")
 
     report = job.demo(
         video,

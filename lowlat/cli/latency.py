@@ -89,6 +89,7 @@ def latency(
         console = Console()
         for table in tables(report):
             console.print(table)
-        console.print(f"{out}/: histogram.png, timeline.png, trace.json (open it at ui.perfetto.dev), report.json")
+        print(f"{out}/report.html: the page of the run, for any browser")
+        print(f"{out}/: histogram.png, timeline.png, trace.json (open it at ui.perfetto.dev), report.json")
     if report.interrupted:
         raise KeyboardInterrupt

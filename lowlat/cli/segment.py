@@ -79,6 +79,10 @@ def segment(
     pipe_format: Annotated[
         str | None, typer.Option("--format", help="With -o -: mkv (by default) or jsonl, label maps as JSON lines.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Leave a page of the run there: report.html, report.json, trace.json."),
+    ] = None,
     reconnect: Annotated[
         float | None,
         typer.Option(
@@ -104,7 +108,7 @@ def segment(
     # A live source that is not there at first is waited for by those who say so: most likely its address is wrong.
     waiting = {"reconnect_s": reconnect, "wait_s": reconnect, "stall_s": stall}
     try:
-        report = job.segment(
+        found = job.segment(
             source,
             output,
             weights=weights,
@@ -125,6 +129,7 @@ def segment(
             labels=labels,
             names=names,
             pipe_format=pipe_format,
+            report_dir=report,
             on_failure=broken.append,
             console=Console(stderr=True),
             **{name: seconds for name, seconds in waiting.items() if seconds is not None},
@@ -134,10 +139,14 @@ def segment(
             print_json((broken or [job.failed(source, output, error)])[0].as_dict(), stderr=piped)
         raise
     if as_json:
-        print_json(report.as_dict(), stderr=piped)
+        print_json(found.as_dict(), stderr=piped)
     else:
-        Console(stderr=piped).print(job.table(report))
-    if words := job.missing_words(report):
+        Console(stderr=piped).print(job.table(found))
+        if report is not None:
+            print(
+                f"{report}/report.html: the page of the run, for any browser", file=sys.stderr if piped else sys.stdout
+            )
+    if words := job.missing_words(found):
         print(f"lowlat: {words}", file=sys.stderr)
-    if report.interrupted:
+    if found.interrupted:
         raise KeyboardInterrupt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
 import platform
 import sys
 import zlib
@@ -18,12 +17,15 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 import svconv
 from lowlat.classes import Classes
 from lowlat.jobs.cameras import in_one_line, refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.report.page import write_run
+from lowlat.jobs.report.record import frame_row, make_report, settings_of
 from lowlat.jobs.steadiness import Steadiness, SteadinessFigures, same_labels
 from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult
@@ -126,9 +128,9 @@ def demo(
     """Segment a clip frame by frame with the whole network and all cores, then by the low-latency schedule.
 
     Writes ``overlay.mp4``, which shows the labels of both runs, ``overlay.png``, its frame of median agreement,
-    ``latency.png``, ``trace.json`` and ``report.json`` to ``out_dir``, each whole or not at all. Drawing and encoding
-    come after both runs, so that they disturb neither. A clip that breaks off, or has frames that can't be decoded, is
-    used as far as it goes: the error comes after the files.
+    ``latency.png``, ``trace.json``, ``report.json`` and, of all these, the page ``report.html`` to ``out_dir``, each
+    whole or not at all. Drawing and encoding come after both runs, so that they disturb neither. A clip that breaks
+    off, or has frames that can't be decoded, is used as far as it goes: the error comes after the files.
 
     Args:
         video: a file, a folder of images or the address of a recording; by default the sample clip.
@@ -162,6 +164,8 @@ def demo(
         print(f"lowlat: {notice}", file=sys.stderr)
     classes, where = network.network.legend, device_name(network.device)
     prepare_folder("demo", out)
+    asked = {"fps": fps, "device": str(device), "dtype": dtype or "float32", "pixels": pixels, "max_frames": max_frames}
+    settings = settings_of(weights, policy, video=name, **asked)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
         with VideoSegmenter(network, policy=PerFrame(), mode="blocking") as segmenter:
             whole = _record(segmenter, clip, max_frames, progress, "frame by frame, whole network")
@@ -196,7 +200,10 @@ def demo(
         missing=fast.missing,
         error=None if fast.error is None else in_one_line(fast.error),
     )
-    _write_report(out / "report.json", report, whole, fast)
+    files = {"overlay": "overlay.mp4", "picture": "overlay.png", "trace": "trace.json"}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "svconv": svconv.__version__}
+    figures = {**report.as_dict(), "versions": versions}
+    write_run(out, make_report("demo", figures, _rows(whole, fast), settings=settings, **files))
     if fast.error is not None:
         if on_failure is not None:
             on_failure(report)
@@ -207,7 +214,9 @@ def demo(
 def table(report: DemoReport) -> Table:
     """The figures side by side, for a terminal."""
     whole, fast = report.frame_by_frame, report.low_latency
-    rows = Table(title=f"{report.video}, {report.width}x{report.height}, {report.device}, {fast.frames} frames")
+    # Names may hold what would be markup in a string.
+    title = f"{report.video}, {report.width}x{report.height}, {report.device}, {fast.frames} frames"
+    rows = Table(title=Text(title, style="table.title"))
     rows.add_column("")
     for name in ("frame by frame", "low-latency", "ratio"):
         rows.add_column(name, justify="right")
@@ -321,21 +330,9 @@ def _unpack(labels: bytes, size: tuple[int, int]) -> np.ndarray:
     return np.frombuffer(zlib.decompress(labels), np.uint8).reshape(size[1], size[0])
 
 
-def _write_report(path: Path, report: DemoReport, whole: Recorded, fast: Recorded) -> None:
-    frames = [
-        {
-            "index": ours.index,
-            "time_s": round(ours.time_s, 6),
-            "frame_by_frame_ms": round(theirs.latency_ms, 3),
-            "low_latency_ms": round(ours.latency_ms, 3),
-            "stages_ms": {name: round(ms, 3) for name, ms in ours.stages_ms.items()},
-            "key": ours.key,
-            "landed": ours.landed,
-            "age": ours.age,
-            "degraded": ours.degraded,
-        }
+def _rows(whole: Recorded, fast: Recorded) -> list[dict[str, object]]:
+    """The frames of both runs, as report.json has them."""
+    return [
+        {**frame_row(ours, "low_latency_ms"), "frame_by_frame_ms": round(theirs.latency_ms, 3)}
         for ours, theirs in zip(fast.results, whole.results, strict=True)
     ]
-    machine = {"python": platform.python_version(), "torch": torch.__version__, "svconv": svconv.__version__}
-    with whole_file(path) as part:
-        part.write_text(json.dumps({**report.as_dict(), "versions": machine, "frames": frames}, indent=1) + "\n")

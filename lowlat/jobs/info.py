@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,19 +27,34 @@ def info() -> dict[str, object]:
         _, metadata = models.read_safetensors(path)
         told = {name: value for name, value in metadata.items() if name != "palette"}
         weights[path.stem] = {"megabytes": round(path.stat().st_size / 1e6, 2), **told}
+    version, *rest = machine().items()
+    return {**dict([version]), "licences": LICENCES, **dict(rest), "weights": weights or "none"}
+
+
+def machine() -> dict[str, object]:
+    """What a run ran on and with: versions, the operator's build, processor, cores and GPUs at hand."""
     return {
         "lowlat": importlib.metadata.version("svconv"),
-        "licences": LICENCES,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "pyav": _version("av"),
+        "processor": _processor(),
         "cores": cores_at_hand(),
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] or "none",
         "svconv": {**svconv.build_info(), "backends": [backend.name for backend in svconv.backends()]},
-        "weights": weights or "none",
     }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it, else its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lowlat.classes import Classes
 from lowlat.jobs.cameras import GRACE_S, away, check_patience, failures_told, gaps_of, in_one_line, stalls_told
@@ -22,6 +23,8 @@ from lowlat.jobs.live import Advance, Summary, Tally, label_frames
 from lowlat.jobs.outputs import Write, form_of, open_output
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.report.live import LiveReport
+from lowlat.jobs.report.record import settings_of
 from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.options import find_device
@@ -84,6 +87,7 @@ def segment(
     labels: str | None = None,
     names: str | None = None,
     pipe_format: str | None = None,
+    report_dir: str | Path | None = None,
     reconnect_s: float = math.inf,
     stall_s: float = STALL_S,
     wait_s: float = 0.0,
@@ -115,6 +119,7 @@ def segment(
         labels: how label maps are written: "palette" (by default), "grey" or "rle".
         names: what label maps are called: "index" or "stem"; by default stems where the source has them.
         pipe_format: what standard output gets: "mkv" (by default) or "jsonl".
+        report_dir: a folder for ``report.html``, ``report.json`` and ``trace.json``: the run, to be read afterwards.
         reconnect_s: seconds for which a live source that was lost is waited for, by default for ever; 0 ends the run.
         stall_s: seconds without a frame after which a live source counts as lost.
         wait_s: seconds for which a live source that can't be opened at first is tried again.
@@ -146,13 +151,28 @@ def segment(
         say_on_stderr(notice)
     classes = network.network.legend
     tally = Tally()
+    kept = None
+    if report_dir is not None:
+        sides = None if resize is None else f"{resize[0]}x{resize[1]}"
+        asked = {"mode": mode, "decision": decision, "overload": overload, "fps": fps, "max_frames": max_frames}
+        asked |= {"resize": sides, "pixels": pixels, "device": str(device), "dtype": dtype or "float32"}
+        settings = settings_of(weights, rule, source=shown(str(source)), **asked)
+        kept = LiveReport(report_dir, output, video=form.video, settings=settings)
 
     def report(interrupted: bool, error: str | None = None) -> SegmentReport:
         found = (tally.summary(), opened.missing, gaps_of(opened), error)
         return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
 
+    def broken(found: SegmentReport) -> None:
+        if kept is not None:
+            # What the run broke off with is the error to tell of.
+            with suppress(SinkError):
+                kept.write(found.as_dict())
+        if on_failure is not None:
+            on_failure(found)
+
     waiting = {"reconnect_s": reconnect_s, "stall_s": stall_s, "wait_s": wait_s}
-    with open_source(source, resize=resize, any_size=True, **waiting) as opened, failures_told(on_failure, report):
+    with open_source(source, resize=resize, any_size=True, **waiting) as opened, failures_told(broken, report):
         if fps is not None and opened.live:
             raise ValueError(
                 f"segment: expected --fps with a file, got it with {opened.name!r}, which is live and comes at its own "
@@ -178,6 +198,8 @@ def segment(
 
                         def settled(frame: np.ndarray, result: FrameResult) -> None:
                             advance()
+                            if kept is not None:
+                                kept.add(result)
                             writer.put(frame, result)
 
                         limit = stall_s + GRACE_S if opened.live else None
@@ -196,7 +218,10 @@ def segment(
             interrupted = True
         finally:
             close()
-        return report(interrupted)
+        found = report(interrupted)
+    if kept is not None:
+        kept.write(found.as_dict())
+    return found
 
 
 def failed(source: str | Path, output: str | Path, error: BaseException) -> SegmentReport:
@@ -214,7 +239,9 @@ def missing_words(report: SegmentReport) -> str:
 def table(report: SegmentReport) -> Table:
     """The figures, for a terminal."""
     figures = report.summary
-    rows = Table("", show_header=False, title=f"{report.input} to {report.output}, {report.width}x{report.height}")
+    title = f"{report.input} to {report.output}, {report.width}x{report.height}"
+    # Names may hold what would be markup in a string.
+    rows = Table("", show_header=False, title=Text(title, style="table.title"))
     rows.add_column(justify="right")
     rows.add_row("frames answered", str(figures.frames))
     rows.add_row("frames dropped", str(figures.dropped))

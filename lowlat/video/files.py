@@ -17,8 +17,11 @@ class SinkError(ValueError):
     """Raised for an output that can't be written; says in one line what was expected, what came, the mend."""
 
 
-def prepare_folder(job: str, folder: Path) -> None:
+def prepare_folder(job: str, folder: Path, option: str = "--out") -> None:
     """Make a job's output folder and write to it once, so that a bad one shows before minutes of work.
+
+    Args:
+        option: of the command line that names it, for the message.
 
     Raises:
         SinkError: it can't be made, or written to.
@@ -30,7 +33,7 @@ def prepare_folder(job: str, folder: Path) -> None:
         part.unlink()
     except OSError as error:
         raise SinkError(
-            f"{job}: expected a folder to write to, got {str(folder)!r}: {error.strerror}; choose another with --out"
+            f"{job}: expected a folder to write to, got {str(folder)!r}: {error.strerror}; choose another with {option}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from lowlat.jobs.demo import demo, sample_clip
 from lowlat.video.overlay import Overlay
 from lowlat.video.source import SourceError, open_source
 
-FILES = ["latency.png", "overlay.mp4", "overlay.png", "report.json", "trace.json"]
+FILES = ["latency.png", "overlay.mp4", "overlay.png", "report.html", "report.json", "trace.json"]
 
 
 def test_the_demo_leaves_its_files_and_the_figures(lowlat, segmenter, clip, tmp_path):

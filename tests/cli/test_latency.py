@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_pages import Page
 
 import lowlat.jobs.latency as job
 import lowlat.jobs.latency.runs as runs
 from lowlat.jobs.latency.figures import summarise
 from lowlat.jobs.latency.paper import PUBLISHED_SCHEDULES, PUBLISHED_STAGES
+from lowlat.jobs.report.kinds import KINDS
 from lowlat.jobs.simulate import simulate
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import FrameResult, Span
@@ -144,7 +146,13 @@ def test_a_run_reports_every_figure_and_leaves_its_pictures(small, tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert {event["name"] for event in trace["traceEvents"]} >= {"lower", "propagate", "select", "higher"}
-    assert json.loads((tmp_path / "report.json").read_text()) == told
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert {name: value for name, value in written.items() if name in told} == told
+    assert len(written["per_frame"]) == told["frames"] and written["settings"]["fps"] == 200
+    page = Page(tmp_path / "report.html")
+    for figure in KINDS["latency"].all:
+        assert page.cells[figure.name] == figure.words(figure.of(told))
+    assert [line["ms"] for line in page.data["lines"]] == [told["baseline_p50_ms"], told["deadline_ms"]]
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_measured(small, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_a_demo_keeps_what_a_damaged_clip_gives(lowlat, segmenter, tmp_path):
     code, _, err = lowlat("demo", clip, "-o", out, "--fps", 500)
     assert code == 2 and err.splitlines()[-1].count("missing: 10 to 12") == 1
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["latency.png", "overlay.mp4", "overlay.png", "report.json", "trace.json"]
+        ["latency.png", "overlay.mp4", "overlay.png", "report.html", "report.json", "trace.json"]
     )
     report = json.loads((out / "report.json").read_text())
     kept = [index for index in range(20) if index not in (10, 11, 12)]

@@ -63,6 +63,11 @@ def test_it_holds_the_weights_with_their_licence_and_card(wheel):
         assert wheel[f"lowlat/weights/{name}"] == (ROOT / "lowlat" / "weights" / name).read_bytes()
 
 
+def test_it_holds_what_its_pages_are_made_of(wheel):
+    for name in ("serve/page/index.html", "jobs/report/page.html", "jobs/report/page.css", "jobs/report/page.js"):
+        assert wheel[f"lowlat/{name}"] == (ROOT / "lowlat" / name).read_bytes()
+
+
 def test_it_says_that_the_operator_is_typed(wheel):
     assert wheel["svconv/py.typed"] == b""
 

@@ -69,6 +69,7 @@ def test_the_demo_leaves_its_files_and_names_the_device(clip, place, tmp_path):
         "overlay.png",
         "latency.png",
         "trace.json",
+        "report.html",
         "report.json",
     }
 

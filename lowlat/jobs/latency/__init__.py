@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -18,13 +17,15 @@ from lowlat.jobs.latency.paper import PaperTables
 from lowlat.jobs.latency.runs import WARM_UP, Bench, Metronome, Recorded, record_run, source_frames
 from lowlat.jobs.live import Advance, device_name
 from lowlat.jobs.progress import progress_bar
+from lowlat.jobs.report.page import write_run
+from lowlat.jobs.report.record import TRACE_FRAMES, frame_row, make_report, weights_digest
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import Engine
 from lowlat.runtime.options import DEFAULT, Options
 from lowlat.runtime.stages import working_size
 from lowlat.schedule import Every, PerFrame, Schedule
 from lowlat.video.address import shown
-from lowlat.video.files import prepare_folder, whole_file
+from lowlat.video.files import prepare_folder
 from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_figure
 from lowlat.video.trace import write_trace
 
@@ -32,8 +33,6 @@ SIZES = {"lite": (480, 360), "resnet101": (2048, 1024)}
 """Width and height each network is measured at, the paper's for its own; another one at its working size."""
 FPS = {"cpu": 6.0, "cuda": 30.0}
 """Rates that the fast track holds, so that no frame waits for the one before it."""
-TRACE_FRAMES = 2000
-"""Frames in the trace at most: the last ones."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,8 @@ def measure(
         deadline_ms: by default 1.2 x p99.
         baseline_frames: frames of the baseline, as fast as they go.
         table_frames: frames of each further schedule of the paper's Table 1; 0 leaves them out.
-        out: a folder for ``histogram.png``, ``timeline.png``, ``trace.json`` and ``report.json``; None for none.
+        out: a folder for ``histogram.png``, ``timeline.png``, ``trace.json``, ``report.json`` and the page
+            ``report.html``; None for none.
         console: for progress; None for silence.
 
     Raises:
@@ -201,7 +201,25 @@ def measure(
         tables=_tables(whole, tables, live),
     )
     if folder is not None:
-        _write(folder, report, live, baseline)
+        settings = {
+            "network": network,
+            "weights_sha256": weights_digest(network),
+            "source": report.source,
+            "size": f"{width}x{height}",
+            "pixels": pixels,
+            "frames": frames,
+            "fps": fps,
+            "interval": interval,
+            "device": device,
+            **asdict(options),
+            "isolation": report.isolation,
+            "segments": segments,
+            "sms": sms,
+            "deadline_ms": deadline_ms,
+            "baseline_frames": baseline_frames,
+            "table_frames": table_frames,
+        }
+        _write(folder, report, settings, live, baseline)
     return report
 
 
@@ -264,12 +282,15 @@ def _tables(whole: Recorded, others: dict[str, Recorded], live: Recorded) -> Pap
     return PaperTables({name: ms for name, ms in stages.items() if ms is not None}, schedules)
 
 
-def _write(folder: Path, report: LatencyReport, live: Recorded, baseline: list[float]) -> None:
+def _write(
+    folder: Path, report: LatencyReport, settings: dict[str, object], live: Recorded, baseline: list[float]
+) -> None:
     title = f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}, {report.isolation}"
     write_figure(folder / "histogram.png", histogram_figure(live.results, baseline, title))
     timeline = timeline_figure(live.results, report.baseline_p50_ms, report.run.deadline_ms, title)
     write_figure(folder / "timeline.png", timeline)
     first = live.results[-1].index - TRACE_FRAMES
     write_trace(folder / "trace.json", [span for span in live.spans if span.index > first], title)
-    with whole_file(folder / "report.json") as part:
-        part.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+    rows = [frame_row(result) for result in live.results]
+    files = {"trace": "trace.json", "settings": settings}
+    write_run(folder, make_report("latency", report.as_dict(), rows, "per_frame", **files))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 PUBLISHED_STAGES = {"S_l": 61.0, "S_h": 299.0, "selector": 20.0, "propagation": 38.0}
 """Table 3, in ms a frame: published, not measured here."""
@@ -45,7 +46,7 @@ class PaperTables:
 
 def rich_tables(tables: PaperTables, where: str) -> list[Table]:
     """Both tables for a terminal; `where` says what ours were measured on."""
-    third = Table(title=f"Table 3: time of each module, ms (ours: {where})")
+    third = Table(title=Text(f"Table 3: time of each module, ms (ours: {where})", style="table.title"))
     for column in ("module", "published", "ours"):
         third.add_column(column, justify="left" if column == "module" else "right")
     for name, published in PUBLISHED_STAGES.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from lowlat.jobs.latency import LatencyReport
 from lowlat.jobs.latency.paper import rich_tables
@@ -11,7 +12,9 @@ from lowlat.jobs.latency.paper import rich_tables
 def tables(report: LatencyReport) -> list[Table]:
     """The figures, then the paper's tables with ours beside theirs."""
     run, where = report.run, f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}"
-    rows = Table(title=f"{where}, {report.isolation}, {report.fps:g} fps, {run.frames} frames", show_header=False)
+    title = f"{where}, {report.isolation}, {report.fps:g} fps, {run.frames} frames"
+    # Names may hold what would be markup in a string.
+    rows = Table(title=Text(title, style="table.title"), show_header=False)
     rows.add_column(justify="left")
     rows.add_column(justify="right")
     rows.add_column(justify="right")
@@ -40,7 +43,7 @@ def tables(report: LatencyReport) -> list[Table]:
     for name, value in figures.items():
         rows.add_row(name, value, "")
     if report.notice:
-        rows.caption = report.notice
+        rows.caption = Text(report.notice)
     return [rows, *rich_tables(report.tables, where)]
 
 
