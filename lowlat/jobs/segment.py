@@ -151,20 +151,14 @@ def segment(
         say_on_stderr(notice)
     classes = network.network.legend
     tally = Tally()
-    kept = None
-    if report_dir is not None:
-        sides = None if resize is None else f"{resize[0]}x{resize[1]}"
-        asked = {"mode": mode, "decision": decision, "overload": overload, "fps": fps, "max_frames": max_frames}
-        asked |= {"resize": sides, "pixels": pixels, "device": str(device), "dtype": dtype or "float32"}
-        settings = settings_of(weights, rule, source=shown(str(source)), **asked)
-        kept = LiveReport(report_dir, output, video=form.video, settings=settings)
+    kept: LiveReport | None = None
 
     def report(interrupted: bool, error: str | None = None) -> SegmentReport:
         found = (tally.summary(), opened.missing, gaps_of(opened), error)
         return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
 
     def broken(found: SegmentReport) -> None:
-        if kept is not None:
+        if kept is not None and found.summary.frames:
             # What the run broke off with is the error to tell of.
             with suppress(SinkError):
                 kept.write(found.as_dict())
@@ -183,6 +177,12 @@ def segment(
         frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
+        if report_dir is not None:
+            sides = None if resize is None else f"{resize[0]}x{resize[1]}"
+            asked = {"mode": mode, "decision": decision, "overload": overload, "fps": fps, "max_frames": max_frames}
+            asked |= {"resize": sides, "pixels": pixels, "device": str(device), "dtype": dtype or "float32"}
+            settings = settings_of(weights, rule, source=shown(str(source)), **asked)
+            kept = LiveReport(report_dir, output, video=form.video, settings=settings)
         writing = partial(_writing, audio=audio) if form.video else partial(open_output, form)
         write, close = writing(output, opened, classes, constant=constant_rate)
         interrupted = False

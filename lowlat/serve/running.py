@@ -87,6 +87,8 @@ def serve(
     settings = settings or Settings()
     check_sources(sources, settings)
     with logged_to_stderr(log), contextlib.closing(listening(host, port)) as listener:
+        # The whole network is loaded and timed before the first answer: on a slow machine that takes a while.
+        say("starting: the network is loaded and timed first")
         with Labelling(weights, policy=policy, **options) as made, steady_process():
             asyncio.run(_until_signalled(listener, made, settings, access, sources))
 

@@ -177,10 +177,14 @@ def test_the_page_leads_to_label_maps(lowlat, segmenter, clip, tmp_path):
     code, printed, _ = lowlat("segment", clip, "-o", tmp_path / "maps", "--report", tmp_path / "run", "--json")
     assert code == 0 and json.loads(printed)["frames"] == 20
     page = Page(tmp_path / "run" / "report.html")
-    assert ("a", "href", "../maps/") in page.addresses and not [tag for tag, *_ in page.addresses if tag == "video"]
+    assert (
+        ("a", "href", "../maps/") in page.addresses
+        and "The labels" in page.words
+        and not [tag for tag, *_ in page.addresses if tag == "video"]
+    )
     code, printed, _ = lowlat("segment", clip, "-o", "-", "--format", "jsonl", "--report", tmp_path / "piped")
     assert code == 0 and len(printed.splitlines()) == 20
-    assert "left no video" in (tmp_path / "piped" / "report.html").read_text()
+    assert "The labels" not in (tmp_path / "piped" / "report.html").read_text()
 
 
 def test_a_folder_that_cannot_hold_the_report_is_told_before_the_run(refused, segmenter, clip, tmp_path):
@@ -188,6 +192,14 @@ def test_a_folder_that_cannot_hold_the_report_is_told_before_the_run(refused, se
     line = refused("segment", clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "file")
     assert "expected a folder to write to" in line and "--report" in line
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_run_that_cannot_begin_leaves_no_report(lowlat, segmenter, clip, tmp_path):
+    assert lowlat("segment", tmp_path / "none.mp4", "-o", tmp_path / "out.mp4", "--report", tmp_path / "a")[0] == 2
+    assert not (tmp_path / "a").exists()
+    segmenter.broken[0] = RuntimeError("no frame at all")
+    assert lowlat("segment", clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "b")[0] == 1
+    assert [path.name for path in (tmp_path / "b").iterdir()] == []
 
 
 def test_a_run_that_is_interrupted_or_breaks_leaves_its_page(lowlat, segmenter, clip, tmp_path):

@@ -97,7 +97,7 @@ def readout(page):
 def test_hovering_shows_the_frames_values(page):
     page.hover("#stack", position=over(page, 23))
     assert readout(page)[:6] == ["Frame 23, 0.92 s", "latency", "latency", "33.0 ms", "age", "6 frames"]
-    assert "S_h of frame 20 landed, 3 late" in readout(page)
+    assert "S_h of frame 20 landed, 3 frames late" in readout(page)
     assert "lower 5.8, propagate 2.5" in readout(page)
     page.hover("#stack", position=over(page, 60))
     assert "key frame; degraded" in readout(page)

@@ -225,6 +225,7 @@ class CudaStandIn:
             "device_count": lambda: GPUS,
             "current_device": lambda: 0,
             "get_device_name": lambda device=None: "a stand-in",
+            "get_device_capability": lambda device=None: (9, 0),
             "memory_allocated": lambda device=None: 0,
             "get_device_properties": lambda device=None: SimpleNamespace(multi_processor_count=MULTIPROCESSORS),
             "synchronize": self.synchronize,

@@ -38,6 +38,7 @@ def test_the_log_has_an_object_a_line_and_no_secret(clip, tmp_path):
     with HttpCamera([Show(5), Refuse("401 Unauthorized")]) as camera:
         words = ("--source", camera.at("admin:s3cret@"), "--token-file", token, "--pixels", "0")
         with Program(*words) as program:
+            assert program.events[0]["event"].startswith("starting"), "loading takes a while: it says so"
             opened = program.told("video opened")
             assert opened["source"] == camera.at("admin:***@")
             lost = program.told(lambda event: "is lost after" in event)

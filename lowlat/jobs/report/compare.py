@@ -13,7 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from lowlat.jobs.report.kinds import KINDS, Figure, lines_of, series_of, title_of
-from lowlat.jobs.report.page import document, film, flat, plain, plot_section, section, table, warnings, write_page
+from lowlat.jobs.report.page import (
+    document,
+    film,
+    films,
+    flat,
+    plain,
+    plot_section,
+    section,
+    table,
+    warnings,
+    write_page,
+)
 from lowlat.jobs.report.read import Run, read_run
 from lowlat.jobs.report.record import address, beside
 from lowlat.video.files import SinkError
@@ -123,13 +134,13 @@ def compare_page(found: Comparison, folder: str | Path) -> str:
     for name, run in zip(found.names, runs, strict=True):
         series.append({**series_of(run.report)[0], "name": name})
         lines += [{**line, "name": f"{name}, {line['name']}"} for line in lines_of(run.report)]
-    films = [film(run.report, run.folder, folder, name) for name, run in zip(found.names, runs, strict=True)]
+    shown = [film(run.report, run.folder, folder, name) for name, run in zip(found.names, runs, strict=True)]
     body = [
         *(warnings(run.report, name) for name, run in zip(found.names, runs, strict=True)),
         section("What differs", _differences(found)),
         section("Figures", table("", ("figure", *found.names, "difference"), _figure_rows(found), number=True)),
         plot_section(series, lines),
-        section("The labelled videos", f'<div class="films">{"".join(films)}</div>'),
+        section("The labels", films(shown)),
         section("The runs", "".join(_link(name, run, folder) for name, run in zip(found.names, runs, strict=True))),
     ]
     title = f"{found.names[0]} and {found.names[1]}"

@@ -89,10 +89,10 @@
     if (place === undefined) return { "latency": one.dropped?.includes(shown) ? "dropped" : "–" };
     const found = { "latency": `${one.latency_ms[place].toFixed(1)} ms` }, events = [];
     if (one.startup[place]) events.push("start-up");
-    if (!one.age) return { ...found, "what happened": events.join(", ") };
+    if (!one.age) return { ...found, "what happened": events.join(", ") || "–" };
     if (one.key[place]) events.push("key frame");
     if (one.landed[place] !== null) {
-      events.push(`S_h of frame ${one.landed[place]} landed, ${one.index[place] - one.landed[place]} late`);
+      events.push(`S_h of frame ${one.landed[place]} landed, ${one.index[place] - one.landed[place]} frames late`);
     }
     if (one.degraded[place]) events.push("degraded");
     const stages = Object.entries(one.stages_ms[place]).map(([name, ms]) => `${name} ${ms.toFixed(1)}`);

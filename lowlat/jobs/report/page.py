@@ -29,10 +29,10 @@ ROOM = Path(__file__).parent
 # Browsers go by this name and by what the file holds: a QuickTime file is read as an mp4, Matroska as its child WebM.
 _TYPES = {".mp4": "video/mp4", ".mov": "video/mp4", ".mkv": "video/webm"}
 _KEYS = (
-    "The plot follows the pointer; drag to zoom in on some frames, double-click for all of them, click to show a frame "
-    "in the video. With Ctrl the wheel zooms, with Shift it moves. By keyboard, with the plot in focus: <kbd>←</kbd> "
-    "<kbd>→</kbd> a frame, <kbd>PgUp</kbd> <kbd>PgDn</kbd> ten, <kbd>Home</kbd> <kbd>End</kbd>, <kbd>+</kbd> "
-    "<kbd>-</kbd> to zoom, <kbd>0</kbd> for all, <kbd>Enter</kbd> to show the frame in the video."
+    "The plot follows the pointer; drag to zoom in on some frames, double-click for all of them. With Ctrl the wheel "
+    "zooms, with Shift it moves. By keyboard, with the plot in focus: <kbd>←</kbd> <kbd>→</kbd> a frame, "
+    "<kbd>PgUp</kbd> <kbd>PgDn</kbd> ten, <kbd>Home</kbd> <kbd>End</kbd>, <kbd>+</kbd> <kbd>-</kbd> to zoom, "
+    "<kbd>0</kbd> for all. A click, or <kbd>Enter</kbd>, shows the frame in a video of this page."
 )
 
 
@@ -73,7 +73,7 @@ def run_page(report: Mapping[str, Any], folder: str | Path) -> str:
     body = [
         warnings(report),
         f'<dl class="cards">{cards}</dl>',
-        section("The labelled video", f'<div class="films">{film(report, folder, folder)}</div>'),
+        section("The labels", films([film(report, folder, folder)])),
         plot_section(series, lines),
         section("Figures", _table("", figures, ("figure", "value"), "columns", number=True)),
         f'<div class="pair">{asked}{ran_on}</div>',
@@ -135,7 +135,7 @@ def plot_section(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any
 
 
 def film(report: Mapping[str, Any], folder: str | Path, page: str | Path, name: str = "") -> str:
-    """The labelled video of a run, in the page or beside it, with its picture; a line of words where there is none.
+    """The labelled video of a run, in the page or beside it, with its picture; in its place a way to label maps.
 
     Args:
         folder: of the report, from where it names its files.
@@ -144,7 +144,7 @@ def film(report: Mapping[str, Any], folder: str | Path, page: str | Path, name: 
     """
     of = f" of {name}" if name else ""
     if report["overlay"] is None:
-        return f'<p class="note">The run{escape(of)} left no video.{_labels_link(report, folder, page)}</p>'
+        return _labels_link(report, folder, page, of)
     video = Path(folder) / report["overlay"]
     link = address(beside(video, page))
     if not video.is_file():
@@ -167,6 +167,12 @@ def film(report: Mapping[str, Any], folder: str | Path, page: str | Path, name: 
         f'<figcaption>{escape(name)}{": " if name else ""}<a href="{link}">{escape(video.name)}</a>, {megabytes}. '
         f"For this page the video is {where}.</figcaption></figure>"
     )
+
+
+def films(found: Iterable[str]) -> str:
+    """Videos beside each other, as `film` gives them; empty where there are none."""
+    inside = "".join(found)
+    return f'<div class="films">{inside}</div>' if inside else ""
 
 
 def warnings(report: Mapping[str, Any], name: str = "") -> str:
@@ -257,12 +263,12 @@ def _files(report: Mapping[str, Any]) -> str:
     )
 
 
-def _labels_link(report: Mapping[str, Any], folder: str | Path, page: str | Path) -> str:
+def _labels_link(report: Mapping[str, Any], folder: str | Path, page: str | Path, of: str) -> str:
     maps = report.get("maps")
     if maps is None:
         return ""
     link = address(beside(Path(folder) / maps, page))
-    return f' Its label maps are in <a href="{link}/">{escape(maps)}</a>.'
+    return f'<p>The label maps{escape(of)} are in <a href="{link}/">{escape(maps)}</a>.</p>'
 
 
 def _picture(path: Path) -> str | None:
