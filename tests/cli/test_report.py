@@ -46,7 +46,9 @@ def assert_figures_agree(folder):
 def test_the_page_of_a_demo_has_the_figures_of_its_report(run):
     report = assert_figures_agree(run)
     assert (report["kind"], report["settings"]["weights"], report["settings"]["fps"]) == ("demo", "lite", 500.0)
-    page = Page(run / "report.html")
+    page, fast = Page(run / "report.html"), report["low_latency"]
+    for name, ms in (("median", fast["median_ms"]), ("p99", fast["p99_ms"]), ("longest", fast["max_ms"])):
+        assert page.cells[f"{name} latency"] == f"{ms:.1f} ms"
     assert page.data["series"][0]["latency_ms"] == [frame["low_latency_ms"] for frame in report["frames"]]
     assert page.data["series"][1]["latency_ms"] == [frame["frame_by_frame_ms"] for frame in report["frames"]]
     assert page.data["lines"][0]["ms"] == report["frame_by_frame"]["median_ms"]
