@@ -42,6 +42,15 @@ def serve(
     log: Annotated[
         str | None, typer.Option(help="text or json, on standard error; by default text on a terminal, json elsewhere.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Label on a Ray cluster; local for Ray on this machine. By default here."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray: hubs, each on a GPU or on --cores.")] = 1,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: hubs at most, as many as the videos need.")
+    ] = None,
+    cores: Annotated[int, typer.Option(min=1, help="With --ray: cores of each hub, on a CPU.")] = 1,
     weights: Weights = "lite",
     policy: PolicyName = None,
     interval: Interval = None,
@@ -60,8 +69,20 @@ def serve(
     check_patience("serve", 0.0, stall)
     if not 0 < fps < float("inf"):
         raise ValueError(f"serve: expected --fps above 0, got {fps:g}; the default is 5")
+    most = replicas if max_replicas is None else max_replicas
+    if most < replicas:
+        raise ValueError(f"serve: expected --max-replicas of at least {replicas}, as --replicas says, got {most}")
+    more = {}
+    if ray is not None:
+        from lowlat.serve.many.replicas import Replicas
+        from lowlat.serve.many.running import serve_many
+
+        run, more = serve_many, {"ray": ray, "replicas": Replicas(replicas, most, cores, int(device != "cpu"))}
+    elif (most, cores) != (1, 1):
+        raise ValueError("serve: expected --ray beside --replicas, --max-replicas or --cores, got none; leave them out")
     run(
         source or (),
+        **more,
         host=host,
         port=port,
         token_file=token_file,

@@ -123,6 +123,10 @@ class Labelling(AbstractContextManager):
             say("rarer key frames", frames=self._hub.spacing)
         return made
 
+    def room(self, fps: float) -> int:
+        """How many more videos of that rate keep their bound, as costs have been measured."""
+        return self._hub.capacity(fps, size=self._size)
+
     def leave(self, video: LabelledVideo) -> None:
         """Forget a video that is closed."""
         with self._lock:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from lowlat.serve.history import OUTCOMES
-from lowlat.serve.service import Service
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _EVENTS = {
@@ -31,16 +31,15 @@ _FIGURES = {
 class _Videos(Collector):
     """Reads the accounts when it is asked, so that a video that is closed leaves nothing behind."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, abouts: Callable[[], list[dict[str, Any]]]) -> None:
+        self._abouts = abouts
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        videos = self._service.videos()
-        abouts = [video.about() for video in videos]
-        yield GaugeMetricFamily("lowlat_videos", "Videos that are open.", value=len(videos))
+        abouts = self._abouts()
+        yield GaugeMetricFamily("lowlat_videos", "Videos that are open.", value=len(abouts))
         live = GaugeMetricFamily("lowlat_live", "Whether a video gives labels, as its state says.", labels=["video"])
         captured = CounterMetricFamily("lowlat_frames_captured", "Frames that came.", labels=["video"])
         ended = CounterMetricFamily("lowlat_frames", "Frames by what became of them.", labels=["video", "outcome"])
@@ -67,11 +66,15 @@ class _Videos(Collector):
 
 
 class Metrics:
-    """The text that Prometheus asks for."""
+    """The text that Prometheus asks for.
 
-    def __init__(self, service: Service) -> None:
+    Args:
+        abouts: gives what each video says of itself, as `Video.about`.
+    """
+
+    def __init__(self, abouts: Callable[[], list[dict[str, Any]]]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Videos(service))
+        self._registry.register(_Videos(abouts))
 
     def text(self) -> bytes:
         """All figures of this moment."""

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,11 @@ def serve(
         # The whole network is loaded and timed before the first answer: on a slow machine that takes a while.
         say("starting: the network is loaded and timed first")
         with Labelling(weights, policy=policy, **options) as made, steady_process():
-            asyncio.run(_until_signalled(listener, made, settings, access, sources))
+            asyncio.run(until_signalled(partial(served, listener, made, settings, access, sources)))
 
 
-async def _until_signalled(listener: socket.socket, *arguments: Any) -> None:
+async def until_signalled(run: Callable[..., Awaitable[None]]) -> None:
+    """Await ``run(ending=...)``, an event that SIGTERM and Ctrl-C set."""
     ending, loop = asyncio.Event(), asyncio.get_running_loop()
     signals = signal.SIGTERM, signal.SIGINT
 
@@ -105,7 +107,7 @@ async def _until_signalled(listener: socket.socket, *arguments: Any) -> None:
 
     for number in signals:
         loop.add_signal_handler(number, end)
-    await served(listener, *arguments, ending=ending)
+    await run(ending=ending)
 
 
 async def served(
@@ -124,35 +126,46 @@ async def served(
         on_start: called once requests are answered.
     """
     with Service(labelling, settings) as service:
-        config = uvicorn.Config(
-            application(service, access),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_graceful_shutdown=LINGER_S,
-            ws_max_size=access.most_bytes,
-            ws_per_message_deflate=False,
-        )
-        server = _Server(config)
         for words in sources:
             name, spec = named_source(words)
             await asyncio.to_thread(service.open, spec, name)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        waiting = asyncio.create_task(ending.wait())
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        host, port = listener.getsockname()[:2]
-        say("serving", address=f"http://{f'[{host}]' if ':' in host else host}:{port}/", token=access.token is not None)
-        on_start(service)
-        await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
-        say("closing", videos=len(service.videos()))
-        await asyncio.to_thread(service.close)
-        server.should_exit = True
-        waiting.cancel()
-        await serving
+        app = application(service, access)
+        async with answering(listener, app, access, ending, partial(on_start, service)):
+            say("closing", videos=len(service.videos()))
+            await asyncio.to_thread(service.close)
     say("closed")
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    listener: socket.socket, app: Any, access: Access, ending: asyncio.Event, on_start: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Have an application answer on a socket that is bound until ``ending`` is set; then the block runs, with requests
+    still answered."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=LINGER_S,
+        ws_max_size=access.most_bytes,
+        ws_per_message_deflate=False,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    waiting = asyncio.create_task(ending.wait())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    host, port = listener.getsockname()[:2]
+    say("serving", address=f"http://{f'[{host}]' if ':' in host else host}:{port}/", token=access.token is not None)
+    on_start()
+    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+    yield
+    server.should_exit = True
+    waiting.cancel()
+    await serving
 
 
 class _Server(uvicorn.Server):

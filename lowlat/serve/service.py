@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -194,7 +194,7 @@ class Service(AbstractContextManager):
                     f"serve: expected at most {self.settings.most_videos} videos, got one more; close another first, "
                     "or start the service with a higher --max-videos"
                 )
-            name = name or _free_name(spec, self._videos)
+            name = name or free_name(spec, self._videos)
             if name in self._videos:
                 raise ValueError(f"serve: expected a name that is not in use, got {name!r}; choose another")
             try:
@@ -291,7 +291,7 @@ def check_sources(sources: Sequence[str], settings: Settings) -> None:
         check_source(named_source(words)[1])
 
 
-def _free_name(spec: str | None, taken: dict[str, Video]) -> str:
+def free_name(spec: str | None, taken: Collection[str]) -> str:
     """A name that tells the source and isn't in use."""
     if spec is None:
         stem = "frames"

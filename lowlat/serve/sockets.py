@@ -44,7 +44,7 @@ def sockets(service: Service, allowed: AllowList) -> list[BaseRoute]:
             await socket.close(REFUSED, f"expected labels as {', '.join(LABELS)}")
             return
         if (video := await _found(service, socket)) is not None:
-            await _while_there(socket, lambda: _send_results(socket, service, video, form, began))
+            await while_there(socket, lambda: _send_results(socket, service, video, form, began))
 
     async def pictures(socket: WebSocket) -> None:
         await socket.accept()
@@ -73,7 +73,7 @@ def sockets(service: Service, allowed: AllowList) -> list[BaseRoute]:
 
     async def events(socket: WebSocket) -> None:
         await socket.accept()
-        await _while_there(socket, lambda: _send_events(socket, service, allowed))
+        await while_there(socket, lambda: _send_events(socket, service, allowed))
 
     return [
         WebSocketRoute("/events", events),
@@ -91,7 +91,7 @@ async def _found(service: Service, socket: WebSocket) -> Video | None:
         return None
 
 
-async def _while_there(
+async def while_there(
     socket: WebSocket, send: Callable[[], Awaitable[None]], heard: Callable[[], None] = lambda: None
 ) -> None:
     """Have ``send`` send until it ends or the client goes, whichever comes first; ``heard`` is called at each of the
@@ -149,7 +149,7 @@ async def _send_pictures(socket: WebSocket, video: Video) -> None:
             ahead += 1
             asked.release()
 
-    await _while_there(socket, send, heard)
+    await while_there(socket, send, heard)
 
 
 async def _take_frames(socket: WebSocket, video: Video) -> None:
@@ -173,17 +173,23 @@ async def _send_events(socket: WebSocket, service: Service, allowed: AllowList) 
     classes = {"names": service.classes.names, "palette": service.classes.palette}
     seen: dict[Video, int] = {}
     while not service.closing:
-        videos = service.videos()
-        seen = {video: seen.get(video, 0) for video in videos}
-        abouts = []
-        for video in videos:
-            samples = video.labelled.history.after(seen[video])
-            if samples:
-                seen[video] = samples[-1].number
-            newest = video.latest.item
-            share = [] if newest is None else shares(newest.result.labels, len(service.classes))
-            abouts.append({**video.about(), "samples": samples, "shares": share})
+        seen = {video: seen.get(video, 0) for video in service.videos()}
+        abouts = news(service, {video.name: number for video, number in seen.items()})
+        numbers = {about["name"]: about["samples"][-1][0] for about in abouts if about["samples"]}
+        seen = {video: numbers.get(video.name, number) for video, number in seen.items()}
         more = {"classes": classes, "may_open": bool(allowed)} if classes else {}
         classes = None
         await socket.send_json({"now": time.time(), "videos": abouts, **more})
         await asyncio.sleep(EVENTS_S)
+
+
+def news(service: Service, seen: dict[str, int]) -> list[dict[str, object]]:
+    """What each video says of itself, the frames behind number ``seen[name]`` of its history, and the shares of the
+    classes in the newest one."""
+    abouts = []
+    for video in service.videos():
+        newest = video.latest.item
+        share = [] if newest is None else shares(newest.result.labels, len(service.classes))
+        samples = video.labelled.history.after(seen.get(video.name, 0))
+        abouts.append({**video.about(), "samples": samples, "shares": share})
+    return abouts

@@ -50,14 +50,11 @@ class Access:
 
 def application(service: Service, access: Access) -> Starlette:
     """The service as an ASGI application."""
-    metrics = Metrics(service)
+    metrics = Metrics(lambda: [video.about() for video in service.videos()])
 
     async def health(request: Request) -> Response:
-        stuck = [video for video in service.videos() if video.stuck]
-        status = "closing" if service.closing else "stuck" if stuck else "ok"
-        states = [video.state[0] for video in service.videos()]
-        body = {"status": status, "videos": {state: states.count(state) for state in sorted(set(states))}}
-        return JSONResponse(body, 200 if status == "ok" else 503)
+        stuck = any(video.stuck for video in service.videos())
+        return healthy(service.closing, stuck, [video.state[0] for video in service.videos()])
 
     async def figures(request: Request) -> Response:
         return Response(await run_in_threadpool(metrics.text), media_type=CONTENT_TYPE)
@@ -66,7 +63,7 @@ def application(service: Service, access: Access) -> Starlette:
         return JSONResponse([video.about() for video in service.videos()])
 
     async def opened(request: Request) -> Response:
-        asked = _object_of(await request.body())
+        asked = object_of(await request.body())
         spec = asked.get("source")
         try:
             if spec is not None:
@@ -125,14 +122,8 @@ def application(service: Service, access: Access) -> Starlette:
         media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         return StreamingResponse(_parts(_video(service, request)), media_type=media_type)
 
-    async def refused(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-    async def page(request: Request, name: str) -> Response:
-        return FileResponse(PAGE / name)
-
     routes: list[BaseRoute] = [
-        *(Route(path, partial(page, name=name)) for path, name in FILES.items()),
+        *pages(),
         Route("/healthz", health),
         Route("/metrics", figures),
         Route("/videos", listed),
@@ -144,8 +135,33 @@ def application(service: Service, access: Access) -> Starlette:
         Route("/videos/{name}/overlay.mjpg", stream),
         *sockets(service, access.allowed),
     ]
+    return guarded(routes, access)
+
+
+def guarded(routes: list[BaseRoute], access: Access) -> Starlette:
+    """An application of these routes, that answers whoever may ask; refusals are JSON."""
+
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
     guard = Middleware(Guard, token=access.token, most_bytes=access.most_bytes)
     return Starlette(routes=routes, middleware=[guard], exception_handlers={HTTPException: refused})
+
+
+def pages() -> list[BaseRoute]:
+    """The routes of the page's files."""
+
+    async def page(request: Request, name: str) -> Response:
+        return FileResponse(PAGE / name)
+
+    return [Route(path, partial(page, name=name)) for path, name in FILES.items()]
+
+
+def healthy(closing: bool, stuck: bool, states: list[str]) -> Response:
+    """The answer to who asks for the service's health."""
+    status = "closing" if closing else "stuck" if stuck else "ok"
+    body = {"status": status, "videos": {state: states.count(state) for state in sorted(set(states))}}
+    return JSONResponse(body, 200 if status == "ok" else 503)
 
 
 async def _answered(video: Video, index: int, number: int) -> object | None:
@@ -183,7 +199,7 @@ def _video(service: Service, request: Request) -> Video:
         raise HTTPException(404, f"serve: expected an open video, got {name!r}; GET /videos lists them") from error
 
 
-def _object_of(body: bytes) -> dict[str, str | None]:
+def object_of(body: bytes) -> dict[str, str | None]:
     """The name and source of a video to open."""
     try:
         asked = json.loads(body or b"{}")

@@ -47,7 +47,7 @@ def metadata(wheel):
 
 def test_without_extras_it_needs_torch_and_numpy_alone(metadata):
     assert [need for need in metadata.get_all("Requires-Dist") if "extra ==" not in need] == ["torch>=2.10", "numpy"]
-    assert set(metadata.get_all("Provides-Extra")) == {"live", "serve", "lab", "export", "triton", "test"}
+    assert set(metadata.get_all("Provides-Extra")) == {"live", "serve", "ray", "lab", "export", "triton", "test"}
 
 
 def test_it_names_and_holds_the_licences_of_code_and_weights(wheel, metadata):
