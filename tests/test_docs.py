@@ -6,6 +6,7 @@ what they name.
 - sh: commands of RUN are run; those of CHECKED are looked at: their targets, options and packages must exist. Any other
   command fails.
 - text: formulas and diagrams; nothing to run.
+- dockerfile, yaml: files beside the page, which `test_deploy.py` looks at.
 """
 
 import ast
@@ -42,7 +43,7 @@ from lowlat.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "lowlat/weights/README.md"
 PAGES = ["README.md", CARD, *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
-LANGUAGES = ("python", "output", "sh", "text")
+LANGUAGES = ("python", "output", "sh", "text", "dockerfile", "yaml")
 
 
 def names_of_the_readme():
@@ -204,6 +205,11 @@ def check_pytest(words):
     assert all((ROOT / path).exists() for path in words[1:])
 
 
+def check_files(words):
+    """The files of this project that a command of others is given."""
+    assert all((ROOT / word).exists() for word in words if word.startswith("docs/"))
+
+
 def check_pip(words):
     project = (ROOT / "pyproject.toml").read_text()
     (required,) = re.findall(r"^requires = (\[.*\])$", project, flags=re.M)
@@ -229,6 +235,10 @@ CHECKED = {
     "lowlat segment": check_lowlat,
     "lowlat serve": check_lowlat,
     "lowlat train": check_lowlat,
+    "docker build": check_files,
+    "docker compose": check_files,
+    "docker run": lambda words: run_lowlat(words[-2:]),
+    "ray": check_files,
     "torchrun": check_torchrun,
     "lowlat evaluate": check_lowlat,
     "lowlat latency": check_lowlat,
