@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,11 @@ class CpuMachine:
 
     def __init__(self, stages: NetworkStages) -> None:
         self._stages = stages
+
+    def ready(self, passes: Sequence[Pass]) -> bool:
+        return True
+
+    def keep(self, sizes: Collection[Hashable]) -> None: ...
 
     def idle(self) -> bool:
         return True

@@ -1,36 +1,24 @@
-"""A hub's videos on a GPU: streams, memory and graphs of their own, S_h of all on one stream of low priority."""
+"""A hub's videos on a GPU: streams, memory and graphs of their own; `lowlat.hub.gpu_machine` has the S_h of all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lowlat.hub.passes import Parts, Pass
+from lowlat.hub.gpu_machine import GpuMachine
 from lowlat.hub.seat import Seat
+from lowlat.hub.shared import Asked, SharedStream
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.gpu import engine as room
 from lowlat.runtime.gpu.caches import Side
-from lowlat.runtime.gpu.device import Buffer, Device, Event, Priority, Stream
+from lowlat.runtime.gpu.device import Device, Event, Size, Stream
 from lowlat.runtime.gpu.isolation import SEGMENTS, Turns
 from lowlat.runtime.gpu.programs import NetworkPrograms
 from lowlat.runtime.gpu.stages import FrameHigh, FrameLow, GpuStages
 from lowlat.runtime.gpu.worker import GpuWorker
 from lowlat.runtime.protocols import Job
 from lowlat.schedule import Schedule
-
-
-@dataclass(eq=False)
-class Asked:
-    """A pass on a device: where it reads F_l and writes F_h, and its parts where it is not one of a batch."""
-
-    source: Buffer
-    side: Side
-    parts: Sequence[Callable[[], None]]
-    landed: Event
-    start: Event | None = None
-    end: Event | None = None
 
 
 class Queued(Turns):
@@ -72,14 +60,41 @@ class Queued(Turns):
 
 
 class HubStages(GpuStages):
-    """The stages of one video on a GPU; its first frame has been through S_l and S_h before the engine asks."""
+    """The stages of one video on a GPU; its first frame has been through S_l and S_h before the engine asks.
 
-    def __init__(self, seat: Seat, device: Device, programs: NetworkPrograms, schedule: Schedule) -> None:
+    Args:
+        seat: of the video.
+        device: its own.
+        programs: the network.
+        schedule: of the video.
+        shared: S_h of all.
+    """
+
+    def __init__(
+        self, seat: Seat, device: Device, programs: NetworkPrograms, schedule: Schedule, shared: Stream
+    ) -> None:
         turns = Queued(seat)
         super().__init__(device, programs, schedule, graphs=programs.options.graphs, turns=turns)
+        self.slow = SharedStream(shared, self.slow)
         self._seat = seat
         self._first: tuple[Any, FrameLow] | None = None
         self._outcome: tuple[FrameHigh | None, BaseException | None] | None = None
+
+    def prepare(self, size: Size) -> None:
+        if self.caches is not None and self.caches.size == size:
+            return
+        self.slow.preparing = True
+        try:
+            self._prepare(size)
+        finally:
+            self.slow.preparing = False
+
+    def preparation(self, frame: Any) -> Callable[[], None] | None:
+        size = self._programs.size_of(frame)
+        return None if self.caches is not None and self.caches.size == size else partial(self.prepare, size)
+
+    def release(self) -> None:
+        self._device.close()
 
     def start(self, frame: Any, index: int) -> Asked:
         low = self.begin(frame, index)
@@ -89,7 +104,8 @@ class HubStages(GpuStages):
         self.slow.wait(slot.lowered)
         self.slow.wait(side.read)
         pieces = self._pieces.higher(slot.low, side)
-        return Asked(slot.low, side, [partial(self._launcher.launch, piece) for piece in pieces], self.caches.landed)
+        parts = [partial(self._launcher.launch, piece) for piece in pieces]
+        return Asked(slot.low, side, self.caches.scratch, parts, self.caches.landed)
 
     def started(self, high: Any, error: BaseException | None) -> None:
         self._outcome = (FrameHigh(high) if error is None else None), error
@@ -123,40 +139,17 @@ class HubStages(GpuStages):
         super().restart()
 
     def launch_higher(self, job: Job, start: Event, end: Event) -> Side:
-        self.turns.asked = lambda parts, landed: Asked(self.caches.kept, self._idle_side(), parts, landed, start, end)
+        caches, side = self.caches, self._idle_side()
+        self.turns.asked = lambda parts, landed: Asked(caches.kept, side, caches.scratch, parts, landed, start, end)
         return super().launch_higher(job, start, end)
 
 
-class GpuMachine:
-    """S_h on the hub's stream. A part is launched when it is asked for; the host never waits for it.
-
-    Args:
-        programs: the network on its device.
-    """
-
-    def __init__(self, programs: NetworkPrograms) -> None:
-        self._device = device = room.CudaDevice(programs.device)
-        self.stream = device.stream("S_h of all", Priority.LOW)
-        self._turn = device.event("turn")
-
-    def idle(self) -> bool:
-        return self._turn.done()
+class HubWorker(GpuWorker):
+    """The worker of one video, which ends without a wait for the device: that is `HubStages.release`'s."""
 
     def close(self) -> None:
-        """Lets go of the stream; the videos must have been closed."""
-        self._device.close()
-
-    def parts(self, passes: Sequence[Pass]) -> Parts:
-        asked: Asked = passes[0].low
-        try:
-            for number, part in enumerate(asked.parts):
-                part()
-                self.stream.record(self._turn)
-                if number < len(asked.parts) - 1:
-                    yield
-        finally:
-            self.stream.record(asked.landed)
-        return [asked.side]
+        self._closed = True
+        self._stages.turns.close()
 
 
 def gpu_video(
@@ -164,8 +157,7 @@ def gpu_video(
 ) -> tuple[Engine, HubStages]:
     """The engine of one video, and its stages."""
     device = room.CudaDevice(programs.device)
-    device.low = machine.stream._stream
-    stages = HubStages(seat, device, programs, schedule)
-    engine = Engine(schedule, stages, GpuWorker(stages, device), clock=device)
+    stages = HubStages(seat, device, programs, schedule, machine.stream)
+    engine = Engine(schedule, stages, HubWorker(stages, device), clock=device)
     engine.classes = programs.network.legend
     return engine, stages

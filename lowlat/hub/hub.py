@@ -5,21 +5,24 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lowlat.hub.beside import Threads
 from lowlat.hub.capacity import Load, bound_ms, capacity, spacing
+from lowlat.hub.checks import checked_fps, checked_size, is_whole
 from lowlat.hub.costs import Costs
 from lowlat.hub.cpu import CpuMachine, cpu_video
-from lowlat.hub.gpu import GpuMachine, gpu_video
+from lowlat.hub.gpu import gpu_video
+from lowlat.hub.gpu_machine import GpuMachine
 from lowlat.hub.loop import Loop
 from lowlat.hub.passes import Passes
 from lowlat.hub.policy import spaced
-from lowlat.hub.runner import Runner
+from lowlat.hub.runner import Closed, Runner
 from lowlat.hub.seat import Seat, StartStages
 from lowlat.hub.turns import PartRule
 from lowlat.hub.video import Video, reader
@@ -55,8 +58,8 @@ class Hub(AbstractContextManager):
             has `device`, `dtype`, `pixels` and the like of its own.
         device: "cpu", the default, "cuda" or "cuda:1".
         cores: threads on a CPU, by default those at hand.
-        batch: passes of S_h that run as one on a CPU, at most; batches run only where no part of theirs takes much
-            longer than one of a single pass. 1, for none, by default and on a GPU.
+        batch: passes of S_h on frames of one size that run as one, at most; batches run only where no part of theirs
+            takes much longer than one of a single pass. 1, for none, by default.
         options: of :func:`lowlat.prepare`.
 
     Attributes:
@@ -76,7 +79,7 @@ class Hub(AbstractContextManager):
         batch: int = 1,
         **options: Any,
     ) -> None:
-        if not isinstance(batch, int) or batch < 1:
+        if not is_whole(batch):
             raise ValueError(f"Hub: expected a batch of at least 1 pass, got {batch!r}; leave it out for no batches")
         if device is not None:
             options["device"] = device
@@ -89,21 +92,20 @@ class Hub(AbstractContextManager):
         self._prepared = prepared = network if made else prepare(network, **options)
         self.device, self.classes = prepared.device, prepared.network.legend
         self._on_gpu = self.device.type != "cpu"
-        if batch > 1 and self._on_gpu:
-            raise ValueError(f"Hub: expected batch=1 on a GPU, got {batch}; batches run on a CPU alone so far")
         if cores is not None:
             if self._on_gpu:
                 raise ValueError("Hub: expected no cores on a GPU, which is a CPU's; leave it out")
             threads.check_cores("Hub", cores, "leave it out to use those at hand")
         self.clock = WallClock()
-        self._costs, rule = Costs(), PartRule()
-        self._machine = GpuMachine(prepared) if self._on_gpu else CpuMachine(prepared)
+        self._costs, rule, self._beside = Costs(), PartRule(), Threads()
+        self._machine = GpuMachine(prepared, self._beside) if self._on_gpu else CpuMachine(prepared)
         self._passes = Passes(self._machine, self.clock, self._costs, rule, batch)
         self._loop = Loop(self.clock, self._passes, self._costs, rule)
         count = threads.cores_at_hand() if cores is None else cores
         if not self._on_gpu:
             threads.let_go_of_threads()
         self._runner = Runner(self._loop, (lambda: None) if self._on_gpu else lambda: threads.set_own_threads(count))
+        self._beside.wake = self._runner.wake
         end_with(self, self._runner.close)
         self._open: dict[str, Video] = {}
         self._lock = threading.RLock()
@@ -123,7 +125,7 @@ class Hub(AbstractContextManager):
     @property
     def bound_ms(self) -> float:
         """What a frame waits at most until its labels are out, its own work included, as costs have been measured: a
-        frame of every video, and the longest part of S_h."""
+        frame of every video, and the longest part of S_h. Batches that are tried for the first time may be above it."""
         with self._lock:
             return bound_ms(self._loads())
 
@@ -132,7 +134,7 @@ class Hub(AbstractContextManager):
         name: str,
         *,
         fps: float,
-        size: tuple[int, int] = DEFAULT_SIZE,
+        size: tuple[int, int] | None = None,
         policy: Policy | None = None,
         age_bound: int = DEFAULT_AGE_BOUND,
         over: str = "refuse",
@@ -145,7 +147,9 @@ class Hub(AbstractContextManager):
         Args:
             name: not that of another open one.
             fps: frames a second that will come. A source that gives more gets some of them labelled.
-            size: ``(height, width)`` of its frames, for what they will cost; frames of any size may come.
+            size: ``(height, width)`` of its frames, for what they will cost, 360 by 480 where it is not known. On a GPU
+                memory and graphs are made for it here, and with the first frame where it is not given; the other videos
+                go on meanwhile. Frames of any size may come.
             policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
             age_bound: frames after which S_h is asked for whatever the policy says.
             over: where there is no room for another such video (:meth:`capacity` is 0): "refuse" raises RuntimeError;
@@ -157,26 +161,36 @@ class Hub(AbstractContextManager):
 
         Raises:
             ValueError: a name that is taken, or figures that are none.
-            RuntimeError: no room, or the hub is closed.
+            RuntimeError: no room on the device, or in its memory; or the hub is closed.
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"Hub.open: expected a name, got {name!r}; name the video")
         if over not in ("refuse", "lower"):
             raise ValueError(f"Hub.open: expected over to be 'refuse' or 'lower', got {over!r}; choose one of them")
-        if not isinstance(hold, int) or hold < 1:
+        if not is_whole(hold):
             raise ValueError(f"Hub.open: expected to hold at least 1 result, got {hold!r}; leave it out for the newest")
+        known = None if size is None else checked_size("Hub.open", size)
         policy = Adaptive(self._prepared.network.threshold) if policy is None else policy
         schedule = Schedule(policy, "low-latency", "deferred", age_bound)
         with self._lock:
             if name in self._open:
                 raise ValueError(f"Hub.open: expected a new name, got {name!r}, which is open; close it, or choose one")
-            load = self._load("open", fps, size)
+            load = self._load("open", fps, known or DEFAULT_SIZE)
             least = self._admit(name, [*self._loads(), load], over)
             seat = self._seat(name, schedule, hold=hold, settled=settled)
-            video = Video(self, seat, fps, size)
-            self._runner.call(lambda: self._loop.join(seat))
+            video = Video(self, seat, load.fps, known or DEFAULT_SIZE)
+            self._join(seat, claimed=known is not None)
             self._open[name] = video
             self._space(least)
+        if known is not None:
+            try:
+                # Others may open and close videos meanwhile.
+                seat.prepare(known)
+            except BaseException:
+                video.close()
+                raise
+            # For a frame that somebody else has submitted.
+            self._runner.wake()
         if on_result is not None:
             reader(video, on_result)
         return video
@@ -209,14 +223,36 @@ class Hub(AbstractContextManager):
                 return gpu_video(seat, schedule, self._prepared, self._machine)
             return cpu_video(seat, schedule, self._prepared, self.clock)
 
-        return Seat(name, schedule, self._passes, build, self.clock, **options)
+        return Seat(name, schedule, self._passes, build, self.clock, self._beside, **options)
+
+    def _join(self, seat: Seat, *, claimed: bool) -> None:
+        if claimed:
+            seat.claim()
+        try:
+            self._runner.call(lambda: self._loop.join(seat))
+        except BaseException:
+            seat.stages.release()
+            raise
 
     def _leave(self, video: Video) -> None:
         with self._lock:
-            if self._open.get(video.name) is video:
-                del self._open[video.name]
-                self._runner.call(lambda: self._loop.leave(video._seat))
-                self._space(spacing(self._loads(), DEFAULT_AGE_BOUND) or 1)
+            if self._open.get(video.name) is not video:
+                return
+            del self._open[video.name]
+            left = self._give_up(video._seat)
+            with suppress(Closed):
+                # Where labels alone have become too much, key frames stay as far apart as they are.
+                self._space(spacing(self._loads(), DEFAULT_AGE_BOUND) or self._spacing)
+        if left:
+            video._seat.release()
+
+    def _give_up(self, seat: Seat) -> bool:
+        """Has a video leave the loop; False where the hub is closing, which gives up all of them."""
+        try:
+            self._runner.call(lambda: self._loop.leave(seat))
+        except Closed:
+            return False
+        return True
 
     def _admit(self, name: str, loads: list[Load], over: str) -> int:
         """The spacing with one more video; raises where it is refused."""
@@ -252,33 +288,34 @@ class Hub(AbstractContextManager):
 
     def _load(self, method: str, fps: float, size: tuple[int, int]) -> Load:
         """What a video would ask of the device; the costs are measured where that has not been done so far."""
-        if not isinstance(fps, (int, float)) or not 0 < fps < float("inf"):
-            raise ValueError(f"Hub.{method}: expected fps above 0, got {fps!r}; give the source's frames a second")
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(f"Hub.{method}: expected a size (height, width), got {size!r}; give two sides in pixels")
+        fps, size = checked_fps(f"Hub.{method}", fps), checked_size(f"Hub.{method}", size)
         if self._costs.fast_ms((*size, 3)) is None:
             self._rehearse(size)
         return self._of(fps, (*size, 3))
 
     def _of(self, fps: float, size: Any) -> Load:
         costs = self._costs
-        return Load(fps, costs.fast_ms(size), costs.pass_ms(size), costs.longest_ms(size))
+        return Load(fps, costs.fast_ms(size), costs.pass_ms(size), self._passes.longest_ms(size))
 
     def _rehearse(self, size: tuple[int, int]) -> None:
         """Labels a few frames of noise, so that it is known what frames and parts of S_h cost."""
         seat = self._seat("rehearsal", Schedule(Every(1), "low-latency", "deferred"))
-        self._runner.call(lambda: self._loop.join(seat))
+        self._join(seat, claimed=True)
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        for frames in (2, REHEARSED):
-            # What was slow for being the first is no measure.
-            self._costs.clear()
-            self._runner.call(seat.restart)
-            for _ in range(frames):
-                index = seat.labelled + seat.failed
-                seat.put(Captured(index, 0.0, noise))
-                self._runner.wake()
-                seat.wait_for(index + 1)
-        self._runner.call(lambda: self._loop.leave(seat))
+        try:
+            seat.prepare(size)
+            for frames in (2, REHEARSED):
+                # What was slow for being the first is no measure.
+                self._costs.clear()
+                self._runner.call(seat.restart)
+                for _ in range(frames):
+                    index = seat.labelled + seat.failed
+                    seat.put(Captured(index, 0.0, noise))
+                    self._runner.wake()
+                    seat.wait_for(index + 1)
+        finally:
+            if self._give_up(seat):
+                seat.release()
         if seat.failed:
             shown = f"{size[1]}x{size[0]}"
             raise RuntimeError(f"Hub: the network fails on frames of {shown}: {seat.error!r}") from seat.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 
 from lowlat.hub.costs import Costs
 from lowlat.hub.passes import Passes
@@ -34,12 +35,13 @@ class Loop:
         self._seats.append(seat)
 
     def leave(self, seat: Seat) -> None:
-        """Gives a video up, with its pass of S_h and the frame that waits."""
+        """Gives a video up, with its pass of S_h and the frame that waits; `Seat.release` is to follow."""
         if seat in self._seats:
             self._seats.remove(seat)
             self.passes.forget(seat)
             self._rule.forget(seat)
             seat.leave()
+            self.passes.keep(self._sizes())
 
     def turn(self) -> float:
         """Does the next thing there is to do; 0, or how many ms there is nothing to do unless a frame comes."""
@@ -62,13 +64,19 @@ class Loop:
         self._seats.remove(seat)
         self._seats.append(seat)
         self._rule.frame_begun(seat, seat.came_ms)
-        begun = self._clock.now()
+        begun, size = self._clock.now(), seat.size
         if seat.serve():
             self._costs.frame_took(seat.size, self._clock.now() - begun)
         self._rule.frame_ended()
+        if seat.size != size:
+            self.passes.keep(self._sizes())
+
+    def _sizes(self) -> set[Hashable]:
+        return {seat.size for seat in self._seats}
 
     def close(self) -> None:
         """Gives every video up, then what S_h runs on."""
         for seat in list(self._seats):
             self.leave(seat)
+            seat.release()
         self.passes.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +25,12 @@ class Machine(Protocol):
     def parts(self, passes: Sequence[Pass]) -> Parts:
         """One pass of S_h on the F_l of each of ``passes``, whose frames have one size. Those that are `forgotten`
         meanwhile need no F_h."""
+
+    def ready(self, passes: Sequence[Pass]) -> bool:
+        """Whether these passes can run as one. Where they can't so far, this has it made so, and never waits."""
+
+    def keep(self, sizes: Collection[Hashable]) -> None:
+        """Lets go of what it has for frames of other sizes than these."""
 
     def idle(self) -> bool:
         """Whether the part that was run or launched last is complete. Never waits."""
@@ -91,6 +97,15 @@ class Passes:
         if self._batch is not None:
             for one in self._batch.passes:
                 one.forgotten |= one.video == video
+
+    def keep(self, sizes: Collection[Hashable]) -> None:
+        """Takes note that the frames of all videos have these sizes."""
+        self._machine.keep(sizes)
+
+    def longest_ms(self, size: Hashable) -> float:
+        """The longest part of a pass on a frame of that size, or of a batch that is worth it."""
+        batches = (self._costs.longest_ms(size, count) for count in self._counts() if self._worth(size, count))
+        return max(self._costs.longest_ms(size), *batches, 0.0)
 
     def close(self) -> None:
         """Gives up the batch under way and ends the machine, after all videos."""
@@ -174,14 +189,28 @@ class Passes:
         if not self._queue:
             return []
         queue = sorted(self._queue, key=lambda one: one.since_ms)
-        first, count = queue[0], self._most
-        alike = [one for one in queue if one.size == first.size and not one.alone]
-        while count > 1 and not (not first.alone and len(alike) >= count and self._pays(first.size, count)):
+        first = queue[0]
+        alike = [] if first.alone else [one for one in queue if one.size == first.size and not one.alone]
+        for count in self._counts():
+            if len(alike) >= count and self._pays(first.size, count) and self._machine.ready(alike[:count]):
+                return alike[:count]
+        return [first]
+
+    def _counts(self) -> Iterator[int]:
+        """Passes that may be in a batch, the most of them first."""
+        count = self._most
+        while count > 1:
+            yield count
             count //= 2
-        return alike[:count] if count > 1 else [first]
 
     def _pays(self, size: Hashable, count: int) -> bool:
         """Whether a batch of so many is worth it, or has to be tried to find out."""
         if self._costs.passes(size, count) < TRIALS:
             return self._costs.passes(size, 1) >= TRIALS
+        return self._worth(size, count)
+
+    def _worth(self, size: Hashable, count: int) -> bool:
+        """Whether a batch of so many has been tried, and is worth it."""
+        if self._costs.passes(size, count) < TRIALS:
+            return False
         return self._costs.longest_ms(size, count) <= WORTH * self._costs.longest_ms(size, 1)

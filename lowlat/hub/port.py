@@ -24,6 +24,12 @@ class Started:
         self._low: Any = None
         self._outcome: tuple[Any, BaseException | None] | None = None
 
+    def prepare(self, size: Any) -> None: ...
+
+    def preparation(self, frame: Any) -> None: ...
+
+    def release(self) -> None: ...
+
     def start(self, frame: Any, index: int) -> Any:
         self._outcome = None
         self._frame, self._low = frame, self._stages.lower(frame)

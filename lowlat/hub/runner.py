@@ -13,6 +13,10 @@ from lowlat.hub.loop import Loop
 from lowlat.runtime.ending import EngineThread
 
 
+class Closed(RuntimeError):
+    """The hub does nothing any more."""
+
+
 class Runner:
     """A thread for a loop. It sleeps while there is nothing to do.
 
@@ -39,12 +43,12 @@ class Runner:
         """Calls ``function`` on the hub's thread, between two things that it does; gives what it gives, or raises.
 
         Raises:
-            RuntimeError: the hub is closed.
+            Closed: the hub is.
         """
         result: Future = Future()
         with self._changed:
             if self._closed:
-                raise RuntimeError("Hub: expected an open hub, got a closed one; make another") from self.broken
+                raise Closed("Hub: expected an open hub, got a closed one; make another") from self.broken
             self._calls.append((function, result))
             self._woken = True
             self._changed.notify_all()
@@ -71,10 +75,12 @@ class Runner:
         finally:
             with self._changed:
                 self._closed = True
-            self._loop.close()
-            # Whoever still asks must not wait for ever.
-            for _, result in self._calls:
-                result.set_exception(RuntimeError("Hub: expected an open hub, got one that is closing; make another"))
+            try:
+                self._loop.close()
+            finally:
+                # Whoever still asks must not wait for ever.
+                for _, result in self._calls:
+                    result.set_exception(Closed("Hub: expected an open hub, got one that is closing; make another"))
 
     def _go_on(self) -> bool:
         """Does what was asked for; False once the thread is to end."""

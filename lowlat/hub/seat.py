@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lowlat.hub.beside import Beside, at_once
 from lowlat.hub.passes import Pass, Passes
 from lowlat.runtime import Captured, Clock, Engine, FrameBuffer, FrameResult
 from lowlat.schedule import Schedule
@@ -16,6 +18,16 @@ from lowlat.schedule import Schedule
 class StartStages(Protocol):
     """Stages of one video whose first frame has been through S_l and S_h before the engine asks for it, so that the
     engine waits for nothing and the frames of other videos go between the parts of that S_h."""
+
+    def prepare(self, size: tuple[int, int]) -> None:
+        """Makes what frames of that height and width need, on any thread, while the video has no frame under way."""
+
+    def preparation(self, frame: Any) -> Callable[[], None] | None:
+        """`prepare` for the size of this frame; None where all is there."""
+
+    def release(self) -> None:
+        """Waits for what the device still does for this video, and gives back its streams; on any thread, once the
+        engine is closed."""
 
     def start(self, frame: Any, index: int) -> Any:
         """S_l of a first frame; gives what a `Pass` has as its `low`."""
@@ -39,6 +51,7 @@ class Seat:
         passes: the hub's.
         build: makes the engine, and its stages.
         clock: the hub's; the engine's own may be another.
+        beside: has memory and graphs made.
         hold: results held for whoever reads them.
         settled: whether results are handed out once the work after their labels is done, rather than before.
         on_result: called with each on the hub's thread, which waits for it.
@@ -55,6 +68,7 @@ class Seat:
         passes: Passes,
         build: Callable[[Seat, Schedule], tuple[Engine, StartStages]],
         clock: Clock,
+        beside: Beside = at_once,
         *,
         hold: int = 1,
         settled: bool = False,
@@ -71,6 +85,7 @@ class Seat:
         self.gone = False
         self._clock, self._settled, self._on_result = clock, settled, on_result
         self._start: _Start | None = None
+        self._beside, self._making = beside, None
         self._results: deque[tuple[int, FrameResult]] = deque(maxlen=hold)
         self._changed = threading.Condition()
         self._ended = False
@@ -84,9 +99,25 @@ class Seat:
         """Whether a first frame is under way, or will be next."""
         return self._start is not None or self.engine.state.key is None
 
+    def prepare(self, size: tuple[int, int]) -> None:
+        """Makes what frames of that size need, on the calling thread, which has called `claim` before."""
+        try:
+            self.stages.prepare(size)
+        finally:
+            self._making.set_result(None)
+
+    def claim(self) -> None:
+        """Has no frame begun before the end of `prepare`."""
+        self._making = Future()
+
     def ready(self) -> bool:
-        """Whether there is a frame to go on with: one that waits, or a first one whose S_h is through."""
-        return self._start.done if self._start is not None else self.buffer.waiting > 0
+        """Whether there is a frame to go on with: one that waits; a first one whose memory is there, or whose S_h is
+        through."""
+        if self._making is not None and not self._making.done():
+            return False
+        if self._start is None:
+            return self.buffer.waiting > 0
+        return self._start.done or self._making is not None
 
     def serve(self) -> bool:
         """Labels a frame, or starts with a first one; whether a frame was labelled as all but first ones are.
@@ -94,15 +125,19 @@ class Seat:
         Whatever a stage raises is this frame's, counted and kept as `error`.
         """
         start, self._start = self._start, None
+        making, self._making = self._making, None
         captured = start.captured if start is not None else self.buffer.take_waiting()
         if captured is None:
             return False
         try:
             if start is None:
                 self._taken_ms = self.came_ms
-                if self._must_start(captured):
-                    self._begin(captured)
-                    return False
+            elif not start.done:
+                # Raises what there was no memory for.
+                making.result()
+            if (start is None or not start.done) and self._must_start(captured):
+                self._begin(captured)
+                return False
             self._label(captured)
         except Exception as error:
             with self._changed:
@@ -128,7 +163,7 @@ class Seat:
         self.engine.restart()
 
     def leave(self) -> None:
-        """Closes the engine; readers get the end after the results that are left."""
+        """Closes the engine; readers get the end after the results that are left. `release` is to follow."""
         self.gone = True
         self.buffer.close()
         self._give_up_start()
@@ -136,6 +171,12 @@ class Seat:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def release(self) -> None:
+        """Gives back what the device has for this video; waits for that, on any thread."""
+        if (making := self._making) is not None:
+            making.exception()
+        self.stages.release()
 
     def wait_for(self, frames: int) -> None:
         """Waits until so many frames have been labelled, or have failed."""
@@ -187,6 +228,9 @@ class Seat:
 
     def _begin(self, captured: Captured) -> None:
         start = _Start(captured)
+        if (work := self.stages.preparation(captured.frame)) is not None:
+            self._start, self._making = start, self._beside(work)
+            return
 
         def ended(high: Any, error: BaseException | None, start_ms: float, end_ms: float) -> None:
             self.stages.started(high, error)

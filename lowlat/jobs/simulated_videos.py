@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -76,6 +76,11 @@ class SimulatedMachine:
         self.busy_ms = 0.0
         self.ran: Callable[[float, float], None] | None = None
         """Called with the beginning and the end of every part."""
+
+    def ready(self, passes: Sequence[Pass]) -> bool:
+        return True
+
+    def keep(self, sizes: Collection[Hashable]) -> None: ...
 
     def idle(self) -> bool:
         return True

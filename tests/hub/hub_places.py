@@ -1,30 +1,30 @@
 """One fake device that several videos share, and where a hub runs in tests."""
 
+import threading
 from contextlib import contextmanager
+from functools import wraps
 
+import fake_device
 import pytest
 from fake_device import FakeDevice
 from places import at
 
 import lowlat.runtime.gpu.engine as gpu_engine_room
-from lowlat.runtime.gpu.device import Priority
 
 
 class View:
     """One video's device on a fake device that all videos share, each with streams, events and buffers of its own."""
 
     def __init__(self, shared, number):
-        self._shared, self._number, self.low = shared, number, None
+        self._shared, self._number = shared, number
         self.device = None
 
     def __getattr__(self, name):
         return getattr(self._shared, name)
 
     def stream(self, name, priority):
-        if priority is Priority.LOW and self.low is not None:
-            return self.low
         stream = self._shared.stream(f"{name} of {self._number}", priority)
-        stream._stream = stream
+        stream.video = self._number
         return stream
 
     def event(self, name, *, timed=False):
@@ -34,17 +34,41 @@ class View:
         return self._shared.buffer(f"{name} of {self._number}", make, host=host)
 
 
+def views_of(shared):
+    """In the place of `CudaDevice`: views of a fake device, numbered from 0, the hub's own first."""
+    views = []
+
+    def view(device):
+        views.append(View(shared, len(views)))
+        views[-1].device = device
+        return views[-1]
+
+    return view
+
+
 @contextmanager
 def hub_at(place, seed=7):
     """As `places.at`; videos of the fake device share one, so that it sees who waits for whom among them."""
     with at(place) as device, pytest.MonkeyPatch.context() as patch:
         if place == "fake":
-            shared, views = FakeDevice(seed), []
-
-            def view(device):
-                views.append(View(shared, len(views)))
-                views[-1].device = device
-                return views[-1]
-
-            patch.setattr(gpu_engine_room, "CudaDevice", view)
+            lock_fakes(patch)
+            patch.setattr(gpu_engine_room, "CudaDevice", views_of(FakeDevice(seed)))
         yield device
+
+
+def lock_fakes(patch):
+    """Has one thread at a time use the fake device: a real one is used by the hub's and others at once."""
+    lock = threading.RLock()
+
+    def locked(function):
+        @wraps(function)
+        def call(*arguments, **options):
+            with lock:
+                return function(*arguments, **options)
+
+        return call
+
+    for kind in (fake_device.FakeEvent, fake_device.FakeGraph, fake_device.FakeStream, FakeDevice):
+        for name, function in list(vars(kind).items()):
+            if callable(function) and not name.startswith("_"):
+                patch.setattr(kind, name, locked(function))

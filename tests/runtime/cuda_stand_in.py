@@ -177,7 +177,7 @@ class CudaStandIn:
                 self.nodes = []
 
             def replay(self):
-                assert self.stream is stand_in.current(), "a graph replayed on another stream than it was captured on"
+                assert stand_in.current() is not stand_in.default, "a graph replayed on torch's own stream"
                 replay(self.nodes)
 
         class Graph:
@@ -198,7 +198,6 @@ class CudaStandIn:
                 self.recorder.__exit__(*raised)
                 self.entered.__exit__(*raised)
                 stand_in.capturing = None
-                self.graph.stream = self.stream
 
         @like(torch.cuda.GreenContext)
         class GreenContext:

@@ -63,7 +63,7 @@ class FakeGraph:
 
 class FakeStream:
     def __init__(self, device, name, priority):
-        self.device, self.name, self.priority = device, name, priority
+        self.device, self.name, self.priority, self.video = device, name, priority, None
         self.queue, self.clock = deque(), {}
 
     def run(self, work, reads, writes):
@@ -95,7 +95,8 @@ class FakeStream:
         owner = self.device.pools.setdefault(pool, (self, Buffer(f"pool {pool}", None)))
         if owner[0] is not self:
             raise RuleError(f"pool {pool!r} of {owner[0].name!r} is captured into on {self.name!r}")
-        if any(stream.queue for stream in self.device.streams):
+        # Videos that share a device go on beside each other: a capture waits for its own alone.
+        if any(stream.queue for stream in self.device.streams if stream.video == self.video):
             raise RuleError(f"{self.name!r} captures while the device is at work")
         return FakeGraph(self, owner[1], work, reads, writes)
 

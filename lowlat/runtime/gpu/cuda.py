@@ -38,11 +38,11 @@ class CudaEvent:
 class CudaGraph:
     """A `torch.cuda.CUDAGraph` and the stream it runs on."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream) -> None:
-        self._graph, self._stream = graph, stream
+    def __init__(self, graph: torch.cuda.CUDAGraph, stream: CudaStream) -> None:
+        self._graph, self.stream = graph, stream
 
     def replay(self) -> None:
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self.stream._stream):
             self._graph.replay()
 
 
@@ -50,9 +50,7 @@ class CudaStream:
     """A stream of CUDA; what runs on it allocates from that stream's memory, which no other stream uses."""
 
     def __init__(self, name: str, stream: torch.cuda.Stream, pools: dict[str, tuple[Any, CudaStream]]) -> None:
-        self.name = name
-        self._stream = stream
-        self._pools = pools
+        self.name, self._stream, self._pools = name, stream, pools
 
     def run(self, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> None:
         try:
@@ -88,7 +86,7 @@ class CudaStream:
                 work(*(buffer.value for buffer in (*reads, *writes)))
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.name}, capturing: {error}") from error
-        return CudaGraph(graph, self._stream)
+        return CudaGraph(graph, self)
 
 
 class CudaDevice:

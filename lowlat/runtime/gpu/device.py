@@ -58,7 +58,9 @@ class Event(Protocol):
 
 
 class Graph(Protocol):
-    """Captured work, replayed with one call on the stream it was captured on."""
+    """Captured work, replayed with one call on `stream`: the one it was captured on, unless another is put there."""
+
+    stream: Stream
 
     def replay(self) -> None: ...
 
