@@ -1,7 +1,7 @@
 """Puts the committed runs into the pages that show them: `python -m benchmarks document`.
 
 A page has a block for the tables of a run, between two comments of which the first names the run's file. README shows
-rows of a run, each of which is found again by its first four cells.
+rows of a run, each of which is found again by its first four cells, the instruction set and how many bars are met.
 """
 
 import json
@@ -37,6 +37,9 @@ def _with_rows(text: str) -> str:
     run = results.load(ROOT / SHOWN)
     rows = {_case(line): line for line in report.markdown(run).splitlines() if line.startswith("|")}
     text = "\n".join(rows.get(_case(line), line) for line in text.split("\n"))
+    sets = {"avx2": "AVX2", "avx512": "AVX-512"}
+    instruction_set = sets.get(run.banner["instruction_set"], run.banner["instruction_set"])
+    text = re.sub(r"(two cores \(AMD EPYC), [\w-]+,", rf"\1, {instruction_set},", text)
     met = [figure.met for figure in run.figures]
     return re.sub(r"\d+ of the run's \d+ bars are met", f"{met.count(True)} of the run's {len(met)} bars are met", text)
 

@@ -313,10 +313,12 @@ def test_pages_show_what_was_committed(tmp_path, monkeypatch):
     assert shown.startswith("before\n<!-- ") and shown.endswith("<!-- end -->\nafter\n")
     assert pages.written("a.md", shown) == shown
     case = "| forward | float32, NCHW | 1, 256, 128, 256; 9 | svconv (cpu) | "
-    readme = pages.written("README.md", f"0 of the run's 3 bars are met\n{case}999 | 1 |\n")
+    readme = pages.written(
+        "README.md", f"two cores (AMD EPYC, SSE2, float32)\n0 of the run's 3 bars are met\n{case}999 | 1 |\n"
+    )
     figures = planted_run().figures
     assert f"{sum(figure.met for figure in figures)} of the run's {len(figures)} bars are met" in readme
-    assert f"{case}20.0 (20.0, 20.0) | " in readme
+    assert f"{case}20.0 (20.0, 20.0) | " in readme and "(AMD EPYC, AVX2, float32)" in readme
 
 
 def test_figures_without_their_rows_have_no_value():

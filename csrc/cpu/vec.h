@@ -204,6 +204,22 @@ SVCONV_INLINE Vec<double> vlog(Vec<double> x) {
   return x;
 }
 
+// Whole numbers of the width of A, one for each lane.
+template <class A>
+using Lanes = VecN<std::conditional_t<sizeof(A) == 8, int64_t, int32_t>, kLanes<A>>;
+
+// result[l] = v[index[l]], each index that of a lane.
+template <class A>
+SVCONV_INLINE Vec<A> permute(Vec<A> v, Lanes<A> index) {
+#if defined(__GNUC__) && !defined(__clang__)
+  return __builtin_shuffle(v, index);
+#else
+  Vec<A> result;
+  for (int l = 0; l < kLanes<A>; ++l) result[l] = v[index[l]];
+  return result;
+#endif
+}
+
 template <class V>
 SVCONV_INLINE V vmax(V a, V b) {
   return a > b ? a : b;

@@ -182,6 +182,12 @@ void window_forward(const Problem& p, const Item& item) {
   }
 }
 
+// Weights that lie side by side both in a row of taps, from `from` on, and in the tile that they go to, from `to` on; a
+// tile's weights of the next term lie `step` further.
+struct Run {
+  int64_t from, to, step, length;
+};
+
 // Every pixel of the input sums up, over the places of the result whose windows hold it, weight times gradient. The
 // places that read it lie side by side in rows and columns, `first` and how many there are.
 template <class T>
@@ -211,13 +217,13 @@ void window_grad_input(const Problem& p, const Item& item) {
   struct Arrays {
     A *tap_rows, *lse_row, *weights, *g, *out;
     int64_t *slots, *offsets, *bases, *steps, *extents;
-    int32_t* reads;
+    Run* runs;
   };
   const auto arrays = in_scratch([&](Arena& arena) {
     return Arrays{arena.array<A>(K * wide), arena.array<A>(wide), arena.array<A>(tiles * tile_weights),
                   arena.array<A>(terms * row_size), arena.array<A>(pixels * lanes), arena.array<int64_t>(terms),
                   arena.array<int64_t>(pixels), arena.array<int64_t>(pixels), arena.array<int64_t>(pixels),
-                  arena.array<int64_t>(tiles), arena.array<int32_t>(K * wide)};
+                  arena.array<int64_t>(tiles), arena.array<Run>(K * wide)};
   });
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t real = std::min<int64_t>(kTile, item.columns - tile * kTile);
@@ -236,10 +242,17 @@ void window_grad_input(const Problem& p, const Item& item) {
       arrays.steps[j] = extent * kTile;
     }
   }
+  int64_t runs = 0;
   for (int64_t s = 0; s < K; ++s)
     for (int64_t j = 0; j < count; ++j) {
       const int64_t x = columns.read(lo + j, s) - item.column;
-      arrays.reads[s * wide + j] = x >= 0 && x < item.columns ? int32_t(x) : -1;
+      if (x < 0 || x >= item.columns) continue;
+      const Run one{(p.correlation ? K - 1 - s : s) * wide + j, arrays.bases[x] - j * kTile, arrays.steps[x], 1};
+      Run* const before = runs > 0 ? arrays.runs + runs - 1 : nullptr;
+      if (before && one.from == before->from + before->length && one.to == before->to + before->length &&
+          one.step == before->step)
+        ++before->length;
+      else arrays.runs[runs++] = one;
     }
 
   const auto grad = plane<const T>(p.data, p, item, item.group * depth);
@@ -248,7 +261,8 @@ void window_grad_input(const Problem& p, const Item& item) {
   const Axis whole{columns.places(), 1, 0, Border::zeros};
   for (int64_t row = item.row; row < item.row + item.rows; ++row) {
     const Readers by = readers(rows, row);
-    fill(arrays.weights, tiles * tile_weights, A(0));
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      fill(arrays.weights + tile * tile_weights, (by.last - by.first) * arrays.extents[tile] * kTile, A(0));
     for (int64_t i = by.first; i < by.last; ++i) {
       const int64_t term = i - by.first;
       // The first term comes last: rows are counted backwards.
@@ -261,13 +275,15 @@ void window_grad_input(const Problem& p, const Item& item) {
         const int64_t block = p.correlation ? K - 1 - t : t;
         pack(arrays.tap_rows, wide, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
              Span{0, count, wide}, Span{0, K, K}, A(0));
-        for (int64_t s = 0; s < K; ++s) {
-          A* taps = arrays.tap_rows + (p.correlation ? K - 1 - s : s) * wide;
-          if (p.normalize) exponentiate(taps, taps, arrays.lse_row, wide);
-          const int32_t* reads = arrays.reads + s * wide;
-          for (int64_t j = 0; j < count; ++j)
-            if (const int64_t x = reads[j]; x >= 0)
-              arrays.weights[arrays.bases[x] + term * arrays.steps[x] - j * kTile] += taps[j];
+        for (int64_t s = 0; p.normalize && s < K; ++s)
+          exponentiate(arrays.tap_rows + s * wide, arrays.tap_rows + s * wide, arrays.lse_row, wide);
+        for (const Run* run = arrays.runs; run < arrays.runs + runs; ++run) {
+          A* __restrict to = arrays.weights + run->to + term * run->step;
+          const A* __restrict from = arrays.tap_rows + run->from;
+          if (run->length == kTile)
+            for (int k = 0; k < kTile; ++k) to[k] += from[k];
+          else
+            for (int64_t k = 0; k < run->length; ++k) to[k] += from[k];
         }
       }
     }

@@ -44,7 +44,7 @@ void window_grad_weight(const Problem& p, const Item& item) {
   const Axis &rows = own.rows, &columns = own.columns;
   const int64_t vectors = divide_up(item.columns, L), pitch = vectors * L, step = std::min(kStep, item.rows);
   const int64_t lo = columns.centre(item.column) - r;
-  const int64_t count = columns.centre(item.column + item.columns - 1) + r + 1 - lo, wide = count + L;
+  const int64_t count = columns.centre(item.column + item.columns - 1) + r + 1 - lo;
   // A vector of pixels reads a window of columns, or where its pixels don't lie in a row, a vector for every tap.
   const int64_t window = window_width<A>(K), spread = K * L, most = std::max(window, spread);
   const int64_t x_row = vectors * kChannels * most, g_row = vectors * kChannels * L;
@@ -55,33 +55,41 @@ void window_grad_weight(const Problem& p, const Item& item) {
     return false;
   };
 
+  // A line holds the columns of a row of input, or of the gradient, of which there are more at a scale.
+  const int64_t line = std::max(count, pitch) + L + window;
   struct Arrays { A *dw, *x, *g, *lines, *taps, *lse_row; };
   const auto arrays = in_scratch([&](Arena& arena) {
     return Arrays{arena.array<A>(step * area * pitch), arena.array<A>((step + K - 1) * x_row),
-                  arena.array<A>(step * g_row), arena.array<A>(kChannels * (wide + window)),
+                  arena.array<A>(step * g_row), arena.array<A>(kChannels * line),
                   arena.array<A>(area * pitch), arena.array<A>(pitch)};
   });
   const auto input = plane<const T>(p.data, p, item, item.group * depth);
   const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
   const auto result = plane<T>(p.result, p, item, item.group * area);
   const Axis whole{columns.places(), 1, 0, Border::zeros};
-  const int64_t line = wide + window;
+  // Rows of input lie in a ring. A row is packed once, or with several chunks of channels once for each step.
+  const int64_t slots = step + K - 1, topmost = rows.centre(item.row) - r;
+  const auto slot = [&](int64_t y) { return arrays.x + (y - topmost) % slots * x_row; };
+  int64_t packed = topmost;
 
   for (int64_t top = item.row; top < item.row + item.rows; top += step) {
     const int64_t end = std::min(top + step, item.row + item.rows), base = rows.centre(top) - r;
+    const int64_t bottom = rows.centre(end - 1) + r + 1;
     fill(arrays.dw, step * area * pitch, A(0));
     for (int64_t c = 0; c < depth; c += kChannels) {
       const int64_t channels = std::min(kChannels, depth - c);
-      for (int64_t y = base; y <= rows.centre(end - 1) + r; ++y) {
+      for (int64_t y = depth > kChannels ? base : packed; y < bottom; ++y) {
         pack_positions(arrays.lines, line, input, c, channels, rows.at(y), columns, lo, count, true);
         for (int64_t b = 0; b < vectors; ++b) {
-          A* to = arrays.x + (y - base) * x_row + b * kChannels * most;
+          A* to = slot(y) + b * kChannels * most;
           if (is_spread(b)) {
-            for (int64_t l = 0; l < L; ++l) {
-              const A* from = arrays.lines + centre(b * L + l) - r;
-              for (int64_t k = 0; k < channels; ++k)
-                for (int64_t m = 0; m < K; ++m) to[k * spread + m * L + l] = from[k * line + m];
-            }
+            // From one pixel to the next a window moves by one column or not at all.
+            const A* from = arrays.lines + centre(b * L) - r;
+            Lanes<A> index = {};
+            for (int64_t l = 0; l < L; ++l) index[l] = centre(b * L + l) - centre(b * L);
+            for (int64_t k = 0; k < channels; ++k)
+              for (int64_t m = 0; m < K; ++m)
+                vstore(to + k * spread + m * L, permute<A>(vload(from + k * line + m), index));
           } else {
             const A* from = arrays.lines + centre(b * L) - r;
             for (int64_t k = 0; k < channels; ++k)
@@ -102,15 +110,16 @@ void window_grad_weight(const Problem& p, const Item& item) {
           int64_t first, last;
           own.tap_rows(row, first, last);
           for (int64_t t = first; t < last; ++t) {
-            const int64_t y = rows.centre(row) + r - t - base;
             const int64_t tap = own.stored(t * K);
             reduce_row_at(arrays.dw + ((row - top) * area + tap) * pitch + b * L, p.correlation ? -pitch : pitch,
                           arrays.g + (row - top) * g_row + b * kChannels * L,
-                          arrays.x + y * x_row + b * kChannels * most + (K - 1) * between, between, width, channels, K);
+                          slot(rows.centre(row) + r - t) + b * kChannels * most + (K - 1) * between, between, width,
+                          channels, K);
           }
         }
       }
     }
+    packed = bottom;
     for (int64_t row = top; row < end; ++row) {
       A* dw = arrays.dw + (row - top) * area * pitch;
       if (p.normalize) {

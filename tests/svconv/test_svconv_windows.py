@@ -112,6 +112,25 @@ def test_vmap_of_a_window_is_a_loop(device):
     torch.testing.assert_close(torch.func.vmap(function)(*tensors), torch.stack(list(map(function, *tensors))))
 
 
+# Several vectors and tiles wide on every instruction set; few channels, one chunk of them, and two.
+WIDE = [
+    Case((1, c, 13, 45), k, padding_mode=padding_mode, taps=taps, scale=s, normalize=normalize)
+    for c in (2, 20, 38)
+    for k, padding_mode, taps, s, normalize in (
+        (7, "shift", "correlation", 1, False),
+        (3, "replicate", "convolution", 2, True),
+        (5, "reflect", "correlation", 1, True),
+        (3, "zeros", "correlation", 3, False),
+    )
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case", WIDE, ids=str)
+def test_wide_windows_on_every_instruction_set(case, layout, instruction_set):
+    check(case, *laid_out(case.tensors(), layout))
+
+
 @pytest.mark.parametrize("case", WINDOWS[1::6], ids=str)
 def test_autocast_of_windows(case, device):
     input, logits, _ = case.tensors(device)
