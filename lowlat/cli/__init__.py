@@ -109,6 +109,9 @@ def main(
     ] = False,
 ) -> None:
     """Low-latency video semantic segmentation."""
+    # A name of a file may hold what no terminal can show.
+    with suppress(AttributeError):
+        sys.stdout.reconfigure(errors="replace")
     # This must come before any thread starts. It steadies latency, and takes a quarter off a training step on a CPU.
     keep_freed_memory()
 

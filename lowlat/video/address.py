@@ -44,7 +44,9 @@ def whole_address(spec: str) -> str:
 
 
 def shown(address: str) -> str:
-    """An address as messages and reports show it: its passwords masked, even such as have spaces in them."""
+    """An address as messages and reports show it: its passwords masked, even such as have spaces in them, and question
+    marks for what of a file's name is no text."""
+    address = address.encode("utf-8", "replace").decode()
     return masked(address.replace(" ", "%20")) if scheme_of(address) else masked(address)
 
 

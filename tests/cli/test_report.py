@@ -170,6 +170,18 @@ def test_brackets_in_names_are_no_markup_of_the_terminal(lowlat, segmenter, clip
         assert clip.name in printed and f"{tmp_path}/report.html" in printed
 
 
+def test_names_that_are_no_text_do_not_end_a_run(lowlat, segmenter, clip, tmp_path):
+    """As a disk has them that was written elsewhere: neither pictures nor terminals can show them."""
+    clip, out = clip.rename(tmp_path / "caf\udce9.mp4"), tmp_path / "\udce4"
+    for words in (("segment", clip, "-o", tmp_path / "\udcfc.mp4", "--report", out), ("demo", clip, "-o", out)):
+        code, printed, told = lowlat(*words)
+        assert code == 0, told
+        assert "caf?.mp4" in printed.replace("\n", "").replace(" ", "") and "?/report.html" in printed
+        assert "caf?.mp4" in (out / "report.html").read_text()
+    code, printed, told = lowlat("compare", out, out, "-o", tmp_path / "\udce4.html")
+    assert code == 0, told
+
+
 def test_segment_without_the_option_leaves_none(lowlat, segmenter, clip, tmp_path):
     assert lowlat("segment", clip, "-o", tmp_path / "out.mp4")[0] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "out.mp4"}

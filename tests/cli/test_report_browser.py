@@ -220,6 +220,16 @@ def test_two_runs_in_one_plot(browser, folder, tmp_path):
         assert page.locator("h2").first.inner_text() == "What differs"
 
 
+def test_two_runs_can_be_read_on_a_telephone(browser, folder, tmp_path):
+    compare(folder, folder, tmp_path / "both.html")
+    with opened(browser, tmp_path / "both.html", viewport={"width": 400, "height": 800}) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        name, value = (
+            page.get_by_role(role, name=text).first for role, text in [("rowheader", "p99"), ("cell", "109")]
+        )
+        assert name.bounding_box()["width"] > 90 and value.bounding_box()["height"] < 60
+
+
 def test_without_a_script_plot_and_figures_are_there(browser, folder):
     with opened(browser, folder / "report.html", java_script_enabled=False) as page:
         assert page.locator("path.curve.s0").count() == 2 and page.locator("#stack").is_visible()

@@ -176,7 +176,7 @@ def measure(
     run = summarise(live.results, live.spans, deadline_ms)
     middle = median(baseline)
     report = LatencyReport(
-        network=network,
+        network=shown(network),
         device="cpu" if bench.on_cpu else device_name(bench.device),
         dtype=options.dtype,
         isolation=engine.isolation,
