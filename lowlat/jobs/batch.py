@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,19 +136,19 @@ def _work_off(
     began, told = time.monotonic(), set()
     try:
         with closing(run), progress_bar(console or Console(quiet=True)) as progress:
-            say = partial(progress.console.print, highlight=False, markup=False, soft_wrap=True)
+            plain = {"highlight": False, "markup": False, "soft_wrap": True}
             bar = progress.add_task("labelling videos", total=report.videos, completed=report.skipped)
             for task, outcome in run:
                 # What a worker that was killed has left.
                 remove_parts(task)
                 if isinstance(outcome, Failed):
                     report.failed.append({"input": task.source, "error": outcome.error})
-                    say(f"lowlat: {task.source}: {outcome.error}")
+                    progress.console.print(f"lowlat: {task.source}: {outcome.error}", **plain)
                 else:
                     report.labelled += 1
                     report.frames += outcome["frames"]
                     for line in set(outcome["notices"]) - told:
-                        say(f"{line} ({task.source})")
+                        progress.console.print(f"{line} ({task.source})", **plain)
                         told.add(line)
                 progress.advance(bar)
     except KeyboardInterrupt:

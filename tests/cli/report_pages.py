@@ -40,8 +40,9 @@ class Page(HTMLParser):
 
     @property
     def cells(self):
-        """All that follows the first cell of a row, by that cell; a lone value by itself."""
-        return {row[0]: row[1] if len(row) == 2 else row[1:] for row in self.rows}
+        """All that follows the first cell of a row, by that cell; a lone value by itself. Figures come before settings,
+        and are kept where one is called alike."""
+        return {row[0]: row[1] if len(row) == 2 else row[1:] for row in reversed(self.rows)}
 
     @property
     def data(self):

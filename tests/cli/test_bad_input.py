@@ -110,6 +110,9 @@ def test_trainings_that_make_no_sense(refused, tmp_path, monkeypatch, options, w
     assert not list(tmp_path.iterdir())
 
 
+PRINTING = ("print", "sys.exit", "progress.console.print")
+
+
 def begins_with_the_name(node):
     """Whether a string, formatted or plain, begins as the lines do that the program prints."""
     first = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else node
@@ -122,7 +125,7 @@ def test_only_what_is_printed_begins_with_the_programs_name():
     for path in Path(package.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text())
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        prints = [call for call in calls if ast.unparse(call.func) in ("print", "sys.exit")]
+        prints = [call for call in calls if ast.unparse(call.func) in PRINTING]
         meant = {id(part) for call in prints for part in ast.walk(call)}
         for node in ast.walk(tree):
             if begins_with_the_name(node):
