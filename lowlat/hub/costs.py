@@ -10,6 +10,8 @@ from lowlat.hub.turns import Progress
 
 REMEMBERED = 64
 """Frames that a cost of the fast track is taken from."""
+SIZES = 100
+"""Sizes of frames that costs are remembered of."""
 HIGH = 0.9
 """The cost of a frame is the one that this share of them stays within."""
 
@@ -33,6 +35,14 @@ class Costs:
     def frame_took(self, size: Hashable, ms: float) -> None:
         """Takes note of a frame: labels, and what followed them."""
         self._fast.setdefault(size, deque(maxlen=REMEMBERED)).append(ms)
+        if len(self._fast) > SIZES:
+            self._forget(next(iter(self._fast)))
+
+    def _forget(self, size: Hashable) -> None:
+        del self._fast[size]
+        for known in (self._parts, self._passes):
+            for key in [key for key in known if key[0] == size]:
+                del known[key]
 
     def part_took(self, size: Hashable, batch: int, part: int, ms: float) -> None:
         """Takes note of part number ``part`` of a pass of so many frames."""
@@ -55,7 +65,9 @@ class Costs:
 
     def fast_ms(self, size: Hashable) -> float | None:
         """A frame's cost without S_h, of this size or, where there was none so far, of the dearest one; or None."""
-        known = [self._fast[size]] if size in self._fast else list(self._fast.values())
+        # Copies: other threads ask while the hub's notes.
+        found = self._fast.get(size)
+        known = list(self._fast.values()) if found is None else [found]
         return max((sorted(costs)[math.ceil(HIGH * len(costs)) - 1] for costs in known), default=None)
 
     def pass_ms(self, size: Hashable, batch: int = 1) -> float:
@@ -75,6 +87,6 @@ class Costs:
         return Progress(*(times * ms for ms in figures))
 
     def _known(self, size: Hashable, batch: int) -> list[list[float]]:
-        if (size, batch) in self._parts:
-            return [self._parts[size, batch]]
-        return [parts for (_, other), parts in self._parts.items() if other == batch]
+        if (found := self._parts.get((size, batch))) is not None:
+            return [found]
+        return [parts for (_, other), parts in list(self._parts.items()) if other == batch]

@@ -165,6 +165,7 @@ class Hub(AbstractContextManager):
         """
         if not isinstance(name, str) or not name:
             raise ValueError(f"Hub.open: expected a name, got {name!r}; name the video")
+        self._runner.check_process()
         if over not in ("refuse", "lower"):
             raise ValueError(f"Hub.open: expected over to be 'refuse' or 'lower', got {over!r}; choose one of them")
         if not is_whole(hold):
@@ -204,6 +205,7 @@ class Hub(AbstractContextManager):
             ValueError: figures that are none.
             RuntimeError: the hub is closed.
         """
+        self._runner.check_process()
         with self._lock:
             return capacity(self._loads(), self._load("capacity", fps, size), DEFAULT_AGE_BOUND)
 
@@ -211,6 +213,8 @@ class Hub(AbstractContextManager):
         """End all videos and the thread: a frame under way gets its labels, those that wait are dropped. May be called
         again."""
         self._runner.close()
+        if not self._runner.here:
+            return
         with self._lock:
             self._open.clear()
 
@@ -235,6 +239,8 @@ class Hub(AbstractContextManager):
             raise
 
     def _leave(self, video: Video) -> None:
+        if not self._runner.here:
+            return
         with self._lock:
             if self._open.get(video.name) is not video:
                 return
@@ -263,7 +269,7 @@ class Hub(AbstractContextManager):
                 f"{bound_ms(loads):.0f} ms, and labels without S_h take {_busy(loads):.0%} of the time; lower fps, "
                 "close a video, or take another device"
             )
-        if least > max(1, self._spacing):
+        if least > 1:
             words = f"there is time for S_h every {least} frames of {len(loads)} videos"
             if over == "refuse":
                 raise RuntimeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class Runner:
     """
 
     def __init__(self, loop: Loop, set_up: Callable[[], None]) -> None:
-        self._loop = loop
+        self._loop, self._process = loop, os.getpid()
         self._changed = threading.Condition()
         self._calls: deque[tuple[Callable[[], Any], Future]] = deque()
         self._woken = self._closed = False
@@ -35,9 +36,20 @@ class Runner:
 
     def wake(self) -> None:
         """There is something to do: a frame has come."""
+        self.check_process()
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+    def check_process(self) -> None:
+        """Raises `Closed` in a forked process, which has no hub's thread."""
+        if not self.here:
+            raise Closed("Hub: expected the process that made the hub, got a fork of it; make one in the child")
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process that made the hub: what its threads held of locks a fork holds for ever."""
+        return os.getpid() == self._process
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Calls ``function`` on the hub's thread, between two things that it does; gives what it gives, or raises.
@@ -45,6 +57,7 @@ class Runner:
         Raises:
             Closed: the hub is.
         """
+        self.check_process()
         result: Future = Future()
         with self._changed:
             if self._closed:
@@ -55,7 +68,9 @@ class Runner:
         return result.result()
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends every video and the thread, after what it is at. May be called again."""
+        """Ends every video and the thread, after what it is at. May be called again; does nothing in a fork."""
+        if not self.here:
+            return
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lowlat.hub.checks import is_whole
 from lowlat.hub.seat import Seat
 from lowlat.runtime import Captured, FrameResult
 from lowlat.runtime.ending import EngineThread
@@ -39,7 +41,7 @@ class Account:
 class Video(AbstractContextManager):
     """One video of a hub; made by :meth:`lowlat.Hub.open`.
 
-    Its methods may be called from any thread, frames submitted from one at a time.
+    Its methods may be called from any thread.
 
     Attributes:
         name: what it was opened as.
@@ -52,6 +54,7 @@ class Video(AbstractContextManager):
         self._hub, self._seat = hub, seat
         self._submitted = 0
         self._last = -1
+        self._submitting = threading.Lock()
 
     def submit(self, frame: np.ndarray, *, time_s: float | None = None, index: int | None = None) -> bool:
         """Hands a frame in and never waits. It takes the place of one that is still waiting: the newest frame wins.
@@ -66,14 +69,19 @@ class Video(AbstractContextManager):
 
         Raises:
             ValueError: no such frame, or an index that does not rise.
+            RuntimeError: this process is a fork of the hub's.
         """
+        self._hub._runner.check_process()
         checked_frame("Video.submit", frame)
-        index = self._last + 1 if index is None else index
-        if index <= self._last:
-            raise ValueError(f"Video.submit: expected an index above {self._last}, got {index}; leave it out to count")
-        self._last = index
-        self._submitted += 1
-        taken = self._seat.put(Captured(index, 0.0, frame, time_s))
+        with self._submitting:
+            index = self._last + 1 if index is None else index
+            if not is_whole(index, self._last + 1):
+                raise ValueError(
+                    f"Video.submit: expected an index above {self._last}, got {index!r}; leave it out to count"
+                )
+            self._last = index
+            self._submitted += 1
+            taken = self._seat.put(Captured(index, 0.0, frame, time_s))
         self._hub._runner.wake()
         return taken
 
@@ -87,7 +95,11 @@ class Video(AbstractContextManager):
 
         Args:
             stall_s: seconds without a result after which ``TimeoutError`` is raised; None waits on.
+
+        Raises:
+            RuntimeError: this process is a fork of the hub's.
         """
+        self._hub._runner.check_process()
         return self._seat.results(stall_s)
 
     def __iter__(self) -> Iterator[FrameResult]:
@@ -97,7 +109,9 @@ class Video(AbstractContextManager):
     def counts(self) -> Account:
         """What became of the frames so far."""
         seat = self._seat
-        submitted, labelled, dropped, failed = self._submitted, seat.labelled, seat.buffer.dropped, seat.failed
+        # Those submitted last: a frame that comes and is answered meanwhile is not answered before it came.
+        labelled, failed, dropped = seat.labelled, seat.failed, seat.buffer.dropped
+        submitted = self._submitted
         return Account(
             submitted, labelled, dropped, failed, submitted - labelled - dropped - failed, seat.engine.state.counts
         )
