@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 RETRIES = 2
@@ -135,9 +136,9 @@ def on_ray(
         address: as in :func:`connected`.
         gpus: that each asks for.
     """
-    import ray
-
     with connected(address, cores=None if workers is None else workers * threads):
+        import ray
+
         if workers is None:
             there = ray.cluster_resources()
             workers = max(1, int(there.get("GPU", 0) // gpus if gpus else there.get("CPU", 0) // threads))
@@ -177,6 +178,10 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
     """
     # It would tell its makers of each start.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    shows_token = address != "local" and "RAY_AUTH_MODE" not in os.environ and _has_token()
+    if shows_token:
+        # A cluster that was started where there is one asks for it; without this word Ray would not show it.
+        os.environ["RAY_AUTH_MODE"] = "token"
     import ray
 
     own = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
@@ -188,11 +193,14 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
             # Ray itself would ask for minutes.
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
         ray.init(address, log_to_driver=False, logging_level="error", **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         words = " ".join(str(error).split())
         raise ConnectionError(
             f"ray: expected a cluster at {address!r}, got none: {words}; ray start --head starts one"
         ) from error
+    finally:
+        if shows_token:
+            del os.environ["RAY_AUTH_MODE"]
     try:
         if threading.current_thread() is threading.main_thread():
             # Ray's own answer to SIGTERM ends the process where it stands.
@@ -200,3 +208,9 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token of its clusters, by the rules that its pages tell."""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").is_file()

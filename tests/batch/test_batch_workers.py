@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from batches import children, record, results, under_way, until, writing
@@ -150,3 +152,46 @@ def test_tasks_whose_worker_on_ray_dies_are_begun_again(tmp_path, monkeypatch, n
 def test_a_cluster_that_is_not_there_is_told(lowlat, videos, weights, tmp_path, address):
     code, printed, err = lowlat("batch", videos, "-o", tmp_path, "--weights", weights, "--ray", address)
     assert (code, printed) == (2, "") and f"expected a cluster at '{address}', got none" in err.splitlines()[-1]
+
+
+def test_a_cluster_that_asks_for_a_token_gets_it(videos, weights, expected, tmp_path):
+    """As `ray start` starts it where there is a token: Ray's own word for a program would leave it out."""
+    home, port = tmp_path / "home", free_port()
+    home.mkdir()
+    unset = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = os.path.join(os.path.dirname(sys.executable), "ray")
+
+    def run(*words):
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(ray, "get-auth-token", "--generate")
+    options = ("--num-cpus=1", "--include-dashboard=false", f"--object-store-memory={100 << 20}", "--block")
+    head = subprocess.Popen(
+        [ray, "start", "--head", f"--port={port}", *options], env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: answers(port), "a cluster")
+        command = [sys.executable, "-m", "lowlat", "batch", str(videos / "a.mp4"), "-o", str(tmp_path / "out")]
+        printed = run(*command, "--weights", str(weights), "--json", "--ray", f"127.0.0.1:{port}")
+        assert json.loads(printed)["labelled"] == 1
+        assert results(tmp_path / "out") == {name: data for name, data in expected.items() if name.startswith("a/")}
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def answers(port):
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False

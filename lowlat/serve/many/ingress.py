@@ -46,8 +46,8 @@ class Hub:
 class Many:
     """All videos of the ingress; to be used on one event loop.
 
-    A new video goes to the hub with most room, and stays there. Those of a hub that is gone go to the others, each by
-    the same rule.
+    A new video goes to the hub with fewest among those with room for it, and stays there. Those of a hub that is gone
+    go to the others, each by the same rule.
 
     Args:
         replicas: the handle that `deployed` gives.
@@ -115,7 +115,7 @@ class Many:
         await asyncio.gather(*(self._place(video) for video in theirs))
 
     async def _place(self, video: Placed) -> None:
-        """Give a video to the hub with most room; where that fails it is tried again at the next look."""
+        """Give a video to a hub; where that fails it is tried again at the next look."""
         if video.hub is None and video.going is None:
             with suppress(Lost, ValueError):
                 await self._put(video)
@@ -128,7 +128,7 @@ class Many:
             hub: sum(hub in (other.hub, other.going) for other in self.placed.values()) for hub in self.hubs.values()
         }
         room = {hub: hub.state["room"] - count[hub] + len(hub.state["videos"]) for hub in count}
-        hub = max(room, key=lambda one: (room[one], -count[one], -one.number))
+        hub = max(room, key=lambda one: (room[one] > 0, -count[one], room[one], -one.number))
         video.going = hub
         try:
             await _answer(hub.actor.open.remote(video.name, video.spec))
