@@ -220,12 +220,14 @@ async def _carry(
         raise WebSocketDisconnect
 
     async def carry() -> None:
-        await hub.actor.connect.remote(key, scope)
         while (message := await hub.actor.take.remote(key)) is not None:
             await send(message)
 
-    tasks = [asyncio.create_task(carry()), *([asyncio.create_task(listen())] if receive else [])]
+    tasks: list[asyncio.Task[None]] = []
     try:
+        # Ray may begin calls of such an actor in another order: nothing is given before it knows the connection.
+        await hub.actor.connect.remote(key, scope)
+        tasks += [asyncio.create_task(carry()), *([asyncio.create_task(listen())] if receive else [])]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
