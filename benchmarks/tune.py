@@ -32,7 +32,8 @@ class Launch:
     path: str
     columns: int
     rows: int
-    splits: int
+    splits: int  # of the channels among blocks, in sums
+    parts: int  # of a block's warps, each with other channels, in the gradient
     stages: int
 
 
@@ -49,7 +50,7 @@ class Candidate:
 
     def launch(self, splits: int = 1) -> Launch:
         """The launch of this row; `splits`: parts of the channels among blocks, in sums."""
-        return Launch(self.path, self.columns, self.rows, max(self.parts, splits), self.stages)
+        return Launch(self.path, self.columns, self.rows, splits, self.parts, self.stages)
 
 
 def table() -> list[Candidate]:
@@ -104,7 +105,7 @@ def forced(launch: Launch | None) -> Iterator[None]:
     """Have all products of `torch.ops.svconv_tuning` in this process run by this launch for the length of the block."""
     if launch:
         path, *cut = astuple(launch)
-        library().svconv_force_launch((ctypes.c_int * 5)(PATHS.index(path), *cut))
+        library().svconv_force_launch((ctypes.c_int * 6)(PATHS.index(path), *cut))
     try:
         yield
     finally:
@@ -161,9 +162,9 @@ def rows_of(timed: list[Timed], product: str) -> list[str]:
     lines = [f"the table's choice: {own.ms:.4f} ms"]
     for row in others:
         launch, time = row.launch, f"{row.ms:.4f} ms" if row.ms else row.note
-        if product == "grad_weight":
-            kind, parts = "gradient", launch.splits
-        else:
-            kind, parts, time = "sums", 1, f"channels among {launch.splits} blocks: {time}"
-        lines.append(f"{launch.path}, {kind}, {launch.columns}, {launch.rows}, {parts}, {launch.stages},  // {time}")
+        kind = "gradient" if product == "grad_weight" else "sums"
+        if kind == "sums":
+            time = f"channels among {launch.splits} blocks: {time}"
+        cut = f"{launch.columns}, {launch.rows}, {launch.parts}, {launch.stages}"
+        lines.append(f"{launch.path}, {kind}, {cut},  // {time}")
     return lines

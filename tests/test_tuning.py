@@ -35,8 +35,8 @@ def test_candidates_are_rows_of_the_table_with_every_split(dtype, product):
 def test_rows_come_in_the_tables_words():
     timed = [
         Timed(None, 0.25),
-        Timed(Launch("band", 4, 2, 1, 3), 0.125),
-        Timed(Launch("band", 4, 1, 1, 2), None, "does not fit"),
+        Timed(Launch("band", 4, 2, 1, 1, 3), 0.125),
+        Timed(Launch("band", 4, 1, 1, 1, 2), None, "does not fit"),
     ]
     assert tune.rows_of(timed, "grad_weight") == [
         "the table's choice: 0.2500 ms",
@@ -44,7 +44,7 @@ def test_rows_come_in_the_tables_words():
         "band, gradient, 4, 1, 1, 2,  // does not fit",
     ]
     assert "band, gradient, 4, 2, 1, 3,\n" in tune.TABLE.read_text()
-    split = [Timed(None, 0.25), Timed(Launch("band", 4, 4, 8, 3), 0.125)]
+    split = [Timed(None, 0.25), Timed(Launch("band", 4, 4, 8, 1, 3), 0.125)]
     assert tune.rows_of(split, "forward")[1] == "band, sums, 4, 4, 1, 3,  // channels among 8 blocks: 0.1250 ms"
 
 

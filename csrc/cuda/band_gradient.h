@@ -2,7 +2,7 @@
 // softmax's derivative. docs/cuda.md has the derivation and the arithmetic of the tile.
 //
 // A block computes all taps of a tile of pixels. A warp accumulates [16 window columns x 8 pixels] for each of its rows
-// and each tap row, over all channels or, with splits, every `splits`-th step of them; parts are added in a fixed
+// and each tap row, over all channels or, with parts, every `parts`-th step of them; their sums are added in a fixed
 // order.
 #pragma once
 
@@ -25,9 +25,9 @@ struct GradientMemory {
   __host__ __device__ static Taps gradient_taps(int rows, int columns) {
     return {rows, columns, int(divide_up(rows * columns, 32) * 32 + 3)};
   }
-  __host__ __device__ int logits_at(int splits) const { return int(divide_up(splits * sums, 8)) * 8; }
-  __host__ __device__ int total(int stages, int splits) const {
-    const int ending = logits_at(splits) + logits, running = stages * chunk;
+  __host__ __device__ int logits_at(int parts) const { return int(divide_up(parts * sums, 8)) * 8; }
+  __host__ __device__ int total(int stages, int parts) const {
+    const int ending = logits_at(parts) + logits, running = stages * chunk;
     return ending > running ? ending : running;
   }
 };
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
     cp_async_commit();
   };
 
-  const int warp = threadIdx.x / 32, split = warp / (launch.rows * launch.columns);
+  const int warp = threadIdx.x / 32, own_part = warp / (launch.rows * launch.columns);
   const int row = warp / launch.columns % launch.rows * kRows, column = warp % launch.columns * kPixels;
   Sums sums(order, own_order, row, column, memory.data);
   for (int chunk = 0; chunk < launch.stages - 1; ++chunk) load(chunk, chunk);
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
     load(chunk + launch.stages - 1, ring.at(launch.stages - 1));
     const T* const source = shared + ring.now * memory.chunk;
 #pragma unroll 1
-    for (int step = split * Sums::kStep; step < kChunk; step += launch.splits * Sums::kStep) sums.add(source, step);
+    for (int step = own_part * Sums::kStep; step < kChunk; step += launch.parts * Sums::kStep) sums.add(source, step);
   }
   __syncthreads();
 
@@ -77,17 +77,17 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
   const Taps from = band_taps<T>(tile.rows, tile.columns, halo);
   float* const dw = reinterpret_cast<float*>(shared);
   const int part_sums = K * K * taps.pitch;
-  T* const logits = shared + memory.logits_at(launch.splits);
+  T* const logits = shared + memory.logits_at(launch.parts);
   if (p.normalize)
     load_logits<K, false, kLogitsVector<T>>(logits, from, image.of<const T>(p.logits, K * K), image, tile.y,
                                             tile.x - halo, false, vectors.logits);
   cp_async_commit();
-  sums.store(dw + split * part_sums + row * taps.columns + column, taps);
+  sums.store(dw + own_part * part_sums + row * taps.columns + column, taps);
   cp_async_wait<0>();
   __syncthreads();
-  if (launch.splits > 1) {
+  if (launch.parts > 1) {
     for (int i = threadIdx.x; i < part_sums; i += blockDim.x)
-      for (int part = 1; part < launch.splits; ++part) dw[i] += dw[part * part_sums + i];
+      for (int part = 1; part < launch.parts; ++part) dw[i] += dw[part * part_sums + i];
     __syncthreads();
   }
   if (p.normalize) {
@@ -111,7 +111,7 @@ int run_band_gradient(const Problem& p, const Launch& launch, cudaStream_t strea
   if (blocks > INT32_MAX) return run_generic(Product::grad_weight, p, stream);
   return with_kernel_size<kSmallestBand<T>, kLargestBand<T>>(p.kernel, [&](auto K) {
     const auto kernel = channels_inside ? band_gradient<T, K, true> : band_gradient<T, K, false>;
-    return start_kernel(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns * launch.splits),
+    return start_kernel(kernel, dim3(blocks), dim3(32 * launch.rows * launch.columns * launch.parts),
                         band_gradient_bytes<T>(K, launch), stream, ImageProblem(p), launch, vectors);
   });
 }
@@ -119,7 +119,7 @@ int run_band_gradient(const Problem& p, const Launch& launch, cudaStream_t strea
 template <class T>
 int64_t band_gradient_bytes(int64_t K, const Launch& launch) {
   const GradientMemory<T> memory(int(K), launch.rows * gradient_rows(K), launch.columns * kPixels);
-  return memory.total(launch.stages, launch.splits) * int64_t(sizeof(T));
+  return memory.total(launch.stages, launch.parts) * int64_t(sizeof(T));
 }
 
 }  // namespace svconv::cuda

@@ -23,7 +23,8 @@ struct Launch {
   Path path = Path::generic;
   int columns = 1;  // of a block's tile, in groups of 8 pixels
   int rows = 1;     // of a block's tile, in rows of a thread's or a warp's share
-  int splits = 1;   // parts that the channels are cut into
+  int splits = 1;   // of the channels among blocks: forward and grad_input
+  int parts = 1;    // of a block's warps, which share a tile and take other channels each: grad_weight
   int stages = 1;   // chunks of channels in shared memory at a time
 };
 

@@ -121,7 +121,7 @@ Launch choose(Product product, const Problem& p, const Device& device, bool tf32
     if (c.path != path || c.gradient != (product == Product::grad_weight) || !fits_registers(c, p)) continue;
     const int most = c.gradient ? 1 : int(std::min<int64_t>(chunks, 8));
     for (int splits = 1; splits <= most; ++splits) {
-      const Launch launch{path, c.columns, c.rows, c.gradient ? c.parts : splits, c.stages};
+      const Launch launch{path, c.columns, c.rows, splits, c.parts, c.stages};
       if (shared_bytes(c, p, launch) > device.shared_bytes) continue;
       const double own = cost(c, splits, p, device);
       if (best.path == Path::generic || own < least) best = launch, least = own;

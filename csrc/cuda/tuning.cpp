@@ -16,11 +16,11 @@ cuda::Launch choose(Product product, const Problem& p, const cuda::Device& devic
 
 }  // namespace
 
-// All products of this library in this process run by this launch (path, columns, rows, splits, stages), or by the
-// table's with null. A path that doesn't compute a problem's type is an error of the call.
+// All products of this library in this process run by this launch (path, columns, rows, splits, parts, stages), or
+// by the table's with null. A path that doesn't compute a problem's type is an error of the call.
 extern "C" __attribute__((visibility("default"))) void svconv_force_launch(const int* launch) {
   forced.reset();
-  if (launch) forced = cuda::Launch{cuda::Launch::Path(launch[0]), launch[1], launch[2], launch[3], launch[4]};
+  if (launch) forced = cuda::Launch{cuda::Launch::Path(launch[0]), launch[1], launch[2], launch[3], launch[4], launch[5]};
 }
 
 STABLE_TORCH_LIBRARY(svconv_tuning, m) { define_operators(m); }

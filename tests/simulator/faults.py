@@ -36,22 +36,22 @@ HALF = Case((1, 104, 6, 21), 5, padding_mode="renormalize", dtype=torch.float16)
 VECTORS = Case((1, 104, 6, 20), 5, dtype=torch.float16)
 GROUPS = Case((1, 40, 6, 21), 5, groups=2, dtype=torch.float16)
 GROUPS_OF_VECTORS = Case((1, 40, 6, 20), 5, groups=2, dtype=torch.float16)
-BAND = Launch("band", columns=2, rows=1, splits=1, stages=3)
+BAND = Launch("band", columns=2, rows=1, stages=3)
 SUM = Check("forward", HALF, "nchw", BAND)
 SUM_OF_VECTORS = Check("forward", VECTORS, "nchw", BAND)
 REVERSED = Check("grad_input", HALF, "channels_last", BAND)
-GRADIENT = Check("grad_weight", HALF, "channels_last", Launch("band", 2, 1, 2, 2))
-FMA_SUM_OF_VECTORS = Check("forward", Case((1, 72, 6, 20), 5), "nchw", Launch("fma", 2, 4, 1, 2))
-FMA_SUM = Check("forward", Case((1, 72, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("fma", 2, 4, 1, 2))
-FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("fma", 2, 4, 1, 2))
+GRADIENT = Check("grad_weight", HALF, "channels_last", Launch("band", 2, 1, parts=2, stages=2))
+FMA_SUM_OF_VECTORS = Check("forward", Case((1, 72, 6, 20), 5), "nchw", Launch("fma", 2, 4, stages=2))
+FMA_SUM = Check("forward", Case((1, 72, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("fma", 2, 4, stages=2))
+FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("fma", 2, 4, stages=2))
 WIDE = Case((1, 40, 14, 21), 11, dtype=torch.bfloat16)
-WIDE_SUM = Check("forward", WIDE, "channels_last", Launch("band", 2, 1, 1, 2))
-WIDE_GRADIENT = Check("grad_weight", WIDE, "nchw", Launch("band", 2, 1, 2, 2))
-TF32_SUM = Check("forward", Case((1, 104, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("tf32", 2, 1, 1, 2))
-TF32_SUM_OF_VECTORS = Check("forward", Case((1, 104, 6, 20), 5), "channels_last", Launch("tf32", 2, 1, 1, 2))
-TF32_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, 2, 2))
-TF32_GRADIENT_OF_ROWS = Check("grad_weight", Case((1, 40, 6, 20), 5), "nchw", Launch("tf32", 2, 1, 2, 2))
-TF32_NOT_FINITE = Check("grad_input", NotFinite((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, 1, 2))
+WIDE_SUM = Check("forward", WIDE, "channels_last", Launch("band", 2, 1, stages=2))
+WIDE_GRADIENT = Check("grad_weight", WIDE, "nchw", Launch("band", 2, 1, parts=2, stages=2))
+TF32_SUM = Check("forward", Case((1, 104, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("tf32", 2, 1, stages=2))
+TF32_SUM_OF_VECTORS = Check("forward", Case((1, 104, 6, 20), 5), "channels_last", Launch("tf32", 2, 1, stages=2))
+TF32_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, parts=2, stages=2))
+TF32_GRADIENT_OF_ROWS = Check("grad_weight", Case((1, 40, 6, 20), 5), "nchw", Launch("tf32", 2, 1, parts=2, stages=2))
+TF32_NOT_FINITE = Check("grad_input", NotFinite((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, stages=2))
 ANY = Case((1, 6, 5, 9), 7, padding_mode="renormalize")
 
 FAULTS = (
@@ -206,7 +206,7 @@ FAULTS = (
         "inside(image, y + i, x + j) && channel + c < depth);",
         "inside(image, y + i, x + j));",
         "band_gradient_float16.cu",
-        Check("grad_weight", GROUPS, "nchw", Launch("band", 2, 1, 1, 2)),
+        Check("grad_weight", GROUPS, "nchw", Launch("band", 2, 1, stages=2)),
     ),
     Fault(
         "a tail of vectors of channels not masked",
@@ -214,7 +214,7 @@ FAULTS = (
         "inside_columns(n) : channel + n < depth)",
         "inside_columns(n) : true)",
         "band_gradient_float16.cu",
-        Check("grad_weight", GROUPS_OF_VECTORS, "nchw", Launch("band", 2, 1, 1, 2)),
+        Check("grad_weight", GROUPS_OF_VECTORS, "nchw", Launch("band", 2, 1, stages=2)),
     ),
     Fault(
         "steps through a chunk that forget its swizzle",
@@ -222,7 +222,7 @@ FAULTS = (
         "else return (offset ^ (swizzle(lines) * kLanes)) + lines * columns;",
         "else return offset + lines * columns;",
         "band_sum_float16.cu",
-        Check("forward", VECTORS, "nchw", Launch("band", 4, 1, 1, 3)),
+        Check("forward", VECTORS, "nchw", Launch("band", 4, 1, stages=3)),
     ),
     Fault(
         "a tap of grad_input shifted by one",
@@ -243,8 +243,8 @@ FAULTS = (
     Fault(
         "no barrier before the parts of a sum are added",
         "band_gradient.h",
-        "  cp_async_wait<0>();\n  __syncthreads();\n  if (launch.splits > 1) {",
-        "  cp_async_wait<0>();\n  if (launch.splits > 1) {",
+        "  cp_async_wait<0>();\n  __syncthreads();\n  if (launch.parts > 1) {",
+        "  cp_async_wait<0>();\n  if (launch.parts > 1) {",
         "band_gradient_float16.cu",
         GRADIENT,
     ),
@@ -267,8 +267,8 @@ FAULTS = (
     Fault(
         "a part of a sum dropped",
         "band_gradient.h",
-        "for (int part = 1; part < launch.splits; ++part) dw[i]",
-        "for (int part = 2; part < launch.splits; ++part) dw[i]",
+        "for (int part = 1; part < launch.parts; ++part) dw[i]",
+        "for (int part = 2; part < launch.parts; ++part) dw[i]",
         "band_gradient_float16.cu",
         GRADIENT,
     ),
@@ -374,7 +374,7 @@ FAULTS = (
         "if (own >= depth || column >= image.width) continue;",
         "if (column >= image.width) continue;",
         "band_sum_tf32.cu",
-        Check("forward", Case((1, 40, 6, 21), 5, groups=2), "nchw", Launch("tf32", 2, 1, 1, 2)),
+        Check("forward", Case((1, 40, 6, 21), 5, groups=2), "nchw", Launch("tf32", 2, 1, stages=2)),
     ),
     Fault(
         "NaN rounded to zero",
@@ -419,8 +419,8 @@ FAULTS = (
     Fault(
         "a part of a chunk's channels left out in tf32",
         "band_gradient.h",
-        "int step = split * Sums::kStep; step < kChunk;",
-        "int step = split * Sums::kStep; step < kChunk / 2;",
+        "int step = own_part * Sums::kStep; step < kChunk;",
+        "int step = own_part * Sums::kStep; step < kChunk / 2;",
         "band_gradient_tf32.cu",
         TF32_GRADIENT_OF_ROWS,
     ),

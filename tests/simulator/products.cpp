@@ -14,7 +14,7 @@ using svconv::simulate::Numbers;
 
 // numbers: product, type, N, C, groups, H, W, K, dilation, normalize, renormalize; for each of data, grad, logits and
 //   result the byte offset of its first element and four strides; then processors and shared bytes of the device to
-//   choose the launch for and whether tf32 will do, or 0, 0 and the launch's path, columns, rows, splits, stages.
+//   choose the launch for and whether tf32 will do, or 0, 0 and the launch's path, columns, rows, splits, parts, stages.
 // buffers: data, grad, logits, result, lse, and what came of it: the error, then the launch.
 void run(const Numbers& numbers, const Buffers& buffers) {
   auto next = numbers.begin();
@@ -55,11 +55,12 @@ void run(const Numbers& numbers, const Buffers& buffers) {
     launch.columns = int(*next++);
     launch.rows = int(*next++);
     launch.splits = int(*next++);
+    launch.parts = int(*next++);
     launch.stages = int(*next++);
   }
   const int error = svconv::cuda::run(product, p, launch, nullptr);
-  const int came[] = {error, int(launch.path), launch.columns, launch.rows, launch.splits, launch.stages};
-  for (int i = 0; i < 6; ++i) static_cast<int*>(buffers[5])[i] = came[i];
+  const int came[] = {error, int(launch.path), launch.columns, launch.rows, launch.splits, launch.parts, launch.stages};
+  for (int i = 0; i < 7; ++i) static_cast<int*>(buffers[5])[i] = came[i];
 }
 
 const svconv::simulate::Function function("product", run);

@@ -1,6 +1,6 @@
 """The operator's three products through the simulated kernels, on the cases of tests/svconv."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from math import nan
 
@@ -24,10 +24,11 @@ class Launch:
     columns: int = 1
     rows: int = 1
     splits: int = 1
+    parts: int = 1
     stages: int = 1
 
     def __str__(self) -> str:
-        return f"{self.path}-{self.columns}x{self.rows}-{self.splits}-{self.stages}"
+        return f"{self.path}-{self.columns}x{self.rows}-{self.splits}-{self.parts}-{self.stages}"
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def _run(program: Program, product: str, case: Case, data, grad, logits, result,
         numbers += [launch.processors, launch.shared_bytes, launch.tf32]
         limit = launch.shared_bytes
     else:
-        numbers += [0, 0, PATHS.index(launch.path), launch.columns, launch.rows, launch.splits, launch.stages]
+        numbers += [0, 0, PATHS.index(launch.path), *astuple(launch)[1:]]
         limit = H200.shared_bytes
-    buffers = [*map(storage, tensors), storage(lse), np.zeros(6, np.int32)]
+    buffers = [*map(storage, tensors), storage(lse), np.zeros(7, np.int32)]
     *_, filled, filled_lse, came = program("product", numbers, buffers, order=order, shared_limit=limit)
     if came[0] != 0:
         raise simulated.SimulatorError(f"{product} of {case}: {ERRORS[came[0]]}")

@@ -188,11 +188,11 @@ FOREIGN = {"fma": TYPES[1:], "tf32": TYPES[1:], "band": TYPES[:2]}
 def test_a_path_refuses_the_types_that_it_does_not_compute(program, product, path):
     for dtype in FOREIGN[path]:
         with pytest.raises(SimulatorError, match="invalid value"):
-            check(program, Case((1, 6, 7, 9), 5, dtype=dtype), product, "nchw", Launch(path, 1, 1, 1, 2), ["forward"])
+            check(program, Case((1, 6, 7, 9), 5, dtype=dtype), product, "nchw", Launch(path, 1, 1, stages=2), ["forward"])
 
 
 @BY_PRODUCT
-@pytest.mark.parametrize("launch", [H200, TF32, *(Launch(path, 1, 1, 1, 2) for path in products.PATHS)], ids=str)
+@pytest.mark.parametrize("launch", [H200, TF32, *(Launch(path, 1, 1, stages=2) for path in products.PATHS)], ids=str)
 def test_an_unknown_type_is_an_error_not_bfloat16(program, product, launch, monkeypatch):
     case = Case((1, 6, 7, 9), 5, dtype=torch.bfloat16)
     # The number that the kernels get is bfloat16's and one more.
