@@ -71,7 +71,7 @@ class Timed:
 
 def candidates(problem: Problem, product: str) -> list[Launch]:
     """The launches of the table for the product; where the grid splits the channels, one for each number of parts."""
-    path, largest = "band", 11
+    path, largest = "band", 13
     if problem.dtype == torch.float32:
         path, largest = "tf32" if asks_for_tf32() and problem.kernel_size >= 5 else "fma", 9
     if not 3 <= problem.kernel_size <= largest:

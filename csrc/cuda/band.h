@@ -1,7 +1,7 @@
-// Tiles and shared memory of the tensor-core kernels: float16 and bfloat16 (K = 3 to 11), and float32 rounded to tf32
+// Tiles and shared memory of the tensor-core kernels: float16 and bfloat16 (K = 3 to 13), and float32 rounded to tf32
 // (K = 5, 7, 9). docs/cuda.md has the derivation.
 //
-// A warp works on 8 pixels in each of a few rows. Its window is 16 columns wide, with K = 11 24, and starts
+// A warp works on 8 pixels in each of a few rows. Its window is 16 columns wide, with K > 9 24, and starts
 // band_halo(K) columns before the pixels.
 #pragma once
 

@@ -37,7 +37,7 @@ __device__ __forceinline__ constexpr int sixteen_columns() {
 }
 
 // forward and grad_input, D[channels x 8 pixels] += A[channels x columns] * B[columns x 8 pixels], of the warp whose
-// window starts at (row, column) of the chunk: 16 columns, with K = 11 24.
+// window starts at (row, column) of the chunk: 16 columns, with K > 9 24.
 template <class T, int K, bool kChannelsInside>
 struct SumFragments {
   using Order = ChunkOrder<T, kChannelsInside, 32>;
@@ -207,7 +207,7 @@ struct GradientFragments<float, K, kChannelsInside> {
 };
 
 // The sums of a warp in grad_weight: D of each row of pixels and tap row.
-template <class T, int K, bool kChannelsInside>
+template <class T, int K, bool kChannelsInside, bool kWide = (K > 9)>
 class GradientSums {
  public:
   using Fragments = GradientFragments<T, K, kChannelsInside>;
@@ -257,11 +257,11 @@ class GradientSums {
   float sum_[kRows][K][4] = {};
 };
 
-// K = 11: D[2 rows of 8 pixels x 8 columns] of each window row and 8 of its 24 columns. A window row is tap row t of
+// K > 9: D[2 rows of 8 pixels x 8 columns] of each window row and 8 of its 24 columns. A window row is tap row t of
 // one row of pixels and t + 1 of the next; D[16 columns x 8 pixels] would take two thirds more products and registers.
-template <class T, bool kChannelsInside>
-class GradientSums<T, 11, kChannelsInside> {
-  static constexpr int K = 11, kLines = K + 1;
+template <class T, int K, bool kChannelsInside>
+class GradientSums<T, K, kChannelsInside, true> {
+  static constexpr int kLines = K + 1;
 
  public:
   using Order = ChunkOrder<T, kChannelsInside, 32>;

@@ -68,17 +68,17 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
     band_sum(ImageProblem p, Launch launch, bool reversed, Vectors vectors) {
   constexpr int r = K / 2, halo = band_halo(K);
   SVCONV_SHARED(T, shared);
-  const Tile tile = tile_of_block(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
+  Tile tile = tile_of_block(p, launch.rows * kRows, launch.columns * kPixels, launch.splits);
   const Image& image = tile.image;
   using Fragments = SumFragments<T, K, kChannelsInside>;
   constexpr int kChunk = Fragments::Order::kChannels;
-  const SumMemory<T> memory(K, tile.rows, tile.columns);
-  const typename Fragments::Order order(window_pitch<T>(K, tile.columns + 2 * halo));
-  const typename Fragments::Order own_order(own_pitch<T>(tile.columns));
+  SumMemory<T> memory(K, tile.rows, tile.columns);
+  typename Fragments::Order order(window_pitch<T>(K, tile.columns + 2 * halo));
+  typename Fragments::Order own_order(own_pitch<T>(tile.columns));
   const int depth = int(p.depth), chunks = int(divide_up(depth, kChunk));
-  const int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
-  const Plane<const T> data = image.of<const T>(p.data, depth);
-  const Plane<T> result = image.of<T>(p.result, depth);
+  int first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
+  Plane<const T> data = image.of<const T>(p.data, depth);
+  Plane<T> result = image.of<T>(p.result, depth);
   using Pixels = Patch<typename Fragments::Order>;
   const auto window = [&](int width) {
     return Pixels(order, image, tile.y - r, tile.x - halo, tile.rows + K - 1, width);
@@ -90,7 +90,19 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
   };
 
   // Rows [row, row + kRows) and columns [column, column + 8) of the tile are the warp's.
-  const int warp = threadIdx.x / 32, row = warp / launch.columns * kRows, column = warp % launch.columns * kPixels;
+  const int warp = threadIdx.x / 32;
+  int row = warp / launch.columns * kRows, column = warp % launch.columns * kPixels;
+  // Building the bands of K = 13 takes all registers. What is wanted behind it isn't kept but worked out once more.
+  const auto work_out_anew = [&] {
+    const int rows = anew(launch.rows, 0), columns = anew(launch.columns, 0);
+    tile = tile_of_block(p, rows * kRows, columns * kPixels, launch.splits);
+    row = warp / columns * kRows, column = warp % columns * kPixels;
+    memory = SumMemory<T>(K, tile.rows, tile.columns);
+    order = typename Fragments::Order(window_pitch<T>(K, tile.columns + 2 * halo));
+    own_order = typename Fragments::Order(own_pitch<T>(tile.columns));
+    first = chunks * tile.split / launch.splits, last = chunks * (tile.split + 1) / launch.splits;
+    data = image.of<const T>(p.data, depth), result = image.of<T>(p.result, depth);
+  };
   const Taps taps = band_taps<T>(tile.rows, tile.columns, halo);
   T* const logits = shared + memory.chunk;
   load_logits<K, false, kLogitsVector<T>>(logits, taps, image.of<const T>(p.logits, K * K), image, tile.y,
@@ -110,8 +122,9 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
     build_band<T, K>(band, own_logits, taps, p, image, tile.y + row, tile.x + column, image.lse(p), tile.split == 0);
   __syncthreads();
 
+  if constexpr (K > 11) work_out_anew();
   // What the copies need would be kept from the first on, in registers that building the bands lacks.
-  const Pixels pixels = window(anew(taps.columns, 0));
+  const Pixels pixels = window(anew(tile.columns + 2 * halo, 0));
   if (launch.stages > 2) load(pixels, first + 1, 1);
   T* const staging = shared + launch.stages * memory.chunk;
   const auto store = [&](int chunk) {

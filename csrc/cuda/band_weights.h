@@ -8,7 +8,7 @@ namespace svconv::cuda {
 constexpr float kLog2E = 1.4426950408889634f;
 
 // B fragment (k, q) of tap row t and one row of pixels: pixel q's weight for window column k. A lane holds pixel
-// q = lane / 4 and four columns k, six with K = 11: two in a register of 16-bit numbers, one in a register of tf32.
+// q = lane / 4 and four columns k, six with K > 9: two in a register of 16-bit numbers, one in a register of tf32.
 template <int K>
 constexpr int kEntries = K <= 9 ? 4 : 6;
 template <class T, int K>
@@ -60,6 +60,9 @@ __device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, co
                                            const Image& image, int y, int x, Plane<float> lse, bool write_lse) {
   constexpr int r = K / 2, halo = band_halo(K);
   const int q = threadIdx.x % 32 / 4;
+  // K = 13 has no registers for more of the log-sum-exp than a pointer.
+  float* own_lse = nullptr;
+  if (K > 11 && write_lse && threadIdx.x % 4 == 0 && x + q < image.width) own_lse = lse.at(0, y, x + q);
 #pragma unroll 1
   for (int i = 0; i < kRows; ++i) {
     const int pitch = anew(taps.pitch, i), columns = anew(taps.columns, i);
@@ -94,7 +97,11 @@ __device__ __forceinline__ void build_band(Band<T, K>& band, const T* logits, co
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       scale = 1 / sum;
-      if (write_lse && threadIdx.x % 4 == 0 && inside(image, y + i, x + q)) *lse.at(0, y + i, x + q) = top + logf(sum);
+      if constexpr (K > 11) {
+        if (own_lse && y + i < image.height) own_lse[i * p.width * p.dilation] = top + logf(sum);
+      } else if (write_lse && threadIdx.x % 4 == 0 && inside(image, y + i, x + q)) {
+        *lse.at(0, y + i, x + q) = top + logf(sum);
+      }
     }
     append_row<T, K>(band, weights, scale);
   }

@@ -17,7 +17,7 @@ struct Launch {
   enum class Path {
     generic,  // generic.cu: everything
     fma,      // fma_*.cu: float32, K <= 9
-    band,     // band_*.cu: float16 and bfloat16 on tensor cores, K <= 11
+    band,     // band_*.cu: float16 and bfloat16 on tensor cores, K <= 13
     tf32,     // band_*_tf32.cu: float32 rounded to tf32 on tensor cores, 5 <= K <= 9
   };
   Path path = Path::generic;

@@ -32,7 +32,7 @@ int64_t band_gradient_bytes(int64_t K, const Launch& launch);
 template <class T>
 constexpr int kSmallestBand = sizeof(T) == 4 ? 5 : 3;
 template <class T>
-constexpr int kLargestBand = sizeof(T) == 4 ? 9 : 11;
+constexpr int kLargestBand = sizeof(T) == 4 ? 9 : 13;
 
 // Rows of pixels of a warp, and most threads of a block, as registers allow.
 constexpr int kRows = 4;

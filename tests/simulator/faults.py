@@ -1,6 +1,6 @@
 """Faults to plant in the CUDA kernels, each of which the simulator's checks must catch (test_faults.py)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from products import Launch
@@ -47,7 +47,13 @@ FMA_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", La
 WIDE = Case((1, 40, 14, 21), 11, dtype=torch.bfloat16)
 WIDE_SUM = Check("forward", WIDE, "channels_last", Launch("band", 2, 1, stages=2))
 WIDE_GRADIENT = Check("grad_weight", WIDE, "nchw", Launch("band", 2, 1, parts=2, stages=2))
-TF32_SUM = Check("forward", Case((1, 104, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("tf32", 2, 1, stages=2))
+WIDEST = Case((1, 40, 14, 21), 13, dtype=torch.float16)
+WIDEST_SUM = Check("forward", WIDEST, "nchw", Launch("band", 2, 1, stages=2))
+WIDEST_REVERSED = Check("grad_input", WIDEST, "channels_last", Launch("band", 2, 1, stages=2))
+WIDEST_GRADIENT = Check("grad_weight", WIDEST, "channels_last", Launch("band", 2, 1, stages=2))
+TF32_SUM = Check(
+    "forward", Case((1, 104, 6, 21), 5, padding_mode="renormalize"), "nchw", Launch("tf32", 2, 1, stages=2)
+)
 TF32_SUM_OF_VECTORS = Check("forward", Case((1, 104, 6, 20), 5), "channels_last", Launch("tf32", 2, 1, stages=2))
 TF32_GRADIENT = Check("grad_weight", Case((1, 40, 6, 21), 5), "channels_last", Launch("tf32", 2, 1, parts=2, stages=2))
 TF32_GRADIENT_OF_ROWS = Check("grad_weight", Case((1, 40, 6, 20), 5), "nchw", Launch("tf32", 2, 1, parts=2, stages=2))
@@ -303,6 +309,54 @@ FAULTS = (
         "own, row + matrix / 2, column, 0, 0, matrix % 2",
         "band_gradient_bfloat16.cu",
         WIDE_GRADIENT,
+    ),
+    Fault(
+        "the last tap row of K = 13 left out",
+        "band_sum.h",
+        "if (t >= 0 && t < K) Fragments::multiply(sum[i]",
+        "if (t >= 0 && t < 12) Fragments::multiply(sum[i]",
+        "band_sum_float16.cu",
+        WIDEST_SUM,
+    ),
+    Fault(
+        "another tile behind the bands of K = 13 than before",
+        "band_sum.h",
+        "rows = anew(launch.rows, 0), columns = anew(launch.columns, 0);",
+        "rows = anew(launch.columns, 0), columns = anew(launch.rows, 0);",
+        "band_sum_float16.cu",
+        WIDEST_SUM,
+    ),
+    Fault(
+        "the first and last tap column of K = 13 left out",
+        "band_weights.h",
+        "s = k - halo - q + r;\n      const bool valid = s >= 0 && s < K;",
+        "s = k - halo - q + r;\n      const bool valid = s >= 1 && s < 12;",
+        "band_sum_float16.cu",
+        WIDEST_REVERSED,
+    ),
+    Fault(
+        "the last line of two rows of K = 13 left out",
+        "band_fragments.h",
+        "line < kLines; ++line",
+        "line < kLines - 1; ++line",
+        "band_gradient_float16.cu",
+        WIDEST_GRADIENT,
+    ),
+    Fault(
+        "the log-sum-exp of a dilated row where an undilated one lies",
+        "band_weights.h",
+        "own_lse[i * p.width * p.dilation]",
+        "own_lse[i * p.width]",
+        "band_sum_float16.cu",
+        Check("forward", replace(WIDEST, dilation=2), "nchw", Launch("band", 2, 1, stages=2)),
+    ),
+    Fault(
+        "the log-sum-exp past the right edge",
+        "band_weights.h",
+        "threadIdx.x % 4 == 0 && x + q < image.width) own_lse",
+        "threadIdx.x % 4 == 0) own_lse",
+        "band_sum_float16.cu",
+        WIDEST_SUM,
     ),
     Fault(
         "no barrier before a chunk of float32 is computed in tf32",

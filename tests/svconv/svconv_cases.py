@@ -107,7 +107,7 @@ def path_on(case: Case, device: torch.device) -> str:
         if tf32 and case.dtype == torch.float32 and 3 <= case.kernel_size <= 9:
             return "tf32 cut off"
         return "band" if case.dtype.itemsize == 2 else "generic"
-    if device.type == "cuda" and case.dtype.itemsize == 2 and 3 <= case.kernel_size <= 11:
+    if device.type == "cuda" and case.dtype.itemsize == 2 and 3 <= case.kernel_size <= 13:
         return "band"
     return "tf32" if tf32 and case.dtype == torch.float32 and 5 <= case.kernel_size <= 9 else "generic"
 
