@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kGradientThreads, 1) band_gradient(ImageProble
   T* const logits = shared + memory.logits_at(launch.parts);
   if (p.normalize)
     load_logits<K, false, kLogitsVector<T>>(logits, from, image.of<const T>(p.logits, K * K), image, tile.y,
-                                            tile.x - halo, false, vectors.logits);
+                                            tile.x - halo, false, vectors.logits, halo);
   cp_async_commit();
   sums.store(dw + own_part * part_sums + row * taps.columns + column, taps);
   cp_async_wait<0>();

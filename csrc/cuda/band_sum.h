@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(sum_threads(sizeof(T), K), 1)
   const Taps taps = band_taps<T>(tile.rows, tile.columns, halo);
   T* const logits = shared + memory.chunk;
   load_logits<K, false, kLogitsVector<T>>(logits, taps, image.of<const T>(p.logits, K * K), image, tile.y,
-                                          tile.x - halo, reversed, vectors.logits);
+                                          tile.x - halo, reversed, vectors.logits, reversed ? 0 : halo);
   cp_async_commit();
   load(window(taps.columns), first, 0);
   float* const lse = reinterpret_cast<float*>(logits + memory.logits);

@@ -85,17 +85,19 @@ struct Taps {
 
 // Copies the logits of the tile whose first pixel is (y, x) to shared memory, kVector at once with `vectors`. Reversed,
 // tap row t starts at row y + t - r and, if kShift, tap column s at column x + s - r: the pixels whose taps reach the
-// tile.
+// tile. `margin` columns on either side are left out: nobody reads them.
 template <int K, bool kShift, int kVector, class T>
 __device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, const Image& image, int y, int x,
-                            bool reversed, bool vectors) {
+                            bool reversed, bool vectors, int margin = 0) {
   constexpr int r = K / 2;
+  const int columns = taps.columns - 2 * margin;
+  to += margin, x += margin;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const auto row_of = [&](int tap) { return reversed ? y + tap / K - r : y; };
   const auto column_of = [&](int tap) { return reversed && kShift ? x + tap % K - r : x; };
   if (vectors && !(reversed && kShift)) {
     for (int tap = warp; tap < K * K; tap += warps)
-      for (Walk at(lane, 32, taps.columns / kVector); at.line < taps.rows; at.next()) {
+      for (Walk at(lane, 32, columns / kVector); at.line < taps.rows; at.next()) {
         const int row = row_of(tap) + at.line, column = x + at.item * kVector;
         const bool valid = inside(image, row, column);
         copy_async<kVector * sizeof(T)>(to + tap * taps.pitch + at.line * taps.columns + at.item * kVector,
@@ -110,11 +112,11 @@ __device__ void load_logits(T* to, const Taps& taps, Plane<const T> logits, cons
                  valid);
   };
   if (logits.c == 1) {
-    for (Walk at(warp, warps, taps.columns); at.line < taps.rows; at.next())
+    for (Walk at(warp, warps, columns); at.line < taps.rows; at.next())
       for (int tap = lane; tap < K * K; tap += 32) copy(tap, at.line, at.item);
   } else {
     for (int tap = warp; tap < K * K; tap += warps)
-      for (Walk at(lane, 32, taps.columns); at.line < taps.rows; at.next()) copy(tap, at.line, at.item);
+      for (Walk at(lane, 32, columns); at.line < taps.rows; at.next()) copy(tap, at.line, at.item);
   }
 }
 

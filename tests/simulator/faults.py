@@ -311,6 +311,14 @@ FAULTS = (
         WIDE_GRADIENT,
     ),
     Fault(
+        "logits beside the tile left out in grad_input too",
+        "band_sum.h",
+        "reversed ? 0 : halo);",
+        "halo);",
+        "band_sum_float16.cu",
+        REVERSED,
+    ),
+    Fault(
         "the last tap row of K = 13 left out",
         "band_sum.h",
         "if (t >= 0 && t < K) Fragments::multiply(sum[i]",
