@@ -13,14 +13,15 @@ from typer.core import TyperGroup
 
 import svconv
 from benchmarks import pages, report, results, rows
+from benchmarks import tune as launches
 from benchmarks.contenders import CONTENDERS
 from benchmarks.figures import figures
 from benchmarks.measure import MOST, measure
 from benchmarks.plots import plot as draw
 from benchmarks.problems import FAMILIES, OPERATIONS, OURS, PRESETS, PROBLEMS, Group, Problem, groups_of
 from benchmarks.report import print_banner, print_changes, print_results
-from benchmarks.tune import PRODUCTS, rows_of
-from benchmarks.tune import tune as time_launches
+from benchmarks.tune import PRODUCTS
+from lowlat.video.files import whole_file
 
 RESULTS = Path(__file__).with_name("results")
 WIDTH = 150
@@ -153,16 +154,39 @@ def tune(
     problems: Annotated[list[str], typer.Argument(metavar="PROBLEM...", help="As for `run`.")],
     products: Annotated[list[str] | None, typer.Option("--product", help=f"By default {', '.join(PRODUCTS)}.")] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each launch.")] = 30,
+    write: Annotated[bool, typer.Option("--write", help="Put the costs into csrc/cuda/costs.csv.")] = False,
 ) -> None:
-    """Time the launches that csrc/cuda/launches.csv offers; print its rows, the fastest first. Needs a GPU."""
+    """Time the launches that csrc/cuda/launches.csv offers; print its rows, the fastest first, and what their
+    work costs, as csrc/cuda/costs.csv has it. Needs a GPU."""
     obstacle = next(row.cuda for row in svconv.backends() if row.name == "cuda")
     if obstacle:
         raise typer.BadParameter(f"the CUDA kernels can't run: {obstacle}")
     products = _known(products, PRODUCTS)
+    found = []
     for problem in _problems(problems):
         for product in products:
             print(f"{problem.name} {product}, {torch.cuda.get_device_name()}:")
-            print(*rows_of(time_launches(problem, product, rounds), product), sep="\n", flush=True)
+            found.append(launches.tune(problem, product, rounds))
+            print(*launches.rows_of(found[-1], product), sep="\n", flush=True)
+    try:
+        costs = launches.fit([row for timed in found for row in timed])
+    except ValueError as unknown:
+        print(f"no costs: {unknown}")
+        raise typer.Exit(1 if write else 0) from None
+    text = launches.costs_text(costs, torch.cuda.get_device_name())
+    before = launches.read_costs()
+    worst = [
+        max(launches.loss(weights, timed) for timed in found if any(row.ms and row.work for row in timed))
+        for weights in (before, costs)
+    ]
+    print(
+        f"{launches.COSTS.name} makes choices that take {worst[0]:.2f} times the fastest at worst, this {worst[1]:.2f}:"
+    )
+    print(text)
+    if write:
+        with whole_file(launches.COSTS) as path:
+            path.write_text(text)
+        print(f"written to {launches.COSTS}; build again")
 
 
 def _tell(progress: Progress, bar, name: str, doing: str) -> None:

@@ -1,17 +1,20 @@
 """Finds the fastest launch on the GPU at hand: the candidates of csrc/cuda/launches.csv are forced in turn and timed.
 
-The result is rows of that table with their times, for whoever edits it or the model that ranks them.
+The result is rows of that table with their times, for whoever edits it, and the costs that the model of launch.cu ranks
+them by (csrc/cuda/costs.csv), fitted to the times.
 """
 
 import csv
 import ctypes
+import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.checks import error, tolerance
@@ -21,6 +24,7 @@ from svconv.precision import asks_for_tf32
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "csrc" / "cuda" / "launches.csv"
+COSTS = ROOT / "csrc" / "cuda" / "costs.csv"
 PATHS = ("generic", "fma", "band", "tf32")
 PRODUCTS = ("forward", "grad_input", "grad_weight")
 
@@ -61,12 +65,22 @@ def table() -> list[Candidate]:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a launch's busiest multiprocessor has to do, as the model counts it: `Work` of csrc/cuda/kernels.h."""
+
+    bytes: float
+    exponentials: float
+    chunks: float
+
+
+@dataclass(frozen=True)
 class Timed:
     """The time of a launch (None: the table's own choice); `ms` is None where it can't run, and `note` says why."""
 
     launch: Launch | None
     ms: float | None
     note: str = ""
+    work: Work | None = None
 
 
 def candidates(problem: Problem, product: str) -> list[Launch]:
@@ -112,6 +126,13 @@ def forced(launch: Launch | None) -> Iterator[None]:
         library().svconv_force_launch(None)
 
 
+def latest_work() -> Work:
+    """The work of the latest product of `torch.ops.svconv_tuning` in this process."""
+    numbers = (ctypes.c_double * 3)()
+    library().svconv_latest_work(numbers)
+    return Work(*numbers)
+
+
 def call_of(problem: Problem, product: str) -> Callable[[], torch.Tensor]:
     input, logits, grad_out = problem.tensors("cuda")
     options = (problem.kernel_size, 1, 1, True, False, asks_for_tf32())
@@ -130,11 +151,13 @@ def tune(problem: Problem, product: str, rounds: int = 30) -> list[Timed]:
     call, clock = call_of(problem, product), Clock("cuda")
     want = call().double()
     samples: dict[Launch | None, list[float]] = {None: []}
+    works: dict[Launch | None, Work] = {}
     failed = []
     for launch in candidates(problem, product):
         try:
             with forced(launch):
                 found = error(call(), want)
+                works[launch] = latest_work()
         except RuntimeError as refused:
             failed.append(Timed(launch, None, str(refused).splitlines()[0]))
             continue
@@ -152,7 +175,9 @@ def tune(problem: Problem, product: str, rounds: int = 30) -> list[Timed]:
         for launch, times in samples.items():
             with forced(launch):
                 times += clock.time(timed)
-    own, *others = (Timed(launch, statistics.median(times)) for launch, times in samples.items())
+    own, *others = (
+        Timed(launch, statistics.median(times), work=works.get(launch)) for launch, times in samples.items()
+    )
     return [own, *sorted(others, key=lambda timed: timed.ms), *failed]
 
 
@@ -168,3 +193,72 @@ def rows_of(timed: list[Timed], product: str) -> list[str]:
         cut = f"{launch.columns}, {launch.rows}, {launch.parts}, {launch.stages}"
         lines.append(f"{launch.path}, {kind}, {cut},  // {time}")
     return lines
+
+
+# Of what a call takes however it is cut, which costs.csv has no line for: it ranks nothing.
+START = 1
+FEWEST = 3 * (len(Work.__dataclass_fields__) + START)
+
+
+def fit(timed: list[Timed]) -> Work:
+    """The nanoseconds that one of each kind of work takes, none below zero, by which the times are met best: the sum of
+    the squares of their relative errors is the least.
+
+    Raises:
+        ValueError: fewer than 12 launches have a time, or they don't tell the kinds of work apart.
+    """
+    known = [row for row in timed if row.ms and row.work]
+    if len(known) < FEWEST:
+        raise ValueError(
+            f"tune.fit: expected times of {FEWEST} launches or more, got {len(known)}; name more problems or products"
+        )
+    counts = np.array([(*astuple(row.work), 1.0) for row in known])
+    share = counts / (1e6 * np.array([[row.ms] for row in known]))
+    size = np.abs(share).max(axis=0)
+    size[size == 0] = 1
+    share /= size
+    if np.linalg.matrix_rank(share, tol=1e-6) < share.shape[1]:
+        raise ValueError(
+            "tune.fit: expected launches whose kinds of work differ, got counts that are in proportion; name problems "
+            "of other sizes, layouts or channels"
+        )
+    best, least = None, np.inf
+    # The best without a bound on some kinds and with zero of the others is the best of all, for one choice of them.
+    for chosen in itertools.product((False, True), repeat=share.shape[1]):
+        kinds = np.flatnonzero(chosen)
+        found = np.zeros(share.shape[1])
+        found[kinds] = np.linalg.lstsq(share[:, kinds], np.ones(len(known)), rcond=None)[0]
+        off = np.square(share @ found - 1).sum()
+        if (found >= 0).all() and off < least:
+            best, least = found, off
+    return Work(*map(float, (best / size)[:-START]))
+
+
+def predicted(costs: Work, work: Work) -> float:
+    """The nanoseconds of the work, but for those that a call takes however it is cut."""
+    return sum(cost * count for cost, count in zip(astuple(costs), astuple(work), strict=True))
+
+
+def loss(costs: Work, timed: list[Timed]) -> float:
+    """How many times as long as the fastest launch the one takes that the costs rank first."""
+    known = [row for row in timed if row.ms and row.work]
+    first = min(known, key=lambda row: predicted(costs, row.work))
+    return first.ms / min(row.ms for row in known)
+
+
+def costs_text(costs: Work, device: str) -> str:
+    """costs.csv with these costs, measured on the device."""
+    lines = [
+        "// What launch.cu's model of a launch counts with, in nanoseconds. It includes this file as it is.",
+        f"// Measured on {device} by `python -m benchmarks tune --write`.",
+        "//",
+        "// nanoseconds,  // for",
+        *(f"{cost:.6g},  // {name.removesuffix('s')}" for name, cost in asdict(costs).items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_costs() -> Work:
+    """The costs that csrc/cuda/costs.csv holds."""
+    rows = (line for line in COSTS.read_text().splitlines() if not line.startswith("//"))
+    return Work(*(float(row.split(",")[0]) for row in rows))

@@ -1,6 +1,7 @@
 """The launches of the CUDA kernels as the tuning command sees them, and the figures of a run on a GPU."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 import svconv
 import svconv.ops
+from benchmarks import __main__ as main
 from benchmarks import tune
 from benchmarks.__main__ import app
 from benchmarks.figures import figures
@@ -15,7 +17,7 @@ from benchmarks.measure import Measured
 from benchmarks.problems import PAPER, WIDE, Task
 from benchmarks.roofs import Roof
 from benchmarks.rows import rows_of
-from benchmarks.tune import Launch, Timed
+from benchmarks.tune import Launch, Timed, Work
 
 NHWC = replace(PAPER, dtype=torch.bfloat16, channels_last=True)
 
@@ -46,6 +48,111 @@ def test_rows_come_in_the_tables_words():
     assert "band, gradient, 4, 2, 1, 3,\n" in tune.TABLE.read_text()
     split = [Timed(None, 0.25), Timed(Launch("band", 4, 4, 8, 1, 3), 0.125)]
     assert tune.rows_of(split, "forward")[1] == "band, sums, 4, 4, 1, 3,  // channels among 8 blocks: 0.1250 ms"
+
+
+TRUE = Work(bytes=0.05, exponentials=0.02, chunks=700.0)
+START = 4000  # nanoseconds of a call, however it is cut
+
+
+def made_up_work(launch: Launch, channels: int) -> Work:
+    """Of a frame of 64 x 128 pixels on 132 multiprocessors, in the manner of launch.cu."""
+    rows, columns, chunks = 4 * launch.rows, 8 * launch.columns, -(-channels // 32 // launch.splits)
+    busiest = -(-(64 // rows) * (128 // columns) * launch.splits // 132)
+    bytes = busiest * (chunks * 64 * ((rows + 8) * (columns + 8) + rows * columns) + 162 * rows * columns)
+    return Work(bytes, busiest * rows * columns * 144, chunks / launch.parts)
+
+
+@pytest.fixture
+def made_up_gpu(monkeypatch, tmp_path):
+    """A GPU whose every launch takes TRUE times its work, START and a little noise; `works` has what was forced."""
+    monkeypatch.setattr(tune, "COSTS", tmp_path / "costs.csv")
+    monkeypatch.setattr(tune, "ROOT", tmp_path)
+    tune.COSTS.write_text("1,\n1,\n1,\n")
+    own = Launch("band", 4, 4, 1, 1, 3)
+    now = {"launch": own, "channels": 64}
+    noise = iter(torch.rand(100_000, generator=torch.Generator().manual_seed(0)).tolist())
+
+    class Library:
+        def svconv_force_launch(self, numbers):
+            now["launch"] = Launch(tune.PATHS[numbers[0]], *numbers[1:]) if numbers else own
+
+        def svconv_latest_work(self, work):
+            work[:] = astuple(made_up_work(now["launch"], now["channels"]))
+
+    class Clock:
+        def __init__(self, device):
+            assert device == "cuda"
+
+        def time(self, call):
+            call(lambda: None)
+            work = astuple(made_up_work(now["launch"], now["channels"]))
+            ns = START + sum(cost * count for cost, count in zip(astuple(TRUE), work, strict=True))
+            return [ns * (1 + 0.02 * next(noise)) / 1e6]
+
+    def call_of(problem, product):
+        now["channels"] = problem.shape[1]
+        return lambda: torch.ones(1)
+
+    monkeypatch.setattr(tune, "library", Library)
+    monkeypatch.setattr(tune, "Clock", Clock)
+    monkeypatch.setattr(tune, "call_of", call_of)
+
+
+def frames(*channels):
+    return [replace(NHWC, shape=(1, count, 64, 128)) for count in channels]
+
+
+def test_costs_are_found_again_from_made_up_times(made_up_gpu):
+    timed = [row for problem in frames(64, 512) for row in tune.tune(problem, "forward", rounds=3)]
+    timed += [row for problem in frames(64, 512) for row in tune.tune(problem, "grad_weight", rounds=3)]
+    found = tune.fit(timed)
+    assert astuple(found) == pytest.approx(astuple(TRUE), rel=0.1)
+    first = tune.tune(frames(512)[0], "forward", rounds=3)
+    assert tune.loss(found, first) < 1.02 < tune.loss(Work(-1, -1, -1), first)
+
+
+def test_costs_never_fall_below_zero():
+    work = [Work(b, e, c) for b in (1e3, 4e3) for e in (10, 500) for c in (1, 2, 5)]
+    timed = [
+        Timed(Launch("band", 1, 1, 1, 1, 3), (1000 + 2 * w.bytes - 0.1 * w.exponentials) / 1e6, "", w) for w in work
+    ]
+    found = tune.fit(timed)
+    assert (
+        found.bytes == pytest.approx(2, rel=0.05)
+        and found.exponentials == 0
+        and found.chunks == pytest.approx(0, abs=5)
+    )
+
+
+def test_too_few_or_too_similar_times_are_refused():
+    launch, work = Launch("band", 1, 1, 1, 1, 3), Work(1.0, 2.0, 3.0)
+    with pytest.raises(ValueError, match="expected times of 12 launches or more, got 1"):
+        tune.fit([Timed(launch, 1.0, "", work), Timed(launch, None, "does not fit")])
+    with pytest.raises(ValueError, match="got counts that are in proportion"):
+        tune.fit([Timed(launch, 1.0, "", work)] * 20)
+
+
+def test_the_command_writes_costs_that_the_kernels_include(made_up_gpu, monkeypatch):
+    monkeypatch.setattr(main.svconv, "backends", lambda: [SimpleNamespace(name="cuda", cuda=None)])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a made-up GPU")
+    before = tune.COSTS.read_text()
+    outcome = CliRunner().invoke(app, ["tune", "channels-512-bf16-nhwc", "live-64", "--rounds", "2"])
+    assert outcome.exit_code == 0, outcome.output
+    assert tune.COSTS.read_text() == before and "times the fastest at worst, this 1.0" in outcome.output
+    outcome = CliRunner().invoke(app, ["tune", "channels-512-bf16-nhwc", "live-64", "--rounds", "2", "--write"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "Measured on a made-up GPU" in tune.COSTS.read_text()
+    assert astuple(tune.read_costs()) == pytest.approx(astuple(TRUE), rel=0.15)
+    lines = [line for line in tune.COSTS.read_text().splitlines() if not line.startswith("//")]
+    assert [line.split("// ")[1] for line in lines] == ["byte", "exponential", "chunk"]
+
+
+def test_costs_that_come_with_the_kernels_say_that_they_were_not_measured():
+    rows = [line for line in tune.COSTS.read_text().splitlines() if not line.startswith("//")]
+    names = [name.removesuffix("s") for name in Work.__dataclass_fields__]
+    assert [row.split("// ")[1].split(":")[0] for row in rows] == names
+    assert all("data sheet" in row for row in rows) or "Measured on" in tune.COSTS.read_text()
+    assert tune.read_costs().bytes == pytest.approx(1 / 24, rel=1e-3) or "Measured on" in tune.COSTS.read_text()
 
 
 @pytest.mark.skipif(svconv.build_info()["cuda"].startswith("none"), reason=f"CUDA: {svconv.build_info()['cuda']}")

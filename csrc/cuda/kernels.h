@@ -28,6 +28,16 @@ struct Launch {
   int stages = 1;   // chunks of channels in shared memory at a time
 };
 
+// What the busiest multiprocessor has to do in a launch, as far as it depends on how the problem is cut.
+struct Work {
+  double bytes;         // that pass from and to L2
+  double exponentials;  // of weights
+  double chunks;        // of channels that a block takes one after the other
+};
+
+// The launch is one of those that `choose` chooses from.
+Work work_of(Product product, const Problem& problem, const Launch& launch, const Device& device);
+
 // `tf32`: float32 may be rounded to tf32 before it is multiplied.
 Launch choose(Product product, const Problem& problem, const Device& device, bool tf32);
 

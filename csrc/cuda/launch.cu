@@ -43,9 +43,9 @@ Path path_of(const Problem& p, bool tf32) {
 }
 
 // The rows of pixels that are a thread's or a warp's share.
-int rows_of(const Candidate& c, const Problem& p) {
-  if (c.path == Path::fma) return 1;
-  return c.gradient ? gradient_rows(p.kernel) : kRows;
+int rows_of(Path path, bool gradient, const Problem& p) {
+  if (path == Path::fma) return 1;
+  return gradient ? gradient_rows(p.kernel) : kRows;
 }
 
 // True if the registers allow a block of so many warps. The fma kernels were compiled for what they have in the table.
@@ -63,10 +63,10 @@ int64_t shared_bytes(const Candidate& c, const Problem& p, const Launch& launch)
   return c.gradient ? fma_gradient_bytes(p.kernel, launch) : fma_sum_bytes(p.kernel, launch);
 }
 
-// What the model below counts with: clocks of an SM of an H100, none of them measured.
-constexpr double kBytesOfL2 = 24;      // a clock: 5.5 TB/s, 132 SMs, 1.75 GHz, of published microbenchmarks
-constexpr double kExponentials = 16;   // a clock: the CUDA programming guide's table of throughputs
-constexpr double kChunkLatency = 500;  // clocks of a warp alone for 32 channels: 72 products, one after the other
+// Clocks for one of each kind of work.
+constexpr Work kCosts = {
+#include "costs.csv"
+};
 
 // The mean number of 32-byte sectors that a run of `bytes` touches, if its first byte lies `start` after the start of a
 // row of tiles; where rows don't start with a sector (`aligned`), any multiple of 8 bytes is as likely.
@@ -74,28 +74,6 @@ double sectors(bool aligned, int64_t bytes, int64_t start) {
   if (!aligned) return (bytes - 8) / 32.0 + 1;
   const int64_t offset = (start % 32 + 32) % 32;
   return double(divide_up(offset + bytes, 32));
-}
-
-// The clocks that the busiest SM takes: what passes through it, in sectors of L2, the exponentials of the weights, and
-// the latency of one block. Shared memory has no conflicts that depend on the tile, and instructions are fewer than
-// clocks (docs/cuda.md). The model only ranks tiles.
-double cost(const Candidate& c, int splits, const Problem& p, const Device& device) {
-  const int rows = c.rows * rows_of(c, p), columns = c.columns * 8, halo = p.kernel <= 9 ? 4 : 8;
-  const int64_t bytes = p.type == Type::float32 ? 4 : 2, window_rows = rows + p.kernel - 1;
-  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), splits);
-  const bool channels_inside = p.data.c == 1 && p.channels > 1;
-  const bool aligned = p.dilation == 1 && p.width * bytes % 32 == 0 && columns * bytes % 32 == 0;
-  // The sectors of a row of a tile, and of its window, in one channel.
-  const double own = channels_inside ? columns * bytes / 32.0 : sectors(aligned, columns * bytes, 0);
-  const double read = channels_inside ? (columns + 2 * halo) * bytes / 32.0
-                                      : sectors(aligned, (columns + 2 * halo) * bytes, -halo * bytes);
-  const double chunk = 32 * (window_rows * read + rows * own) * 32 / kBytesOfL2;
-  // Logits are read once, in grad_input with the rows around; gradients of them are written.
-  const double taps = p.kernel * p.kernel * rows * sectors(aligned, columns * bytes, 0) * (c.gradient ? 2 : 1);
-  const double exponentials = rows * columns * p.kernel * (c.gradient ? 2 * p.kernel : 16) / kExponentials;
-  const double weights = taps * 32 / kBytesOfL2 + exponentials;
-  const int64_t busiest = divide_up(count_tiles(p, rows, columns, splits), device.processors);
-  return busiest * (chunks * chunk + weights) + chunks * kChunkLatency / c.parts;
 }
 
 template <class T>
@@ -111,6 +89,28 @@ int run_fma(Product product, const Problem& p, const Launch& launch, cudaStream_
 
 }  // namespace
 
+// What passes through the SM in sectors of L2, the exponentials of the weights, and the latency of one block. Shared
+// memory has no conflicts that depend on the tile, and instructions are fewer than clocks (docs/cuda.md).
+Work work_of(Product product, const Problem& p, const Launch& launch, const Device& device) {
+  const bool gradient = product == Product::grad_weight;
+  const int rows = launch.rows * rows_of(launch.path, gradient, p), columns = launch.columns * 8;
+  const int halo = p.kernel <= 9 ? 4 : 8;
+  const int64_t bytes = p.type == Type::float32 ? 4 : 2, window_rows = rows + p.kernel - 1;
+  const int64_t chunks = divide_up(divide_up(p.channels / p.groups, 32), launch.splits);
+  const bool channels_inside = p.data.c == 1 && p.channels > 1;
+  const bool aligned = p.dilation == 1 && p.width * bytes % 32 == 0 && columns * bytes % 32 == 0;
+  // The sectors of a row of a tile, and of its window, in one channel.
+  const double own = channels_inside ? columns * bytes / 32.0 : sectors(aligned, columns * bytes, 0);
+  const double read = channels_inside ? (columns + 2 * halo) * bytes / 32.0
+                                      : sectors(aligned, (columns + 2 * halo) * bytes, -halo * bytes);
+  const double chunk = 32 * (window_rows * read + rows * own);
+  // Logits are read once, in grad_input with the rows around; gradients of them are written.
+  const double taps = p.kernel * p.kernel * rows * sectors(aligned, columns * bytes, 0) * (gradient ? 2 : 1);
+  const double exponentials = rows * columns * p.kernel * (gradient ? 2 * p.kernel : 8 + 2 * halo);
+  const int64_t busiest = divide_up(count_tiles(p, rows, columns, launch.splits), device.processors);
+  return {32 * busiest * (chunks * chunk + taps), busiest * exponentials, double(chunks) / launch.parts};
+}
+
 Launch choose(Product product, const Problem& p, const Device& device, bool tf32) {
   Launch best;
   const Path path = path_of(p, tf32);
@@ -123,7 +123,10 @@ Launch choose(Product product, const Problem& p, const Device& device, bool tf32
     for (int splits = 1; splits <= most; ++splits) {
       const Launch launch{path, c.columns, c.rows, splits, c.parts, c.stages};
       if (shared_bytes(c, p, launch) > device.shared_bytes) continue;
-      const double own = cost(c, splits, p, device);
+      const Work work = work_of(product, p, launch, device);
+      // The model only ranks launches.
+      const double own = work.bytes * kCosts.bytes + work.exponentials * kCosts.exponentials +
+                         work.chunks * kCosts.chunks;
       if (best.path == Path::generic || own < least) best = launch, least = own;
     }
   }

@@ -9,9 +9,12 @@ namespace {
 using namespace svconv;
 
 std::optional<cuda::Launch> forced;
+cuda::Work latest;
 
 cuda::Launch choose(Product product, const Problem& p, const cuda::Device& device, bool tf32) {
-  return forced ? *forced : cuda::choose(product, p, device, tf32);
+  const cuda::Launch launch = forced ? *forced : cuda::choose(product, p, device, tf32);
+  latest = cuda::work_of(product, p, launch, device);
+  return launch;
 }
 
 }  // namespace
@@ -21,6 +24,13 @@ cuda::Launch choose(Product product, const Problem& p, const cuda::Device& devic
 extern "C" __attribute__((visibility("default"))) void svconv_force_launch(const int* launch) {
   forced.reset();
   if (launch) forced = cuda::Launch{cuda::Launch::Path(launch[0]), launch[1], launch[2], launch[3], launch[4], launch[5]};
+}
+
+// The work of the latest product of this library in this process: bytes, exponentials, chunks.
+extern "C" __attribute__((visibility("default"))) void svconv_latest_work(double* work) {
+  work[0] = latest.bytes;
+  work[1] = latest.exponentials;
+  work[2] = latest.chunks;
 }
 
 STABLE_TORCH_LIBRARY(svconv_tuning, m) { define_operators(m); }

@@ -69,14 +69,20 @@ def storage(tensor: torch.Tensor) -> np.ndarray:
     return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
 
 
-def _run(program: Program, product: str, case: Case, data, grad, logits, result, lse, launch, order):
-    """Fills `result`, and `lse` in the forward product. Returns the launch that ran."""
+def _numbers(product: str, case: Case, tensors) -> list[int]:
+    """The problem in the words of products.cpp; `tensors`: data, grad, logits, result."""
     n, c, h, w = case.shape
     numbers = [PRODUCTS.index(product), TYPES.index(case.dtype), n, c, case.groups, h, w]
     numbers += [case.kernel_size, case.dilation, case.normalize, case.padding_mode == "renormalize"]
-    tensors = (data, grad, logits, result)
     for tensor in tensors:
         numbers += [tensor.storage_offset() * tensor.element_size(), *tensor.stride()]
+    return numbers
+
+
+def _run(program: Program, product: str, case: Case, data, grad, logits, result, lse, launch, order):
+    """Fills `result`, and `lse` in the forward product. Returns the launch that ran."""
+    tensors = (data, grad, logits, result)
+    numbers = _numbers(product, case, tensors)
     if isinstance(launch, Device):
         numbers += [launch.processors, launch.shared_bytes, launch.tf32]
         limit = launch.shared_bytes
@@ -109,6 +115,16 @@ def run(program: Program, case: Case, product: str, layout: str, launch, order: 
     data = grad_out if product == "grad_input" else input
     ran = _run(program, product, case, data, grad_out, logits, result, lse, launch, order)
     return (ran, result, lse) if product == "forward" and case.normalize else (ran, result)
+
+
+def work(program: Program, case: Case, product: str, layout: str, device: Device, launch: Launch) -> tuple[float, ...]:
+    """Bytes, exponentials and chunks of the launch on the device, as launch.cu counts them; nothing is launched."""
+    input, logits, grad_out = (lay_out(tensor, layout) for tensor in case.tensors())
+    result = logits if product == "grad_weight" else input
+    numbers = _numbers(product, case, (input, grad_out, logits, result))
+    numbers += [device.processors, device.shared_bytes, PATHS.index(launch.path), *astuple(launch)[1:]]
+    *_, counts = program("work", numbers, [np.zeros(1, np.uint8)] * 5 + [np.zeros(3)])
+    return tuple(counts.tolist())
 
 
 @cache

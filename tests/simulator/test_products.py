@@ -131,6 +131,23 @@ def test_every_launch_of_the_table_gives_the_same_answers(program, gradient, lau
             check(program, case, product, layout, launch, ["reverse"])
 
 
+@BY_PRODUCT
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+def test_the_launch_is_the_cheapest_of_the_table_by_the_table_of_costs(program, product, layout):
+    costs = astuple(tune.read_costs())
+    for case in (Case((1, 104, 18, 36), 9, dtype=torch.bfloat16), Case((2, 72, 9, 64), 5)):
+        ran = check(program, case, product, layout, H200, ["forward"])
+        chunks = -(-case.shape[1] // 32)
+        prices = {}
+        for row in tune.table():
+            if row.path == ran.path and (row.product == "gradient") == (product == "grad_weight"):
+                for splits in range(1, chunks + 1) if row.product == "sums" else (1,):
+                    launch = Launch(*astuple(row.launch(splits)))
+                    counts = products.work(program, case, product, layout, H200, launch)
+                    prices[launch] = sum(cost * count for cost, count in zip(costs, counts, strict=True))
+        assert prices[ran] == min(prices.values())
+
+
 @pytest.mark.sample(2)
 @BY_TYPE
 @BY_PRODUCT
