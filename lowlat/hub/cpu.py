@@ -68,7 +68,11 @@ def _several(stages: NetworkStages, lows: Sequence[Low]) -> Parts:
         yield
         features = run(features, crossing)
     # Copies: a view would keep the features of the whole batch in memory.
-    return [High(features[n : n + 1].clone(), low.size) for n, low in enumerate(lows)]
+    highs = [High(features[n : n + 1].clone(), low.size) for n, low in enumerate(lows)]
+    carried = []
+    for low, high in zip(lows, highs, strict=True):
+        carried.append((yield from stages.carry(low, high)))
+    return carried
 
 
 def _side_by_side(values: Sequence[Any]) -> Any:

@@ -59,6 +59,9 @@ class Started:
     def propagate(self, key: KeyFrame, low: Any, *scores: str) -> tuple[Any, Any]:
         return self._stages.propagate(key, low, *scores)
 
+    def hold(self, key: KeyFrame) -> None:
+        self._stages.hold(key)
+
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         return self._stages.measure(key, low, signal)
 

@@ -78,6 +78,8 @@ class SimulatedStages:
         self._clock.advance(self._costs.propagate)
         return low, key.high
 
+    def hold(self, key: KeyFrame) -> None: ...
+
     def measure(self, key: KeyFrame, low: int, signal: Signal) -> float:
         self._clock.advance(self._costs.select)
         return self._signal(key.index, low)
@@ -104,7 +106,7 @@ class SimulatedWorker:
         if self._job is None or self._clock.now() < end_ms:
             return None
         job, self._job = self._job, None
-        return Outcome(job, job.low, None, self._start_ms, end_ms)
+        return Outcome(job, job.low, None, self._start_ms, end_ms, steps=len(job.path))
 
     def forget(self) -> None:
         self._job = None

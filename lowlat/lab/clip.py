@@ -54,6 +54,8 @@ class SeenStages:
     def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
         return self._stages.propagate(key, low)
 
+    def hold(self, key: KeyFrame) -> None: ...
+
     def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
         return self._stages.measure(key, low, signal)
 

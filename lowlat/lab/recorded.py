@@ -122,6 +122,8 @@ class MethodStages:
         self._key: KeyFrame | None = None
         self._state = None
 
+    def hold(self, key: KeyFrame) -> None: ...
+
     def classify(self, high: High) -> np.ndarray:
         return self._video.classify(high)
 
@@ -145,6 +147,8 @@ class DecisionsOnly:
         if pair not in self._measured:
             self._measured[pair] = self._measure(key, low, signal)
         return self._measured[pair]
+
+    def hold(self, key: KeyFrame) -> None: ...
 
     def classify(self, high: High) -> None:
         return None

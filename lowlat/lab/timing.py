@@ -32,7 +32,7 @@ class Timing:
         if self.delay == 0:
             return Engine(Schedule(self.policy, mode="blocking", age_bound=self.age_bound), stages)
         schedule = Schedule(self.policy, decision="deferred", age_bound=self.age_bound)
-        return Engine(schedule, stages, ReplayWorker(stages.higher, self.delay))
+        return Engine(schedule, stages, ReplayWorker(stages, self.delay))
 
     def run(self, stages: Stages, frames: int) -> list[FrameResult]:
         """Send frames 0 to ``frames`` - 1, each given by its index, through the engine."""

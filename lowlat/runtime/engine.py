@@ -190,7 +190,7 @@ class Engine(AbstractContextManager):
     def _recover(self) -> None:
         """Goes on after a frame that may not have been kept whole, or an S_h that may not have been launched."""
         flight = self.state.flight
-        if flight is not None and self._key is not None and self._key.index == flight.index:
+        if flight is not None and self._key is not None and self._key.index == flight.index == self.state.base:
             # The frame is kept: only its pass has failed.
             self._worker.forget()
             self._carry_out(events.Failed(flight.launch))
@@ -227,7 +227,7 @@ class Engine(AbstractContextManager):
         self._result.spans.append(Span("S_h", "higher", outcome.job.index, outcome.start_ms, outcome.end_ms))
         self._landing = outcome
         if outcome.error is None:
-            self._carry_out(events.Landed(launch))
+            self._carry_out(events.Landed(launch, outcome.steps))
         else:
             self._result.error = outcome.error
             self._carry_out(events.Failed(launch))
@@ -281,24 +281,26 @@ class Engine(AbstractContextManager):
                 result.key = True
                 self._hold(KeyFrame(index, self._key.source, self._low, self._high))
             case events.Rebase():
+                if self.state.flight is not None:
+                    self._key.path.append(self._low)
                 self._hold(replace(self._key, high=self._high, base=self._low))
             case events.Launch(index, launch):
                 try:
-                    self._worker.submit(Job(launch, index, self._low))
+                    self._worker.submit(Job(launch, index, self._low, self._key.path))
                 except Exception as error:
                     result.error = error
                     return events.Failed(launch)
                 result.launched = True
-            case events.ReplaceHigh(index):
-                self._hold(replace(self._key, source=index, high=self._landing.high))
+            case events.ReplaceHigh(index, _, steps):
+                base = (self._key.low, *self._key.path)[steps]
+                self._hold(replace(self._key, source=index, high=self._landing.high, base=base, path=[]))
                 result.landed = index
             case events.Degrade():
                 result.degraded = True
         return None
 
     def _hold(self, key: KeyFrame) -> None:
-        if self._pipelined is not None:
-            self._pipelined.hold(key)
+        self._stages.hold(key)
         self._key = key
 
     def _lowered(self, index: int) -> Any:

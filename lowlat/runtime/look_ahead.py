@@ -10,12 +10,7 @@ from lowlat.runtime.protocols import Pipelined
 
 
 class LookAhead:
-    """The frames of one run; with a `take_waiting`, as a `FrameBuffer` has, the next one can be begun if it is there.
-
-    Args:
-        stages: begin a frame.
-        frames: of the run.
-    """
+    """The frames of one run. With a `take_waiting`, as a `FrameBuffer` has, the next can be begun if it is there."""
 
     def __init__(self, stages: Pipelined | None, frames: Iterable[Any]) -> None:
         self._stages = stages

@@ -7,7 +7,7 @@ simulated clock, nothing at all.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from lowlat.runtime.result import Span
@@ -20,7 +20,8 @@ class KeyFrame:
 
     `index` is the frame of F_l^k, in `low`; decisions are measured against it. `source` is the frame whose true S_h
     features `high` comes from; it is another one while the key frame is temporary, with a carried F_h. `base` is F_l of
-    the frame that `high` belongs to: the key frame's, or a later one's to which F_h has been carried since.
+    the frame that `high` belongs to: the key frame's, or a later one's to which F_h has been carried since. `path` is
+    F_l of the bases since S_h was launched on the key frame, along which its F_h will be carried; it grows in place.
     """
 
     index: int
@@ -29,6 +30,7 @@ class KeyFrame:
     high: Any
     base: Any = None
     """By default that of the key frame."""
+    path: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.base is None:
@@ -37,22 +39,30 @@ class KeyFrame:
 
 @dataclass(frozen=True)
 class Job:
-    """One background pass of S_h: pass number `launch`, on `low` = F_l of frame `index`."""
+    """One background pass of S_h: pass number `launch`, on `low` = F_l of frame `index`. Its F_h is carried on along
+    `path`, a list that grows while the pass is under way (`KeyFrame`)."""
 
     launch: int
     index: int
     low: Any
+    path: list[Any] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's clock."""
+    """A finished job: `high` = F_h, or the exception in `error`. Start and end in ms on the engine's clock. `steps` are
+    those that F_h has come along the job's path: by default what `high` says of itself, or none."""
 
     job: Job
     high: Any
     error: BaseException | None
     start_ms: float
     end_ms: float
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None:
+            object.__setattr__(self, "steps", getattr(self.high, "steps", 0))
 
 
 class Stages(Protocol):
@@ -78,20 +88,21 @@ class Stages(Protocol):
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         """The key frame decision's value: difference of features or predicted deviation."""
 
+    def hold(self, key: KeyFrame) -> None:
+        """`key` is the key frame from here on. The same one comes again when its F_h has been replaced, or carried to a
+        later frame, its `base`, the last of its `path` if S_h is under way."""
+
 
 @runtime_checkable
 class Pipelined(Stages, Protocol):
     """Stages on a device of its own: every call returns once its work is enqueued, and labels are a promise.
 
-    `measure` gives the newest value known without waiting, 0 if there is none for this key frame.
+    `measure` gives the newest value known without waiting, 0 if there is none for this key frame. What a key frame that
+    is held refers to must outlive its frame.
     """
 
     def begin(self, frame: Any, index: int) -> Any:
         """`lower` of frame `index`; may be called while the frame before it is under way."""
-
-    def hold(self, key: KeyFrame) -> None:
-        """`key` is the key frame from here on: what it refers to must outlive its frame. The same key frame comes
-        again when its F_h has been replaced, or carried to a later frame, its `base`."""
 
     def wait(self, labels: Any) -> Any:
         """The labels on the host, a pair where scores were asked for: the one place of a frame where the host waits

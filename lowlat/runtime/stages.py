@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ class Low:
     crossing: Tensor | tuple[Tensor, ...]  # what S_h reads: F_l, and what goes along with it, if anything
     size: tuple[int, int]  # (H, W) of the frame
     reduced: Reduced | None = None
+    path: Sequence[Low] = ()  # along which its F_h is carried on; may grow meanwhile (`KeyFrame`)
     _anchor: Anchor | None = field(default=None, repr=False)
 
     @property
@@ -40,10 +41,11 @@ class Low:
 
 
 class High(NamedTuple):
-    """F_h, and the size of the frame it came from."""
+    """F_h, the size of the frame it came from, and how far along a path it has been carried since."""
 
     features: Tensor
     size: tuple[int, int]
+    steps: int = 0
 
 
 class NetworkStages(PreparedNetwork):
@@ -73,14 +75,29 @@ class NetworkStages(PreparedNetwork):
 
     @torch.inference_mode()
     def higher_parts(self, low: Low) -> Generator[None, None, High]:
-        """:meth:`higher` in parts, a link of S_h's chain each: pauses behind each one, returns F_h."""
+        """:meth:`higher` in parts, a link of S_h's chain each, then a step each along the path that there is by then:
+        pauses behind each one, returns F_h."""
         if self.fast_track:
             low.anchor(self.network)
         features = low.crossing
         for run in self.network.higher_chain():
             yield
             features = run(features, low.crossing)
-        return High(features, low.size)
+        return (yield from self.carry(low, High(features, low.size)))
+
+    @torch.inference_mode()
+    def carry(self, low: Low, high: High) -> Generator[None, None, High]:
+        """Carry F_h of a frame along its path, which may grow meanwhile: pauses before each step, returns F_h."""
+        while high.steps < len(low.path):
+            yield
+            base, following = (low, *low.path)[high.steps], low.path[high.steps]
+            carried = self.network.propagate(base.anchor(self.network), high.features, following.reduced)
+            high = High(self.network.fuse(carried, following.reduced).high, low.size, high.steps + 1)
+        return high
+
+    def hold(self, key: KeyFrame) -> None:
+        """S_h of the key frame finds the path along which its F_h is carried on."""
+        key.low.path = key.path
 
     @torch.inference_mode()
     def classify(self, high: High, scores: str = "") -> np.ndarray | tuple[np.ndarray, np.ndarray]:

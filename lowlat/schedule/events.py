@@ -15,6 +15,13 @@ class _OfFrame:
 
 
 @dataclass(frozen=True)
+class _OfLaunch(_OfFrame):
+    """What concerns pass `launch` of S_h on frame `index`."""
+
+    launch: int
+
+
+@dataclass(frozen=True)
 class _OfPass:
     """What concerns pass `launch` of S_h."""
 
@@ -36,8 +43,12 @@ class Emitted(_OfFrame):
     """The labels of frame `index` are with the caller: what is left of the frame is off the critical path."""
 
 
+@dataclass(frozen=True)
 class Landed(_OfPass):
-    """The S_h pass `launch` is complete. A background pass is reported between frames, never within one."""
+    """The S_h pass `launch` is complete, its F_h carried along the first `steps` of the bases since its launch. A
+    background pass is reported between frames, never within one."""
+
+    steps: int = 0
 
 
 class Failed(_OfPass):
@@ -55,11 +66,8 @@ class Decide(_OfFrame):
     signal: Signal
 
 
-@dataclass(frozen=True)
-class RunHigher(_OfFrame):
+class RunHigher(_OfLaunch):
     """Run S_h on F_l of frame `index` and wait for it; answer with `Landed` or `Failed`."""
-
-    launch: int
 
 
 class Propagate(_OfFrame):
@@ -94,21 +102,19 @@ class Promote(_OfFrame):
 
 class Rebase(_OfFrame):
     """Propagate later frames from frame `index`, by its F_l and the F_h carried to it. The key frame stays what
-    decisions are measured against."""
+    decisions are measured against. While S_h is under way, its F_h is to be carried here as well."""
 
 
-@dataclass(frozen=True)
-class Launch(_OfFrame):
+class Launch(_OfLaunch):
     """Start S_h on F_l of frame `index` in the background."""
 
-    launch: int
-
 
 @dataclass(frozen=True)
-class ReplaceHigh(_OfFrame):
-    """Put the F_h of pass `launch` in place of the propagated one of key frame `index`, nothing else."""
+class ReplaceHigh(_OfLaunch):
+    """Put the F_h of pass `launch`, on key frame `index`, in place of the propagated one. The base from here on is the
+    frame that it has been carried to: the last of the first `steps` bases since, or the key frame itself."""
 
-    launch: int
+    steps: int = 0
 
 
 class Discard(_OfPass):

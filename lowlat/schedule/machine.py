@@ -11,6 +11,8 @@ from lowlat.schedule.state import Flight, Phase, Plan, VideoState
 
 DEFAULT_REBASE = 3
 """Frames: kernels reach as far as a street moves in three or four."""
+DEFAULT_STEPS = 4
+"""Bases while S_h is under way: enough for one that lands 15 frames late."""
 DEFAULT_AGE_BOUND = 10
 """Frames: propagation is trained on distances of 2 to 10."""
 LONGEST_BACKOFF = 8
@@ -72,8 +74,9 @@ class Schedule:
 
     Rebasing. Kernels reach so many positions and no further, so features are carried over a long distance in steps: a
     frame that is `rebase` frames or more away from the one it was propagated from is what later frames are propagated
-    from, at no cost to itself. Not while S_h is under way for the key frame, whose features will need the key frame's
-    F_l.
+    from, at no cost to itself. S_h's F_h of the key frame is carried along the bases that come while its pass is under
+    way, before it lands; as far as it has come then is the base. There are `steps` of those bases at most: an S_h that
+    hangs leaves frames to the last of them.
 
     Args:
         policy: when a frame is a key frame.
@@ -82,6 +85,7 @@ class Schedule:
         age_bound: frames; None for no bound.
         on_cut: what to do behind a scene cut; only policies with a cut find any.
         rebase: frames; None to propagate from key frames alone, as published.
+        steps: bases while S_h is under way, at most; 0 to rebase while it is idle alone.
 
     Raises:
         ValueError: an unknown word, or options that contradict each other.
@@ -93,40 +97,30 @@ class Schedule:
     age_bound: int | None = DEFAULT_AGE_BOUND
     on_cut: OnCut = OnCut.DEGRADE
     rebase: int | None = DEFAULT_REBASE
+    steps: int = DEFAULT_STEPS
 
     def __post_init__(self) -> None:
         for name, kind in (("mode", Mode), ("decision", Decision), ("on_cut", OnCut)):
             object.__setattr__(self, name, _word(name, kind, getattr(self, name)))
-        if not hasattr(self.policy, "is_key"):
-            raise ValueError(
-                f"Schedule: expected a policy such as Adaptive(0.2) or Every(5), got {self.policy!r}; import one from "
-                "lowlat.schedule"
-            )
-        if self.decision is Decision.DEFERRED and self.mode is Mode.BLOCKING:
-            raise ValueError(
-                "Schedule: expected decision='critical' in blocking mode, where labels wait for it, "
-                "got decision='deferred'; use mode='low-latency' or decision='critical'"
-            )
-        if self.decision is Decision.DEFERRED and self.on_cut is OnCut.BLOCK:
-            raise ValueError(
-                "Schedule: expected decision='critical' with on_cut='block', got decision='deferred', which "
-                "finds a cut after its labels are out; use decision='critical' or on_cut='degrade'"
-            )
-        if self.age_bound is not None and not self.age_bound >= 1:
-            raise ValueError(
-                f"Schedule: expected age_bound of at least 1 frame, got {self.age_bound!r}; use None for no bound"
-            )
-        if self.rebase is not None and not self.rebase >= 1:
-            raise ValueError(
-                f"Schedule: expected rebase of at least 1 frame, got {self.rebase!r}; use None to propagate from key "
-                "frames alone"
-            )
+        deferred, bound = self.decision is Decision.DEFERRED, self.age_bound
         interval = getattr(self.policy, "interval", None)
-        if interval is not None and self.age_bound is not None and interval > self.age_bound:
-            raise ValueError(
-                f"Schedule: expected an interval of at most age_bound={self.age_bound} frames, "
-                f"got {interval}; lower the interval, or pass age_bound={interval} or None"
-            )
+        for held, words in (
+            (hasattr(self.policy, "is_key"), f"a policy such as Adaptive(0.2) or Every(5), got {self.policy!r}; import "
+             "one from lowlat.schedule"),
+            (not (deferred and self.mode is Mode.BLOCKING), "decision='critical' in blocking mode, where labels wait "
+             "for it, got decision='deferred'; use mode='low-latency' or decision='critical'"),
+            (not (deferred and self.on_cut is OnCut.BLOCK), "decision='critical' with on_cut='block', got "
+             "decision='deferred', which finds a cut after its labels are out; use decision='critical' or "
+             "on_cut='degrade'"),
+            (bound is None or bound >= 1, f"age_bound of at least 1 frame, got {bound!r}; use None for no bound"),
+            (self.rebase is None or self.rebase >= 1, f"rebase of at least 1 frame, got {self.rebase!r}; use None to "
+             "propagate from key frames alone"),
+            (self.steps >= 0, f"steps of at least 0, got {self.steps!r}; 0 rebases while S_h is idle alone"),
+            (interval is None or bound is None or interval <= bound, f"an interval of at most age_bound={bound} "
+             f"frames, got {interval}; lower the interval, or pass age_bound={interval} or None"),
+        ):  # fmt: skip
+            if not held:
+                raise ValueError(f"Schedule: expected {words}")
 
     @property
     def needs_fast_track(self) -> bool:
@@ -151,8 +145,8 @@ class Schedule:
                 return self._measured(state, value)
             case events.Emitted(index) if state.phase is Phase.EMITTING and index == state.index:
                 return self._emitted(state)
-            case events.Landed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
-                return self._landed(state, launch)
+            case events.Landed(launch, steps) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
+                return self._landed(state, launch, steps)
             case events.Failed(launch) if state.phase in (Phase.BETWEEN, Phase.HIGHER):
                 return self._failed(state, launch)
         raise ValueError(
@@ -186,17 +180,20 @@ class Schedule:
             return replace(state, phase=Phase.DEFERRED), (events.Decide(state.index, self.policy.signal),)
         return self._finish(state)
 
-    def _landed(self, state: VideoState, launch: int) -> Step:
+    def _landed(self, state: VideoState, launch: int, steps: int) -> Step:
         flight = state.flight
         if flight is None or flight.launch != launch:
             return _count(state, discarded=1), (events.Discard(launch),)
         waited_for = state.phase is Phase.HIGHER
         startup = state.key is None
         state = _count(state, landings=1, keys=int(waited_for))
-        state = replace(state, source=flight.index, flight=None, failures_in_a_row=0)
+        if not 0 <= steps <= (most := len(flight.path)):
+            raise ValueError(f"Schedule: expected 0 to {most} steps of pass {launch}, got {steps}; each is to a base")
+        base = (flight.index, *flight.path)[steps]
+        state = replace(state, source=flight.index, base=base, flight=None, failures_in_a_row=0)
         if not waited_for:
-            return state, (events.ReplaceHigh(flight.index, launch),)
-        state = replace(state, phase=Phase.EMITTING, key=flight.index, base=flight.index, owed=False)
+            return state, (events.ReplaceHigh(flight.index, launch, steps),)
+        state = replace(state, phase=Phase.EMITTING, key=flight.index, owed=False)
         emit = events.Emit(flight.index, key=True, age=0, degraded=False, startup=startup)
         return state, (events.StoreKey(flight.index), events.Classify(flight.index), emit)
 
@@ -257,7 +254,8 @@ class Schedule:
         """Ends the frame: what is left to do once its labels are out."""
         state = replace(state, phase=Phase.BETWEEN)
         if state.plan is Plan.PROPAGATED and self._rebases(state):
-            return replace(state, base=state.index), (*before, events.Rebase(state.index))
+            flight = state.flight and replace(state.flight, path=(*state.flight.path, state.index))
+            return replace(state, base=state.index, flight=flight), (*before, events.Rebase(state.index))
         if state.plan is not Plan.PROMOTED:
             return state, before
         flight = Flight(state.counts.launches, state.index)
@@ -266,7 +264,8 @@ class Schedule:
         return state, (*before, events.Promote(flight.index), events.Launch(flight.index, flight.launch))
 
     def _rebases(self, state: VideoState) -> bool:
-        return self.rebase is not None and state.flight is None and state.index - state.base >= self.rebase
+        room = state.flight is None or len(state.flight.path) < self.steps
+        return self.rebase is not None and room and state.index - state.base >= self.rebase
 
     def _degraded(self, state: VideoState) -> bool:
         behind_cut = state.cut is not None and state.source < state.cut

@@ -31,6 +31,8 @@ class Flight:
 
     launch: int
     index: int
+    path: tuple[int, ...] = ()
+    """The bases since, along which its F_h is carried on before it lands."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ class Stages:
         level, size = high
         return np.full(size, level // 10 % 11, np.uint8)
 
+    def hold(self, key):
+        pass
+
     def propagate(self, key, frame):
         assert key.high[1] == frame.shape[:2], "a key frame of another size"
         return self.classify(self.higher(frame)), key.high
@@ -53,7 +56,7 @@ class FakeSegmenter:
         schedule = Schedule(policy or Every(5), mode)
         stages = self.stages(self.broken)
         self.clock = WallClock()
-        worker = ReplayWorker(stages.higher, 2, self.clock) if schedule.mode is Mode.LOW_LATENCY else None
+        worker = ReplayWorker(stages, 2, self.clock) if schedule.mode is Mode.LOW_LATENCY else None
         self._engine = Engine(schedule, stages, worker, self.clock)
         self.run, self.restart = self._engine.run, self._engine.restart
 

@@ -44,7 +44,7 @@ def moving(count, height, width):
 
 def engines_labels(network, frames):
     stages = NetworkStages(network, pixels=None)
-    with Engine(Schedule(Every(EVERY)), stages, ReplayWorker(stages.higher, DELAY)) as engine:
+    with Engine(Schedule(Every(EVERY)), stages, ReplayWorker(stages, DELAY)) as engine:
         return np.stack([engine.step(frame).labels for frame in frames])
 
 

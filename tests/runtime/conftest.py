@@ -18,7 +18,7 @@ class FakeStages:
         self.clock = clock
         self.values = values or {}
         self.broken = set()
-        self.calls = []
+        self.calls, self.bases = [], []
 
     def _ran(self, stage, what, ms):
         self.calls.append((stage, what))
@@ -38,9 +38,13 @@ class FakeStages:
         self._ran("classify", high[1], 1)
         return ("classified", high[1])
 
+    def hold(self, key):
+        pass
+
     def propagate(self, key, low):
         self._ran("propagate", low[1], 5)
         assert key.low == ("low", key.index), "F_l of another frame than the key frame's"
+        self.bases.append(key.base)
         assert key.high[-1] == key.source, "F_h from another source than the schedule says"
         return ("propagated", low[1], key.index, key.source), ("propagated high", key.source)
 

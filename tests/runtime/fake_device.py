@@ -274,7 +274,7 @@ class FakePrograms:
             return Cell()
 
         self.make = make
-        names = "frame image low labels labels_out scores scores_out value value_out high kept propagated"
+        names = "frame image low labels labels_out scores scores_out value value_out high kept base place propagated"
         return dict.fromkeys(names.split(), make)
 
     def scratch(self, size, segments):
@@ -286,11 +286,18 @@ class FakePrograms:
     def lower(self, image, low):
         low.value = ("low", image.value)
 
-    def hold(self, low, kept):
-        kept.value = low.value and (*low.value, low.value[1])
+    def hold(self, low, kept, base, place):
+        kept.value = low.value
+        self.rebase(low, base, place)
 
-    def rebase(self, low, kept):
-        kept.value = kept.value and low.value and (*kept.value[:2], low.value[1])
+    def rebase(self, low, base, place):
+        base.value = place.value = low.value and low.value[1]
+
+    def carry(self, before, after, high):
+        if None not in (before.value, after.value, high.value):
+            kind, source, at = high.value
+            assert (kind, at) == ("high", before.value), f"{high.value} carried from {before.value}"
+            high.value = (kind, source, after.value)
 
     def keep(self, propagated, high):
         high.value = propagated.value
@@ -302,16 +309,19 @@ class FakePrograms:
                 value = before[0].value if before else source.value and ("0 of S_h", source.value[1])
                 if value is not None:
                     assert value == (f"{number} of S_h", source.value[1]), f"{value} in part {number}"
-                after.value = value and ("high" if number == segments - 1 else f"{number + 1} of S_h", value[1])
+                done = number == segments - 1
+                after.value = value and (("high", value[1], value[1]) if done else (f"{number + 1} of S_h", value[1]))
 
             return work
 
         return [part(number) for number in range(segments)]
 
-    def propagate(self, kept, high, low, propagated, labels, scores):
-        propagated.value = high.value
-        if None not in (kept.value, high.value, low.value):
-            labels.value = scores.value = ("propagated", low.value[1], kept.value[2], high.value[1])
+    def propagate(self, base, high, low, propagated, labels, scores):
+        if None not in (base.value, high.value, low.value):
+            kind, source, at = high.value
+            assert at == base.value, f"F_h of frame {at} beside F_l of frame {base.value}"
+            propagated.value = (kind, source, low.value[1])
+            labels.value = scores.value = ("propagated", low.value[1], base.value, source)
 
     def classify(self, high, labels, scores):
         if high.value is not None:

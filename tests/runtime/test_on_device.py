@@ -104,14 +104,14 @@ def test_s_h_in_parts_gives_the_features_of_one_pass(tiny_network, frames, place
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
+@pytest.mark.parametrize(("graphs", "delay"), [(False, 3), (True, 3), (True, 8)], ids=["eager", "graphs", "late"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_labels_are_those_of_the_cpus_engine(tiny_network, frames, place, schedule, graphs):
+def test_labels_are_those_of_the_cpus_engine(tiny_network, frames, place, schedule, graphs, delay):
     schedule = SCHEDULES[schedule]
     stages = NetworkStages(tiny_network)
-    with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
+    with Engine(schedule, stages, ReplayWorker(stages, delay)) as engine:
         expected = [engine.step(frame) for frame in frames]
-    with late(live(tiny_network, schedule, Options(graphs=graphs)), 3) as engine:
+    with late(live(tiny_network, schedule, Options(graphs=graphs)), delay) as engine:
         found = [engine.step(frame) for frame in frames]
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.key, ours.age, ours.landed) == (theirs.key, theirs.age, theirs.landed)

@@ -80,7 +80,7 @@ def computed(programs, frames, segments=1):
         programs.load(frame)(memory["frame"])
         memory["image"].copy_(memory["frame"])
         programs.lower(memory["image"], low)
-    programs.hold(lows[0], memory["kept"])
+    programs.hold(lows[0], memory["kept"], memory["base"], memory["place"])
     between = programs.scratch(SIZE, segments)
     made = {key: make() for key, make in between}
     before = []
@@ -91,7 +91,7 @@ def computed(programs, frames, segments=1):
     programs.classify(memory["high"], memory["labels"], memory["scores"])
     labels["key"] = programs.labels(memory["labels"])
     kept, high, low = memory["kept"], memory["high"], lows[1]
-    programs.propagate(kept, high, low, memory["propagated"], memory["labels"], memory["scores"])
+    programs.propagate(memory["base"], high, low, memory["propagated"], memory["labels"], memory["scores"])
     labels["current"] = programs.labels(memory["labels"])
     programs.select(Signal.DEVIATION)(kept, low, memory["value"])
     found = {"low": low.features, "high": high, "propagated": memory["propagated"], "deviation": memory["value"]}
@@ -168,13 +168,44 @@ def test_a_rebased_frame_is_propagated_from_and_not_decided_by(tiny_network, fra
     lows = [makers["low"](), makers["low"]()]
     for frame, low in zip(frames, lows, strict=True):
         programs.lower(torch.from_numpy(frame), low)
-    kept, before, after = makers["kept"](), makers["kept"](), makers["kept"]()
-    programs.hold(lows[0], before)
-    programs.hold(lows[1], after)
-    programs.hold(lows[0], kept)
-    programs.rebase(lows[1], kept)
-    assert torch.equal(kept.predict, after.predict) and not torch.equal(before.predict, after.predict)
-    assert torch.equal(kept.select, before.select) and torch.equal(kept.features, before.features)
+    kept, *bases, place = (makers[kind]() for kind in ("kept", "base", "base", "base", "place"))
+    for low, base in zip(lows, bases, strict=False):
+        programs.hold(low, kept, base, place)
+    programs.rebase(lows[1], bases[2], place)
+    assert torch.equal(bases[2], bases[1]) and not torch.equal(bases[2], bases[0])
+    assert torch.equal(place[0], lows[1].predict) and torch.equal(place[1], lows[1].adapt)
+
+
+def test_features_are_carried_along_a_path_that_grows_meanwhile(tiny_network, frames):
+    """The same on a CPU, in parts behind those of S_h, and on the memory of a GPU."""
+    stages = NetworkStages(tiny_network, options=Options(graphs=False))
+    lows = [stages.lower(frame) for frame in (*frames, frames[1][::-1].copy())]
+    key = KeyFrame(0, 0, lows[0], None)
+    stages.hold(key)
+    whole = stages.higher(lows[0])
+    expected = whole
+    for base, low in zip(lows, lows[1:], strict=False):
+        expected = stages.propagate(KeyFrame(0, 0, lows[0], expected, base), low)[1]
+    parts, count, found = stages.higher_parts(lows[0]), 0, None
+    while found is None:
+        try:
+            next(parts)
+            count += 1
+            if count in (2, len(stages.network.higher_chain()) + 1):
+                key.path.append(lows[len(key.path) + 1])
+        except StopIteration as last:
+            found = last.value
+    assert (found.steps, count) == (2, len(stages.network.higher_chain()) + 2)
+    torch.testing.assert_close(found.features, expected.features)
+
+    programs = NetworkPrograms(tiny_network, Options(graphs=False))
+    makers, high = programs.makers(SIZE), whole.features.clone()
+    places = [makers["place"]() for _ in lows]
+    for low, place in zip(lows, places, strict=True):
+        programs.rebase(low.reduced, makers["base"](), place)
+    for before, after in zip(places, places[1:], strict=False):
+        programs.carry(before, after, high)
+    torch.testing.assert_close(high, expected.features, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -259,7 +290,7 @@ def test_an_engine_on_streams_gives_the_labels_of_the_engine_on_the_cpu(tiny_net
     frames = [random.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(14)]
     schedule = Schedule(Adaptive(0.0), decision="critical", age_bound=None)
     stages = NetworkStages(tiny_network)
-    with Engine(schedule, stages, ReplayWorker(stages.higher, 3)) as engine:
+    with Engine(schedule, stages, ReplayWorker(stages, 3)) as engine:
         expected = [engine.step(frame) for frame in frames]
     device = FakeDevice(5)
     streams = GpuStages(device, NetworkPrograms(tiny_network), schedule, graphs=graphs, turns=Turns())

@@ -7,12 +7,14 @@ from lowlat.runtime import Engine, Job
 from lowlat.schedule import Every, Schedule
 
 
-def replay(build, delay, failing=()):
+def replay(build, delay, failing=(), steps=6):
     """An engine with the fakes' stages and a replay worker."""
     stages = build(Schedule(Every(5))).stages
     stages.broken = {("higher", frame) for frame in failing}
-    worker = ReplayWorker(stages.higher, delay, stages.clock)
-    return Engine(Schedule(Every(5), age_bound=None), stages, worker, stages.clock)
+    worker = ReplayWorker(stages, delay, stages.clock)
+    engine = Engine(Schedule(Every(5), age_bound=None, steps=steps), stages, worker, stages.clock)
+    engine.stages = stages
+    return engine
 
 
 @pytest.mark.parametrize("delay", [1, 2, PAPER_DELAY, 4])
@@ -42,15 +44,16 @@ def test_a_failure_lands_with_the_delay_too(build):
 
 def test_ctrl_c_during_s_h_goes_through_and_costs_that_pass(build):
     engine = replay(build, 3)
-    higher = engine._worker._higher
+    stages = engine._worker._stages
+    higher = stages.higher
 
     def interrupted(low):
-        engine._worker._higher = higher
+        stages.higher = higher
         raise KeyboardInterrupt
 
     for index in range(5):
         engine.step(index)
-    engine._worker._higher = interrupted
+    stages.higher = interrupted
     with pytest.raises(KeyboardInterrupt):
         engine.step(5)
     results = [engine.step(index) for index in range(6, 12)]
@@ -72,11 +75,34 @@ def test_a_restart_frees_the_worker_and_the_pass_it_met_never_lands(build):
 
 def test_no_delay_is_refused():
     with pytest.raises(ValueError, match="mode='blocking'"):
-        ReplayWorker(lambda low: low, 0)
+        ReplayWorker(None, 0)
 
 
-def test_a_second_job_is_refused():
-    worker = ReplayWorker(lambda low: low, 2)
-    worker.submit(Job(1, 5, "low"))
+def test_a_second_job_is_refused(build):
+    worker = ReplayWorker(build(Schedule(Every(5))).stages, 2)
+    worker.submit(Job(1, 5, ("low", 5)))
     with pytest.raises(RuntimeError, match="poll until it lands"):
-        worker.submit(Job(2, 6, "low"))
+        worker.submit(Job(2, 6, ("low", 6)))
+
+
+@pytest.mark.parametrize("steps, base", [(6, 11), (1, 8), (0, 5)])
+def test_features_are_carried_along_the_bases_that_came_before_they_land(build, steps, base):
+    engine = replay(build, 9, steps=steps)
+    for index in range(14):
+        engine.step(index)
+    calls = [what for stage, what in engine.stages.calls if stage == "propagate"]
+    assert engine.step(14).landed == 5
+    path = [8, 11][:steps]
+    # What is carried along the path, then frame 14 itself.
+    assert [what for stage, what in engine.stages.calls if stage == "propagate"] == [*calls, *path, 14]
+    assert engine.stages.bases[-1] == ("low", base), "propagated from the last base on the path"
+
+
+def test_a_step_that_fails_costs_the_pass(build):
+    engine = replay(build, 9)
+    for index in range(14):
+        engine.step(index)
+    engine.stages.broken = {("propagate", 8)}
+    result = engine.step(14)
+    assert isinstance(result.error, ArithmeticError) and result.degraded and result.landed is None
+    assert (engine.state.base, engine.stages.bases[-1]) == (14, ("low", 11)), "features stay with the newest base"

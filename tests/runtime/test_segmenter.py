@@ -61,7 +61,7 @@ def test_the_low_latency_run_never_waits_for_s_h(clip):
 def test_propagated_labels_agree_with_the_frame_by_frame_run(clip, per_frame):
     stages = NetworkStages(models.load("lite"))
     schedule = Schedule(Every(5), decision="deferred")
-    with Engine(schedule, stages, ReplayWorker(stages.higher, delay=3)) as engine:
+    with Engine(schedule, stages, ReplayWorker(stages, delay=3)) as engine:
         results = [engine.step(frame) for frame in clip]
     assert max(result.age for result in results) == 7
     same = np.mean([np.mean(a.labels == b.labels) for a, b in zip(results, per_frame, strict=True)])

@@ -64,6 +64,19 @@ def test_the_host_waits_once_a_frame_for_its_labels(graphs, lookahead):
     assert engine.state.counts.landings > 10
 
 
+@pytest.mark.parametrize("segments", [None, 4])
+def test_features_that_land_late_are_those_of_the_newest_base(segments):
+    engine, far = build(deferred(Every(4)), segments=segments), 0
+    worker, poll = engine._worker, engine._worker.poll
+    worker.poll = lambda index: None if worker._job and index < worker._job[0].index + 9 else poll(index)
+    for result in run(engine, 200):
+        if result.landed is not None:
+            _, index, base, source = result.labels
+            assert source == result.landed and index - base <= 3
+            far += base > source
+    assert far > 3
+
+
 @pytest.mark.parametrize("graphs", [False, True], ids=["eager", "graphs"])
 def test_frames_far_from_the_key_frame_are_propagated_from_one_between(graphs):
     engine = build(deferred(), values={4: KEY}, graphs=graphs)
@@ -124,7 +137,7 @@ def test_a_frame_is_enqueued_in_exactly_this_order():
         "propagation record free0",
         "host wait fetched0",
         "propagation wait landed",
-        "propagation run kept",
+        "propagation run kept, base, place0",
         "propagation run high0",
         "propagation record read0",
         "propagation record free0",

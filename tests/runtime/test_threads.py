@@ -46,6 +46,9 @@ class HeldStages:
     def classify(self, high):
         return high
 
+    def hold(self, key):
+        pass
+
     def propagate(self, key, low):
         return (low, key.source), key.high
 

@@ -272,8 +272,13 @@ def test_a_restart_frees_the_team_and_the_pass_it_met_never_lands():
         def classify(self, high):
             return high
 
+        def hold(self, key):
+            pass
+
         def propagate(self, key, low):
             return (low, key.high), key.high
+
+        measure = None
 
     network, clock = Network(), VirtualClock()
     team = Team(clock, network.higher_parts, 1)

@@ -34,8 +34,8 @@ class Stream:
     def frames(self, indices, value=0.0):
         return [self.frame(index, value) for index in indices]
 
-    def land(self):
-        return self.feed(Landed(self.state.flight.launch))
+    def land(self, steps=0):
+        return self.feed(Landed(self.state.flight.launch, steps))
 
     def fail(self):
         return self.feed(Failed(self.state.flight.launch))

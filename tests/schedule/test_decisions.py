@@ -81,14 +81,45 @@ def test_a_frame_far_from_its_base_is_the_base_of_later_ones(stream):
     assert (s.state.key, s.state.base) == (8, 8)
 
 
-def test_nothing_is_rebased_while_s_h_is_under_way(stream):
+@pytest.mark.parametrize("steps, base", [(2, 7), (1, 4), (0, 1)])
+def test_what_lands_is_the_base_it_has_been_carried_to(stream, steps, base):
+    """All of the bases that came meanwhile, or some: one may have come when the pass was through."""
     s = stream(ADAPTIVE)
+    s.frame(0)
+    s.frame(1, value=KEY)
+    rebased = [actions[-1].index for actions in s.frames(range(2, 9)) if kinds(actions)[-1] is Rebase]
+    assert rebased == [4, 7] and s.state.flight.path == (4, 7)
+    assert s.land(steps) == [ReplaceHigh(1, s.state.counts.launches - 1, steps)]
+    assert (s.state.key, s.state.source, s.state.base, s.state.flight) == (1, 1, base, None)
+
+
+def test_an_s_h_that_hangs_leaves_frames_to_the_last_of_so_many_bases(stream):
+    s = stream(ADAPTIVE, steps=2)
+    s.frame(0)
+    s.frame(1, value=KEY)
+    s.frames(range(2, 100))
+    assert s.state.flight.path == (4, 7) and s.state.base == 7
+
+
+def test_features_carried_further_than_there_are_bases_are_refused(stream):
+    s = stream(ADAPTIVE)
+    s.frame(0)
+    s.frame(1, value=KEY)
+    s.frame(4)
+    with pytest.raises(ValueError, match="expected 0 to 1 steps of pass 1, got 2"):
+        s.land(2)
+
+
+def test_nothing_is_rebased_while_s_h_is_under_way_where_that_is_asked_for(stream):
+    s = stream(ADAPTIVE, steps=0)
     s.frame(0)
     s.frame(1, value=KEY)
     assert not any(Rebase in kinds(actions) for actions in s.frames(range(2, 7)))
     s.land()
     assert s.state.base == 1
     assert kinds(s.frame(7)) == [RunLower, Decide, Propagate, Emit, Rebase]
+    with pytest.raises(ValueError, match="steps of at least 0, got -1"):
+        stream(ADAPTIVE, steps=-1)
 
 
 def test_a_deferred_decision_comes_before_the_rebase(stream):

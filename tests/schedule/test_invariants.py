@@ -39,6 +39,7 @@ schedules = st.one_of(
         mode=st.sampled_from(["blocking", "low-latency"]),
         age_bound=st.sampled_from([4, 10, None]),
         rebase=st.sampled_from([1, 3, None]),
+        steps=st.sampled_from([0, 2, 6]),
         on_cut=st.sampled_from(["degrade", "block"]),
     ),
     st.builds(
@@ -47,6 +48,7 @@ schedules = st.one_of(
         decision=st.just("deferred"),
         age_bound=st.sampled_from([4, 10, None]),
         rebase=st.sampled_from([1, 3, None]),
+        steps=st.sampled_from([0, 2, 6]),
     ),
 )
 
@@ -57,7 +59,7 @@ frames = st.lists(
         st.sampled_from([1, 1, 1, 2, 5]),
         st.floats(0, 1) | st.just(float("nan")),
         st.sampled_from([False, False, False, True]),
-        st.sampled_from(["nothing", "nothing", "lands", "fails", "stray landing"]),
+        st.sampled_from(["nothing", "nothing", "lands", "lands behind", "fails", "stray landing"]),
     ),
     min_size=1,
     max_size=60,
@@ -75,7 +77,7 @@ class Caches:
         self.schedule = schedule
         self.state = VideoState()
         self.key = self.base = self.high = None
-        self.flight = None
+        self.flight, self.path = None, []
         self.emitted = self.given_up = 0
 
     def feed(self, event):
@@ -90,19 +92,22 @@ class Caches:
                 assert self.flight is None, "two S_h in flight"
                 assert index == self.state.index, "S_h runs on a frame that is past"
                 self.flight = (launch, index)
-            case ReplaceHigh(index, launch):
+            case ReplaceHigh(index, launch, steps):
                 assert self.flight == (launch, index) and index == self.key, "F_h replaced by another frame's landing"
-                assert self.base == self.key, "F_h of one frame beside F_l of another"
-                self.high, self.flight = index, None
+                assert steps <= len(self.path) <= self.schedule.steps
+                self.base, self.high, self.flight = (index, *self.path)[steps], index, None
             case StoreKey(index):
                 assert self.flight[1] == index == self.state.index
                 self.key, self.base, self.high, self.flight = index, index, index, None
             case Promote(index):
                 assert index == self.state.index
-                self.key = self.base = index
+                self.key, self.base, self.path = index, index, []
             case Rebase(index):
-                assert index == self.state.index and self.flight is None
+                assert index == self.state.index and index - self.base >= self.schedule.rebase
                 self.base = index
+                if self.flight is not None:
+                    assert self.flight[1] == self.key, "what is under way can be carried here"
+                    self.path.append(index)
             case Propagate(index):
                 assert self.key <= self.base < index, "propagated from a frame that is not past"
 
@@ -115,7 +120,7 @@ class Caches:
                 self.flight = None
                 self.feed(Failed(launch))
             else:
-                self.feed(Landed(launch))
+                self.feed(Landed(launch, len(self.path) if event == "lands" else len(self.path) // 2))
 
     def frame(self, index, value, fails):
         key, high = self.key, self.high

@@ -21,6 +21,9 @@ class Indices:
     def classify(self, high):
         return high, high
 
+    def hold(self, key):
+        pass
+
     def propagate(self, key, low):
         return (low, key.high), key.high
 

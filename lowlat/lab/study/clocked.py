@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lowlat.jobs.simulated import Costs, SimulatedWorker, VirtualClock
+from lowlat.lab.replay import carried_on
 from lowlat.lab.streaming import Shown
 from lowlat.runtime import Engine, KeyFrame
 from lowlat.runtime.protocols import Outcome, Stages
@@ -42,6 +43,9 @@ class ChargedStages:
         self._clock.advance(self._costs.propagate)
         return self._stages.propagate(key, low)
 
+    def hold(self, key: KeyFrame) -> None:
+        self._stages.hold(key)
+
     def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
         self._clock.advance(self._costs.select)
         return self._stages.measure(key, low, signal)
@@ -56,7 +60,7 @@ class ChargedWorker(SimulatedWorker):
 
     def poll(self, index: int) -> Outcome | None:
         outcome = super().poll(index)
-        return outcome and replace(outcome, high=self._stages.higher(outcome.job.low))
+        return outcome and carried_on(self._stages, replace(outcome, high=self._stages.higher(outcome.job.low)))
 
 
 def run_clocked(stages: Stages, frames: int, schedule: Schedule, costs: Costs, fps: float) -> list[Shown]:

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lowlat.runtime.cpu import threads
 from lowlat.runtime.cpu.turns import TurnRule
 from lowlat.runtime.ending import EngineThread
-from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome
+from lowlat.runtime.protocols import Clock, Job, Outcome
 from lowlat.runtime.stages import NetworkStages
-from lowlat.schedule import Signal
 
 Parts = Generator[None, None, Any]
 """S_h in parts: it pauses behind each and returns F_h."""
@@ -195,27 +195,12 @@ class Team:
 
 
 class TeamStages:
-    """The stages of a network on a team: a frame begins with its S_l and ends with its labels.
-
-    Args:
-        network: may be shared by several teams.
-    """
+    """The stages of a network, which several teams may share, on one: a frame begins with its S_l and ends with its
+    labels."""
 
     def __init__(self, network: NetworkStages, team: Team) -> None:
-        self.network = network
-        self._team = team
-
-    def lower(self, frame: Any) -> Any:
-        return self._team.run(self.network.lower, frame, begins=True)
-
-    def higher(self, low: Any) -> Any:
-        return self._team.run_higher(low)
-
-    def classify(self, high: Any, *scores: str) -> Any:
-        return self._team.run(self.network.classify, high, *scores, ends=True)
-
-    def propagate(self, key: KeyFrame, low: Any, *scores: str) -> tuple[Any, Any]:
-        return self._team.run(self.network.propagate, key, low, *scores, ends=True)
-
-    def measure(self, key: KeyFrame, low: Any, signal: Signal) -> float:
-        return self._team.run(self.network.measure, key, low, signal)
+        self.network, self.hold, self.higher = network, network.hold, team.run_higher
+        self.lower = partial(team.run, network.lower, begins=True)
+        self.classify = partial(team.run, network.classify, ends=True)
+        self.propagate = partial(team.run, network.propagate, ends=True)
+        self.measure = partial(team.run, network.measure)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lowlat.runtime.gpu.device import Buffer, Device, Event, Size
 
@@ -52,19 +51,10 @@ class Side:
 
 
 class Caches:
-    """All static buffers and events of one video.
+    """All static buffers and events of one video, for S_h in so many `segments`, whose F_h may be carried `steps` on
+    before it lands. MemoryError where they don't fit into the device."""
 
-    Args:
-        device: makes them.
-        programs: the network.
-        size: of the frames.
-        segments: parts of S_h.
-
-    Raises:
-        MemoryError: they don't fit into the device's memory.
-    """
-
-    def __init__(self, device: Device, programs: NetworkPrograms, size: Size, segments: int) -> None:
+    def __init__(self, device: Device, programs: NetworkPrograms, size: Size, segments: int, steps: int) -> None:
         self.size = size
         makers = programs.makers(size)
 
@@ -78,16 +68,12 @@ class Caches:
             for n in range(2)
         ]
         self.sides = [Side(n, buffer("high", n), device.event(f"read{n}")) for n in range(2)]
-        self.kept = buffer("kept")
+        self.kept, self.base = buffer("kept"), buffer("base")
+        # The key frame's place, then that of each base while S_h is under way.
+        self.path = [buffer("place", n) for n in range(steps + 1)]
         self.propagated = buffer("propagated")
-        self.scratch = self._scratch(device, programs.scratch(size, segments))
+        between = programs.scratch(size, segments)
+        made = {key: device.buffer(f"scratch{n}", make) for n, (key, make) in enumerate(dict(between).items())}
+        self.scratch = [made[key] for key, _ in between]
         self.held = device.event("held")
         self.landed = device.event("landed")
-
-    @staticmethod
-    def _scratch(device: Device, between: Sequence[tuple[Hashable, Callable[[], Any]]]) -> list[Buffer]:
-        made: dict[Hashable, Buffer] = {}
-        for key, make in between:
-            if key not in made:
-                made[key] = device.buffer(f"scratch{len(made)}", make)
-        return [made[key] for key, _ in between]

@@ -1,11 +1,5 @@
-"""What keeps S_h out of a frame's way on one GPU: three isolations, two ways to launch it. Free of torch.
-
-- `priority`: S_h on a stream of low priority, launched at once. Blocks that run are never interrupted: a frame may
-  wait for the blocks of S_h under way.
-- `partition`: S_h on a part of the SMs (a CUDA green context); the rest is the fast track's alone.
-- `segment`: S_h as a chain of parts; the next one is launched when the one before is complete and no frame is
-  pending. A frame waits for one part at most, on any device.
-"""
+"""What keeps S_h out of a frame's way on one GPU: three isolations (docs/live.md), two ways to launch it. Under
+`priority` and `partition` S_h is launched at once, under `segment` in parts. Free of torch."""
 
 from __future__ import annotations
 
@@ -35,6 +29,10 @@ class Turns:
         finally:
             # Where a part raises, the parts before it are under way all the same.
             stream.record(landed)
+
+    def extend(self, part: Callable[[], None], stream: Stream, landed: Event) -> None:
+        """Has one more part launched behind those of the pass under way, then `landed` recorded again."""
+        self.submit([part], stream, landed)
 
     def frame_begun(self, serial: int) -> None:
         """Takes note that frame `serial` waits for its labels."""
@@ -86,6 +84,12 @@ class InTurns(Turns):
             self._parts.extend(parts)
             self._stream, self._landed = stream, landed
             self._changed.notify_all()
+
+    def extend(self, part: Callable[[], None], stream: Stream, landed: Event) -> None:
+        with self._changed:
+            # Behind a part that has raised, and of which nobody has asked so far, there is nothing to go on with.
+            if self._error is None:
+                self.submit([part], stream, landed)
 
     def frame_begun(self, serial: int) -> None:
         with self._changed:

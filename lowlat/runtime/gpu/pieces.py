@@ -26,14 +26,8 @@ class Piece(NamedTuple):
 
 
 class Pieces:
-    """Every piece of work there is on a video's caches.
-
-    Args:
-        programs, caches: the network, and the video's memory.
-        higher: the parts of S_h.
-        select: the decision, if there is one.
-        lower, fast, slow: the streams of S_l, propagation and S_h.
-    """
+    """Every piece of work there is on a video's caches, the parts of S_h and the decision, if there is one, among them;
+    `lower`, `fast` and `slow` are the streams of S_l, propagation and S_h."""
 
     def __init__(
         self,
@@ -54,7 +48,7 @@ class Pieces:
         return Piece(self._lower, "lower", self._programs.lower, (slot.image,), (slot.low,), "S_l")
 
     def propagate(self, slot: Slot, side: Side) -> Piece:
-        reads = (self._caches.kept, side.high, slot.low)
+        reads = (self._caches.base, side.high, slot.low)
         writes = (self._caches.propagated, slot.labels, slot.scores)
         return Piece(self._fast, "propagate", self._programs.propagate, reads, writes, "propagation")
 
@@ -65,10 +59,17 @@ class Pieces:
         return Piece(self._fast, "classify", self._programs.classify, (side.high,), (slot.labels, slot.scores), "S_h")
 
     def hold(self, slot: Slot) -> Piece:
-        return Piece(self._fast, "hold", self._programs.hold, (slot.low,), (self._caches.kept,))
+        writes = (self._caches.kept, self._caches.base, self._caches.path[0])
+        return Piece(self._fast, "hold", self._programs.hold, (slot.low,), writes)
 
-    def rebase(self, slot: Slot) -> Piece:
-        return Piece(self._fast, "rebase", self._programs.rebase, (slot.low,), (self._caches.kept,))
+    def rebase(self, slot: Slot, place: int) -> Piece:
+        writes = (self._caches.base, self._caches.path[place])
+        return Piece(self._fast, "rebase", self._programs.rebase, (slot.low,), writes)
+
+    def carry(self, side: Side, place: int) -> Piece:
+        """S_h's F_h from the place before on its path to this one."""
+        path = self._caches.path
+        return Piece(self._slow, "carry", self._programs.carry, (path[place - 1], path[place]), (side.high,))
 
     def keep(self, side: Side) -> Piece:
         return Piece(self._fast, "keep", self._programs.keep, (self._caches.propagated,), (side.high,))
@@ -83,19 +84,14 @@ class Pieces:
         ]
 
     def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
-        """The pieces that can occur once the first frame is out, with every combination of buffers.
-
-        Args:
-            fast_track: whether frames are ever propagated.
-            background: whether S_h ever runs in the background.
-            waited: whether a frame after the first ever waits for it.
-        """
+        """The pieces that can occur once the first frame is out, with every combination of buffers: where frames are
+        ever propagated, S_h ever runs in the background, and a frame after the first ever waits for it."""
         slots, sides = self._caches.slots, self._caches.sides
         for slot in slots:
             yield self.lower(slot)
             if fast_track:
                 yield self.hold(slot)
-                yield self.rebase(slot)
+                yield from (self.rebase(slot, place) for place in range(len(self._caches.path)))
             if self._select is not None:
                 yield self.select(slot)
         for side in sides:
@@ -108,16 +104,11 @@ class Pieces:
                     yield self.classify(slot, side)
             if fast_track:
                 yield self.keep(side)
+                yield from (self.carry(side, place) for place in range(1, len(self._caches.path)))
 
 
 class Launcher:
-    """Puts pieces on their streams: as they are, or as graphs captured of them once.
-
-    Args:
-        device: where to.
-        graphs: capture and replay.
-        timed: time the pieces that have a track.
-    """
+    """Puts pieces on their streams: as they are, or with `graphs` as captured once. `timed`: those with a track are."""
 
     def __init__(self, device: Device, *, graphs: bool, timed: bool) -> None:
         self._device = device

@@ -32,10 +32,9 @@ class LowMemory(NamedTuple):
 
 
 class KeptMemory(NamedTuple):
-    """What is kept of a key frame: F_l, and what the predictor and the selector need of it."""
+    """What is kept of a key frame: F_l, and what the selector needs of it."""
 
     features: Tensor | tuple[Tensor, ...]
-    predict: Tensor
     select: Tensor
 
 
@@ -43,8 +42,8 @@ class NetworkPrograms(PreparedNetwork):
     """A network's stages on given memory: each reads its first arguments and writes its last. It holds the weights,
     once for all videos, and no state of a video.
 
-    F_l with its reductions is `low`; what is kept of a key frame's F_l is `kept`; F_h is `high`. `GpuStages` is free of
-    torch: tests give it numbers in the place of tensors.
+    F_l with its reductions is `low`; what is kept of a key frame's is `kept`, of the base's `base`, of each on a path a
+    `place`; F_h is `high`. `GpuStages` is free of torch: tests give it numbers in the place of tensors.
     """
 
     @cached_property
@@ -83,7 +82,9 @@ class NetworkPrograms(PreparedNetwork):
             "frame": lambda: plain(*size, 3, dtype=torch.uint8, host=True),
             "image": lambda: plain(*size, 3, dtype=torch.uint8),
             "low": lambda: LowMemory(self._between(crossing), *(features(reduced) for _ in range(3))),
-            "kept": lambda: KeptMemory(self._between(crossing), features(reduced), features(reduced)),
+            "kept": lambda: KeptMemory(self._between(crossing), features(reduced)),
+            "base": lambda: features(reduced),
+            "place": lambda: (features(reduced), features(reduced)),
             "high": lambda: features(high.shape),
             "propagated": lambda: features(high.shape),
             "labels": lambda: plain(*size, dtype=torch.uint8),
@@ -150,16 +151,24 @@ class NetworkPrograms(PreparedNetwork):
         return shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype, device="meta"))
 
     @torch.inference_mode()
-    def hold(self, low: LowMemory, kept: KeptMemory) -> None:
+    def hold(self, low: LowMemory, kept: KeptMemory, base: Tensor, place: tuple[Tensor, Tensor]) -> None:
         """Keep F_l and the key frame's half of the fast track."""
         _copy(low.features, kept.features)
         kept.select.copy_(low.select)
-        self.rebase(low, kept)
+        self.rebase(low, base, place)
 
     @torch.inference_mode()
-    def rebase(self, low: LowMemory, kept: KeptMemory) -> None:
-        """Keep what propagation needs; the decision's part stays the key frame's."""
-        kept.predict.copy_(self.network.predictor.from_key(low.predict))
+    def rebase(self, low: LowMemory, base: Tensor, place: tuple[Tensor, Tensor]) -> None:
+        """Keep what propagation needs from here on, and what carrying F_h on needs."""
+        base.copy_(self.network.predictor.from_key(low.predict))
+        _copy((low.predict, low.adapt), place)
+
+    @torch.inference_mode()
+    def carry(self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], high: Tensor) -> None:
+        """Carry F_h on from one place of a path to the next."""
+        network, current = self.network, Reduced(*after, select=after[1])
+        anchor = Anchor(network.predictor.from_key(before[0]), select=before[1])
+        high.copy_(network.fuse(network.propagate(anchor, high, current), current).high)
 
     @torch.inference_mode()
     def keep(self, propagated: Tensor, high: Tensor) -> None:
@@ -167,11 +176,11 @@ class NetworkPrograms(PreparedNetwork):
         high.copy_(propagated)
 
     @torch.inference_mode()
-    def propagate(self, kept: KeptMemory, high: Tensor, low: LowMemory, *written: Tensor) -> None:
+    def propagate(self, base: Tensor, high: Tensor, low: LowMemory, *written: Tensor) -> None:
         """Eq. 1, AdaptNet, fusion; writes the propagated F_h, labels and scores."""
         propagated, labels, scores = written
         network = self.network
-        logits = network.predictor(kept.predict, low.predict)
+        logits = network.predictor(base, low.predict)
         svconv2d(
             high,
             logits,
@@ -197,8 +206,7 @@ class NetworkPrograms(PreparedNetwork):
 
         @torch.inference_mode()
         def deviation(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
-            reduced = Reduced(low.predict, low.adapt, low.select)
-            value.copy_(self.network.deviation(Anchor(kept.predict, kept.select), reduced))
+            value.copy_(self.network.selector(kept.select, low.select))
 
         @torch.inference_mode()
         def difference(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:

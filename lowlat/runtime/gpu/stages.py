@@ -1,16 +1,8 @@
 """The runtime on CUDA streams: S_l, propagation and S_h each in an order of their own, held together by events.
 
-What is enqueued where, and what waits for what; free of torch. The rules, each of them checked by a fake device:
-a buffer is read after the event behind its writer, written after the events behind its readers, and nothing is
-allocated once the first frame is out.
-
-| stream | frame t | waits for |
-|---|---|---|
-| upload | frame to the device | S_l of t - 2, the last reader of that image |
-| S_l | F_l and its reductions | its upload; all readers of F_l of t - 2 |
-| propagation | fast track, decision, key frame's caches | its F_l; the labels of t - 2 fetched |
-| fetch | labels to the host, scores where they are asked for | its labels |
-| S_h | F_h of a key frame | its F_l kept, behind all readers of the F_h it writes over; or those readers |
+What is enqueued where, and what waits for what (the table is in docs/live.md); free of torch. The rules, each of them
+checked by a fake device: a buffer is read after the event behind its writer, written after the events behind its
+readers, and nothing is allocated once the first frame is out.
 """
 
 from __future__ import annotations
@@ -42,17 +34,16 @@ class FrameLow:
 
 @dataclass(frozen=True, eq=False)
 class FrameHigh:
-    """F_h: on a side of the cache, or just propagated (None)."""
+    """F_h: on a side of the cache, carried on so many steps before it landed, or just propagated (None)."""
 
     side: Side | None
+    steps: int = 0
 
 
 class GpuStages:
-    """`Pipelined` stages of one video on a device.
+    """`Pipelined` stages of one video on a device, which is also the clock.
 
     Args:
-        device: where to run; also the clock.
-        programs: the network; may be shared among streams.
         schedule: says which stages there will be, so that all are warm.
         graphs: capture each stage once and replay it.
         turns: launches S_h; its `segments` says in how many parts.
@@ -74,6 +65,7 @@ class GpuStages:
         self._programs = programs
         self._critical = schedule.decision is Decision.CRITICAL
         self._blocking = schedule.mode is Mode.BLOCKING
+        self._steps = 0 if self._blocking or schedule.rebase is None else schedule.steps
         self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
         # A run in which every frame waits for S_h keeps nothing for frames after it.
         self._fast_track = schedule.needs_fast_track
@@ -178,16 +170,19 @@ class GpuStages:
 
     def hold(self, key: KeyFrame) -> None:
         """Keeps F_l of the key frame, and its F_h if that is a propagated one; with the F_l that is kept already, only
-        takes the F_h that has landed, or what propagation needs of a later frame with its F_h."""
+        takes the F_h that has landed, or what propagation needs of a later frame with its F_h, to which that of an S_h
+        under way is carried too."""
         rebased = key.low is self._kept
-        if rebased and key.base is key.low:
+        if rebased and key.high.side is not None:
             self._active = key.high.side
             return
         slot, caches = self._slot(key.base), self.caches
-        # S_h may still read what is kept, where it failed half-way or its outcome is no longer wanted.
-        self._fast.wait(caches.landed)
+        place = len(key.path) if rebased and key.path and key.path[-1] is key.base else 0
+        if not place:
+            # S_h may still read what is kept, where it failed half-way or its outcome is no longer wanted.
+            self._fast.wait(caches.landed)
         if self._fast_track:
-            self._launcher.launch(self._pieces.rebase(slot) if rebased else self._pieces.hold(slot))
+            self._launcher.launch(self._pieces.rebase(slot, place) if rebased else self._pieces.hold(slot))
         if key.high.side is None:
             self._launcher.launch(self._pieces.keep(self._active))
             self._fast.record(self._active.read)
@@ -196,6 +191,10 @@ class GpuStages:
         self._fast.record(slot.free)
         self._fast.record(caches.held)
         self._kept = key.low
+        if place:
+            self.slow.wait(caches.held)
+            carry = partial(self._launcher.launch, self._pieces.carry(self._idle_side(), place))
+            self.turns.extend(carry, self.slow, caches.landed)
 
     def measure(self, key: KeyFrame, low: FrameLow, signal: Signal) -> float:
         """The decision's value. Deferred: the newest one against this key frame that has reached the host, 0 before
@@ -260,7 +259,7 @@ class GpuStages:
             self.caches = self._pieces = None
             self._launcher.forget()
         try:
-            caches = Caches(self._device, self._programs, size, self.turns.segments)
+            caches = Caches(self._device, self._programs, size, self.turns.segments, self._steps)
             # Fresh memory is filled on torch's own stream, which none of ours waits for.
             self._device.synchronize()
             streams = {"lower": self._lower, "fast": self._fast, "slow": self.slow}

@@ -9,12 +9,7 @@ from lowlat.runtime.protocols import Job, Outcome
 
 
 class GpuWorker:
-    """S_h in the background on its own stream: `submit` enqueues, `poll` asks an event.
-
-    Args:
-        stages: those of the same video.
-        device: the clock.
-    """
+    """S_h in the background on its own stream: `submit` enqueues, `poll` asks an event. The device is the clock."""
 
     def __init__(self, stages: GpuStages, device: Device) -> None:
         self._stages = stages
@@ -40,7 +35,7 @@ class GpuWorker:
             now = self._device.now()
             return Outcome(job, None, error, now, now)
         start_ms = self._start.ms()
-        return Outcome(job, FrameHigh(side), None, start_ms, start_ms + self._end.ms_since(self._start))
+        return Outcome(job, FrameHigh(side, len(job.path)), None, start_ms, start_ms + self._end.ms_since(self._start))
 
     def forget(self) -> None:
         """What is enqueued runs to its end; the next S_h comes after it on the same stream."""
