@@ -107,4 +107,7 @@ class PartRule:
         return wait if wait > SHORTEST_MS else 0.0
 
     def _behind(self, progress: Progress, within: int) -> bool:
-        return progress.done_ms < min(1.0, self._frames / within) * progress.total_ms
+        share = min(1.0, self._frames / within)
+        # A part behind all whose cost is known never ran so far: a step by which F_h is carried on.
+        new = progress.done_ms >= progress.total_ms
+        return share == 1.0 if new else progress.done_ms < share * progress.total_ms

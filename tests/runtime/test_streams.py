@@ -203,6 +203,21 @@ def test_a_frame_that_can_not_be_kept_for_want_of_memory_starts_the_stream_up_ag
     assert any(each.landed for each in after) and not any(each.degraded or each.error for each in after)
 
 
+@pytest.mark.parametrize("stream", ["propagation", "S_h"])
+def test_a_base_that_can_not_be_kept_while_s_h_is_under_way_starts_the_stream_up_again(stream):
+    engine = build(deferred(Every(4)))
+    poll, engine._worker.poll = engine._worker.poll, lambda index: None
+    for index in range(7):
+        engine.step(index)
+    result = engine.answer(7)
+    engine.device.refusals[stream] = MemoryError("2 GiB wanted")
+    engine.settle()
+    assert isinstance(result.error, MemoryError) and engine.state.flight is None
+    engine._worker.poll = poll
+    after = [engine.step(index) for index in range(8, 30)]
+    assert after[0].startup and any(each.landed for each in after) and not any(each.error for each in after)
+
+
 def test_a_frame_of_another_size_is_refused_and_the_stream_goes_on():
     engine = build(deferred(Every(3)))
     engine.step(0)

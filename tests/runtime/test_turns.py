@@ -108,6 +108,20 @@ def test_under_full_load_a_pass_lands_in_time_and_a_frame_waits_for_its_share(co
     assert frames <= LANDS_WITHIN
 
 
+def test_under_full_load_steps_of_carrying_that_never_ran_go_one_a_frame():
+    rule, part, ran = TurnRule(), 0, []
+    learn(rule, [10.0] * 4)
+    for frame in range(30):
+        rule.frame_begun(40.0 * frame)
+        rule.frame_ended(40.0 * frame + 40)
+        count = part
+        while part < 7 and rule.overdue(part):
+            rule.part_ran(part, 10.0)
+            part += 1
+        ran.append(part - count)
+    assert sum(ran[:LANDS_WITHIN]) >= 4 and part == 7 and max(ran) == 1
+
+
 @pytest.fixture
 def team():
     with_threads = Team(WallClock(), lambda parts: parts, 1)

@@ -8,7 +8,7 @@ from collections import deque
 from lowlat.schedule import DEFAULT_AGE_BOUND
 
 LANDS_WITHIN = 2 * DEFAULT_AGE_BOUND
-"""Frames answered after which S_h has landed, at any load."""
+"""Frames answered after which S_h has landed, at any load, or is carried on by a step a frame that never ran before."""
 GRACE_MS = 1.0
 """After a frame's labels, for the decision that follows them."""
 PERIODS = 5
@@ -29,7 +29,7 @@ class TurnRule:
         self._periods: deque[float] = deque(maxlen=PERIODS)
         self._ended = 0.0
         self._under_way = False
-        self._frames = 0
+        self._frames = self._frames_then = 0  # answered in this pass: by now, and when its last part ran
         self._costs: list[float] = []
 
     def frame_begun(self, now: float) -> None:
@@ -45,10 +45,11 @@ class TurnRule:
 
     def pass_begun(self) -> None:
         """Takes note that a pass of S_h has been submitted."""
-        self._frames = 0
+        self._frames = self._frames_then = 0
 
     def part_ran(self, part: int, cost: float) -> None:
         """Part number ``part`` of a pass took ``cost``."""
+        self._frames_then = self._frames
         if part == len(self._costs):
             self._costs.append(cost)
         # A cost that rose is taken as it is, one that fell by half: parts must not begin too late.
@@ -56,6 +57,9 @@ class TurnRule:
 
     def overdue(self, part: int) -> bool:
         """Whether part number ``part`` goes before a frame that waits."""
+        if part >= len(self._costs):
+            # It never ran so far: a step by which F_h is carried on. One a frame, then.
+            return not self._under_way and self._frames >= max(LANDS_WITHIN, self._frames_then + 1)
         share = self._frames / LANDS_WITHIN
         return not self._under_way and sum(self._costs[:part]) < share * sum(self._costs)
 

@@ -118,13 +118,8 @@ Timing = tuple[tuple[str, str, int], Event, Event]
 
 
 class StageTimer:
-    """Times stages by events in their streams, without waiting: a ring made once, read where it is done.
-
-    Args:
-        device: makes the events.
-        name: of the events.
-        capacity: stages that may be under way at once; further ones go untimed.
-    """
+    """Times stages by events in their streams, without waiting: a ring made once, read where it is done. Stages beyond
+    `capacity` under way at once go untimed."""
 
     def __init__(self, device: Device, name: str, capacity: int = 32) -> None:
         self._free = deque(

@@ -127,7 +127,10 @@ class GpuStages:
 
     def propagate(self, key: KeyFrame, low: FrameLow, scores: str = "") -> tuple[Slot, FrameHigh]:
         """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
-        self._check_key(key)
+        if key.low is not self._kept:
+            raise RuntimeError(
+                f"GpuStages: expected the key frame that is cached, got frame {key.index}; restart the engine"
+            )
         slot, side = self._slot(low), self._active
         self._fast.wait(slot.lowered)
         self._fast.wait(slot.fetched)
@@ -300,12 +303,6 @@ class GpuStages:
                 "given to a later one; begin at most one frame ahead"
             )
         return low.slot
-
-    def _check_key(self, key: KeyFrame) -> None:
-        if key.low is not self._kept:
-            raise RuntimeError(
-                f"GpuStages: expected the key frame that is cached, got frame {key.index}; restart the engine"
-            )
 
     def _idle_side(self) -> Side:
         first, second = self.caches.sides
