@@ -4,8 +4,8 @@
 
 frames.npy is uint8 RGB (n, H, W, 3) of the size exported, labels.npy becomes uint8 (n, H, W). Every EVERY-th frame, 5
 by default, is a key frame. Its S_h is used from the first frame that begins after it is done; with DELAY from the frame
-exactly DELAY frames later, so that results do not depend on the machine. Until then features are propagated from the key
-frame alone, as under `lowlat.schedule.Schedule(steps=0)`.
+exactly DELAY frames later, so that results do not depend on the machine. Until then features are propagated from the
+key frame alone, as under `lowlat.schedule.Schedule(steps=0)`.
 """
 
 import json
