@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,20 +32,12 @@ class Queued(Turns):
         self._waited_for: Asked | None = None
         self._stream: Stream | None = None
         self._error: BaseException | None = None
-        self._carries: list[Callable[[], None]] = []
         self.asked: Callable[[Sequence[Callable[[], None]], Event], Asked] | None = None
         """Makes an `Asked` of what is submitted next."""
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
         self._stream, self._waited_for = stream, self.asked(parts, landed)
         self._seat.ask(self._waited_for, self._ended)
-
-    def extend(self, part: Callable[[], None], stream: Stream, landed: Event) -> None:
-        if self._waited_for is not None:
-            # Launched when S_h is through.
-            self._carries.append(part)
-        elif self._error is None:
-            super().submit([part], stream, landed)
 
     def done(self, landed: Event) -> bool:
         return self._waited_for is None and landed.done()
@@ -58,19 +51,13 @@ class Queued(Turns):
             self._seat.passes.forget(self._seat)
             # What has been launched of it is on the stream before this.
             self._stream.record(self._waited_for.landed)
-            self._waited_for, self._carries = None, []
+            self._waited_for = None
 
     def close(self) -> None:
         self.cancel()
 
     def _ended(self, high: Any, error: BaseException | None, start_ms: float, end_ms: float) -> None:
-        waited_for, carries = self._waited_for, self._carries
-        self._waited_for, self._error, self._carries = None, error, []
-        if error is None and carries:
-            try:
-                super().submit(carries, self._stream, waited_for.landed)
-            except Exception as raised:
-                self._error = raised
+        self._waited_for, self._error = None, error
 
 
 class HubStages(GpuStages):
@@ -170,6 +157,8 @@ def gpu_video(
     seat: Seat, schedule: Schedule, programs: NetworkPrograms, machine: GpuMachine
 ) -> tuple[Engine, HubStages]:
     """The engine of one video, and its stages."""
+    # A pass among others ends with S_h: no steps follow by which F_h is carried on.
+    seat.schedule = schedule = replace(schedule, steps=0)
     device = room.CudaDevice(programs.device)
     stages = HubStages(seat, device, programs, schedule, machine.stream)
     engine = Engine(schedule, stages, HubWorker(stages, device), clock=device)

@@ -111,6 +111,7 @@ class Stage:
     def check(self):
         for number, results in self.results.items():
             for result in results:
+                assert result.labels is not None, "labels made from nothing"
                 kind, frame, *sources = result.labels
                 base = 100 * (number + 1)
                 assert frame == base + result.index, "labels of another frame, or of another video"

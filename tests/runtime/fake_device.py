@@ -296,7 +296,8 @@ class FakePrograms:
     def carry(self, before, after, high):
         if None not in (before.value, after.value, high.value):
             kind, source, at = high.value
-            assert (kind, at) == ("high", before.value), f"{high.value} carried from {before.value}"
+            if (kind, at) != ("high", before.value):
+                raise RuleError(f"{high.value} carried from {before.value}")
             high.value = (kind, source, after.value)
 
     def keep(self, propagated, high):
@@ -317,9 +318,11 @@ class FakePrograms:
         return [part(number) for number in range(segments)]
 
     def propagate(self, base, high, low, propagated, labels, scores):
+        propagated.value = high.value
         if None not in (base.value, high.value, low.value):
             kind, source, at = high.value
-            assert at == base.value, f"F_h of frame {at} beside F_l of frame {base.value}"
+            if at != base.value:
+                raise RuleError(f"F_h of frame {at} beside F_l of frame {base.value}")
             propagated.value = (kind, source, low.value[1])
             labels.value = scores.value = ("propagated", low.value[1], base.value, source)
 
