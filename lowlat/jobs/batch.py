@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lowlat import models
 from lowlat.jobs.one_video import WRITTEN, Task, label_video, made_from, prepared_weights, remove_parts, whole_result
@@ -21,8 +22,9 @@ from lowlat.jobs.recordings import recordings
 from lowlat.jobs.untrained import check_trained
 from lowlat.jobs.workers import Failed, in_processes, on_ray
 from lowlat.runtime.cpu.threads import check_cores, cores_at_hand
-from lowlat.runtime.options import find_device
+from lowlat.runtime.options import Options, find_device
 from lowlat.video.files import SinkError, prepare_folder
+from lowlat.video.pipe import is_pipe
 
 
 @dataclass
@@ -94,8 +96,14 @@ def batch(
         raise ValueError(f"batch: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
     if workers is not None and workers < 1:
         raise ValueError(f"batch: expected at least 1 worker, got {workers}; leave --workers out for the default")
+    if is_pipe(output):
+        raise SinkError(
+            f"batch: expected a folder to write to, got {str(output)!r}; name one with --output (lowlat segment writes "
+            "to standard output)"
+        )
     check_cores("batch", cores, "1 is the default")
     choose_policy(policy, interval, threshold)
+    Options(**({} if dtype is None else {"dtype": dtype}))
     on_gpu = str(device).startswith("cuda")
     # The machines of a cluster have GPUs where this one may have none.
     if ray in (None, "local"):
@@ -105,7 +113,7 @@ def batch(
     chosen = {"policy": policy, "interval": interval, "threshold": threshold, "pixels": pixels, "device": device}
     options = {**chosen, "dtype": dtype, "max_frames": max_frames, "weights": weights}
     found, output = recordings(videos), Path(output).absolute()
-    prepare_folder("batch", output)
+    prepare_folder("batch", output, "--output")
     with _alone_in(output):
         tasks = [
             Task(str(path), str(output / name), write, options, made_from(path, write, options, stamp), cores)
@@ -175,7 +183,9 @@ def _alone_in(output: Path) -> Iterator[None]:
 
 def table(report: BatchReport) -> Table:
     """The figures, for a terminal."""
-    rows = Table("", show_header=False, title=f"{report.videos} videos to {report.output}")
+    # A name may hold what would be markup in a string.
+    title = Text(f"{report.videos} videos to {report.output}", style="table.title")
+    rows = Table("", show_header=False, title=title)
     rows.add_column(justify="right")
     rows.add_row("labelled", str(report.labelled))
     rows.add_row("skipped, there already", str(report.skipped))

@@ -97,7 +97,7 @@ def label_video(task: Task) -> dict[str, Any] | Failed:
     """Label a video, under a temporary name until all is done; its report, or what went wrong with it."""
     folder = Path(task.folder)
     host = re.sub(r"[^\w-]+", "-", socket.gethostname(), flags=re.ASCII)
-    part = folder.with_name(f".{folder.name}.{host}-{os.getpid()}.part")
+    part, before = (folder.with_name(f".{folder.name}.{host}{old}-{os.getpid()}.part") for old in ("", "-before"))
     told = io.StringIO()
     try:
         _check_place(folder)
@@ -118,27 +118,38 @@ def label_video(task: Task) -> dict[str, Any] | Failed:
         (part / REPORT).write_text(json.dumps({**found, "made_from": task.made_from}, indent=1) + "\n")
         flush(part / REPORT)
         if folder.exists():
-            # One of other options, or a damaged one: `_check_place` has looked.
-            shutil.rmtree(folder)
+            # One of other options, or a damaged one. Half removed it would not be known again.
+            folder.rename(before)
         part.rename(folder)
         return found
     except Exception as error:
         return Failed(in_one_line(error))
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for path in (part, before):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_place(folder: Path) -> None:
     """Refuse to put a result in the place of something else.
 
     Raises:
-        SinkError: there is something that is no result.
+        SinkError: there is something that is no result, or more than a result.
     """
-    if folder.is_symlink() or (folder.exists() and not (folder / REPORT).is_file()):
+    if folder.is_symlink() or (folder.exists() and not _only_a_result(folder)):
         raise SinkError(
             f"batch: expected a free place or an earlier result at {str(folder)!r}, got something else; move it away, "
             "or choose another folder with --output"
         )
+
+
+def _only_a_result(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a batch has left there. Other runs leave a report.json too."""
+    try:
+        report = json.loads((folder / REPORT).read_text())
+        ours = {REPORT, *report["files"]} if "made_from" in report else set()
+        return all(path.name in ours for path in folder.iterdir())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _stamp(path: Path) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lowlat.jobs.one_video import OVERLAY, REPORT
 from lowlat.video.frames import SourceError
-from lowlat.video.listing import natural_key
+from lowlat.video.listing import escaped, natural_key
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .y4m .3gp .mjpg .mjpeg".split()
@@ -23,8 +23,8 @@ def recordings(videos: Sequence[str | Path]) -> dict[str, Path]:
     glob, it keeps its folders. So its name doesn't depend on which other videos there are.
 
     Args:
-        videos: files; folders, of which all videos count, in subfolders too, but for hidden ones and for overlays that
-            an earlier batch has left there; globs, in which ``**`` stands for any subfolders.
+        videos: files; folders, of which all videos count, in subfolders too, but for hidden ones, links to folders, and
+            overlays that an earlier batch has left there; globs, in which ``**`` stands for any subfolders.
 
     Raises:
         SourceError: there is nothing of that name, no video in it, or two results would have one place.
@@ -57,10 +57,10 @@ def _named_by(spec: str) -> Iterator[tuple[str, Path]]:
     elif path.exists() or not glob.has_magic(spec):
         base, paths = path.parent, [path]
     else:
-        base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-        paths = [Path(name) for name in glob.glob(spec, recursive=True)]
+        base, pattern = escaped(path)
+        paths = [Path(name) for name in glob.glob(pattern, recursive=True)]
     # Files of the system such as ._1.mp4 are hidden, and results under way too.
-    paths = [file for file in paths if not _hidden(file.relative_to(base))]
+    paths = [file for file in paths if file == path or not _hidden(file.relative_to(base))]
     files = [file for file in paths if file.is_file() and (file == path or not _result(file))]
     if not files:
         raise SourceError(

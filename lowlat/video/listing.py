@@ -47,7 +47,7 @@ def list_images(spec: str | Path) -> list[Path]:
     elif _NUMBER.search(path.name):
         where, found = f"that match {str(spec)!r}", _numbered(path)
     else:
-        where, found = f"that match {str(spec)!r}", [Path(name) for name in glob.glob(_escaped(path), recursive=True)]
+        where, found = f"that match {str(spec)!r}", [Path(name) for name in glob.glob(escaped(path)[1], recursive=True)]
     images = [file for file in found if is_image(file)]
     if not images:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
@@ -93,7 +93,7 @@ def _literal(text: str) -> str:
     return re.escape(text.replace("%%", "%"))
 
 
-def _escaped(pattern: Path) -> str:
-    """A glob whose leading folders that exist, such as ``shots [1]``, stand for themselves."""
+def escaped(pattern: Path) -> tuple[Path, str]:
+    """The leading folders of a glob that exist, such as ``shots [1]``, and the glob with these as plain names."""
     there = next((parent for parent in pattern.parents if parent.is_dir()), Path())
-    return str(Path(glob.escape(str(there))) / pattern.relative_to(there))
+    return there, str(Path(glob.escape(str(there))) / pattern.relative_to(there))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,51 @@ def test_a_place_that_holds_something_else_is_left_alone(batch, videos):
     assert "earlier result" in report["failed"][0]["error"] and mine.read_text() == "mine"
 
 
+def test_what_lies_beside_a_result_and_what_other_runs_left_is_never_removed(batch, lowlat, weights, videos):
+    batch(videos)
+    (batch.out / "a" / "notes.txt").write_text("mine")
+    run = batch.out / "day 2" / "b"
+    shutil.rmtree(run)
+    words = ("--weights", weights, "--report", run)
+    assert lowlat("segment", videos / "a.mp4", "-o", run / "mine.mp4", *words)[0] == 0
+    before = results(batch.out)
+    code, report, _ = batch(videos, "--max-frames", 3)
+    assert (code, report["labelled"], len(report["failed"])) == (2, 1, 2)
+    after = results(batch.out)
+    assert {name for name in before if before[name] != after.get(name)} == {"day 2/c/labels.jsonl"}
+
+
+def test_a_run_that_dies_while_it_replaces_a_result_leaves_nothing_in_the_way(batch, videos, monkeypatch):
+    from lowlat.jobs import one_video
+
+    batch(videos / "a.mp4")
+    real = one_video.shutil.rmtree
+
+    def dying(path, **options):
+        """Killed with the first file removed of what gives way to the new result."""
+        if "before" in path.name:
+            (path / "report.json").unlink()
+        elif not path.name.endswith(".part"):
+            raise AssertionError("a result is removed under its own name")
+
+    monkeypatch.setattr(one_video.shutil, "rmtree", dying)
+    batch(videos / "a.mp4", "--max-frames", 3)
+    monkeypatch.setattr(one_video.shutil, "rmtree", real)
+    code, report, _ = batch(videos / "a.mp4", "--max-frames", 4)
+    assert (code, report["labelled"]) == (0, 1)
+    assert sorted(path.name for path in batch.out.iterdir()) == [".batch.lock", "a"]
+
+
+def test_names_are_no_markup_of_the_terminal(lowlat, weights, tmp_path):
+    name = 'it\'s "é" [\n2'
+    record(tmp_path / "in" / "[" / f"x] {name}.mp4", 2)
+    out = tmp_path / "[red] [" / "x]"
+    code, printed, err = lowlat("batch", tmp_path / "in", "-o", out, "--weights", weights)
+    assert code == 0, err
+    assert "[red][/x]" in "".join(printed.split())
+    assert [path.name for path in (out / "[").iterdir()] == [f"x] {name}"]
+
+
 def test_a_video_that_is_still_written_to_gets_no_result(batch, videos, monkeypatch):
     from lowlat.jobs import one_video
 
@@ -180,6 +226,9 @@ def test_videos_are_named_by_what_was_given(tmp_path):
     assert list(recordings([f"{x}/**/*.m*"])) == ["9", "10", "a", "y/a"]
     assert list(recordings([x / "y" / "a.mkv", f"{x}/y/*.odd"])) == ["a", "b"]
     assert list(recordings([x, x / "a.mp4"])) == ["9", "10", "a", "y/a"], "the same video twice is one"
+    assert list(recordings([x / "y" / "._a.mp4"])) == ["._a"], "hidden, and named by itself"
+    x.rename(tmp_path / "x [1]")
+    assert list(recordings([f"{tmp_path}/x [1]/y/*.m*"])) == ["a"], "folders that are there stand for themselves"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +267,7 @@ def test_a_result_never_lies_in_another(tmp_path):
         ("--max-frames", "0"),
         ("--policy", "sometimes"),
         ("--device", "tpu"),
+        ("--dtype", "int8"),
         ("--weights", "none.safetensors"),
     ],
 )
@@ -225,3 +275,12 @@ def test_bad_options_are_told_before_any_video_is_begun(lowlat, videos, tmp_path
     code, printed, err = lowlat("batch", videos, "-o", tmp_path / "out", *words)
     assert (code, printed) == (2, "") and err.count("\n") == 1 and words[1] in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["-", "file/out"])
+def test_a_place_that_is_no_folder_is_refused(lowlat, videos, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    code, printed, err = lowlat("batch", videos, "-o", place)
+    assert (code, printed) == (2, "") and err.count("\n") == 1 and "--output" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "in"]
