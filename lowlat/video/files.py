@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+FILES = frozenset({".html", ".htm", ".json", ".mp4", ".mkv", ".mov"})
+"""Suffixes that no folder gets by somebody who means a folder."""
 FLUSH_S = 5.0
 """Seconds after which what was written is brought to the disk, in case the power fails."""
 
@@ -24,8 +26,13 @@ def prepare_folder(job: str, folder: Path, option: str = "--out") -> None:
         option: of the command line that names it, for the message.
 
     Raises:
-        SinkError: it can't be made, or written to.
+        SinkError: it can't be made, or written to, or is called as a file is.
     """
+    if folder.suffix.lower() in FILES and not folder.is_dir():
+        raise SinkError(
+            f"{job}: expected a folder to write to, got {str(folder)!r}, a file's name; name a folder with {option}, "
+            "which the files go into"
+        )
     part = part_of(folder / "report.json")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,7 @@ def test_a_run_beside_itself_is_the_same(lowlat, runs):
 
 def test_a_video_that_has_gone_is_told_on_the_page(lowlat, runs, tmp_path):
     (runs[1] / "overlay.mp4").unlink()
+    (runs[0] / "overlay.png").write_bytes(b"no picture")
     assert lowlat("compare", *runs, "-o", tmp_path / "both.html")[0] == 0
     assert "found none" in (tmp_path / "both.html").read_text()
 
@@ -107,11 +108,28 @@ def test_runs_that_are_none_are_refused(refused, runs, tmp_path):
         ({"agreement_percent": "much"}, "expected a number 'agreement_percent'"),
         ({"overlay": 5}, "expected a path or null as 'overlay'"),
         ({"made_at": 5}, "expected a str 'made_at'"),
+        ({"agreement_percent": float("nan")}, "got NaN"),
+        ({"settings": {"fps": float("inf")}}, "got Infinity"),
+        ({"agreement_percent": 10**400}, "expected a number 'agreement_percent'"),
+        ({"missing": None}, "expected a list, or nothing, as 'missing'"),
+        ({"missing": [[1]]}, "expected a list, or nothing, as 'missing'"),
+        ({"gaps": 3}, "expected a list, or nothing, as 'gaps'"),
+        ({"notice": 3}, "expected words, null or nothing as 'notice'"),
+        ({"maps": 3}, "expected words, null or nothing as 'maps'"),
+        ({"kind": []}, "none of demo"),
     ],
 )
 def test_incomplete_reports_are_refused(refused, runs, changes, words):
     change(runs[1], **changes)
     assert words in refused("compare", *runs)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_runs_with_hardly_a_frame_are_put_side_by_side(lowlat, runs, tmp_path, rows):
+    change(runs[0], frames=json.loads((runs[0] / "report.json").read_text())["frames"][:rows])
+    change(runs[1], frames=[])
+    assert lowlat("compare", *runs, "-o", tmp_path / "both.html")[0] == 0
+    assert [len(one["index"]) for one in Page(tmp_path / "both.html").data["series"]] == [rows, 0]
 
 
 def test_under_json_an_error_is_an_object(lowlat, runs, tmp_path):
@@ -122,6 +140,8 @@ def test_under_json_an_error_is_an_object(lowlat, runs, tmp_path):
 def test_pages_that_cannot_be_written_are_refused(refused, runs, tmp_path):
     (tmp_path / "file").write_text("")
     assert "expected a file to write to" in refused("compare", *runs, "-o", tmp_path / "file" / "both.html")
+    (tmp_path / "folder.html").mkdir()
+    assert "Is a directory" in refused("compare", *runs, "-o", tmp_path / "folder.html")
     assert "name an .html file" in refused("compare", *runs, "-o", tmp_path / "both.pdf")
     assert "beside the runs' own" in refused("compare", *runs, "-o", runs[0] / "report.html")
     assert [path.name for path in runs[0].iterdir() if "part" in path.name] == []

@@ -205,7 +205,10 @@ def test_a_folder_that_cannot_hold_the_report_is_told_before_the_run(refused, se
     (tmp_path / "file").write_text("")
     line = refused("segment", clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "file")
     assert "expected a folder to write to" in line and "--report" in line
-    assert not (tmp_path / "out.mp4").exists()
+    line = refused("segment", clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "page.html")
+    assert "name a folder with --report" in line
+    assert "name a folder with --out" in refused("demo", clip, "-o", tmp_path / "page.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "file"]
 
 
 def test_a_run_that_cannot_begin_leaves_no_report(lowlat, segmenter, clip, tmp_path):

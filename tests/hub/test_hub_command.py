@@ -3,12 +3,14 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from lowlat.cli import app
 from lowlat.hub.costs import Costs
 from lowlat.jobs.latency import videos as job
+from lowlat.video.sink import VideoSink
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,3 +50,11 @@ def test_every_video_is_measured_beside_one_alone():
 def test_what_cannot_be_measured_is_refused(words, said):
     result = CliRunner().invoke(app, ["hub", *words.split()])
     assert result.exit_code == 2 and said in result.stderr
+
+
+def test_a_video_too_short_to_measure_is_told(tmp_path):
+    with VideoSink(tmp_path / "short.mp4", (64, 48), 25) as sink:
+        for _ in range(5):
+            sink.write(np.zeros((48, 64, 3), np.uint8))
+    result = CliRunner().invoke(app, ["hub", str(tmp_path / "short.mp4"), "--size", "64x48"])
+    assert result.exit_code == 2 and "got 5 of" in result.stderr and "longer video" in result.stderr

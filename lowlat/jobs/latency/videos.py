@@ -103,8 +103,11 @@ def measure_videos(
         raise ValueError(f"hub: expected frames and fps above 0, got {frames} and {fps:g}; raise them")
     with source_frames(source, size) as opened:
         pictures = list(islice(opened, frames + WARM_UP))
-    if not pictures:
-        raise ValueError(f"hub: expected frames of {source!r}, got none; give another source")
+    if len(pictures) <= WARM_UP:
+        raise ValueError(
+            f"hub: expected more than the {WARM_UP} frames of the start, got {len(pictures)} of {source!r}; "
+            "give a longer video"
+        )
     height, width = pictures[0].shape[:2]
     made = models.load(network)
     options = {"device": device, "dtype": dtype}

@@ -272,12 +272,13 @@ def _labels_link(report: Mapping[str, Any], folder: str | Path, page: str | Path
 
 
 def _picture(path: Path) -> str | None:
-    """A picture as JPEG within the page; None where it isn't there."""
-    if not path.is_file():
-        return None
+    """A picture as JPEG within the page; None where it isn't there, or damaged: the page can do without."""
     kept = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(kept, "JPEG", quality=88)
+    try:
+        with Image.open(path) as image:
+            image.convert("RGB").save(kept, "JPEG", quality=88)
+    except (OSError, SyntaxError, ValueError):
+        return None
     return _data("image/jpeg", kept.getvalue())
 
 

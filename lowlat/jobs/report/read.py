@@ -52,11 +52,11 @@ def read_run(job: str, place: str | Path) -> Run:
     except OSError as error:
         raise ValueError(f"{told}, which can't be read: {error.strerror}") from error
     try:
-        report = json.loads(text)
-    except ValueError as error:
+        report = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{told}, which is no whole JSON: {error}; run it again") from error
-    if not isinstance(report, dict) or report.get("kind") not in KINDS:
-        kind = report.get("kind") if isinstance(report, dict) else None
+    kind = report.get("kind") if isinstance(report, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{told}, whose 'kind' is {kind!r} and none of {', '.join(KINDS)}; {LEFT_BY}")
     if wrong := _wrong(report):
         raise ValueError(f"{told}, which is incomplete: {wrong}; run it again")
@@ -72,6 +72,13 @@ def _wrong(report: Mapping[str, Any]) -> str:
     for key in ("overlay", "picture", "trace"):
         if not isinstance(report.get(key, 0), (str, type(None))):
             return f"expected a path or null as {key!r}"
+    for key in ("maps", "error", "notice"):
+        if not isinstance(report.get(key), (str, type(None))):
+            return f"expected words, null or nothing as {key!r}"
+    for key, fits in {"missing": _is_number, "gaps": lambda gap: isinstance(gap, dict)}.items():
+        found = report.get(key, [])
+        if not isinstance(found, list) or not all(map(fits, found)):
+            return f"expected a list, or nothing, as {key!r}"
     for key, types in {"made_at": str, "frames_left_out": int, kind.frames: list}.items():
         if not isinstance(report.get(key), types):
             return f"expected a {types.__name__} {key!r}"
@@ -100,6 +107,8 @@ def _wrong_frame(row: Any, latencies: list[str]) -> str:
     for key in latencies:
         if not _is_number(row.get(key)):
             return f"expected a number {key!r}"
+    if not all(map(_is_number, row["stages_ms"].values())):
+        return "expected numbers in 'stages_ms'"
     for key in ("time_s", "landed"):
         if key not in row or not (row[key] is None or _is_number(row[key])):
             return f"expected a number or null as {key!r}"
@@ -107,4 +116,9 @@ def _wrong_frame(row: Any, latencies: list[str]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a number that figures are made of; no run measures one beyond."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"expected a number, got {word}")
