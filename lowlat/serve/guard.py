@@ -20,7 +20,6 @@ from lowlat.serve.log import say
 COOKIE = "lowlat_token"
 OPEN_PATHS = ("/healthz",)
 """What is answered without a token: it tells nothing of the videos."""
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src 'self' blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -34,7 +33,7 @@ autofocus required></label> <button>Open</button></form></html>"""
 
 
 def is_local(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
+    """Whether an address to listen on, or that a request was sent to, is reached from this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -98,13 +97,16 @@ class Guard:
 
     def _refusal(self, scope: Any, headers: Headers) -> Response | None:
         """Why a request does not pass; None if it does."""
-        host = urlsplit(f"//{headers.get('host', '')}")
+        asked_of, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            host, page = urlsplit(f"//{asked_of}"), urlsplit(origin or "")
+        except ValueError:
+            return _error(400, f"serve: expected addresses as Host and Origin, got {asked_of!r} and {origin!r}")
         # A page of another site can ask, by a name that leads here, whatever a browser on this machine can.
-        if self._token is None and host.hostname not in LOCAL_NAMES:
-            return _error(421, f"serve: expected a Host of this machine, got {headers.get('host')!r}; use 127.0.0.1")
+        if self._token is None and not is_local(host.hostname or ""):
+            return _error(421, f"serve: expected a Host of this machine, got {asked_of!r}; use 127.0.0.1")
         if scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD"):
-            origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != host.netloc:
+            if origin is not None and page.netloc != host.netloc:
                 return _error(403, f"serve: expected a request of this service's own page, got one of {origin!r}")
         if self._token is not None and scope["path"] not in OPEN_PATHS:
             asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lowlat.classes import Classes
 from lowlat.serve.labelling import Labelled
@@ -34,10 +34,10 @@ def decoded(data: bytes) -> np.ndarray:
                     "scale it down"
                 )
             return np.asarray(picture.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"serve: expected a JPEG, PNG or WebP picture, got {len(data)} other bytes") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"serve: expected a JPEG, PNG or WebP picture, got {len(data)} other bytes: {error}"
-        ) from error
+        raise ValueError(f"serve: expected a whole picture, got {len(data)} bytes of a damaged one: {error}") from error
 
 
 def jpeg(frame: np.ndarray) -> bytes:

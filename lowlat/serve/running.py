@@ -20,7 +20,7 @@ from lowlat.serve.allowed import AllowList
 from lowlat.serve.guard import is_local
 from lowlat.serve.labelling import Labelling
 from lowlat.serve.log import logged_to_stderr, say
-from lowlat.serve.service import Service, Settings, check_sources, named_source
+from lowlat.serve.service import Service, Settings, check_sources, named_sources
 from lowlat.serve.web import Access, application
 
 SEND_BUFFER = 128 << 10
@@ -126,8 +126,7 @@ async def served(
         on_start: called once requests are answered.
     """
     with Service(labelling, settings) as service:
-        for words in sources:
-            name, spec = named_source(words)
+        for name, spec in named_sources(sources):
             await asyncio.to_thread(service.open, spec, name)
         app = application(service, access)
         async with answering(listener, app, access, ending, partial(on_start, service)):

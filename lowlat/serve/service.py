@@ -272,6 +272,17 @@ def named_source(words: str) -> tuple[str | None, str]:
     return None, words
 
 
+def named_sources(sources: Sequence[str]) -> list[tuple[str, str]]:
+    """What `named_source` makes of each; one without a name gets one that no other has, whichever comes first."""
+    found = [named_source(words) for words in sources]
+    taken = [name for name, _ in found if name]
+    for place, (name, spec) in enumerate(found):
+        if name is None:
+            found[place] = free_name(spec, taken), spec
+            taken.append(found[place][0])
+    return found
+
+
 def check_sources(sources: Sequence[str], settings: Settings) -> None:
     """Look at what is to be opened at the start, before anything is loaded.
 

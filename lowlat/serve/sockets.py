@@ -98,10 +98,9 @@ async def while_there(
     client's messages."""
 
     async def listen() -> None:
-        with suppress(WebSocketDisconnect):
-            while True:
-                await socket.receive_text()
-                heard()
+        # Text or bytes, it says the same.
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            heard()
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
@@ -155,8 +154,10 @@ async def _send_pictures(socket: WebSocket, video: Video) -> None:
 async def _take_frames(socket: WebSocket, video: Video) -> None:
     """Take pictures, and answer each with its index once it is handed over, so that a client can keep to that pace."""
     with suppress(WebSocketDisconnect):
-        while True:
-            data = await socket.receive_bytes()
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            if (data := message.get("bytes")) is None:
+                await socket.close(REFUSED, "serve: expected a picture a message, got text; send the picture's bytes")
+                return
             try:
                 index = await run_in_threadpool(video.submit, data)
             except ValueError as error:

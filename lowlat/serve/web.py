@@ -203,7 +203,7 @@ def object_of(body: bytes) -> dict[str, str | None]:
     """The name and source of a video to open."""
     try:
         asked = json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"serve: expected a JSON object, got {len(body)} other bytes") from error
     words = ("name", "source")
     if not isinstance(asked, dict) or not all(key in words and isinstance(asked[key], str) for key in asked):

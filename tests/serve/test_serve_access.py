@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import os
 
 import pytest
@@ -86,6 +87,8 @@ def test_this_machine_needs_none(host):
 def test_a_name_that_leads_here_from_elsewhere_is_refused(service):
     """A page of another site, whose name is made to mean this machine, must not read the service."""
     assert service.ask("GET", "/videos", Host="evil.example")[0] == 421
+    assert service.ask("GET", "/videos", Host="127.0.0.2")[0] == 200, "it may listen there"
+    assert service.ask("GET", "/videos", Host="[")[0] == 400
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
     key = {"Sec_WebSocket_Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}
     assert service.ask("GET", "/events", Host="evil.example", **upgrade, **key)[0] == 403
@@ -96,6 +99,7 @@ def test_a_page_of_another_site_can_neither_change_nor_watch(service):
     assert service.ask("POST", "/videos", {"name": "other"}, **evil)[0] == 403
     with pytest.raises(InvalidStatus, match="403"), service.socket("events", additional_headers=evil):
         pass
+    assert service.ask("POST", "/videos", {"name": "other"}, Origin="http://[")[0] == 400
     own = {"Origin": service.address}
     assert service.ask("POST", "/videos", {"name": "own"}, **own)[0] == 201
     assert service.ask("DELETE", "/videos/own", **own)[0] == 204
@@ -201,7 +205,7 @@ def test_bodies_are_bounded(service):
 def test_pictures_that_are_none_are_refused(service):
     service.json("POST", "/videos", {"name": "bad"})
     status, answer = service.json("POST", "/videos/bad/frames", b"GIF89a nonsense")
-    assert status == 400 and "expected a JPEG, PNG or WebP" in answer["error"]
+    assert status == 400 and "expected a JPEG, PNG or WebP" in answer["error"] and "object at" not in answer["error"]
     status, answer = service.json("POST", "/videos/bad/frames", picture()[:200])
     assert status == 400
     # A small file that is large when it is decoded.
@@ -228,7 +232,7 @@ def test_videos_are_bounded_and_their_names_plain(service):
     assert service.ask("DELETE", "/videos/one")[0] == 404
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b'{"name": 1}', b'{"path": "x"}'])
+@pytest.mark.parametrize("body", [b"[]", b"{", b"[" * 15_000, b'{"name": 1}', b'{"path": "x"}'])
 def test_objects_that_are_none_are_refused(service, body):
     assert service.json("POST", "/videos", body)[0] == 400
 
@@ -243,4 +247,11 @@ def test_words_that_are_none_are_refused(service):
     with service.socket("videos/none/results") as socket, pytest.raises(ConnectionClosed, match="4404"):
         socket.recv(timeout=60)
     assert service.json("GET", "/videos/words/overlay.jpg")[0] == 404
+    # Text where bytes should be, and the other way round.
+    with service.socket("videos/words/frames") as socket, pytest.raises(ConnectionClosed, match="4400"):
+        socket.send("a picture")
+        socket.recv(timeout=60)
+    with service.socket("events") as socket:
+        socket.send(b"anything")
+        assert [json.loads(socket.recv(timeout=60))["videos"][0]["name"] for _ in range(3)] == ["words"] * 3
     service.ask("DELETE", "/videos/words")

@@ -15,7 +15,7 @@ from running_service import SIZE, balanced, picture, running, until
 import lowlat.serve.service as service_module
 from lowlat.serve.history import OUTCOMES
 from lowlat.serve.labelling import Labelling
-from lowlat.serve.service import named_source
+from lowlat.serve.service import named_source, named_sources
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -191,6 +191,12 @@ def really_refused():
 )
 def test_a_source_can_be_given_a_name(words, expected):
     assert named_source(words) == expected
+
+
+def test_a_name_that_is_given_is_taken_for_no_other_source():
+    sources = ["clip.mp4", "clip=gate.mp4", "other/clip.mp4", "clip-4=0"]
+    expected = [("clip-2", "clip.mp4"), ("clip", "gate.mp4"), ("clip-3", "other/clip.mp4"), ("clip-4", "0")]
+    assert named_sources(sources) == expected
 
 
 def test_videos_without_a_name_get_one_that_tells_their_source(tiny_network, clip):

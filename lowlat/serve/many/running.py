@@ -18,7 +18,7 @@ from lowlat.serve.many.ingress import Lost, Many
 from lowlat.serve.many.replicas import Replicas, deployed, ended
 from lowlat.serve.many.web import application
 from lowlat.serve.running import answering, listening, token_in, until_signalled
-from lowlat.serve.service import Settings, check_sources, named_source
+from lowlat.serve.service import Settings, check_sources, named_sources
 from lowlat.serve.web import Access
 
 
@@ -83,8 +83,7 @@ async def served_many(
     await many.look()
     watching = asyncio.create_task(many.watch())
     try:
-        for words in sources:
-            name, spec = named_source(words)
+        for name, spec in named_sources(sources):
             try:
                 await many.open(spec, name)
             except Lost as error:
