@@ -20,9 +20,17 @@ class AllowList:
     Args:
         entries: addresses, of which a source must have the scheme, host and port, and the path as its beginning;
             numbers of cameras; files, and folders of them.
+
+    Raises:
+        ValueError: an entry that is none.
     """
 
     def __init__(self, entries: Sequence[str] = ()) -> None:
+        for entry in filter(_no_entry, entries):
+            raise ValueError(
+                f"serve: expected --allow-source with an address, a camera's number, a file or a folder, got "
+                f"{shown(entry)!r}; mend it, or leave it out"
+            )
         self._addresses = [urlsplit(entry) for entry in entries if scheme_of(entry)]
         others = [entry for entry in entries if not scheme_of(entry)]
         self._cameras = {int(entry) for entry in others if entry.isdecimal()}
@@ -64,6 +72,16 @@ class AllowList:
             return path.exists() and any(path == allowed or allowed in path.parents for allowed in self._paths)
         except (OSError, ValueError):
             return False
+
+
+def _no_entry(entry: str) -> bool:
+    """Whether words allow nothing. Empty ones would allow the folder that the service was started in."""
+    try:
+        if scheme_of(entry):
+            _port(urlsplit(entry))
+    except ValueError:
+        return True
+    return not entry
 
 
 def _within(asked: SplitResult, allowed: SplitResult) -> bool:

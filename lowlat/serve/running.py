@@ -45,7 +45,7 @@ def token_in(path: str | Path | None, host: str) -> str | None:
                 "secret to a file: python -c 'import secrets; print(secrets.token_urlsafe())' > token"
             )
         return None
-    token = Path(path).read_text().strip()
+    token = Path(path).read_text(errors="replace").strip()
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ValueError(
             f"serve: expected a token of at least {SHORTEST_TOKEN} ASCII characters in {str(path)!r}, got {len(token)} "

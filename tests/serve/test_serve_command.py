@@ -66,11 +66,15 @@ def test_the_log_has_an_object_a_line_and_no_secret(clip, tmp_path):
         (("--max-videos", "1", "--source", "a=0", "--source", "b=0"), "--max-videos"),
         (("--source", "a=0", "--source", "a=1"), "'a'"),
         (("--token-file", "nosuch"), "nosuch"),
+        (("--token-file", "UTF-16"), "ASCII characters in 'UTF-16'"),
+        (("--allow-source", ""), "--allow-source"),
+        (("--allow-source", "rtsp://camera:99999/"), "camera:99999"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(words, said, tmp_path, monkeypatch, one_thread):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "TOKEN").write_text("0123456789abcdef")
+    (tmp_path / "UTF-16").write_text("0123456789abcdef", "utf-16")
     result = CliRunner().invoke(app, ["serve", "--port", "0", *words])
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("lowlat: serve") or said in line]
