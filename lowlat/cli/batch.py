@@ -21,6 +21,7 @@ from lowlat.cli.options import (
     Weights,
     pixels_of,
     print_json,
+    print_table,
 )
 
 
@@ -76,7 +77,7 @@ def batch(
     if as_json:
         print_json(report.as_dict())
     else:
-        Console().print(job.table(report))
+        print_table(job.table(report))
     if report.interrupted:
         raise KeyboardInterrupt
     if words := job.failed_words(report):

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from lowlat.cli.options import AsJson, print_json
+from lowlat.cli.options import AsJson, print_json, print_table
 
 _RUN = "A run's folder, or its report.json."
 
@@ -28,8 +27,7 @@ def compare(
     if as_json:
         print_json(found.as_dict())
         return
-    console = Console()
     for table in job.comparison_tables(found):
-        console.print(table)
+        print_table(table)
     if output is not None:
         print(f"{output}: both runs on one page, for any browser")

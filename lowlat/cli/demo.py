@@ -21,6 +21,7 @@ from lowlat.cli.options import (
     Weights,
     pixels_of,
     print_json,
+    print_table,
 )
 
 
@@ -47,8 +48,7 @@ def demo(
         if as_json:
             print_json(report.as_dict())
             return
-        console = Console()
-        console.print(job.table(report))
+        print_table(job.table(report))
         print(f"{out}/report.html: the page of the run, for any browser")
         print(f"{out}/: overlay.mp4, latency.png, trace.json (open it at ui.perfetto.dev), report.json")
         print(f"{out}/overlay.png: frame {report.median_frame}, that of median agreement")

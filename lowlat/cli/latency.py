@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lowlat.cli.options import Device, print_json, size_of
+from lowlat.cli.options import Device, print_json, print_table, size_of
 
 
 def latency(
@@ -86,9 +86,8 @@ def latency(
     if as_json:
         print_json(report.as_dict())
     else:
-        console = Console()
         for table in tables(report):
-            console.print(table)
+            print_table(table)
         print(f"{out}/report.html: the page of the run, for any browser")
         print(f"{out}/: histogram.png, timeline.png, trace.json (open it at ui.perfetto.dev), report.json")
     if report.interrupted:

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 Weights = Annotated[str, typer.Option(help="A shipped network's name, or a file of weights.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
@@ -70,6 +72,15 @@ def print_json(report: dict[str, Any], *, stderr: bool = False) -> None:
     """Print a command's object for `--json`."""
     printed.set(True)
     print(json.dumps(report, indent=1, allow_nan=False), file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+def print_table(table: Table, *, stderr: bool = False) -> None:
+    """Print a table below its title, which is a line of its own: a path in it is not broken at the table's width."""
+    console = Console(stderr=stderr)
+    title, table.title = table.title, None
+    if title is not None:
+        console.print(title, style="table.title", markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
 
 
 def print_figures(report: dict[str, Any], indent: str = "") -> None:

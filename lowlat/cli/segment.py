@@ -22,6 +22,7 @@ from lowlat.cli.options import (
     Weights,
     pixels_of,
     print_json,
+    print_table,
     size_of,
 )
 
@@ -141,7 +142,7 @@ def segment(
     if as_json:
         print_json(found.as_dict(), stderr=piped)
     else:
-        Console(stderr=piped).print(job.table(found))
+        print_table(job.table(found), stderr=piped)
         if report is not None:
             print(
                 f"{report}/report.html: the page of the run, for any browser", file=sys.stderr if piped else sys.stdout

@@ -20,12 +20,15 @@ STREET = "street:64x48,seed=1,frames=6"
 LIMIT_S = 120
 PROGRAM = """
 import sys
+import time
 from pathlib import Path
 import torch
 from lowlat.lab.train.shelf import Shelf
 
 def draw(numbers, generator):
     print("drawn", numbers.start, flush=True)
+    if str(numbers.start) == sys.argv[2]:
+        time.sleep(600)
     return [torch.rand(len(numbers), 3, generator=generator)]
 
 Shelf("numbers", draw, 43, seed=5, folder=Path(sys.argv[1]))
@@ -54,16 +57,16 @@ def test_examples_are_the_same_on_disk_and_in_memory(tmp_path):
 
 
 def test_a_killed_run_goes_on_with_what_is_missing(tmp_path):
-    words = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    words, last = [sys.executable, "-c", PROGRAM, str(tmp_path)], str(3 * TOGETHER)
+    with subprocess.Popen([*words, last], stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.split() == ["drawn", str(3 * TOGETHER)]:
+            if line.split() == ["drawn", last]:
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
     there = {path.name for path in tmp_path.glob("[0-9]*.pt")}
     assert len(there) == 3
-    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=LIMIT_S)
+    done = subprocess.run([*words, ""], check=True, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.stdout.count("drawn") == -(-43 // TOGETHER) - 3, "what was there was drawn again"
     assert torch.equal(numbers(tmp_path).column(0), numbers().column(0))
 
