@@ -195,7 +195,7 @@ def rows_of(timed: list[Timed], product: str) -> list[str]:
     return lines
 
 
-# Of what a call takes however it is cut, which costs.csv has no line for: it ranks nothing.
+# A call takes some time however it is cut. costs.csv has no line for it, since it ranks nothing.
 START = 1
 FEWEST = 3 * (len(Work.__dataclass_fields__) + START)
 

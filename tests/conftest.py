@@ -124,3 +124,18 @@ def camvid(tmp_path_factory):
             lines.append(f"{split}{index}.jpg {split}{index}.png")
         (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture
+def lowlat():
+    """Runs the command line; gives exit code, stdout and stderr."""
+    # The operator's tests run where the commands' packages are not installed too.
+    from typer.testing import CliRunner
+
+    from lowlat.cli import app
+
+    def run(*words):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        return result.exit_code, result.stdout, result.stderr
+
+    return run

@@ -35,7 +35,7 @@ class GpuMachine:
         # Where batches are captured, one after another.
         self._own, self._alone = device.stream("S_h of several", Priority.LOW), threading.Lock()
         self._programs, self._beside, self._rows = programs, beside, rows or Rows()
-        # By size and count; None while one is made, and where that has failed.
+        # What batches need, by the size of frames and the number of passes; None while it is made, or could not be.
         self._together: dict[tuple[Hashable, int], Together | None] = {}
         self._making: set[Future] = set()
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class GpuMachine:
         return [asked.side]
 
     def _several(self, passes: Sequence[Pass], together: Together) -> Parts:
-        # That a batch is complete is known by the turn; where one fails, single passes come behind it.
+        # The turn tells when a batch is complete. Where one fails, single passes come behind it on the stream.
         for one in passes:
             if one.low.start is not None:
                 self.stream.record(one.low.start)

@@ -47,7 +47,7 @@ class Pass:
     since_ms: float
     """Since when the video has shown the features that it has, or has waited for its first; the smallest goes first."""
     size: Hashable
-    """Of the frame: batches are of frames of one size."""
+    """The frame's size: a batch is of frames of one size."""
     low: Any
     """F_l, or what the machine finds it by."""
     ended: Callable[[Any, BaseException | None, float, float], None]

@@ -68,7 +68,7 @@ def made_from(source: Path, write: str, options: dict[str, Any], weights: str) -
     kept["device"] = str(kept["device"]).partition(":")[0]
     version = importlib.metadata.version("svconv")
     made = {"input": _stamp(source), "weights": weights, "write": write, "options": kept, "version": version}
-    # As it is read back.
+    # A report that is read back has lists and plain names, and is compared with this.
     return json.loads(json.dumps(made))
 
 

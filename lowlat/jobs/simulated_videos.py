@@ -162,27 +162,27 @@ class VideosReport:
     videos: int
     fps: float
     frames: int
-    """That came, of every video."""
+    """Frames that came of every video."""
     labelled: int
-    """Of all videos."""
+    """Frames of all videos that were labelled."""
     dropped: int
     bound_ms: float
     """What a frame may take at most: a frame of every video and one part of S_h."""
     p50_ms: float
     p99_ms: float
-    """Of the video where it is highest."""
+    """The highest 99th percentile of any video."""
     max_ms: float
     alone_p99_ms: float
-    """Of such a video by itself."""
+    """The 99th percentile of such a video by itself."""
     age_mean_frames: float
     age_max_frames: int
     landings: int
     batches: int
     """Passes of more than one frame."""
     fast_share: float
-    """Of the device's time, the fast tracks'."""
+    """The share of the device's time that the fast tracks take."""
     higher_share: float
-    """Of the device's time, that of S_h."""
+    """The share of the device's time that S_h takes."""
     capacity: int
     """Videos that keep their bound."""
     spacing: int | None

@@ -1,13 +1,11 @@
-"""A small network, and the command line. Results are those of the real job."""
+"""A small network whose labels tell one frame from another. Results are those of the real job."""
 
 import pytest
 import torch
 from batches import SIZE
-from typer.testing import CliRunner
 
 import lowlat.jobs.batch as job
 from lowlat import models
-from lowlat.cli import app
 from lowlat.lab.weights import save
 
 
@@ -27,17 +25,6 @@ def weights(tmp_path_factory):
     network.pixels = SIZE[0] * SIZE[1]
     save(network, path)
     return path
-
-
-@pytest.fixture
-def lowlat():
-    """Runs the command line; gives exit code, stdout and stderr."""
-
-    def run(*words):
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        return result.exit_code, result.stdout, result.stderr
-
-    return run
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def cut_labels(videos, out):
 
 
 def lose_the_report(videos, out):
-    """As if it had been killed between the two names."""
+    """The run looks as if it had been killed between the two names."""
     for path in (out / "a").iterdir():
         path.unlink()
     (out / "a").rmdir()

@@ -155,7 +155,7 @@ def test_a_cluster_that_is_not_there_is_told(lowlat, videos, weights, tmp_path, 
 
 
 def test_a_cluster_that_asks_for_a_token_gets_it(videos, weights, expected, tmp_path):
-    """As `ray start` starts it where there is a token: Ray's own word for a program would leave it out."""
+    """`ray start` starts one like this where there is a token: Ray's own word for a program would leave it out."""
     home, port = tmp_path / "home", free_port()
     home.mkdir()
     unset = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")

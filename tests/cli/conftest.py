@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import lowlat.jobs.demo as demo_job
 import lowlat.jobs.segment as segment_job
 from lowlat.classes import CAMVID
-from lowlat.cli import app
 from lowlat.lab.replay import ReplayWorker
 from lowlat.runtime import Engine, WallClock
 from lowlat.schedule import Every, Mode, Schedule
@@ -83,17 +81,6 @@ def clip(tmp_path):
         for index in range(20):
             sink.write(np.full((*SIZE[::-1], 3), index * 10, np.uint8))
     return path
-
-
-@pytest.fixture
-def lowlat():
-    """Runs the command line; gives exit code, stdout and stderr."""
-
-    def run(*words):
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        return result.exit_code, result.stdout, result.stderr
-
-    return run
 
 
 @pytest.fixture

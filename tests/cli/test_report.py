@@ -74,7 +74,7 @@ def test_the_page_loads_nothing_from_elsewhere(run):
 
 
 def test_names_are_no_markup(lowlat, segmenter, clip, tmp_path):
-    """In the page's title, heading and tables, in the address of the video, and in the data of the script."""
+    """Names stand in the page's title, heading and tables, in the video's address, and in the script's data."""
     clip, out = clip.rename(tmp_path / NASTY), tmp_path / "out <b> 'x'"
     assert lowlat("demo", clip, "-o", out, "--fps", 500)[0] == 0
     page = Page(out / "report.html")
@@ -171,7 +171,7 @@ def test_brackets_in_names_are_no_markup_of_the_terminal(lowlat, segmenter, clip
 
 
 def test_names_that_are_no_text_do_not_end_a_run(lowlat, segmenter, clip, tmp_path):
-    """As a disk has them that was written elsewhere: neither pictures nor terminals can show them."""
+    """A disk that was written elsewhere has such names: neither pictures nor terminals can show them."""
     clip, out = clip.rename(tmp_path / "caf\udce9.mp4"), tmp_path / "\udce4"
     for words in (("segment", clip, "-o", tmp_path / "\udcfc.mp4", "--report", out), ("demo", clip, "-o", out)):
         code, printed, told = lowlat(*words)

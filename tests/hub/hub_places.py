@@ -35,7 +35,7 @@ class View:
 
 
 def views_of(shared):
-    """In the place of `CudaDevice`: views of a fake device, numbered from 0, the hub's own first."""
+    """This stands in the place of `CudaDevice`: views of a fake device, numbered from 0, the hub's own first."""
     views = []
 
     def view(device):

@@ -193,7 +193,7 @@ def test_f_h_of_a_batch_is_that_of_single_passes(tiny_network, one_thread, graph
         passes = [Pass(seat, 0.0, size, hub._runner.call(partial(start, seat)), None) for seat in seats]
 
         def f_h(*groups):
-            """Of each, where they go through S_h in these groups."""
+            """F_h of each pass, where they go through S_h in these groups."""
             for one in passes:
                 one.low.side.high.value.fill_(torch.nan)
             for group in groups:

@@ -80,7 +80,7 @@ def test_an_hour_of_frames_is_accounted_for_and_nothing_grows(tiny_network, monk
 
 @pytest.mark.serial
 def test_one_video_of_lite_too_many_is_refused_or_spaces_all_key_frames():
-    """With costs as they are on this machine, whatever they are."""
+    """Costs are those of this machine, whatever they are."""
     size, fps = (96, 128), 2.0
     with lowlat.Hub("lite", pixels=96 * 128) as hub:
         most = hub.capacity(fps, size=size)

@@ -138,7 +138,7 @@ def many(tmp_path_factory):
 
 
 def marked(test):
-    """In `make check`, and alone: a cluster keeps all cores busy when it starts."""
+    """This runs in `make check`, and alone: a cluster keeps all cores busy when it starts."""
     return pytest.mark.serial(pytest.mark.thorough(test))
 
 

@@ -73,7 +73,7 @@ class HubActor:
             return
 
     async def news(self, seen: dict[str, int]) -> list[dict[str, Any]]:
-        """As :func:`lowlat.serve.sockets.news`."""
+        """What :func:`lowlat.serve.sockets.news` says of this hub's videos."""
         return news(self.service, seen)
 
     async def end(self) -> None:

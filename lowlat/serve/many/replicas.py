@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NAME = "lowlat"
-"""Of the application in Ray Serve."""
+"""What the application is called in Ray Serve."""
 LOOK_S = 1.0
 """Seconds between two looks of Ray Serve at a replica's hub; after three bad ones it is replaced."""
 MOST_CALLS = 1000

@@ -245,7 +245,7 @@ async def _carry(
 
 
 async def _send_events(socket: WebSocket, many: Many, may_open: bool) -> None:
-    """As the service's own."""
+    """Send what is new of all videos, as the socket of a service on one machine does, until the ingress closes."""
     told, seen = False, {}
     while not many.closing:
         more = {"classes": many.classes, "may_open": may_open} if many.classes and not told else {}
