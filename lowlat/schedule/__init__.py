@@ -1,4 +1,4 @@
-"""When is a frame a key frame, and how is it served: the policies and the pure state machine."""
+"""The schedule: policies decide which frames are key frames, a pure state machine decides how each frame is served."""
 
 from lowlat.schedule.machine import DEFAULT_AGE_BOUND, LONGEST_BACKOFF, Decision, Mode, OnCut, Schedule
 from lowlat.schedule.policies import (

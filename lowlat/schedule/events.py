@@ -1,4 +1,4 @@
-"""The schedule's vocabulary: events in, actions out. Plain values, free of tensors and clocks."""
+"""The events that the schedule takes and the actions that it answers with: plain values, free of tensors and clocks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from lowlat.schedule.policies import Signal
 
 @dataclass(frozen=True)
 class _OfFrame:
-    """What concerns frame `index`."""
+    """The parent of events and actions that concern frame `index`."""
 
     index: int
 
 
 @dataclass(frozen=True)
 class _OfLaunch(_OfFrame):
-    """What concerns pass `launch` of S_h on frame `index`."""
+    """The parent of actions that concern pass number `launch` of S_h, on frame `index`."""
 
     launch: int
 
 
 @dataclass(frozen=True)
 class _OfPass:
-    """What concerns pass `launch` of S_h."""
+    """The parent of events and actions that concern pass number `launch` of S_h."""
 
     launch: int
 
@@ -40,19 +40,19 @@ class Measured(_OfFrame):
 
 
 class Emitted(_OfFrame):
-    """The labels of frame `index` are with the caller: what is left of the frame is off the critical path."""
+    """The caller has the labels of frame `index`. The frame's remaining work is off the critical path."""
 
 
 @dataclass(frozen=True)
 class Landed(_OfPass):
-    """The S_h pass `launch` is complete, its F_h carried along the first `steps` of the bases since its launch. A
-    background pass is reported between frames, never within one."""
+    """Pass `launch` of S_h is complete, and its F_h has been carried along the first `steps` bases since the launch.
+    A background pass is reported between frames, never within one."""
 
     steps: int = 0
 
 
 class Failed(_OfPass):
-    """The S_h pass `launch` raised. A background pass is reported between frames, never within one."""
+    """Pass `launch` of S_h raised an error. A background pass is reported between frames, never within one."""
 
 
 class RunLower(_OfFrame):
@@ -75,7 +75,7 @@ class Propagate(_OfFrame):
 
 
 class StoreKey(_OfFrame):
-    """Cache frame `index` with the F_h that was just waited for as the key frame."""
+    """Make frame `index` the key frame, with the F_h that has just been waited for."""
 
 
 class Classify(_OfFrame):
@@ -86,8 +86,8 @@ class Classify(_OfFrame):
 class Emit(_OfFrame):
     """Hand out the labels of frame `index`; answer with `Emitted`.
 
-    `age` is in frames, from the frame whose true S_h features are the source of what is shown. With a
-    deferred decision `key` is False here: a promotion follows after the labels.
+    `age` counts frames since the source, the frame whose true S_h features are shown. With a deferred decision `key`
+    is False here, because a promotion follows after the labels.
     """
 
     key: bool
@@ -97,12 +97,12 @@ class Emit(_OfFrame):
 
 
 class Promote(_OfFrame):
-    """Cache (F_l, carried F_h) of frame `index` as the temporary key frame."""
+    """Make frame `index` the temporary key frame, with its F_l and its carried F_h."""
 
 
 class Rebase(_OfFrame):
-    """Propagate later frames from frame `index`, by its F_l and the F_h carried to it. The key frame stays what
-    decisions are measured against. While S_h is under way, its F_h is to be carried here as well."""
+    """Make frame `index` the base: later frames are propagated from its F_l and its carried F_h. Decisions are still
+    measured against the key frame. If a pass of S_h is under way, its F_h is to be carried to this frame as well."""
 
 
 class Launch(_OfLaunch):
@@ -111,22 +111,23 @@ class Launch(_OfLaunch):
 
 @dataclass(frozen=True)
 class ReplaceHigh(_OfLaunch):
-    """Put the F_h of pass `launch`, on key frame `index`, in place of the propagated one. The base from here on is the
-    frame that it has been carried to: the last of the first `steps` bases since, or the key frame itself."""
+    """Replace the carried F_h by that of pass `launch` on key frame `index`. The base becomes the frame to which that
+    F_h has been carried: number `steps` of the bases since the launch, or the key frame itself if `steps` is 0."""
 
     steps: int = 0
 
 
 class Discard(_OfPass):
-    """Throw the outcome of pass `launch` away: the cached key frame is not the one it was launched for."""
+    """Throw away the outcome of pass `launch`, because the key frame is no longer the one it was launched for."""
 
 
 class Degrade(_OfFrame):
-    """Frame `index`, whose labels are out, turns out to lie behind a scene cut."""
+    """Mark frame `index` degraded: its labels are out, and it has turned out to lie behind a scene cut."""
 
 
 class GiveUp(_OfFrame):
-    """S_h failed on the first frame: nothing to show for frame `index`. The next one starts up again."""
+    """Show nothing for frame `index`, since S_h failed on it with no key frame to propagate from. The next frame starts
+    up again."""
 
 
 Event = FrameBegun | Measured | Emitted | Landed | Failed

@@ -10,13 +10,13 @@ from lowlat.schedule.policies import Policy
 from lowlat.schedule.state import Flight, Phase, Plan, VideoState
 
 DEFAULT_REBASE = 3
-"""Frames: kernels reach as far as a street moves in three or four."""
+"""Frames. Kernels reach as far as a street scene moves in three or four frames."""
 DEFAULT_STEPS = 4
-"""Bases while S_h is under way: enough for one that lands 15 frames late."""
+"""Bases during one pass of S_h: enough for a pass that lands 15 frames late."""
 DEFAULT_AGE_BOUND = 10
-"""Frames: propagation is trained on distances of 2 to 10."""
+"""Frames. The simulated motion that propagation is trained on is that of 2 to 10 frames."""
 LONGEST_BACKOFF = 8
-"""Frames between two tries of an S_h that keeps failing."""
+"""The most frames between two tries while S_h keeps failing."""
 
 Step = tuple[VideoState, tuple[events.Action, ...]]
 
@@ -36,56 +36,56 @@ class Decision(str, Enum):
     CRITICAL = "critical"
     """Before the labels."""
     DEFERRED = "deferred"
-    """After them: the fast track is the same for key frames and others, so the labels needn't wait."""
+    """After the labels: every frame takes the same fast track, so its labels needn't wait for the decision."""
 
 
 class OnCut(str, Enum):
     """How a frame behind a scene cut is served in low-latency mode."""
 
     DEGRADE = "degrade"
-    """On time, marked degraded, S_h launched at once."""
+    """The labels are on time and marked degraded, and S_h is launched at once."""
     BLOCK = "block"
-    """Late and right: S_h on the critical path. While S_h is busy frames stay on time and degraded, since two
-    passes never run at once; the first frame after the landing is the one that blocks."""
+    """The labels are late and right: S_h runs on the critical path. Two passes never run at once, so while S_h is busy
+    frames are on time and degraded, and the first frame after the landing is the one that blocks."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Says what to do with each frame. Holds the options only: the state of a video goes in and comes out.
+    """Says what to do with each frame. It holds options only; the state of a video is passed in and returned:
 
         state, actions = schedule.advance(state, event)
 
     Events of one frame: `FrameBegun`; `Measured` in answer to `Decide`; `Landed` or `Failed` in answer to `RunHigher`;
-    `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames, so what it brings is
-    used from the first frame that starts after its completion.
+    `Emitted` in answer to `Emit`. A background pass reports `Landed` or `Failed` between frames, so its features are
+    used from the first frame that begins after it is complete.
 
     Age bound. A frame whose features are `age_bound` frames old or older becomes a key frame whatever the policy says,
-    as soon as S_h is free. What this promises: a frame older than the bound is only ever shown while an S_h pass is in
-    flight (or, after failures, while the next try is being waited for), and in low-latency mode no frame is older than
-    max(age_bound, d) + d, where d is the delay in frames from a launch to its landing. In blocking mode every age shown
-    is below the bound. It can't promise more without waiting for S_h.
+    as soon as S_h is free. So features older than the bound are shown only while a pass of S_h is under way, or while
+    the next try after a failure is due. In low-latency mode no features are older than max(age_bound, d) + d, where d
+    is the delay in frames from a launch to its landing; in blocking mode all are younger than the bound. Nothing better
+    can be promised without waiting for S_h.
 
     Degraded. Labels are marked so while the features come from before a scene cut; from a failure of S_h to its next
-    landing; and once their age exceeds twice the bound, that is when a pass has been out longer than the bound itself
+    landing; and once their age exceeds twice the bound, which means that a pass has taken longer than the bound itself
     (S_h hangs, or is far too slow). With a deferred decision a cut is known after the labels of its first frame.
 
-    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The old cache
-    stays. A failure on the very first frame leaves nothing to show (`GiveUp`); the next frame starts up again.
+    Failures. S_h is tried again on the next frame; if it keeps failing, after 2, 4, then every 8 frames. The cached
+    features stay. After a failure on the very first frame there is nothing to show (`GiveUp`), and the next frame
+    starts up again.
 
-    Rebasing. Kernels reach so many positions and no further, so features are carried over a long distance in steps: a
-    frame that is `rebase` frames or more away from the one it was propagated from is what later frames are propagated
-    from, at no cost to itself. S_h's F_h of the key frame is carried along the bases that come while its pass is under
-    way, before it lands; as far as it has come then is the base. There are `steps` of those bases at most: an S_h that
-    hangs leaves frames to the last of them.
+    Rebasing. A kernel reaches only so many positions, so features travel a long way in steps: a frame that is `rebase`
+    frames or more from the base becomes the base itself, after its labels are out. While a pass of S_h is under way,
+    its F_h is carried along these bases before it lands, and the last one it has reached is then the base. A pass takes
+    at most `steps` bases. If S_h hangs, later frames are propagated from the last of them.
 
     Args:
-        policy: when a frame is a key frame.
+        policy: decides which frames are key frames.
         mode: how a key frame is served.
-        decision: where the policy's value is measured; nothing is measured for a policy without a signal.
+        decision: when the policy's value is measured; nothing is measured for a policy without a signal.
         age_bound: frames; None for no bound.
-        on_cut: what to do behind a scene cut; only policies with a cut find any.
-        rebase: frames; None to propagate from key frames alone, as published.
-        steps: bases while S_h is under way, at most; 0 to rebase while it is idle alone.
+        on_cut: what to do behind a scene cut; only a policy with a `cut` finds one.
+        rebase: frames; None propagates from key frames alone, as published.
+        steps: the most bases during one pass of S_h; with 0 frames are rebased only while S_h is idle.
 
     Raises:
         ValueError: an unknown word, or options that contradict each other.
@@ -104,35 +104,43 @@ class Schedule:
             object.__setattr__(self, name, _word(name, kind, getattr(self, name)))
         deferred, bound = self.decision is Decision.DEFERRED, self.age_bound
         interval = getattr(self.policy, "interval", None)
-        for held, words in (
-            (hasattr(self.policy, "is_key"), f"a policy such as Adaptive(0.2) or Every(5), got {self.policy!r}; import "
-             "one from lowlat.schedule"),
-            (not (deferred and self.mode is Mode.BLOCKING), "decision='critical' in blocking mode, where labels wait "
-             "for it, got decision='deferred'; use mode='low-latency' or decision='critical'"),
-            (not (deferred and self.on_cut is OnCut.BLOCK), "decision='critical' with on_cut='block', got "
-             "decision='deferred', which finds a cut after its labels are out; use decision='critical' or "
-             "on_cut='degrade'"),
-            (bound is None or bound >= 1, f"age_bound of at least 1 frame, got {bound!r}; use None for no bound"),
-            (self.rebase is None or self.rebase >= 1, f"rebase of at least 1 frame, got {self.rebase!r}; use None to "
-             "propagate from key frames alone"),
-            (self.steps >= 0, f"steps of at least 0, got {self.steps!r}; 0 rebases while S_h is idle alone"),
-            (interval is None or bound is None or interval <= bound, f"an interval of at most age_bound={bound} "
-             f"frames, got {interval}; lower the interval, or pass age_bound={interval} or None"),
-        ):  # fmt: skip
-            if not held:
-                raise ValueError(f"Schedule: expected {words}")
+        _expect(
+            hasattr(self.policy, "is_key"),
+            f"a policy such as Adaptive(0.2) or Every(5), got {self.policy!r}; import one from lowlat.schedule",
+        )
+        _expect(
+            not (deferred and self.mode is Mode.BLOCKING),
+            "decision='critical' in blocking mode, where labels wait for it, got decision='deferred'; use "
+            "mode='low-latency' or decision='critical'",
+        )
+        _expect(
+            not (deferred and self.on_cut is OnCut.BLOCK),
+            "decision='critical' with on_cut='block', got decision='deferred', which finds a cut after its labels are "
+            "out; use decision='critical' or on_cut='degrade'",
+        )
+        _expect(bound is None or bound >= 1, f"age_bound of at least 1 frame, got {bound!r}; use None for no bound")
+        _expect(
+            self.rebase is None or self.rebase >= 1,
+            f"rebase of at least 1 frame, got {self.rebase!r}; use None to propagate from key frames alone",
+        )
+        _expect(self.steps >= 0, f"steps of at least 0, got {self.steps!r}; 0 rebases while S_h is idle alone")
+        _expect(
+            interval is None or bound is None or interval <= bound,
+            f"an interval of at most age_bound={bound} frames, got {interval}; lower the interval, or pass "
+            f"age_bound={interval} or None",
+        )
 
     @property
     def needs_fast_track(self) -> bool:
-        """Whether a frame is ever propagated; not so where every frame waits for S_h, as under `PerFrame`."""
+        """Whether any frame is ever propagated: False if every frame waits for S_h, as under `PerFrame`."""
         every_frame = self.policy.signal is None and self.policy.is_key(1, None)
         return not (self.mode is Mode.BLOCKING and every_frame)
 
     def advance(self, state: VideoState, event: events.Event) -> Step:
-        """The state after `event`, and what to do, in order.
+        """Return the state after `event`, and the actions to carry out in order.
 
         Raises:
-            ValueError: the event doesn't fit the state (a runtime's mistake).
+            ValueError: the event doesn't fit the state, which is a mistake of the runtime.
         """
         match event:
             case events.FrameBegun(index) if state.phase is Phase.BETWEEN and (
@@ -201,16 +209,9 @@ class Schedule:
         if state.flight is None or state.flight.launch != launch:
             return _count(state, discarded=1), (events.Discard(launch),)
         failures = state.failures_in_a_row + 1
-        state = _count(
-            replace(
-                state,
-                flight=None,
-                owed=True,
-                failures_in_a_row=failures,
-                retry_from=state.index + min(2 ** (failures - 1), LONGEST_BACKOFF),
-            ),
-            failures=1,
-        )
+        retry_from = state.index + min(2 ** (failures - 1), LONGEST_BACKOFF)
+        state = replace(state, flight=None, owed=True, failures_in_a_row=failures, retry_from=retry_from)
+        state = _count(state, failures=1)
         if state.phase is Phase.BETWEEN:
             return state, ()
         if state.key is None:
@@ -218,7 +219,7 @@ class Schedule:
         return self._propagate(replace(state, plan=Plan.PROPAGATED))
 
     def _decide(self, state: VideoState, value: float | None) -> VideoState:
-        """Settles what the current frame becomes."""
+        """Decides what becomes of the current frame, given the policy's measured `value`, and counts that."""
         cut = self.policy.is_cut(value)
         wanted = cut or self.policy.is_key(state.index - state.key, value)
         overdue = self.age_bound is not None and state.age >= self.age_bound
@@ -251,7 +252,7 @@ class Schedule:
         return replace(state, phase=Phase.EMITTING), (*before, events.Propagate(state.index), emit)
 
     def _finish(self, state: VideoState, *before: events.Action) -> Step:
-        """Ends the frame: what is left to do once its labels are out."""
+        """Ends the frame: returns the actions that follow its labels, `before` among them."""
         state = replace(state, phase=Phase.BETWEEN)
         if state.plan is Plan.PROPAGATED and self._rebases(state):
             flight = state.flight and replace(state.flight, path=(*state.flight.path, state.index))
@@ -276,6 +277,11 @@ class Schedule:
 def _count(state: VideoState, **more: int) -> VideoState:
     counts = {name: getattr(state.counts, name) + n for name, n in more.items()}
     return replace(state, counts=replace(state.counts, **counts))
+
+
+def _expect(held: bool, words: str) -> None:
+    if not held:
+        raise ValueError(f"Schedule: expected {words}")
 
 
 def _word(name: str, kind: type[Enum], value: str) -> Enum:

@@ -1,4 +1,4 @@
-"""Policies: when is a frame a key frame? For the schedule, and for whoever reads a command line."""
+"""The policies, which decide whether a frame is a key frame."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from enum import Enum
 
 
 class Signal(str, Enum):
-    """What a policy wants measured between the key frame and the current one."""
+    """The quantity that a policy has measured between the key frame and the current one."""
 
     DIFFERENCE = "difference"
-    """Difference of the two frames' F_l over the sum of their sizes, in [0, 1]."""
+    """The difference of the two frames' F_l, ``|b - a| / (|a| + |b|)``, in [0, 1]."""
     DEVIATION = "deviation"
-    """Predicted share of pixels whose label changes, in [0, 1] (paper, section 4.3)."""
+    """The predicted share of pixels whose label differs, in [0, 1] (paper, section 4.3)."""
 
 
 class Policy:
-    """Decides from the distance to the key frame and, where `signal` is set, from one measured value.
+    """Decides from the distance to the key frame and, if it has a `signal`, from one measured value.
 
-    `signal` is what has to be measured on every frame; None if the distance is enough. `cut` is the value above which
-    the scene must have changed; None looks for no cuts.
+    `signal` is measured on every frame; None if the distance is enough. Above the value `cut` the scene is taken to
+    have changed; None looks for no cuts.
     """
 
     signal: Signal | None = None
     cut: float | None = None
 
     def is_key(self, distance: int, value: float | None) -> bool:
-        """Whether a frame `distance` frames after the key frame becomes one itself."""
+        """Whether the frame that comes `distance` frames after the key frame becomes a key frame itself."""
         raise NotImplementedError
 
     def is_cut(self, value: float | None) -> bool:
-        """Whether the value is so high that the scene must have changed."""
+        """Whether the value says that the scene has changed."""
         return self.cut is not None and value is not None and value > self.cut
 
 
@@ -69,7 +69,7 @@ class Every(Policy):
 
 @dataclass(frozen=True)
 class _Bounded(Policy):
-    """A key frame where the measured value exceeds `threshold`, which is at most `most`; a cut lies no lower."""
+    """A key frame where the measured value exceeds `threshold`, which is at most `most`; `cut` is not below it."""
 
     threshold: float
     cut: float | None = None
@@ -98,8 +98,8 @@ class _Bounded(Policy):
 class Threshold(_Bounded):
     """A key frame where the difference of F_l to the key frame exceeds `threshold`.
 
-    `cut` is the difference above which the scene must have changed; None (the default) looks for no cuts,
-    since how far features differ behind one is the network's own.
+    Above the difference `cut` the scene is taken to have changed. None, the default, looks for no cuts, since each
+    network's features differ by another amount behind one.
 
     Raises:
         ValueError: `threshold` is negative or not finite, or `cut` is below it.
@@ -112,8 +112,8 @@ class Threshold(_Bounded):
 class Adaptive(_Bounded):
     """A key frame where the predicted deviation from the key frame exceeds `threshold` (paper, section 4.3).
 
-    `cut` is the deviation above which the scene must have changed: by default half of all pixels. None looks
-    for no cuts.
+    Above the deviation `cut` the scene is taken to have changed: by default above half of all pixels. None looks for
+    no cuts.
 
     Raises:
         ValueError: `threshold` is outside [0, 1], or `cut` is below it.
@@ -128,9 +128,10 @@ class Adaptive(_Bounded):
 class Accumulated(_Bounded):
     """A key frame where the predicted deviation times the frames since the key frame exceeds `threshold`.
 
-    Where the deviation grows by r a frame that is twice its sum over the frames since the key frame, and a key frame
-    comes every sqrt(threshold / r) frames. No other spacing shows less deviation for as many key frames. A bound on
-    the deviation itself has one every threshold / r: too many where much moves, too few elsewhere.
+    If the deviation grows by r a frame, this product is twice the deviation summed over the frames since the key frame,
+    and a key frame comes every sqrt(threshold / r) frames. No other spacing shows less deviation for as many key
+    frames. A bound on the deviation itself gives one every threshold / r frames: too many where much moves, too few
+    elsewhere.
 
     `cut` is a deviation, as in `Adaptive`.
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """Where in a frame the video is: what event may come next."""
+    """How far the video is within a frame, which says what event may come next."""
 
     BETWEEN = "between frames"
     DECIDING = "waiting for Measured"
@@ -32,7 +32,7 @@ class Flight:
     launch: int
     index: int
     path: tuple[int, ...] = ()
-    """The bases since, along which its F_h is carried on before it lands."""
+    """The bases since its launch, by frame index, along which its F_h is carried before it lands."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Counts:
     landings: int = 0
     failures: int = 0
     discarded: int = 0
-    """Outcomes thrown away because their key frame is gone."""
+    """Passes whose outcome was thrown away because their key frame was gone."""
     coalesced: int = 0
-    """Key frame decisions that met a busy S_h."""
+    """Decisions for a key frame that found S_h busy."""
     forced: int = 0
     """Key frames that only the age bound asked for."""
     cuts: int = 0
@@ -59,27 +59,27 @@ class Counts:
 
 @dataclass(frozen=True)
 class VideoState:
-    """All that the schedule remembers of one video. A fresh one is `VideoState()`."""
+    """All that the schedule remembers of one video, frames by their index. A video begins with `VideoState()`."""
 
     phase: Phase = Phase.BETWEEN
     plan: Plan = Plan.UNDECIDED
     index: int | None = None
     """The current frame, or the last one."""
     key: int | None = None
-    """The cached key frame; None before the first one."""
+    """The key frame; None before the first one."""
     base: int | None = None
-    """The frame that later ones are propagated from: the key frame, or one since."""
+    """The frame that later ones are propagated from: the key frame, or a later one."""
     source: int | None = None
     """The frame whose true S_h features the cached F_h comes from."""
     flight: Flight | None = None
-    """The one S_h pass under way, in the background or waited for."""
+    """The pass of S_h under way, in the background or waited for."""
     owed: bool = False
-    """A key frame is due without another test: a cut met a busy S_h, or S_h failed."""
+    """Whether a key frame is due whatever the policy says, because a cut found S_h busy, or S_h failed."""
     cut: int | None = None
     """The last frame found to lie behind a scene cut."""
     failures_in_a_row: int = 0
     retry_from: int = 0
-    """First frame on which S_h may be tried again after a failure."""
+    """The first frame on which S_h may be tried again after a failure."""
     counts: Counts = Counts()
 
     @property

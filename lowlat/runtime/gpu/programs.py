@@ -180,14 +180,8 @@ class NetworkPrograms(PreparedNetwork):
         """Eq. 1, AdaptNet, fusion; writes the propagated F_h, labels and scores."""
         propagated, labels, scores = written
         network = self.network
-        logits = network.predictor(base, low.predict)
-        svconv2d(
-            high,
-            logits,
-            kernel_size=network.predictor.kernel_size,
-            padding_mode=network.padding_mode,
-            out=propagated,
-        )
+        options = {"kernel_size": network.predictor.kernel_size, "padding_mode": network.padding_mode}
+        svconv2d(high, network.predictor(base, low.predict), out=propagated, **options)
         found, given, high = self._fused(propagated, low, labels.shape)
         labels.copy_(found)
         scores.copy_(given)
