@@ -1,4 +1,4 @@
-"""Semantic segmentation of live video with a bounded latency. The names for programs, imported when first used."""
+"""Semantic segmentation of live video with a bounded latency. Each name is imported when it is first used."""
 
 import importlib
 from typing import Any

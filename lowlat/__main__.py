@@ -1,4 +1,4 @@
-"""The program `lowlat`, `python -m lowlat`, and with it `torchrun -m lowlat`."""
+"""The program `lowlat`, also run as `python -m lowlat` and `torchrun -m lowlat`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from lowlat.jobs.extras import missing
 
 
 def main() -> None:
-    """Run the command line; without its packages, say in one line what to install."""
+    """Run the command line; if a package that it needs is missing, say in one line what to install."""
     try:
         from lowlat.cli import app
     except ModuleNotFoundError as error:

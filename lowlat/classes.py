@@ -1,4 +1,4 @@
-"""What a network's classes are called and how they are drawn. The weights say it; for everyone who shows labels."""
+"""`Classes`: the names and colours of a network's classes, which a file of weights keeps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Classes:
-    """Names and colours by class number: label ``c`` is ``names[c]``, drawn in ``palette[c]``.
+    """Names and colours by class index: label ``c`` is called ``names[c]`` and drawn in ``palette[c]``.
 
     Args:
         names: one name a class.
         palette: one RGB colour a class, each number in 0 to 255.
 
     Raises:
-        ValueError: other numbers of names and colours, more than 256, or a colour out of range.
+        ValueError: not as many names as colours, none, more than 256, or a colour out of range.
     """
 
     names: tuple[str, ...]
@@ -44,19 +44,19 @@ class Classes:
 
     @classmethod
     def numbered(cls, count: int) -> Classes:
-        """``count`` classes that nobody has named: "class 0", "class 1", ..., in hues far from their neighbours'."""
+        """Make ``count`` classes without names of their own: "class 0", "class 1", ..., in hues that differ well."""
         return cls(tuple(f"class {index}" for index in range(count)), tuple(map(distinct_colour, range(count))))
 
     def as_metadata(self) -> dict[str, str]:
-        """The strings that a file of weights keeps."""
+        """Return the strings by which a file of weights keeps the classes."""
         return {"names": json.dumps(self.names), "palette": json.dumps(self.palette)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], count: int) -> Classes:
-        """What a file of weights says of its ``count`` classes; numbered ones where it says nothing.
+        """Read the classes from a file's metadata, as :meth:`as_metadata` wrote them; without any, number ``count``.
 
         Raises:
-            ValueError: it names another number of classes, or can't be read.
+            ValueError: there are names for another number of classes than ``count``, or they can't be read.
         """
         if "names" not in metadata:
             return cls.numbered(count)
@@ -67,8 +67,8 @@ class Classes:
 
 
 def distinct_colour(index: int) -> Colour:
-    """A colour far from those of the numbers below ``index``."""
-    # Steps of the golden ratio around the circle of hues come close to no earlier one.
+    """Return a colour for class ``index`` that differs well from those of the classes before it."""
+    # Steps of the golden ratio around the circle of hues never come close to an earlier hue.
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(index * 0.618 % 1, 0.75, 0.85))
 
 

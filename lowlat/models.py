@@ -1,4 +1,4 @@
-"""The named networks: how to build each, and how to get the trained one. For users and every command."""
+"""The named networks: `build` makes one untrained, `load` one with its weights."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def lite(classes: int = len(CAMVID), *, output_stride: int = 8) -> VideoNetwork:
-    """EfficientNet-Lite0, split after its fifth block: F_l of 40 channels of stride 8 and 32 of detail, scores of
-    stride 4. Live on a CPU.
+    """The network that runs live on a CPU: EfficientNet-Lite0, split after its fifth block. F_l has 40 channels of
+    stride 8 and 32 of detail; scores have stride 4.
 
-    The weights are the same at ``output_stride`` 16, which trains faster, and 8, which is what runs.
+    The weights are the same at ``output_stride`` 16, which trains faster, and 8, at which the network runs.
     """
     backbone = EfficientNetLite0(output_stride, split="blocks.4", detail=8)
     widths = Widths(higher=128, reduced=64, fused=64)
@@ -43,7 +43,7 @@ def resnet101(
 ) -> VideoNetwork:
     """The paper's network: dilated ResNet-101, pyramid pooling, split after ``conv4_3`` (1024 channels, stride 8).
 
-    The arguments beside ``classes`` tell the variants of public checkpoints apart; ``variant`` is `ResNet101`'s.
+    The arguments beside ``classes`` tell the variants of public checkpoints apart; ``variant`` goes to `ResNet101`.
     """
     widths = Widths(higher=512, reduced=256, fused=256)
     options = {"padding_mode": "zeros", "mean": mean, "std": std, "align_corners": align_corners}
@@ -54,10 +54,10 @@ MODELS = {"lite": lite, "resnet101": resnet101}
 
 
 def build(name: str, **options: Any) -> VideoNetwork:
-    """An untrained network by name, or what the function returns that is called ``"package.module:function"``;
-    ``ValueError`` names the networks there are."""
+    """Build an untrained network: one of `MODELS`, or, for a name like ``"package.module:function"``, the network that
+    this function returns for ``options``. ValueError if there is none of that name."""
     if ":" in name:
-        # Beside the core, and wanted by no other network.
+        # No network of the core needs it.
         from lowlat.adoption.named import returned_by
 
         network = returned_by(name, options)
@@ -66,13 +66,13 @@ def build(name: str, **options: Any) -> VideoNetwork:
     else:
         raise ValueError(f"build: expected one among {', '.join(MODELS)} or package.module:function, got {name!r}")
     network.name = name
-    # Classes are kept by themselves, and whoever runs a network chooses its stride anew.
+    # A file of weights keeps the classes by themselves, and the stride is chosen anew for each run.
     network.options = {key: value for key, value in options.items() if key not in ("classes", "output_stride")}
     return network
 
 
 def find(source: str | Path) -> Path:
-    """The file of weights: shipped under a name, or ``source`` itself; ``ValueError`` where there is none."""
+    """Return the file that ``source`` names: shipped weights, or a file of its own. ValueError if there is none."""
     path = WEIGHTS / f"{source}.safetensors" if str(source) in MODELS else Path(source)
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
@@ -81,11 +81,14 @@ def find(source: str | Path) -> Path:
 
 
 def load(source: str | Path = "lite") -> VideoNetwork:
-    """A trained network in eval mode: a name whose weights are shipped, or a file that `lowlat train` wrote; or what
-    ``"package.module:function"`` returns. A file of the weights of such a network imports that module too.
+    """Load a trained network, in eval mode.
+
+    Args:
+        source: the name of a shipped network, a file that `lowlat train` wrote, or ``"package.module:function"`` for
+            the network that this function returns. A file with weights of such a network imports that module too.
 
     Raises:
-        ValueError: no such name or file, or the file is not such a one.
+        ValueError: there is no such name or file, or the file holds no such weights.
     """
     if ":" in str(source) and not Path(source).is_file():
         return build(str(source)).eval()
@@ -120,10 +123,10 @@ def load(source: str | Path = "lite") -> VideoNetwork:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file by name, and the strings beside them. Nothing in the file is executed.
+    """Read a safetensors file: the tensors by name, and the file's metadata. Nothing in the file is executed.
 
-    A program that only runs a network needs no package for it: eight bytes with the header's length, the header as
-    JSON, then the tensors' own bytes.
+    The format is read here so that running a network needs no package for it: eight bytes with the header's length, the
+    header as JSON, then the tensors' bytes.
 
     Raises:
         ValueError: the file is cut off, or its header doesn't fit its contents.

@@ -1,4 +1,4 @@
-"""`VideoSegmenter`: labels for the frames of one video, as they come. The door for programs, on a CPU and on a GPU."""
+"""`VideoSegmenter` labels the frames of one video as they come, on a CPU or a GPU. Programs begin here."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def prepare(
         device: "cpu", "cuda" or "cuda:1", or a `torch.device`.
         pixels: frames are resized to about this many pixels for the network: "default" is what the weights say, None
             leaves frames as they are.
-        options: of `lowlat.runtime.options.Options`, such as ``dtype="bfloat16"`` or ``graphs=False``.
+        options: fields of `lowlat.runtime.options.Options`, such as ``dtype="bfloat16"`` or ``graphs=False``.
 
     Raises:
-        ValueError: no such network, device or dtype.
-        TypeError: an unknown option.
-        RuntimeError: no such GPU.
+        ValueError: there is no such network, device or dtype.
+        TypeError: there is no such option.
+        RuntimeError: there is no such GPU.
     """
     if not isinstance(network, (VideoNetwork, str, Path)):
         raise ValueError(
@@ -61,51 +61,53 @@ def prepare(
 
 
 class VideoSegmenter(AbstractContextManager):
-    """Segments one video; one object a video, to be used and closed on the thread that made it.
+    """Segments one video. Make one for each video, on the thread that uses and closes it.
 
         with VideoSegmenter("lite", device="cuda") as segmenter:
             for frame in camera:  # uint8 RGB (H, W, 3)
                 result = segmenter.step(frame)
                 show(result.labels, result.latency_ms)
 
-    Only the first frame waits for a pass of S_h, and the first after :meth:`restart`: labels come from the fast track,
-    and S_h follows in the background, on a CPU in parts between frames, on a GPU on a CUDA stream of its own. What of
-    S_h a frame may meet all the same is bounded by the `isolation`. Frame by frame with the whole network is
-    ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
+    Labels come from the fast track; S_h follows in the background, on a CPU in parts between frames, on a GPU on a CUDA
+    stream of its own. Only the first frame, and the first one after :meth:`restart`, waits for a pass of S_h. How much
+    of S_h any other frame may still have to wait for is bounded by the `isolation`. To run the whole network on every
+    frame, make a ``VideoSegmenter(policy=PerFrame(), mode="blocking")``.
 
     Args:
         network: the name of a shipped network, a file of weights, a network, or what :func:`prepare` made, which
             several segmenters may share: one copy of the weights for all videos. `device`, `dtype`, `pixels`, `graphs`
-            and `compiled` are then `prepare`'s to say.
+            and `compiled` are then given to `prepare`, and not here.
         device: "cpu", the default, "cuda" or "cuda:1", or a `torch.device`. Frames go to a GPU as they are, uint8;
             resizing and normalisation happen there.
-        dtype: "float32", the default, "bfloat16" or "float16": of weights and features.
+        dtype: the type of weights and features: "float32", the default, "bfloat16" or "float16".
         policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
-        mode: ``"low-latency"`` or ``"blocking"``.
-        decision: ``"deferred"`` (after the labels) or ``"critical"``; blocking mode takes only the latter, its default.
-        age_bound: frames after which S_h is launched whatever the policy says.
-        on_cut: ``"degrade"`` or ``"block"`` behind a scene cut (the latter takes ``decision="critical"``).
+        mode: "low-latency" runs S_h in the background, "blocking" on the critical path.
+        decision: whether a key frame is decided after the labels ("deferred", the default in low-latency mode) or
+            before them ("critical", the only one in blocking mode).
+        age_bound: frames after which S_h is launched whatever the policy says; None for no bound.
+        on_cut: how a frame behind a scene cut is labelled: on time and marked degraded ("degrade"), or late and right
+            ("block", which takes ``decision="critical"``).
         pixels: frames are resized to about this many pixels for the network: "default" is what the weights say (480 x
             360 for `lite`), None leaves frames as they are. Labels come at the frame's own size.
-        isolation: what keeps S_h out of a frame's way. On a CPU "segment", the default: parts of S_h take turns with
-            frames, for which there must be time between them, as a camera leaves it; or "priority": S_h runs beside the
-            frames on half the cores, for frames that come without a pause. On a GPU "priority", the default: a CUDA
-            stream of low priority; "partition": multiprocessors of its own; or "segment": one part at a time.
+        isolation: what keeps S_h out of a frame's way. On a CPU "segment", the default, runs parts of S_h between
+            frames, which must leave time for it, as a camera's do; "priority" runs S_h beside the frames on half the
+            cores, for frames that come without a pause. On a GPU "priority", the default, gives S_h a CUDA stream of
+            low priority; "partition" gives it multiprocessors of its own; "segment" launches one part at a time.
         cores: threads on a CPU, by default one for each core at hand; or a `CoreSplit`, for "priority".
-        segments: parts of S_h under "segment" on a GPU.
-        sms: multiprocessors for S_h under "partition"; the driver rounds them.
-        graphs: each stage as a CUDA graph, on a GPU; the default.
-        compiled: each stage by `torch.compile`, on a GPU.
+        segments: how many parts S_h has under "segment" on a GPU.
+        sms: multiprocessors for S_h under "partition"; the driver rounds the number.
+        graphs: whether each stage is captured as a CUDA graph; on a GPU it is by default.
+        compiled: whether each stage is compiled by `torch.compile`, on a GPU.
 
     Attributes:
-        classes: what the labels are called and how they are drawn; ``len(classes)`` is how many there are.
+        classes: the labels' names and colours; ``len(classes)`` is how many classes there are.
         device: the `torch.device` it runs on.
         clock: the clock of every time in the results, for stamping frames at capture.
-        isolation: the one in force; `notice` says why where it is not the one asked for.
+        isolation: the isolation in force. `notice` says why it is not the one asked for; empty if it is.
 
     Raises:
-        ValueError: unknown words, options that contradict each other, no such network.
-        RuntimeError: no such GPU.
+        ValueError: an unknown word, options that contradict each other, or no such network.
+        RuntimeError: there is no such GPU.
     """
 
     def __init__(
@@ -171,12 +173,12 @@ class VideoSegmenter(AbstractContextManager):
         """Label one frame, uint8 RGB ``(H, W, 3)``; ``result.labels`` is uint8 ``(H, W)``.
 
         Args:
-            scores: have ``result.scores`` too, float32 ``(classes, h, w)``, and with them its ``probabilities`` and
-                ``confidence``: True or "grid" as the network gives them, a few pixels apart; "frame" at the frame's
-                size. They cost a copy, at the frame's size a large one.
+            scores: whether the result has ``scores`` too, float32 ``(classes, h, w)``, and with them ``probabilities``
+                and ``confidence``: True or "grid" gives them on the network's grid, a few pixels apart, "frame" at the
+                frame's size. They cost a copy, at the frame's size a large one.
 
         Raises:
-            ValueError: not such a frame, one of another size than its key frame's, or another word for ``scores``.
+            ValueError: another kind of array, a frame of another size than the key frame's, or an unknown word.
             RuntimeError: S_h failed on the first frame, a GPU lacks the memory, or the segmenter is closed, in use by
                 another thread, or inherited by a forked process.
         """
@@ -184,34 +186,34 @@ class VideoSegmenter(AbstractContextManager):
         return self._alone("step", partial(self._engine.step, frame, scores=asked))
 
     def run(self, frames: Iterable, *, scores: bool | str = False) -> Iterator[FrameResult]:
-        """Label frames as they come; each result is yielded before the work that may follow its labels.
+        """Label frames as they come. Each result is yielded before the work that may follow its labels.
 
         Args:
-            frames: frames, timed frames of a source, which keep their index and time, or a `FrameBuffer`.
+            frames: yields frames; a source's timed frames keep their index and time. It may be a `FrameBuffer`.
             scores: as in :meth:`step`, for every frame.
 
         Raises:
-            ValueError, RuntimeError: as :meth:`step`, and what ``frames`` itself raises.
+            ValueError, RuntimeError: as :meth:`step`. What ``frames`` itself raises comes through.
         """
         results = self._engine.run(frames, _scores_at("run", scores))
         return iter(lambda: self._alone("run", next, results, None), None)
 
     @property
     def counts(self) -> Counts:
-        """What has happened so far: key frames, launches, landings, failures, ..."""
+        """How many frames, key frames, launches, landings, failures and so on there have been so far."""
         return self._engine.state.counts
 
     def restart(self) -> None:
-        """Forget the key frame: the next frame starts up again, at whatever size it has."""
+        """Forget the key frame: the next frame starts up again, and may have another size."""
         self._alone("restart", self._engine.restart)
 
     def close(self) -> None:
-        """End the threads, give back the streams, as happens when the program ends; may be called again."""
+        """End the threads and give back the streams, as happens when the program ends. May be called again."""
         if os.getpid() == self._process:
             self._engine.close()
 
     def _alone(self, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call ``function`` unless another thread is in here, or this process is a fork of the segmenter's."""
+        """Call ``function`` for `method`; RuntimeError if another thread is in here, or in a fork."""
         if os.getpid() != self._process:
             why = "the process that made the segmenter, got a fork of it without its threads; make one in the child"
         elif not self._in_use.acquire(blocking=False):
@@ -228,7 +230,7 @@ class VideoSegmenter(AbstractContextManager):
 
 
 def _scores_at(method: str, scores: bool | str) -> str:
-    """At what size scores are asked for: "grid", "frame", or empty for none."""
+    """Return the size at which scores are wanted: "grid", "frame", or the empty word for none."""
     if isinstance(scores, bool) or scores is None:
         return "grid" if scores else ""
     if not isinstance(scores, str) or scores not in ("grid", "frame"):
@@ -240,5 +242,5 @@ def _scores_at(method: str, scores: bool | str) -> str:
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
-    """The arguments that are not None."""
+    """Return the arguments that are not None."""
     return {name: value for name, value in arguments.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lowlat.schedule import MEASURED, POLICIES, Policy
+from lowlat.schedule.policies import MEASURED, POLICIES, Policy
 
 
 def make_policy(

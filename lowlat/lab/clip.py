@@ -22,7 +22,8 @@ from lowlat.lab.timing import Timing
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import KeyFrame
 from lowlat.runtime.stages import High, Low, NetworkStages
-from lowlat.schedule import MEASURED, Adaptive, Policy, Signal
+from lowlat.schedule import Adaptive, Policy, Signal
+from lowlat.schedule.policies import MEASURED
 from lowlat.segmenter import prepare
 from lowlat.video.address import shown
 from lowlat.video.frames import SourceError, is_cut

@@ -10,7 +10,8 @@ from lowlat.lab.recorded import DecisionsOnly, LabelledVideo
 from lowlat.lab.replay import PAPER_DELAY, ReplayWorker
 from lowlat.runtime import Engine, FrameResult
 from lowlat.runtime.protocols import Stages
-from lowlat.schedule import DEFAULT_AGE_BOUND, MEASURED, Every, Policy, Schedule
+from lowlat.schedule import DEFAULT_AGE_BOUND, Every, Policy, Schedule
+from lowlat.schedule.policies import MEASURED
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from lowlat.jobs.report.kinds import KINDS
 from lowlat.jobs.report.page import embedded, run_page, write_run
 from lowlat.jobs.report.plot import ticks
 from lowlat.jobs.report.record import policy_words
-from lowlat.schedule import POLICIES
+from lowlat.schedule.policies import POLICIES
 from lowlat.video.sink import VideoSink
 from lowlat.video.source import open_source
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from lowlat import models
 from lowlat.jobs.info import machine
 from lowlat.runtime import FrameResult
-from lowlat.schedule import POLICIES, Policy
+from lowlat.schedule.policies import POLICIES, Policy
 
 MOST_FRAMES = 50_000
 """Frames that a report holds at most: the last ones."""
