@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 Step = Callable[[Any], Any]
 Link = Callable[[Any, Tensor], Any]
-"""A step of a chain: what the step before it gave, and what the whole chain was given -> what the next one takes. The
-last one gives a tensor."""
+"""One link of a chain. It takes the result of the link before it and the input of the whole chain, and returns what the
+next link takes; the last link returns a tensor."""
 
 
 class Backbone(nn.Module):
@@ -19,8 +19,8 @@ class Backbone(nn.Module):
     Attributes:
         split: name of the last step of S_l.
         channels: ``{step name: output channels}``.
-        unused: prefixes of the public state dict that segmentation has no use for (the ImageNet classifier).
-        added: prefixes of what a public state dict has not.
+        unused: prefixes of weights in a public state dict that segmentation doesn't need (the ImageNet classifier).
+        added: prefixes of weights that a public state dict lacks.
     """
 
     split: str
@@ -29,16 +29,16 @@ class Backbone(nn.Module):
     added: tuple[str, ...] = ()
 
     def steps(self) -> Iterator[tuple[str, Step]]:
-        """The chain, in order."""
+        """Yield the name and the module or function of each step, in order."""
         raise NotImplementedError
 
     @property
     def low_channels(self) -> int:
-        """Channels of F_l."""
+        """The number of channels of F_l."""
         return self.channels[self.split]
 
     def set_split(self, name: str) -> None:
-        """Cut after the step called ``name``; ``ValueError`` names the steps there are."""
+        """Cut after the step called ``name``; ValueError, which lists the steps, if there is none or it is the last."""
         names = [step for step, _ in self.steps()]
         if name not in names[:-1]:
             raise ValueError(
@@ -49,12 +49,12 @@ class Backbone(nn.Module):
         self.lower_names, self.higher_names = names[:cut], names[cut:]
 
     def chain(self, names: Sequence[str]) -> list[Link]:
-        """The steps called ``names``, in order, one link each."""
+        """Return the steps called ``names`` as a chain, one link each."""
         steps = dict(self.steps())
         return [link(steps[name]) for name in names]
 
     def run(self, x: Tensor, names: Sequence[str]) -> Tensor:
-        """The steps called ``names``, in order."""
+        """Run the steps called ``names`` on ``x``, in order."""
         return run_chain(self.chain(names), x)
 
     def lower(self, x: Tensor) -> Tensor:
@@ -62,12 +62,12 @@ class Backbone(nn.Module):
         return self.run(x, self.lower_names)
 
     def higher_chain(self) -> list[Link]:
-        """S_h's part as a chain that starts from F_l."""
+        """Return the backbone's part of S_h, as a chain that starts from F_l."""
         return self.chain(self.higher_names)
 
 
 def link(*steps: Step) -> Link:
-    """Steps as one link of a chain, which looks at no more than what came before it."""
+    """Join steps to one link of a chain, which reads the result before it and not the chain's input."""
 
     def run(x: Tensor, _start: Tensor) -> Tensor:
         for step in steps:
@@ -78,12 +78,12 @@ def link(*steps: Step) -> Link:
 
 
 def first_of(low: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """F_l itself, where more than one tensor crosses the cut: the first of them."""
+    """Return F_l: where several tensors cross the cut, it is the first of them."""
     return low if isinstance(low, Tensor) else low[0]
 
 
 def run_chain(links: Sequence[Link], start: Tensor) -> Tensor:
-    """What a chain makes of ``start``."""
+    """Run a chain on ``start`` and return the result of its last link."""
     x = start
     for run in links:
         x = run(x, start)

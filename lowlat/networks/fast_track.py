@@ -1,4 +1,4 @@
-"""The fast track's modules: what carries a key frame's features to the current frame (paper, Sections 3.2 and 3.3)."""
+"""The modules of the fast track, which carry a key frame's features to the current frame (paper, Sections 3.2, 3.3)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class KernelPredictor(nn.Module):
 
 
 class Descriptor(nn.Module):
-    """What a position is recognised by: a 1x1 convolution, then unit length over the channels."""
+    """Describes each position so that it can be recognised: a 1x1 convolution, then unit length over the channels."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -48,11 +48,11 @@ class Descriptor(nn.Module):
 
 
 class MatchingPredictor(nn.Module):
-    """Predicts kernels from how like the current frame's F_l is to the key frame's at every tap.
+    """Predicts kernels by comparing the current frame's F_l with the key frame's at every tap.
 
-    Two 3x3 convolutions see two positions away and can't tell where a place was that has moved by four. Here every tap
-    is compared (Dosovitskiy et al., "FlowNet", ICCV 2015, Section 3): the likeness itself is a logit, corrected by
-    what a 3x3 convolution over all taps and the current F_l makes of it.
+    Two 3x3 convolutions see two positions away, so they can't find what has moved by four. Here every tap is compared
+    (Dosovitskiy et al., "FlowNet", ICCV 2015, Section 3): the similarity is the tap's logit, to which a 3x3 convolution
+    over all taps and the current F_l adds a correction.
     """
 
     def __init__(self, channels: int, kernel_size: int):
@@ -68,7 +68,7 @@ class MatchingPredictor(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start at the centre tap, and with the same descriptor for both frames."""
+        """Start at the centre tap, with the same descriptor for both frames."""
         start_at_the_centre(self.to_logits)
         self.describe.load_state_dict(self.from_key.state_dict())
         self.log_scale.fill_(math.log(10.0))
@@ -81,7 +81,7 @@ class MatchingPredictor(nn.Module):
 
 
 def start_at_the_centre(to_logits: nn.Conv2d) -> None:
-    """Else the first kernels are nearly uniform, a K x K box blur."""
+    """Let the centre tap start highest; otherwise the first kernels are nearly uniform, a K x K box blur."""
     to_logits.bias.zero_()
     to_logits.bias[len(to_logits.bias) // 2] = 5.0
 
@@ -110,7 +110,7 @@ class Fusion(nn.Module):
 
 
 class Correction(nn.Module):
-    """Fusion as a correction to the propagated F_h, none at start -> F_h, for the key frames' classifier to read."""
+    """Fusion as a correction, at first zero, that is added to the propagated F_h for the key frames' classifier."""
 
     def __init__(self, propagated: int, adapted: int, channels: int):
         super().__init__()
@@ -130,7 +130,8 @@ class Correction(nn.Module):
 class KeyFrameSelector(nn.Module):
     """Predicts the share of pixels whose label differs between two frames (paper, Section 3.4).
 
-    Difference of the reduced F_l of both frames, 3x3 convolution, global average pooling, fully connected, sigmoid.
+    The difference of both frames' reduced F_l goes through a 3x3 convolution, global average pooling, a fully connected
+    layer and a sigmoid.
     """
 
     def __init__(self, channels: int):
@@ -141,7 +142,7 @@ class KeyFrameSelector(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Every frame starts at a deviation of 0.1: away from it, the sigmoid saturates and stops learning."""
+        """Predict 0.1 for every frame before training: far from it the sigmoid saturates and learns nothing."""
         self.fc.weight.zero_()
         self.fc.bias.fill_(math.log(0.1 / 0.9))
 

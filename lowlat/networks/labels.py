@@ -1,4 +1,4 @@
-"""Scores at the feature map's size -> label map at the frame's size. For training, stages and evaluation."""
+"""Makes label maps at the frame's size from scores at the feature map's size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def full_size_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """``(N, classes, h, w)`` -> uint8 ``(N, *size)``: bilinear, then the class of the highest score.
+    """Scores ``(N, classes, h, w)`` -> labels, uint8 ``(N, *size)``: bilinear, then the class of the highest score.
 
-    On a CPU most scores are left out that can't be the highest (:func:`_labels_by_cells`), elsewhere none is. The
-    labels are the same, but where scores differ by rounding alone.
+    On a CPU most scores that can't be the highest are not interpolated (:func:`_labels_by_cells`). The labels are the
+    same, except where scores differ by rounding alone.
     """
     if scores.device.type == "cpu" and size[0] >= scores.shape[-2] and size[1] >= scores.shape[-1]:
         return torch.stack(
@@ -28,8 +28,8 @@ def full_size_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tens
 
 
 def _worth_choosing(scores: Tensor, height: int, width: int) -> bool:
-    """Whether to choose what matters is faster than to interpolate every score, by what six rows of cells hold. The
-    numbers are times measured on one thread, over that of one interpolated score."""
+    """Whether :func:`_labels_by_cells` is faster for ``scores`` than interpolating all of them, judged by six rows of
+    cells. The constants are times measured on one thread, in units of one interpolated score."""
     classes, h, w = scores.shape
     pixels = height * width / (h * w)
     saved = pixels * (classes + 4) - (35 + 2 * classes + pixels)
@@ -45,8 +45,8 @@ def _worth_choosing(scores: Tensor, height: int, width: int) -> bool:
 
 
 def static_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """:func:`full_size_labels` by its definition, every score at full size: in shapes that hang on no score, as CUDA
-    graphs and compiled stages want them."""
+    """:func:`full_size_labels` by its definition, every score at full size. No shape depends on the scores, as CUDA
+    graphs and compiled stages require."""
     # Channels-last makes both steps walk memory in order, and max gives its indices several times faster than argmax.
     scores = scores.contiguous(memory_format=torch.channels_last)
     scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
@@ -54,11 +54,12 @@ def static_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
-    """The labels of one image, ``(classes, h, w)`` -> uint8 ``(height, width)``, at least as large.
+    """The labels of one image: ``(classes, h, w)`` -> uint8 ``(height, width)``, which must not be smaller.
 
-    Between four neighbouring scores, in a cell, bilinear interpolation lies within what its corners have: a class that
-    leads at all four leads everywhere, and one that is nowhere as high as another is everywhere never leads. So a cell
-    has its corners' label where they agree; elsewhere the classes are compared that may lead.
+    A cell lies between four neighbouring positions of the scores. In it, bilinear interpolation stays within the scores
+    of its four corners. So a class that leads at all corners leads everywhere in the cell, and a class whose highest
+    corner is below the lowest corner of another one never leads. Only classes that may lead are interpolated, and only
+    in cells whose corners disagree.
     """
     classes, h, w = scores.shape
     rows, columns = _axis(h, height), _axis(w, width)
@@ -69,7 +70,7 @@ def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
     mixed = (first != above[:, columns.behind]) | (first != below[:, columns.before])
     mixed |= first != below[:, columns.behind]
     row, column = mixed.nonzero().unbind(1)
-    # NaN and infinite scores lie within no corners', and differences of huge ones are infinite.
+    # Interpolation leaves the range of the corners where scores are NaN or infinite, or differ by more than a float.
     if not flat.abs().max() < 1e37:
         return static_labels(scores[None], (height, width))[0]
     above, below = rows.before[row] * w, rows.behind[row] * w
@@ -99,7 +100,8 @@ def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
 
 
 def _highest(scores: Tensor, candidates: Tensor) -> Tensor:
-    """The candidate ``(n, cells)`` of the highest score ``(n, y, x, cells)``, the first one of equals."""
+    """Choose among candidate classes ``(n, cells)`` by scores ``(n, y, x, cells)``: ``(y, x, cells)``, the first of
+    equals."""
     best, found = scores[0], candidates[0].expand(scores.shape[1:])
     for score, candidate in zip(scores[1:], candidates[1:], strict=True):
         found = torch.where(score > best, candidate, found)
@@ -108,20 +110,20 @@ def _highest(scores: Tensor, candidates: Tensor) -> Tensor:
 
 
 class _Axis(NamedTuple):
-    """One axis of the cells: cell i lies between the scores i - 1 and i. The first and the last one lie outside of
-    all, where the border's score goes on."""
+    """One axis of the cells. Cell i lies between the scores i - 1 and i; the first and the last cell lie outside of all
+    scores, where that at the border is repeated."""
 
     cell: Tensor
     """The cell of each pixel, int64 ``(pixels,)``."""
     before: Tensor
-    """The score before each cell, int64 ``(cells,)``."""
+    """The index of the score before each cell, int64 ``(cells,)``."""
     behind: Tensor
-    """The score behind each cell."""
+    """The index of the score behind each cell, int64 ``(cells,)``."""
     pixel: Tensor
-    """The pixels of each cell, int64 ``(most of a cell, cells)``; where it has fewer, its last one again. A first cell
-    without any, on an axis that isn't enlarged, has the pixel beside it, whose label is the same."""
+    """The pixels of each cell, int64 ``(n, cells)``, n being the most of any cell; a cell with fewer repeats its last.
+    A first cell without any, on an axis that isn't enlarged, takes the pixel beside it, whose label is the same."""
     weight: Tensor
-    """How far each of them is from the score before to the one behind, float32, in [0, 1)."""
+    """How far each of these pixels is from the score before to the score behind, float32 ``(n, cells)``, in [0, 1)."""
 
 
 @lru_cache(maxsize=16)
@@ -137,8 +139,8 @@ def _axis(scores: int, pixels: int) -> _Axis:
 
 
 def scores_on_host(scores: Tensor, size: tuple[int, int] | torch.Size, asked: str) -> np.ndarray:
-    """A copy of the scores of one image, ``(classes, h, w)``: float32 NumPy as they are where "grid" is asked for,
-    bilinear at ``size``, as its labels come from them, where "frame" is."""
+    """Copy the scores of one image, ``(classes, h, w)``, to a float32 NumPy array: as they are if ``asked`` is "grid",
+    interpolated to ``size``, as its labels come from them, if it is "frame"."""
     scores = scores.detach().to("cpu", torch.float32, copy=True)
     if asked == "frame":
         scores = F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]

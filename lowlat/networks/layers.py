@@ -1,4 +1,4 @@
-"""Building blocks that every network here shares, for whoever writes a backbone or a head."""
+"""Building blocks that the networks share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ConvBN(nn.Module):
-    """Convolution with "same" padding, batch norm, and ReLU unless ``relu=False``."""
+    """A convolution with "same" padding, batch norm, and ReLU unless ``relu=False``."""
 
     folds = (("conv", "bn"),)
 
@@ -26,9 +26,9 @@ class ConvBN(nn.Module):
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution by oneDNN on any number of threads; float32, on a CPU.
+    """A 1x1 convolution that oneDNN computes on any number of threads; float32, on a CPU.
 
-    On one thread, which is what S_h has where two cores are split, `nn.Conv2d` takes a slower kernel that copies
+    On one thread, which is what S_h has if two cores are split, `nn.Conv2d` takes a slower kernel that copies
     channels-last features to the other layout and back: a quarter of S_h's time in `lite`.
     """
 
@@ -39,7 +39,7 @@ class Pointwise(nn.Conv2d):
 
 
 def speed_up_pointwise(network: nn.Module) -> nn.Module:
-    """Make every plain 1x1 convolution a :class:`Pointwise`, in place, where PyTorch has oneDNN."""
+    """Make every plain 1x1 convolution a :class:`Pointwise`, in place, if PyTorch has oneDNN; return ``network``."""
     for module in network.modules():
         plain = type(module) is nn.Conv2d and module.kernel_size == module.stride == (1, 1) and module.groups == 1
         if plain and torch.backends.mkldnn.is_available():
@@ -50,10 +50,10 @@ def speed_up_pointwise(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Fold every batch norm into the convolution before it, in place, and put ``network`` in eval mode.
+    """Fold every batch norm into the convolution before it, in place, put ``network`` in eval mode, and return it.
 
-    A module names its pairs in a class attribute ``folds``: ``((convolution, batch norm), ...)``. The outputs
-    stay the same up to rounding; the network can no longer be trained from here.
+    A module names its pairs in a class attribute ``folds``: ``((convolution, batch norm), ...)``. The outputs stay the
+    same up to rounding. The network can no longer be trained afterwards.
     """
     network.eval()
     if hasattr(network, "fold"):

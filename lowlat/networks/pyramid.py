@@ -28,7 +28,7 @@ class PyramidPooling(nn.Module):
         return self.bottleneck(self.gather(x))
 
     def gather(self, x: Tensor) -> Tensor:
-        """The map and its pools side by side: what the 3x3 convolution sees."""
+        """Return the map and its pools side by side in the channels, as the 3x3 convolution reads them."""
         maps = [x]
         for bins, branch in zip(self.bins, self.branches, strict=True):
             pooled = branch(F.adaptive_avg_pool2d(x, bins))

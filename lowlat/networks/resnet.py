@@ -11,7 +11,7 @@ from lowlat.networks.backbone import Backbone, Step
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut (He et al., 2016), the stride on the 3x3 as torchvision has it."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut (He et al., 2016); the 3x3 has the stride, as in torchvision."""
 
     expansion = 4
     folds = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
@@ -65,7 +65,7 @@ class ResNet101(Backbone):
 
     Args:
         split: the last step of S_l.
-        deep_stem: widths of the stem's three 3x3 convolutions, of the first two and of the last; None for the 7x7.
+        deep_stem: channels of the first two and of the last of the stem's three 3x3 convolutions; None for the 7x7.
         pool: whether a shortcut of stride 2 averages before its convolution, as in the variant "v1d".
         contract: whether a dilated layer's first block has the dilation of the layer before it, as in torchvision.
     """
@@ -103,7 +103,7 @@ class ResNet101(Backbone):
         self.set_split(split)
 
     def stem(self, x: Tensor) -> Tensor:
-        """7x7 convolution, or three of 3x3, and max pooling, to stride 4."""
+        """The first step: a 7x7 convolution, or three of 3x3, and max pooling, to stride 4."""
         return F.max_pool2d(F.relu(self.bn1(self.conv1(x)), inplace=True), 3, 2, 1)
 
     def steps(self) -> Iterator[tuple[str, Step]]:

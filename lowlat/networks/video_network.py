@@ -1,4 +1,4 @@
-"""The whole network of the paper, as the stages that a schedule runs. It keeps no state of a video."""
+"""`VideoNetwork`: the whole network of the paper, as the stages that a schedule runs. It keeps no state of a video."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from svconv import svconv2d
 
 
 class Reduced(NamedTuple):
-    """F_l of one frame, reduced for its three readers; each ``(N, channels, h, w)``."""
+    """F_l, reduced for each of its three readers: predictor, AdaptNet and selector; each ``(N, channels, h, w)``."""
 
     predict: Tensor
     adapt: Tensor
@@ -33,61 +33,62 @@ class Reduced(NamedTuple):
 
 
 class Anchor(NamedTuple):
-    """What the fast track needs of a key frame's F_l, computed once a key frame; each ``(N, channels, h, w)``."""
+    """The key frame's half of the fast track, computed once a key frame; each ``(N, channels, h, w)``."""
 
     predict: Tensor
     select: Tensor
 
 
 class Fused(NamedTuple):
-    """The fast track's results for a frame."""
+    """The results of the fast track for a frame."""
 
     scores: Tensor
     """``(N, classes, fineness * h, fineness * w)``."""
     high: Tensor
-    """``(N, C_h, h, w)``: what a later frame is propagated from, should this one take the key frame's place."""
+    """The carried F_h, ``(N, C_h, h, w)``: later frames are propagated from it if this frame becomes the base."""
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Channel counts of the modules around a backbone."""
+    """Sizes of the modules around a backbone."""
 
     higher: int  # channels of F_h
-    reduced: int  # channels of F_l reduced for the predictor, AdaptNet and the selector, each
-    fused: int
-    kernel_size: int = 9
+    reduced: int  # channels of the reduced F_l for the predictor, AdaptNet and the selector, each
+    fused: int  # channels within fusion
+    kernel_size: int = 9  # of propagation
 
 
 class VideoNetwork(nn.Module):
-    """Backbone split into S_l and S_h, with the propagation, fusion and selection modules.
+    """A backbone split into S_l and S_h, with the modules of propagation, fusion and selection.
 
     Args:
-        backbone: a split backbone.
-        classes: number of classes.
-        widths: channel counts.
+        backbone: the backbone, which says where it is split.
+        classes: the number of classes.
+        widths: channels of the modules.
         mean, std: normalisation of RGB in [0, 1], per channel.
         head_dilation: dilation of the 3x3 convolution that ends S_h.
-        padding_mode: of ``svconv2d``; the paper's plain reading is ``"zeros"``.
-        fineness: scores a side that a position of F_h stands for: 1, or 2 for scores of twice the size.
-        smooth: whether scores are smoothed by (1, 2, 1) / 4 from row to row, lest labels comb along edges.
+        padding_mode: that of ``svconv2d`` in propagation; the paper's plain reading is ``"zeros"``.
+        fineness: how many scores a side each position of F_h gives: 1, or 2 for scores of twice the size.
+        smooth: whether scores are smoothed by (1, 2, 1) / 4 from row to row, so that labels don't comb along edges.
         refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
-        match: whether kernels are predicted from the likeness of both frames' F_l at every tap
+        match: whether kernels are predicted by comparing both frames' F_l at every tap
             (:class:`~lowlat.networks.fast_track.MatchingPredictor`), rather than from both side by side.
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
-            frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than gives scores
-            and leaves F_h as it is.
-        align_corners: whether the head's pools are resized corner on corner, by a network of sides 8 k + 1 whose scores
-            lie on pixels: it sees a frame without the outer 3 and 4, for them to lie in the middle of 8 all the same.
+            frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than giving scores
+            and leaving F_h as it is.
+        align_corners: whether the head's pools are resized with corners aligned. Such a network takes sides of 8 k + 1
+            pixels and has its scores on pixels; it leaves out the first 3 and last 4 rows and columns of each frame,
+            so that each score lies in the middle of 8 pixels all the same.
 
     Attributes:
-        pixels: of the working size, at which the network sees a frame: about so many, with the frame's own aspect; None
-            leaves frames as they are. Kept with the weights, for whoever trains, evaluates or runs the network.
-        multiple: sides of the working size are multiples of so many pixels; kept with the weights.
-        threshold: predicted deviation above which a frame becomes a key frame by default; kept with the weights.
-        legend: what the classes are called and how they are drawn; kept with the weights.
-        name: what `lowlat.models.build` makes it by; empty for a network made otherwise.
-        options: further arguments of `lowlat.models.build`, for a variant of the network; kept with the weights.
-        untrained: the modules that nobody has trained yet, by name; kept with the weights.
+        pixels: about how many pixels a frame is resized to for the network, with its aspect kept (its working size);
+            None leaves frames as they are. Like the attributes below it is kept with the weights.
+        multiple: the sides of the working size are multiples of so many pixels.
+        threshold: the predicted deviation above which a frame becomes a key frame by default.
+        legend: the classes' names and colours.
+        name: the name that `lowlat.models.build` makes the network by; empty for a network made otherwise.
+        options: further arguments of `lowlat.models.build`, for a variant of the network.
+        untrained: the names of the modules that nobody has trained.
     """
 
     pixels: int | None = 480 * 360
@@ -138,7 +139,7 @@ class VideoNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """uint8 RGB ``(N, 3, H, W)`` -> the network's input, in its own float type."""
+        """uint8 RGB ``(N, 3, H, W)`` -> the network's input of the same shape, in its float type."""
         return (frames.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def lower(self, frames: Tensor) -> Tensor:
@@ -150,12 +151,12 @@ class VideoNetwork(nn.Module):
         return run_chain(self.higher_chain(), low)
 
     def higher_chain(self) -> list[Link]:
-        """S_h as a chain that starts from F_l; the last links are the head, and the refinement where there is one."""
+        """Return S_h as a chain that starts from F_l; it ends with the head, and the refinement if there is one."""
         head = [link(self.head.gather), self._mix]
         return [*self.backbone.higher_chain(), *head, *([self._refine] if self.refine else [])]
 
     def _mix(self, maps: Tensor, low: Tensor) -> Tensor:
-        """The head's convolution, resized to F_l's size where the output stride differs."""
+        """Run the head's convolution, and resize its result to F_l's size if the output stride differs."""
         high = self.head.bottleneck(maps)
         if high.shape[-2:] == low.shape[-2:]:
             return high
@@ -176,12 +177,12 @@ class VideoNetwork(nn.Module):
         return scores
 
     def reduce(self, low: Tensor) -> Reduced:
-        """The three reductions of F_l, as one convolution."""
+        """Compute the three reductions of F_l ``(N, C_l, h, w)`` by one convolution."""
         predict, adapt, select = self.reduction(low).chunk(3, 1)
         return Reduced(torch.relu(predict), torch.relu(adapt), select)
 
     def anchor(self, key: Reduced) -> Anchor:
-        """The key frame's half of the fast track."""
+        """Compute the key frame's half of the fast track from its reduced F_l."""
         return Anchor(self.predictor.from_key(key.predict), key.select)
 
     def propagate(self, anchor: Anchor, key_high: Tensor, current: Reduced) -> Tensor:
@@ -190,7 +191,7 @@ class VideoNetwork(nn.Module):
         return svconv2d(key_high, logits, kernel_size=self.predictor.kernel_size, padding_mode=self.padding_mode)
 
     def fuse(self, propagated: Tensor, current: Reduced) -> Fused:
-        """AdaptNet and fusion (Section 3.3)."""
+        """AdaptNet and fusion (Section 3.3): propagated F_h and the frame's reduced F_l -> scores and carried F_h."""
         fused = self.fusion(propagated, self.adapt(current.adapt))
         if self.correct:
             # Half of a correction is carried on: it fades, where carried whole its errors add up (docs/design.md).
@@ -203,8 +204,8 @@ class VideoNetwork(nn.Module):
 
     @staticmethod
     def difference(key_low: Tensor, low: Tensor) -> Tensor:
-        """Difference of two frames' F_l over the sum of their sizes, ``|b - a| / (|a| + |b|)``: one number in [0, 1].
-        Summed in float32: the sum of a whole map is out of float16's range."""
+        """The difference of two frames' F_l, ``|b - a| / (|a| + |b|)`` over sums of the whole map: a scalar in [0, 1].
+        Sums are float32, since those of a whole map are out of float16's range."""
         before, after = key_low.float(), low.float()
         return (after - before).abs().sum() / (after.abs().sum() + before.abs().sum())
 
