@@ -56,10 +56,9 @@ def static_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
     """The labels of one image: ``(classes, h, w)`` -> uint8 ``(height, width)``, which must not be smaller.
 
-    A cell lies between four neighbouring positions of the scores. In it, bilinear interpolation stays within the scores
-    of its four corners. So a class that leads at all corners leads everywhere in the cell, and a class whose highest
-    corner is below the lowest corner of another one never leads. Only classes that may lead are interpolated, and only
-    in cells whose corners disagree.
+    A cell lies between four neighbouring scores, its corners; bilinear interpolation stays within these. So a class
+    that leads at all corners leads in the whole cell, and one whose highest corner is below another's lowest never
+    leads. Only classes that may lead are interpolated, and only in cells whose corners disagree.
     """
     classes, h, w = scores.shape
     rows, columns = _axis(h, height), _axis(w, width)
@@ -100,8 +99,7 @@ def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
 
 
 def _highest(scores: Tensor, candidates: Tensor) -> Tensor:
-    """Choose among candidate classes ``(n, cells)`` by scores ``(n, y, x, cells)``: ``(y, x, cells)``, the first of
-    equals."""
+    """Choose, by scores ``(n, y, x, cells)``, among candidate classes ``(n, cells)``; the first of equals wins."""
     best, found = scores[0], candidates[0].expand(scores.shape[1:])
     for score, candidate in zip(scores[1:], candidates[1:], strict=True):
         found = torch.where(score > best, candidate, found)

@@ -76,9 +76,9 @@ class VideoNetwork(nn.Module):
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
             frames are propagated from (:class:`~lowlat.networks.fast_track.Correction`), rather than giving scores
             and leaving F_h as it is.
-        align_corners: whether the head's pools are resized with corners aligned. Such a network takes sides of 8 k + 1
-            pixels and has its scores on pixels; it leaves out the first 3 and last 4 rows and columns of each frame,
-            so that each score lies in the middle of 8 pixels all the same.
+        align_corners: whether the head's pools are resized with corners aligned. Such a network is made for sides of 8
+            k + 1 pixels and has its scores on pixels: it leaves out the first 3 and last 4 rows and columns of a frame,
+            so that each score lies in the middle of its 8 pixels, as in other networks.
 
     Attributes:
         pixels: about how many pixels a frame is resized to for the network, with its aspect kept (its working size);

@@ -1,6 +1,6 @@
-"""Running a schedule: one engine, three parts to swap (stages, worker, clock), one triple per runtime.
+"""Running a schedule: one `Engine` for every runtime, with three parts to swap: stages, worker, clock.
 
-Free of torch; what isn't is imported from its own room: `lowlat.runtime.cpu`, `lowlat.runtime.gpu`.
+The names here are free of torch. What needs torch is imported from `lowlat.runtime.cpu` and `lowlat.runtime.gpu`.
 """
 
 from lowlat.runtime.buffer import Captured, FrameBuffer, Overload

@@ -1,4 +1,4 @@
-"""A bounded buffer between a live source and the engine, with an explicit rule for overload."""
+"""`FrameBuffer`: a bounded buffer between a live source and the engine, with an explicit rule for overload."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Overload(str, Enum):
 
 
 class Captured(NamedTuple):
-    """A frame with its index in the source (dropped frames counted), the time it was available, in ms, and its time in
-    the source, in seconds."""
+    """A frame with its index in the source (dropped frames count), the time at which it was available, in ms on the
+    clock of the buffer, and its time in the source, in seconds, if that is known."""
 
     index: int
     available_ms: float
@@ -45,15 +45,15 @@ class FrameBuffer(AbstractContextManager):
     Every captured frame is delivered or counted as dropped: captured == delivered + dropped + waiting.
 
     Args:
-        overload: what happens to a frame that finds the buffer full.
-        capacity: frames held; 1 gives the lowest latency.
-        clock: stamps the frames; give it the engine's.
-        stall_s: seconds without a frame after which the consumer gets a TimeoutError; None waits on.
-        first: index of the first frame, for a video that was begun without the buffer.
+        overload: what happens to a frame that finds the buffer full, an `Overload` or its word.
+        capacity: the most frames held at a time; 1 gives the lowest latency.
+        clock: the clock that stamps the frames; it should be the engine's.
+        stall_s: seconds without a frame after which the consumer gets a TimeoutError; None waits for ever.
+        first: the index of the first frame, for a video that was begun without the buffer.
 
     Attributes:
-        captured, delivered: frames the source has delivered, dropped ones among them; those the consumer has taken.
-        dropped: frames lost to overload, or still in the buffer when it was closed.
+        captured, delivered: how many frames have come from the source, and how many the consumer has taken.
+        dropped: how many frames were lost to overload, or were still in the buffer when it was closed.
 
     Raises:
         ValueError: an unknown rule, or a capacity below 1.
@@ -87,7 +87,7 @@ class FrameBuffer(AbstractContextManager):
 
     @property
     def waiting(self) -> int:
-        """Frames in the buffer, or held by a source that waits for room."""
+        """How many frames are in the buffer, or held by a source that waits for room."""
         with self._changed:
             return self.captured - self.delivered - self.dropped
 
@@ -95,11 +95,11 @@ class FrameBuffer(AbstractContextManager):
         self.close()
 
     def capture(self, source: Iterable[Any]) -> None:
-        """Reads `source` on a thread of its own until it ends, raises, or the buffer is closed or dropped.
-        RuntimeError if the buffer has one already."""
+        """Reads `source` on a thread of its own until it ends or raises, or the buffer is closed or garbage.
+        Raises RuntimeError if the buffer has a source already."""
         if self._thread is not None:
             raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
-        # The thread has the state of this buffer and not the buffer, which is closed when it is dropped.
+        # The thread refers to the buffer's state and not to the buffer, which can so be collected, and closed then.
         inner = object.__new__(type(self))
         inner.__dict__ = self.__dict__
         self._thread = threading.Thread(target=inner._read, args=(source,), name="capture", daemon=True)
@@ -107,9 +107,9 @@ class FrameBuffer(AbstractContextManager):
         end_with(self, inner.close)
 
     def put(self, frame: Any) -> bool:
-        """Takes a frame from the source; False once the buffer is closed, when the source should stop.
+        """Takes a frame from the source. Returns False once the buffer is closed: the source should stop then.
 
-        A frame with a `time_s` and an `index`, as a `Timed` has, keeps both; others are counted.
+        A frame with a `time_s` and an `index`, as a `Timed` has, keeps both; others are numbered as they come.
         Blocks only under the rule `wait`, until there is room or the buffer is closed.
         """
         available_ms = self._clock.now()
@@ -134,18 +134,18 @@ class FrameBuffer(AbstractContextManager):
             return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """The source has no more frames; `error` is raised to the consumer once it has taken what is left, unless the
-        buffer has been closed."""
+        """Takes note that the source has no more frames. The consumer gets `error`, if there is one, once it has taken
+        the frames that are left, unless the buffer has been closed."""
         with self._changed:
             self._ended, self._error = True, None if self._closed else error
             self._changed.notify_all()
 
     def get(self) -> Captured | None:
-        """The frame that has waited longest; blocks until there is one. None once the source has ended.
+        """Returns the frame that has waited longest, once there is one; None after the source's last frame.
 
         Raises:
-            TimeoutError: no frame for `stall_s` seconds; the buffer goes on working.
-            Exception: the source's own, once, after its last frame.
+            TimeoutError: no frame has come for `stall_s` seconds; the buffer goes on working.
+            Exception: what the source raised, once, after its last frame.
         """
         with self._changed:
             ready = self._changed.wait_for(lambda: self._frames or self._ended or self._closed, self._stall_s)
@@ -162,7 +162,7 @@ class FrameBuffer(AbstractContextManager):
         return None
 
     def take_waiting(self) -> Captured | None:
-        """The frame that has waited longest, if there is one; never blocks."""
+        """Returns the frame that has waited longest, or None if there is none; never blocks."""
         with self._changed:
             if not self._frames:
                 return None
@@ -174,9 +174,9 @@ class FrameBuffer(AbstractContextManager):
         return iter(self.get, None)
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Lets go of both sides: the source stops at its next frame, the consumer gets the end. May be called again.
-        Gives whether the capture thread ended within `timeout_s` seconds: a source that hangs in a read keeps it (it is
-        a daemon thread) until the read returns."""
+        """Stops the source at its next frame, and ends the consumer's iteration. May be called again.
+        Returns whether the capture thread has ended within `timeout_s` seconds. A source that hangs in a read keeps its
+        thread, a daemon, until the read returns."""
         with self._changed:
             self._closed = True
             self.dropped += len(self._frames)

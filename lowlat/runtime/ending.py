@@ -1,4 +1,4 @@
-"""The threads of an engine and their end: one that is in torch's code when Python shuts down aborts the process."""
+"""Threads that end in time: one that is still in torch's code when Python shuts down would abort the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 
 class EngineThread(threading.Thread):
-    """A daemon thread at `work`, once `set_up` is done on it; what that raises is raised here."""
+    """A daemon thread that does `set_up`, then `work`. An error of `set_up` is raised by the constructor."""
 
     def __init__(self, name: str, work: Callable[[], None], set_up: Callable[[], None] = lambda: None) -> None:
         super().__init__(name=name, daemon=True)
@@ -29,13 +29,13 @@ class EngineThread(threading.Thread):
                 raise
             self._ready.set_exception(error)
         finally:
-            # They refer to who holds this thread.
+            # They refer to the object that holds this thread, which could not be collected otherwise.
             del self._work, self._set_up
             self._ended.set()
 
     def wait(self, what: str, timeout_s: float | None = None) -> None:
-        """Waits for the end; a RuntimeWarning of the caller's caller says if `what` outlasts the wait. After Ctrl-C it
-        may be called again, unlike `join`, which CPython 3.11 takes for done then."""
+        """Waits for the thread's end; a RuntimeWarning at the caller's caller names `what` if it is still running after
+        `timeout_s` seconds. May be called again after Ctrl-C; CPython 3.11 takes an interrupted `join` for done."""
         if self is threading.current_thread():  # where garbage may be collected too
             return
         if self._ended.wait(timeout_s):
@@ -46,8 +46,8 @@ class EngineThread(threading.Thread):
 
 
 def end_with(owner: object, close: Callable[[], None]) -> None:
-    """Has `close` called when `owner` is dropped or the program ends, whatever Ctrl-C says. It may be called twice, and
-    doesn't refer to `owner`. In a forked child it never is called: its threads are the parent's."""
+    """Has `close` called when `owner` is collected or the program ends, even during Ctrl-C. `close` must bear a second
+    call and must not refer to `owner`. A forked child never calls it, since the threads are the parent's."""
     weakref.finalize(owner, _end, close, os.getpid())
 
 

@@ -1,4 +1,4 @@
-"""The engine: carries out the schedule's actions with a set of stages, a worker for S_h and a clock."""
+"""`Engine` carries out the schedule's actions for one video, with stages, a worker for S_h and a clock."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _TRACKS = {"lower": "S_l", "select": "propagation", "propagate": "propagation", 
 class Engine(AbstractContextManager):
     """Labels the frames of one video, in order, from one thread.
 
-    Three ways to drive it, from plain to live:
+    There are three ways to drive it, from plain to live:
 
-    - `step(frame)`: labels and all that follows them; the latency in the result ends at the labels.
-    - `run(frames)`: an iterator; each result is yielded as soon as its labels are out, and what was deferred
-      (decision, promotion, launch) happens when the next one is asked for.
-    - `answer(frame)` and `settle()`: the two halves of a step.
+    - `step(frame)` labels a frame and does all that follows; the latency in the result ends at the labels.
+    - `run(frames)` yields each result as soon as its labels are out. What was deferred (decision, promotion, launch)
+      happens when the next result is asked for.
+    - `answer(frame)` and `settle()` are the two halves of a step.
 
     Args:
-        schedule: what to do when.
-        stages: the network on one device.
+        schedule: says what to do with each frame.
+        stages: the network's stages on one device.
         worker: runs S_h in the background; may be None in blocking mode. The engine closes it.
         clock: the time base of stages and worker, by default the machine's.
 
     Attributes:
-        state: the schedule's of this video, with its counts.
+        state: the schedule's state of this video, with its counts.
         clock: the time base of every time in the results.
-        isolation: what keeps S_h out of the frames' way; empty where nothing runs beside them.
+        isolation: what keeps S_h out of the frames' way; empty if nothing runs beside them.
         notice: why the isolation is not the one asked for; empty if it is.
-        classes: what every result says its labels are called.
+        classes: the `Classes` that every result gets.
 
     Raises:
         ValueError: low-latency mode without a worker.
@@ -75,7 +75,7 @@ class Engine(AbstractContextManager):
         self.close()
 
     def step(self, frame: Any, **options: Any) -> FrameResult:
-        """Labels one frame and does what follows: `answer`, which takes the options, and `settle`."""
+        """Labels one frame and does what follows its labels: `answer`, with its options, then `settle`."""
         result = self.answer(frame, **options)
         self.settle()
         return result
@@ -84,11 +84,11 @@ class Engine(AbstractContextManager):
         """Labels frames as they come, each result handed out before its deferred work.
 
         Args:
-            frames: frames, or what carries a frame with its index and time: `Captured`, or a `Timed` of a source.
+            frames: yields frames, or frames with their index and time: `Captured`, or the `Timed` ones of a source.
             scores: as in `answer`.
 
-        With pipelined stages and frames that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
-        overlaps the fast track of the one before.
+        With pipelined stages and `frames` that have `take_waiting`, as a `FrameBuffer` has, S_l of a frame that waits
+        overlaps the fast track of the frame before.
         """
         self._ahead = self._ahead.onto(frames)
         for frame in self._ahead:
@@ -104,19 +104,19 @@ class Engine(AbstractContextManager):
     def answer(
         self, frame: Any, *, index: int | None = None, available_ms: float | None = None, scores: str = ""
     ) -> FrameResult:
-        """Labels one frame; leaves what may come after the labels to `settle` (called first if due).
+        """Labels one frame, and leaves what may come after the labels to `settle` (which is called first if it is due).
 
         Args:
             frame: whatever `Stages.lower` takes.
-            index: the frame's index, rising; by default one more than the last. Skipped indices count as frames in ages
+            index: the frame's index, above the last one; by default one more. Skipped indices count as frames in ages
                 and intervals.
             available_ms: when the frame was available on the host, on the engine's clock; by default the present.
-            scores: "grid" or "frame" where the result is to have its scores too, at that size; empty for labels alone.
+            scores: "grid" or "frame" if the result is to have its scores too, at that size; empty for labels alone.
 
         Raises:
-            RuntimeError: S_h failed on the first frame (nothing to show yet; the next frame starts up again), or the
-                engine is closed.
-            Exception: whatever a fast-track stage raised; the frame counts as never begun.
+            RuntimeError: S_h failed on the first frame, so there is nothing to show and the next frame starts up again;
+                or the engine is closed.
+            Exception: what a stage of the fast track raised; the frame counts as never begun.
         """
         if self._closed:
             raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this video")
@@ -131,7 +131,7 @@ class Engine(AbstractContextManager):
         try:
             self._collect(index)
         except BaseException:
-            # Ctrl-C within a landing: the schedule and the caches may tell of different features.
+            # After Ctrl-C within a landing the schedule and the caches may disagree on which features are cached.
             self._drop_frame()
             self.restart()
             raise
@@ -161,7 +161,7 @@ class Engine(AbstractContextManager):
     def settle(self) -> None:
         """Does what the last frame left for after its labels: deferred decision, promotion, launch of S_h.
 
-        What fails in keeping the frame, or in a launch, is the result's `error`; a decision that fails is raised.
+        An error in keeping the frame or in a launch becomes the result's `error`; an error in a decision is raised.
         """
         result, before = self._result, self.state
         if result is None or self._closed:
@@ -181,14 +181,14 @@ class Engine(AbstractContextManager):
             # Memory was short while a frame was kept.
             result.error = error
         finally:
-            # A decision that raised costs the decision, not the video.
+            # An error in a decision loses that decision and not the video.
             self.state = replace(self.state, phase=Phase.BETWEEN)
             self._drop_frame()
             if lost:
                 self._recover()
 
     def _recover(self) -> None:
-        """Goes on after a frame that may not have been kept whole, or an S_h that may not have been launched."""
+        """Goes on after an error, when a frame may be kept in part or S_h may not have been launched."""
         flight = self.state.flight
         if flight is not None and self._key is not None and self._key.index == flight.index == self.state.base:
             # The frame is kept: only its pass has failed.
@@ -198,8 +198,8 @@ class Engine(AbstractContextManager):
             self.restart()
 
     def restart(self) -> None:
-        """Forgets the key frame, and a pass in flight, which counts as discarded: the next frame starts up again. For a
-        source that begins anew."""
+        """Forgets the key frame, and the pass under way, which counts as discarded. The next frame starts up again, as
+        for a source that begins anew."""
         self.settle()
         counts = self.state.counts
         if self.state.flight is not None:
@@ -212,14 +212,14 @@ class Engine(AbstractContextManager):
             self._pipelined.restart()
 
     def close(self) -> None:
-        """Ends the worker; a background pass in flight is lost. May be called again."""
+        """Ends the worker; a pass under way is lost. May be called again."""
         self._closed = True
         self._drop_frame()
         if self._worker is not None:
             self._worker.close()
 
     def _collect(self, index: int) -> None:
-        """Takes in a finished background pass. Only here: what lands is used by frames that start after it."""
+        """Takes in a finished background pass; called before a frame begins, so that the frame already uses it."""
         outcome = self._worker.poll(index) if self._worker is not None else None
         if outcome is None:
             return
@@ -234,7 +234,7 @@ class Engine(AbstractContextManager):
         self._landing = None
 
     def _carry_out(self, event: events.Event) -> None:
-        """Feeds the schedule with an event and does what it answers, until it has nothing more to say."""
+        """Feeds the schedule with an event and does the actions it answers with, until there are no more."""
         actions: deque[events.Action] = deque()
         while event is not None or actions:
             if event is not None:
@@ -245,7 +245,7 @@ class Engine(AbstractContextManager):
                 event = self._do(actions.popleft())
 
     def _do(self, action: events.Action) -> events.Event | None:
-        """Does one action; the event is its answer to the schedule, if it has one at once."""
+        """Does one action, and returns the event that answers it, or None if no answer is due now."""
         result = self._result
         match action:
             case events.RunLower():
@@ -304,7 +304,7 @@ class Engine(AbstractContextManager):
         self._key = key
 
     def _lowered(self, index: int) -> Any:
-        """F_l of the current frame, which may have been begun ahead."""
+        """Returns F_l of the current frame, which may have been begun ahead."""
         if self._pipelined is None:
             return self._timed("lower", self._stages.lower, self._frame)
         low = self._ahead.lowered(self._frame)

@@ -1,4 +1,4 @@
-"""Frames on their way to an engine with pipelined stages, which may begin the next one early. For `Engine`."""
+"""`LookAhead`: frames on their way to an `Engine`, which may begin the next one early if its stages are pipelined."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from lowlat.runtime.protocols import Pipelined
 
 
 class LookAhead:
-    """The frames of one run. With a `take_waiting`, as a `FrameBuffer` has, the next can be begun if it is there."""
+    """Iterates over the frames of one run. If they have `take_waiting`, as a `FrameBuffer` has, one can begin early."""
 
     def __init__(self, stages: Pipelined | None, frames: Iterable[Any]) -> None:
         self._stages = stages
         self._frames = frames
         self._take_waiting = getattr(frames, "take_waiting", None) if stages is not None else None
-        # The frame that was taken early, until its turn comes; and the one that was begun with its F_l under way.
+        # The frame that was taken early, until its turn comes; and the frame that was begun, with its F_l under way.
         self._taken: Captured | None = None
         self._begun: tuple[Any, Any] | None = None
 
     def onto(self, frames: Iterable[Any]) -> LookAhead:
-        """The frames of another run, after the frame that this run has taken early and not shown."""
+        """Returns the frames of another run, after the frame that this run has taken early and not yielded."""
         other = LookAhead(self._stages, frames)
         other._taken, other._begun = self._taken, self._begun
         return other
@@ -35,7 +35,7 @@ class LookAhead:
             yield frame
 
     def begin_waiting(self) -> None:
-        """Begins the next frame, if it is there, while the labels of the current one are under way."""
+        """Begins the next frame, if it is there, while the labels of the current frame are under way."""
         if self._take_waiting is None or self._taken is not None:
             return
         self._taken = self._take_waiting()
@@ -47,10 +47,10 @@ class LookAhead:
                 self._begun = None
 
     def lowered(self, frame: Any) -> Any | None:
-        """F_l of `frame` if it was begun early, which is then forgotten; else None."""
+        """Returns F_l of `frame`, once, if it was begun early; otherwise None."""
         begun, self._begun = self._begun, None
         return begun[1] if begun is not None and begun[0] is frame else None
 
     def forget(self) -> None:
-        """Lets the frame that was begun early be begun again when its turn comes."""
+        """Has the frame that was begun early begun again when its turn comes."""
         self._begun = None

@@ -1,5 +1,5 @@
-"""How a network runs: what is done to it before its first frame. Each point can be switched off and changes no result
-beyond rounding."""
+"""How a network is made ready to run, before its first frame. Each of these options can be switched off, and changes no
+result beyond rounding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Options:
-    """What is done to a network.
+    """How a network is made ready to run.
 
     Raises:
         ValueError: an unknown dtype, or a switch that is neither True nor False.
@@ -28,15 +28,15 @@ class Options:
     dtype: str = "float32"
     """The type of weights, features and scores: "float32", "bfloat16" or "float16"."""
     channels_last: bool = True
-    """Features with their channels side by side in memory."""
+    """Whether features have their channels side by side in memory."""
     fold: bool = True
-    """Batch norms folded into the convolutions before them."""
+    """Whether batch norms are folded into the convolutions before them."""
     pointwise: bool = True
-    """1x1 convolutions by oneDNN on one thread too, on a CPU in float32."""
+    """Whether oneDNN computes 1x1 convolutions on one thread too, on a CPU in float32."""
     graphs: bool = True
-    """Each stage captured as a CUDA graph, on devices that have them."""
+    """Whether each stage is captured as a CUDA graph, on a GPU."""
     compiled: bool = False
-    """Each stage by `torch.compile`."""
+    """Whether each stage is compiled by `torch.compile`, on a GPU."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -51,19 +51,19 @@ class Options:
 
 
 DEFAULT = Options()
-"""The plain options: float32, everything on that changes no number."""
+"""The default options: float32, and all switches on but `compiled`."""
 
 
 def find_device(who: str, device: str | torch.device) -> torch.device:
-    """The CPU, or one NVIDIA GPU with its number.
+    """Return the CPU, or one NVIDIA GPU with its number, as a `torch.device`.
 
     Args:
-        who: whose argument it is, for the error.
+        who: the function that was given the device, for the error.
         device: "cpu", "cuda" or "cuda:1", or a `torch.device`.
 
     Raises:
         ValueError: another kind of device.
-        RuntimeError: torch finds no such GPU; says what it found, and the mend.
+        RuntimeError: torch finds no such GPU; the error says what it finds, and the mend.
     """
     try:
         wanted = torch.device(device)
@@ -87,16 +87,16 @@ def find_device(who: str, device: str | torch.device) -> torch.device:
 
 
 class PreparedNetwork:
-    """A copy of ``network`` for inference and how it runs: what the stages of every runtime are made from.
+    """A copy of ``network`` made ready for inference. The stages of every runtime derive from it.
 
     Args:
-        network: a trained network; left as it is.
-        options: what is done to the copy.
+        network: a trained network, which is left as it is.
+        options: how the copy is made ready.
         pixels: frames are resized to about this many pixels for the network (aspect kept, sides multiples of its
             `multiple`); labels come at the frame's own size. "default" is what the network says, None leaves frames as
             they are.
-        device: where to run, as :func:`find_device` gives it.
-        fast_track: whether S_l's reductions are wanted; a per-frame run has no use for them.
+        device: the device to run on, as :func:`find_device` returns it.
+        fast_track: whether S_l's reductions are computed, which a per-frame run doesn't need.
 
     Raises:
         ValueError: ``pixels`` below 1.
@@ -123,14 +123,14 @@ class PreparedNetwork:
         self.fast_track = fast_track
 
     def without_fast_track(self: Stages) -> Stages:
-        """The same network for per-frame runs, on the same weights."""
+        """Return the same network, with the same weights, for per-frame runs."""
         stages = copy.copy(self)
         stages.fast_track = False
         return stages
 
 
 def prepared(network: VideoNetwork, options: Options, device: str | torch.device = "cpu") -> VideoNetwork:
-    """A copy of ``network`` for inference on a device, with the options that concern its weights."""
+    """Copy ``network`` for inference on a device, and do to the copy what the options say of its weights."""
     network = copy.deepcopy(network).eval()
     if options.fold:
         fold_batch_norms(network)

@@ -1,4 +1,4 @@
-"""What a step of the engine says: labels and how they came about. For callers, plots and traces."""
+"""`FrameResult`: what a step of the engine returns, the labels of a frame and how they came about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 TRACKS = ("S_l", "propagation", "S_h", "host")
-"""The last one where the stages run on a device: the calls that enqueue them, and the wait for the labels."""
+"""The rows of a trace. "host" is there if stages run on a GPU: the calls that enqueue them, and the wait for labels."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class FrameResult:
     index: int
     """Frame index; frames dropped before the engine leave gaps."""
     labels: Any
-    """What the stages made: labels on the host."""
+    """The labels on the host, uint8 `(H, W)`."""
     age: int
-    """Frames between this one and the frame whose true S_h features are the source of the labels; 0 where S_h was
-    waited for. A temporary key frame has propagated features, so its age goes on counting from the true source."""
+    """Frames from the source, the frame whose true S_h features the labels come from, to this one; 0 if S_h was waited
+    for. A temporary key frame has carried features, so its age goes on counting from the source."""
     key: bool = False
-    """Whether this frame was made the key frame (served by S_h, or promoted and S_h launched on it)."""
+    """Whether this frame was made the key frame (labelled by S_h, or promoted and S_h launched on it)."""
     degraded: bool = False
-    """Labels known to be worse than usual: see `lowlat.schedule.Schedule`."""
+    """Whether the labels are known to be worse than usual, as `lowlat.schedule.Schedule` says."""
     startup: bool = False
-    """The video's first frame: a full pass, waited for."""
+    """Whether the video started up with this frame: it waited for a full pass."""
     available_ms: float = 0.0
     """When the frame was available on the host, on the engine's clock."""
     emitted_ms: float = 0.0
@@ -55,9 +55,9 @@ class FrameResult:
     wait_ms: float = 0.0
     """Time from available to the start of the engine's work on it."""
     stages_ms: dict[str, float] = field(default_factory=dict)
-    """Critical path by stage: "lower", "select", "propagate"; "higher" and "classify" where S_h was waited for."""
+    """Times on the critical path, of "lower", "select", "propagate"; "higher" and "classify" if S_h was waited for."""
     deferred_ms: dict[str, float] = field(default_factory=dict)
-    """Stages run after the labels, no part of the latency: "select" with a deferred decision."""
+    """Times of the stages after the labels, which are no part of the latency: "select" with a deferred decision."""
     value: float | None = None
     """The measured deviation or feature difference; None if nothing was measured."""
     landed: int | None = None
@@ -71,12 +71,12 @@ class FrameResult:
     time_s: float | None = None
     """The frame's time in the source, in seconds since its first frame; None where frames came without times."""
     spans: list[Span] = field(default_factory=list)
-    """Timed stages for a trace. A background S_h span belongs to the result of the frame it landed with."""
+    """The timed stages, for a trace. A background span of S_h belongs to the frame that it landed with."""
     classes: Any = None
-    """What the labels are called and how they are drawn: the `Classes` of the network."""
+    """The network's `Classes`: the labels' names and colours."""
     scores: Any = None
-    """Where they were asked for, the scores that the labels come from, float32 `(classes, h, w)`, as the network gives
-    them: of any size, the highest one wins. At the network's grid, or interpolated to the frame's size."""
+    """The scores that the labels come from, float32 `(classes, h, w)`, if they were asked for: on the network's grid,
+    or interpolated to the frame's size. They have no fixed range; the highest one wins."""
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -88,10 +88,10 @@ class FrameResult:
 
     @property
     def confidence(self) -> np.ndarray:
-        """The probability of the likeliest class, float32 `(h, w)`, at the size of the scores. RuntimeError without."""
+        """The probability of the likeliest class, float32 `(h, w)`, at the size of the scores; RuntimeError without."""
         return self.probabilities.max(0)
 
     @property
     def latency_ms(self) -> float:
-        """From the frame available on the host to its labels on the host, in ms. Deferred work is no part of it."""
+        """The time in ms from the frame on the host to its labels on the host. Deferred work is no part of it."""
         return self.emitted_ms - self.available_ms

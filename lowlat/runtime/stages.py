@@ -1,4 +1,4 @@
-"""The stages of a `VideoNetwork` for frames in host memory: what the engine runs outside simulations."""
+"""`NetworkStages`: the stages of a `VideoNetwork` on frames in host memory, for the CPU runtime."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lowlat.schedule import Signal
 
 @dataclass
 class Low:
-    """F_l of a frame with its reductions; the key frame's half of the fast track is filled in when first asked for."""
+    """F_l of a frame with its reductions. Its half of the fast track, as a base's, is computed when first asked for."""
 
-    crossing: Tensor | tuple[Tensor, ...]  # what S_h reads: F_l, and what goes along with it, if anything
+    crossing: Tensor | tuple[Tensor, ...]  # what S_h reads: F_l, or a tuple of F_l and what else crosses the cut
     size: tuple[int, int]  # (H, W) of the frame
     reduced: Reduced | None = None
-    path: Sequence[Low] = ()  # along which its F_h is carried on; may grow meanwhile (`KeyFrame`)
+    path: Sequence[Low] = ()  # the bases along which its F_h is carried; it may grow meanwhile (`KeyFrame`)
     _anchor: Anchor | None = field(default=None, repr=False)
 
     @property
@@ -41,7 +41,7 @@ class Low:
 
 
 class High(NamedTuple):
-    """F_h, the size of the frame it came from, and how far along a path it has been carried since."""
+    """F_h ``(1, C_h, h, w)``, the frame's size ``(H, W)``, and how many steps along a path F_h has been carried."""
 
     features: Tensor
     size: tuple[int, int]
@@ -49,7 +49,7 @@ class High(NamedTuple):
 
 
 class NetworkStages(PreparedNetwork):
-    """Runs a network on uint8 RGB frames ``(H, W, 3)``; may be shared by the engines of several videos."""
+    """Runs a network on uint8 RGB frames ``(H, W, 3)``. The engines of several videos may share it."""
 
     @torch.inference_mode()
     def lower(self, frame: np.ndarray) -> Low:
@@ -68,15 +68,15 @@ class NetworkStages(PreparedNetwork):
 
     @torch.inference_mode()
     def higher(self, low: Low) -> High:
-        """S_h. Makes the key frame's half of the fast track as well: here it delays no frame."""
+        """S_h. It computes the key frame's half of the fast track as well, since that delays no frame here."""
         if self.fast_track:
             low.anchor(self.network)
         return High(self.network.higher(low.crossing), low.size)
 
     @torch.inference_mode()
     def higher_parts(self, low: Low) -> Generator[None, None, High]:
-        """:meth:`higher` in parts, a link of S_h's chain each, then a step each along the path that there is by then:
-        pauses behind each one, returns F_h."""
+        """:meth:`higher` as a generator that pauses after each part and returns F_h. The parts are the links of S_h's
+        chain, then the steps along the path that there is by then."""
         if self.fast_track:
             low.anchor(self.network)
         features = low.crossing
@@ -87,7 +87,7 @@ class NetworkStages(PreparedNetwork):
 
     @torch.inference_mode()
     def carry(self, low: Low, high: High) -> Generator[None, None, High]:
-        """Carry F_h of a frame along its path, which may grow meanwhile: pauses before each step, returns F_h."""
+        """Carry F_h of a frame along its path, which may grow meanwhile. Pauses before each step and returns F_h."""
         while high.steps < len(low.path):
             yield
             base, following = (low, *low.path)[high.steps], low.path[high.steps]
@@ -96,17 +96,17 @@ class NetworkStages(PreparedNetwork):
         return high
 
     def hold(self, key: KeyFrame) -> None:
-        """S_h of the key frame finds the path along which its F_h is carried on."""
+        """Give the key frame's F_l the path along which S_h has to carry its F_h."""
         key.low.path = key.path
 
     @torch.inference_mode()
     def classify(self, high: High, scores: str = "") -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Labels of a key frame: uint8 ``(H, W)``; with ``scores``, "grid" or "frame", the scores too."""
+        """Return the labels of a key frame, uint8 ``(H, W)``; with ``scores``, "grid" or "frame", the scores too."""
         return self._labels(self.network.classify(high.features), high.size, scores)
 
     @torch.inference_mode()
     def propagate(self, key: KeyFrame, low: Low, scores: str = "") -> tuple[Any, High]:
-        """Labels of any other frame, uint8 ``(H, W)``, and its F_h; with ``scores``, as :meth:`classify`."""
+        """Return the labels of any other frame, or with scores both, as :meth:`classify`, and its carried F_h."""
         _check_size("propagate", key, low)
         network = self.network
         anchor = key.base.anchor(network)
@@ -116,7 +116,7 @@ class NetworkStages(PreparedNetwork):
 
     @torch.inference_mode()
     def measure(self, key: KeyFrame, low: Low, signal: Signal) -> float:
-        """Predicted deviation from the key frame, or the relative difference of F_l."""
+        """Return the predicted deviation from the key frame, or the relative difference of F_l."""
         _check_size("measure", key, low)
         if signal is Signal.DEVIATION:
             return self.network.deviation(key.low.anchor(self.network), low.reduced).item()
@@ -129,7 +129,7 @@ class NetworkStages(PreparedNetwork):
 
 
 def _check_size(stage: str, key: KeyFrame, low: Low) -> None:
-    """``ValueError`` for a frame of another size than the key frame's."""
+    """Raise ValueError if the frame has another size than the key frame."""
     if low.size != key.base.size:
         (height, width), (h, w) = key.base.size, low.size
         raise ValueError(
@@ -139,7 +139,7 @@ def _check_size(stage: str, key: KeyFrame, low: Low) -> None:
 
 
 def checked_frame(who: str, frame: np.ndarray) -> tuple[int, int]:
-    """The size ``(H, W)`` of a frame; ValueError if it is not uint8 ``(H, W, 3)``, or empty."""
+    """Return the size ``(H, W)`` of a frame; ValueError of ``who`` unless it is uint8 ``(H, W, 3)`` and not empty."""
     array = isinstance(frame, np.ndarray)
     if not array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
         got = f"{frame.dtype} {frame.shape}" if array else type(frame).__name__
@@ -148,17 +148,17 @@ def checked_frame(who: str, frame: np.ndarray) -> tuple[int, int]:
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 ``(N, 3, H, W)`` at another size; itself where it has that size already."""
+    """Resize uint8 images ``(N, 3, H, W)`` to ``size``; return them as they are if they have it already."""
     if tuple(image.shape[-2:]) == size:
         return image
-    # CUDA resizes no integers; a CPU does so much faster than floats.
+    # CUDA can't resize integers; a CPU resizes them much faster than floats.
     image = image if image.device.type == "cpu" else image.float()
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def working_size(height: int, width: int, pixels: int | None, multiple: int) -> tuple[int, int]:
-    """The size `(H, W)` at which a network sees a frame: about ``pixels`` pixels in the frame's own aspect, each side a
-    multiple of ``multiple``; the frame's own size where ``pixels`` is None."""
+    """Return the size `(H, W)` at which a network sees a frame: about ``pixels`` pixels in the frame's own aspect, each
+    side a multiple of ``multiple``; the frame's own size if ``pixels`` is None."""
     if pixels is None:
         return height, width
     scale = math.sqrt(pixels / (height * width))

@@ -1,1 +1,1 @@
-"""The engine of a video on the CPU: `lowlat.runtime.cpu.engine.cpu_engine`."""
+"""The CPU runtime, which `lowlat.runtime.cpu.engine.cpu_engine` puts together."""

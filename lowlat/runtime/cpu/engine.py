@@ -1,4 +1,4 @@
-"""`cpu_engine`: the engine of one video on the CPU, put together from stages and a schedule."""
+"""`cpu_engine` puts the engine of one video on a CPU together."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ ISOLATIONS = ("segment", "priority")
 def cpu_engine(
     schedule: Schedule, stages: NetworkStages, *, isolation: str | None = None, cores: CoreSplit | int | None = None
 ) -> Engine:
-    """An engine for one video, to be made, used and closed on one thread.
+    """Make an engine for one video; make, use and close it on one thread.
 
-    In blocking mode every stage has all cores on the caller's thread: S_h never runs beside the fast track.
+    In blocking mode every stage runs on the caller's thread with all cores: S_h never runs beside the fast track.
 
     Args:
-        schedule: what to do when.
-        stages: the network; may be shared by several engines.
-        isolation, cores: as in `VideoSegmenter`, in low-latency mode. "segment", the default, is
-            `lowlat.runtime.cpu.team`; "priority", which a `CoreSplit` asks for by itself, `lowlat.runtime.cpu.threads`.
+        schedule: says what to do with each frame.
+        stages: the network's stages, which several engines may share.
+        isolation, cores: as in `VideoSegmenter`, for low-latency mode. "segment", the default, is done by
+            `lowlat.runtime.cpu.team`; "priority", the default with a `CoreSplit`, by `lowlat.runtime.cpu.threads`.
 
     Raises:
-        ValueError: no such isolation, cores that are none, or more cores than the machine has.
+        ValueError: an unknown isolation, not a number of cores, or more cores than the machine has.
     """
     split = isinstance(cores, CoreSplit)
     if isolation is None:

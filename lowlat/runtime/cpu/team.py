@@ -1,4 +1,4 @@
-"""A CPU runtime: S_h in parts, in turns with the fast track on the same threads, so that neither disturbs the other."""
+"""The CPU runtime under `segment`: parts of S_h take turns with the frames on the same threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lowlat.runtime.protocols import Clock, Job, Outcome
 from lowlat.runtime.stages import NetworkStages
 
 Parts = Generator[None, None, Any]
-"""S_h in parts: it pauses behind each and returns F_h."""
+"""A pass of S_h as a generator, which pauses behind each part and returns F_h."""
 
 
 @dataclass
@@ -41,20 +41,20 @@ class _Pass:
 
 
 class Team:
-    """A thread with torch's threads for all its cores, which does one thing at a time: what a frame asks for first,
-    parts of S_h when their `TurnRule` lets them. It is the engine's worker.
+    """The engine's worker: one thread, with torch's threads on all cores, does one thing at a time. What a frame asks
+    for comes first; parts of S_h run when the `TurnRule` lets them.
 
-    One team, no more OpenMP threads than cores: with more of them, libgomp hardly spins before it puts a thread to
-    sleep, and each of a frame's many parallel loops has to wake one. Those of the thread that makes the team are let go
-    for that; its next parallel loop would start new ones.
+    The process should have no more OpenMP threads than cores: with more of them libgomp hardly spins before it puts a
+    thread to sleep, and each of a frame's many parallel loops has to wake it. So the OpenMP threads of the thread that
+    makes the team are ended; its next parallel loop would start new ones.
 
     Args:
-        clock: the engine's.
-        parts: S_h: F_l -> its parts, a generator that pauses behind each and returns F_h.
-        cores: by default those at hand.
+        clock: the engine's clock.
+        parts: S_h: takes F_l and returns the generator of its parts.
+        cores: how many threads to use, by default one for each core at hand.
 
     Raises:
-        ValueError: `cores` is not whole, or below 1.
+        ValueError: `cores` is not a whole number of at least 1.
     """
 
     def __init__(self, clock: Clock, parts: Callable[[Any], Parts], cores: int | None = None) -> None:
@@ -71,10 +71,10 @@ class Team:
         self._thread = EngineThread("stages", self._work, lambda: threads.set_own_threads(self.cores))
 
     def run(self, function: Callable[..., Any], *arguments: Any, begins: bool = False, ends: bool = False) -> Any:
-        """Call ``function`` on the team's thread; its result, or what it raises.
+        """Call ``function`` on the team's thread, wait for it, and return its result or raise its error.
 
         Args:
-            begins, ends: whether a frame begins with this call, or ends with it. One that raises ends its frame.
+            begins, ends: whether this call begins or ends a frame. A call that raises ends its frame too.
         """
         call = _Call(function, arguments, self._clock.now(), begins, ends)
         with self._changed:
@@ -85,11 +85,11 @@ class Team:
         return call.result.result()
 
     def run_higher(self, low: Any) -> Any:
-        """S_h at one go, waited for: F_h. From here on the rule knows what each part costs."""
+        """Run a whole pass of S_h and return F_h. The rule learns from it what each part costs."""
         return self.run(self._whole, self._parts(low))
 
     def submit(self, job: Job) -> None:
-        """Have the parts of a pass run between frames. RuntimeError while there is one in flight."""
+        """Begin a pass, whose parts run between frames; RuntimeError while another one is under way."""
         with self._changed:
             if self._closed or self._pass is not None or self._landed is not None:
                 state = "a closed one" if self._closed else "one with a job in flight"
@@ -99,18 +99,18 @@ class Team:
             self._changed.notify_all()
 
     def poll(self, index: int) -> Outcome | None:
-        """The pass that has landed, which is then forgotten; None while there is none."""
+        """Return the pass that has landed, once; None while there is none."""
         with self._changed:
             landed, self._landed = self._landed, None
             return landed
 
     def forget(self) -> None:
-        """The pass in flight ends behind the part that runs, and never lands; nor does one that is done."""
+        """Give up the pass under way after the part that is running, or the one that is done: it never lands."""
         with self._changed:
             self._pass = self._landed = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread after what it is at; a pass in flight is lost. A RuntimeWarning says if it outlasts this."""
+        """End the thread after its present work; a pass under way is lost. A RuntimeWarning says if it takes longer."""
         with self._changed:
             self._closed, self._pass, self._landed = True, None, None
             self._changed.notify_all()
@@ -131,7 +131,7 @@ class Team:
                 call.result.set_exception(RuntimeError(why))
 
     def _next(self) -> Callable[[], None] | None:
-        """What to do now, as soon as there is something; None once the team is closed."""
+        """Wait for something to do and return it; None once the team is closed."""
         with self._changed:
             while True:
                 running = self._pass
@@ -163,7 +163,7 @@ class Team:
             call.result.set_exception(error)
 
     def _turn(self, running: _Pass) -> None:
-        """The next part of a pass."""
+        """Run the next part of a pass; if it is the last, the pass has landed."""
         high, error, done = None, None, False
         try:
             done, high = self._timed(running.part, running.parts)
@@ -176,14 +176,14 @@ class Team:
                 self._landed = Outcome(running.job, high, error, running.start_ms, self._clock.now())
 
     def _whole(self, parts: Parts) -> Any:
-        """A pass at one go."""
+        """Run all parts of a pass and return F_h."""
         for part in itertools.count():
             done, high = self._timed(part, parts)
             if done:
                 return high
 
     def _timed(self, part: int, parts: Parts) -> tuple[bool, Any]:
-        """Run part number ``part`` and keep its cost; whether it was the last one, and F_h then."""
+        """Run part number ``part`` and note its cost. Return whether it was the last part, and F_h if so."""
         start, done, high = self._clock.now(), False, None
         try:
             next(parts)
@@ -195,8 +195,7 @@ class Team:
 
 
 class TeamStages:
-    """The stages of a network, which several teams may share, on one: a frame begins with its S_l and ends with its
-    labels."""
+    """Runs the stages of a network, which several teams may share, on one. A frame lasts from its S_l to its labels."""
 
     def __init__(self, network: NetworkStages, team: Team) -> None:
         self.network, self.hold, self.higher = network, network.hold, team.run_higher

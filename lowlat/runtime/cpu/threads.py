@@ -1,4 +1,5 @@
-"""A CPU runtime: S_h on a thread of its own beside the fast track, for frames without time between them."""
+"""The CPU runtime under `priority`: S_h runs on a thread of its own beside the fast track, for frames that come without
+a pause. Also the counts of threads and cores that both CPU runtimes need."""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.protocols import Clock, Job, Outcome
 
 NICENESS = 5
-"""Added to the niceness of the S_h thread: who wants a core takes it from S_h, not from the fast track."""
+"""Added to the niceness of the S_h thread, so that another process takes a core from S_h, not from the fast track."""
 _OMP_PAUSE_SOFT = 1  # omp.h: omp_pause_soft
 
 
 def let_go_of_threads() -> None:
-    """Ends the OpenMP threads that wait for the calling thread's next parallel loop, where the library can."""
+    """Ends the OpenMP threads that wait for the calling thread's next parallel loop, if the library offers that."""
     if sys.platform == "linux":
         pause = getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)
         if pause is not None:
@@ -38,24 +39,24 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_own_threads(count: int) -> None:
-    """The number of torch's threads for the calling thread alone, once, before it computes."""
+    """Sets how many threads torch uses for the calling thread alone. Call it once, before that thread computes."""
     # torch gives a thread the process's count when the thread first asks for its own, and would undo ours then.
     torch.get_num_threads()
     torch.set_num_threads(count)
 
 
 def check_cores(what: str, cores: int, mend: str) -> None:
-    """ValueError of ``what``, with ``mend``, for anything but a whole number of at least 1."""
+    """Raises ValueError, from ``what`` to ``mend``, unless ``cores`` is a whole number of at least 1."""
     if not isinstance(cores, Integral) or cores is True or cores < 1:
         raise ValueError(f"{what}: expected a whole number of at least 1 core, got {cores!r}; {mend}")
 
 
 @dataclass(frozen=True)
 class CoreSplit:
-    """Threads for the fast track and for S_h.
+    """How many threads the fast track has, and how many S_h.
 
     Raises:
-        ValueError: a number is not whole, or below 1.
+        ValueError: one is not a whole number of at least 1.
     """
 
     fast: int
@@ -67,7 +68,7 @@ class CoreSplit:
 
 
 def cores_at_hand() -> int:
-    """Cores this process may use: its affinity mask, and its CPU quota (cgroup v2) if there is one."""
+    """How many cores this process may use, by its affinity mask and its CPU quota (cgroup v2) if there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -76,27 +77,27 @@ def cores_at_hand() -> int:
 
 
 def split_cores(cores: int | None = None) -> CoreSplit:
-    """Half the cores (by default those at hand) each, the odd one to the fast track, whose time is the latency; never
-    less than one. ValueError if `cores` is not whole, or below 1."""
+    """Splits `cores`, by default those at hand, in halves of at least one. The fast track, whose time is the latency,
+    gets an odd one. Raises ValueError unless `cores` is a whole number of at least 1."""
     cores = cores_at_hand() if cores is None else cores
     check_cores("split_cores", cores, "leave it out to use those at hand")
     return CoreSplit(fast=cores - cores // 2, slow=max(cores // 2, 1))
 
 
 _of_thread = threading.local()
-"""Its `workers`: those that the calling thread has made and that are open, the oldest first."""
+"""Its `workers` are the open ones that the calling thread has made, the oldest first."""
 
 
 class ThreadWorker:
     """Runs S_h on one background thread; `submit` and `poll` never wait for it.
 
-    Make, use and close it on the thread that runs the fast track: making it sets that thread's torch thread count to
-    `cores.fast`. Closing it leaves that of the newest worker still open there; with the last one the thread's own count
-    comes back. With torch's OpenMP backend each thread has a count; the background thread's is `cores.slow`.
+    Make, use and close it on the thread that runs the fast track. With torch's OpenMP backend each thread has its own
+    count of threads: making a worker sets the caller's to `cores.fast`, the background thread's to `cores.slow`. When a
+    worker is closed the caller gets the count of the newest worker still open, after the last one its original count.
 
     Args:
         higher: S_h, called on the background thread: F_l -> F_h, or a generator of its parts, of which none is begun
-            once the worker is closed. Gradient modes are per thread: it has to set its own.
+            once the worker is closed. Gradient modes are per thread, so it has to set its own.
         clock: the engine's clock.
         cores: threads for both sides, by default `split_cores()`.
     """
@@ -136,8 +137,8 @@ class ThreadWorker:
         self._job = None
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends the thread, after the part of S_h under way, and puts the thread count back. A RuntimeWarning says if
-        that outlasts the wait of `timeout_s` seconds; it keeps its daemon thread then."""
+        """Ends the thread after the part of S_h under way, and restores the caller's thread count. A RuntimeWarning
+        says if the thread, a daemon, is still running after `timeout_s` seconds."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -163,7 +164,7 @@ class ThreadWorker:
             del job
 
     def _through(self, low: Any) -> Any:
-        """S_h to its end, or to that of the part under way once the worker is closed: then nobody asks for F_h."""
+        """Runs S_h to its end, or to the end of the part under way once the worker is closed: nobody wants F_h then."""
         high = self._higher(low)
         while isinstance(high, Generator) and not self._closed:
             try:
@@ -174,7 +175,7 @@ class ThreadWorker:
 
 
 def run_job(higher: Callable[[Any], Any], job: Job, clock: Clock) -> Outcome:
-    """Runs a job where it stands; whatever it raises becomes its outcome."""
+    """Runs a job on the calling thread; an error that it raises becomes its outcome."""
     high, error, start_ms = None, None, clock.now()
     try:
         high = higher(job.low)

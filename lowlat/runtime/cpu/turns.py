@@ -1,4 +1,4 @@
-"""When S_h may take its turn between frames: the rule of `lowlat.runtime.cpu.team`. Free of torch and threads."""
+"""The rule by which parts of S_h run between frames, for `lowlat.runtime.cpu.team`. Free of torch and threads."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections import deque
 from lowlat.schedule import DEFAULT_AGE_BOUND
 
 LANDS_WITHIN = 2 * DEFAULT_AGE_BOUND
-"""Frames answered after which S_h has landed, at any load, or is carried on by a step a frame that never ran before."""
+"""A pass lands within so many frames at any load. Steps of carrying that never ran before follow, one a frame."""
 GRACE_MS = 1.0
-"""After a frame's labels, for the decision that follows them."""
+"""The time left free after a frame's labels, for the decision that follows them."""
 PERIODS = 5
-"""Periods between frames that are remembered; the shortest says when the next frame is due."""
+"""How many periods between frames are remembered; the shortest says when the next frame is due."""
 
 
 class TurnRule:
-    """When the next part of S_h may begin, as far as past frames and passes tell. Times in ms, handed in.
+    """Says when the next part of S_h may begin, judging by past frames and passes. Times are given to it, in ms.
 
-    A part never begins while a frame is under way. Otherwise it begins if it will be done before the next frame is
-    due, or when that one is late by half a period: the source has slowed down or stalled. Whatever the time, and
-    before a frame that waits, if the pass would not land within `LANDS_WITHIN` frames otherwise: under full load a
-    frame waits for that share of S_h.
+    A part never begins while a frame is under way. Otherwise it begins if it will be done before the next frame is due,
+    or once that frame is late by half a period, since then the source has slowed down or stalled. If the pass would not
+    land within `LANDS_WITHIN` frames, a part is overdue: it begins at once, even before a frame that waits. So under
+    full load each frame waits for a share of S_h.
     """
 
     def __init__(self) -> None:
@@ -48,23 +48,23 @@ class TurnRule:
         self._frames = self._frames_then = 0
 
     def part_ran(self, part: int, cost: float) -> None:
-        """Part number ``part`` of a pass took ``cost``."""
+        """Takes note that part number ``part`` of a pass took ``cost`` ms."""
         self._frames_then = self._frames
         if part == len(self._costs):
             self._costs.append(cost)
-        # A cost that rose is taken as it is, one that fell by half: parts must not begin too late.
+        # A higher cost counts at once, a lower one by half: a part that is dearer than expected makes a frame late.
         self._costs[part] = max(cost, (cost + self._costs[part]) / 2)
 
     def overdue(self, part: int) -> bool:
-        """Whether part number ``part`` goes before a frame that waits."""
+        """Whether part number ``part`` must go before a frame that waits."""
         if part >= len(self._costs):
-            # It never ran so far: a step by which F_h is carried on. One a frame, then.
+            # A part that never ran is a step that carries F_h on; these go one a frame.
             return not self._under_way and self._frames >= max(LANDS_WITHIN, self._frames_then + 1)
         share = self._frames / LANDS_WITHIN
         return not self._under_way and sum(self._costs[:part]) < share * sum(self._costs)
 
     def wait(self, part: int, now: float) -> float:
-        """How long from ``now`` part number ``part`` has to wait; infinite until the frame under way has ended."""
+        """Returns how many ms part number ``part`` has to wait from ``now``; infinite while a frame is under way."""
         if self._under_way:
             return math.inf
         if self.overdue(part) or not self._periods:

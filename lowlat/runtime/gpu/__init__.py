@@ -1,1 +1,1 @@
-"""The engine of a video on the streams of a GPU: `lowlat.runtime.gpu.engine.gpu_engine`."""
+"""The GPU runtime, which `lowlat.runtime.gpu.engine.gpu_engine` puts together."""

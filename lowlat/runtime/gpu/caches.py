@@ -1,4 +1,4 @@
-"""The static memory of one video on a device: two slots for frames under way, the key frame's caches, their events."""
+"""`Caches`: the static memory of one video on a device, for frames under way and for the key frame, and its events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOST = frozenset({"frame", "labels_out", "scores_out", "value_out"})
 
 @dataclass(eq=False)
 class Slot:
-    """What belongs to one frame under way. Frames take the two slots in turn."""
+    """The buffers and events of one frame under way. Frames take the two slots in turn."""
 
     number: int
     frame: Buffer  # pinned memory of the host
@@ -33,11 +33,11 @@ class Slot:
     fetched: Event
     decided: Event
     free: Event
-    """Behind the last reader of `low`."""
+    """Recorded after the last reader of `low`."""
     serial: int = -1
-    """The frame whose work it holds, counted from 0."""
+    """The serial number, from 0, of the frame whose work the slot holds."""
     asked: str = ""
-    """At what size the frame's scores are asked for; empty for its labels alone."""
+    """The size at which the frame's scores are wanted: "grid", "frame", or empty for its labels alone."""
 
 
 @dataclass(eq=False)
@@ -47,12 +47,12 @@ class Side:
     number: int
     high: Buffer
     read: Event
-    """Behind the last use of `high` by propagation."""
+    """Recorded after the last use of `high` by propagation."""
 
 
 class Caches:
-    """All static buffers and events of one video, for S_h in so many `segments`, whose F_h may be carried `steps` on
-    before it lands. MemoryError where they don't fit into the device."""
+    """Makes all static buffers and events of one video with frames of `size`. S_h has `segments` parts, and its F_h may
+    be carried `steps` steps before it lands. Raises MemoryError if the buffers don't fit into the device."""
 
     def __init__(self, device: Device, programs: NetworkPrograms, size: Size, segments: int, steps: int) -> None:
         self.size = size
@@ -69,7 +69,7 @@ class Caches:
         ]
         self.sides = [Side(n, buffer("high", n), device.event(f"read{n}")) for n in range(2)]
         self.kept, self.base = buffer("kept"), buffer("base")
-        # The key frame's place, then that of each base while S_h is under way.
+        # A place for the key frame, then one for each base that comes while S_h is under way.
         self.path = [buffer("place", n) for n in range(steps + 1)]
         self.propagated = buffer("propagated")
         between = programs.scratch(size, segments)

@@ -1,4 +1,4 @@
-"""The device interface on `torch.cuda`: thin, and with `driver.py` the only file of the runtime that calls CUDA."""
+"""The device interface on `torch.cuda`. Beside `driver.py` this is the only file of the runtime that calls CUDA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlat.runtime.options import find_device
 
 
 class CudaEvent:
-    """A `torch.cuda.Event`. The host sleeps while it waits, so that its core is free for the source."""
+    """A `torch.cuda.Event`. The host sleeps while it waits for one that isn't timed, which frees its core."""
 
     def __init__(self, name: str, zero: tuple[torch.cuda.Event, float] | None, timed: bool) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class CudaGraph:
 
 
 class CudaStream:
-    """A stream of CUDA; what runs on it allocates from that stream's memory, which no other stream uses."""
+    """A CUDA stream. Work on it allocates from memory that no other stream uses."""
 
     def __init__(self, name: str, stream: torch.cuda.Stream, pools: dict[str, tuple[Any, CudaStream]]) -> None:
         self.name, self._stream, self._pools = name, stream, pools
@@ -90,21 +90,21 @@ class CudaStream:
 
 
 class CudaDevice:
-    """One NVIDIA GPU, for one video: its streams are the video's own, memory pools of graphs go by their names.
+    """One NVIDIA GPU as one video uses it: no other video has its streams, or its memory pools of graphs.
 
     Args:
         device: a GPU, as `lowlat.runtime.options.find_device` takes it.
 
     Attributes:
-        low: a stream for work of low priority, in place of one that shares all SMs (see `partition`).
+        low: the stream for work of low priority, if it is not to share all multiprocessors (see `partition`).
 
     Raises:
-        ValueError, RuntimeError: no such GPU.
+        ValueError, RuntimeError: there is no such GPU.
     """
 
     def __init__(self, device: str | torch.device) -> None:
         self.device = find_device("CudaDevice", device)
-        # cuDNN looks for the fastest way to do each convolution, since a video's sizes never change.
+        # A video's sizes never change, so cuDNN may measure which algorithm is fastest for each convolution.
         torch.backends.cudnn.benchmark = True
         self.low: torch.cuda.Stream | None = None
         self._taken: list[tuple[int, bool]] = []
@@ -155,14 +155,14 @@ class CudaDevice:
 
 
 def partition(sms: int, device: torch.device) -> tuple[torch.cuda.Stream, int | None]:
-    """A stream whose kernels run on about `sms` of the device's multiprocessors only (a CUDA green context).
+    """Make a stream whose kernels run on about `sms` of the device's multiprocessors only (a CUDA green context).
 
     Returns:
-        the stream, and how many multiprocessors were granted: the driver rounds to what it can divide. None where it
+        The stream, and how many multiprocessors the driver has granted, since it rounds the number; None if the driver
         can't tell.
 
     Raises:
-        ValueError: the device has no such share.
+        ValueError: `sms` is below 1, or leaves none for the frames.
         RuntimeError: torch or the driver has no green contexts.
     """
     maker = getattr(torch.cuda, "GreenContext", None)
@@ -182,7 +182,7 @@ def partition(sms: int, device: torch.device) -> tuple[torch.cuda.Stream, int | 
 
 
 def _try(stream: torch.cuda.Stream, device: torch.device) -> None:
-    """Does once what the runtime does with a stream, so that what can't be done raises here."""
+    """Does once what the runtime does with a stream, so that it raises here if it can't be done."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record(stream)
     with torch.cuda.stream(stream):

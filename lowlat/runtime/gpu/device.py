@@ -1,7 +1,7 @@
 """The narrow interface to a device that computes beside the host: buffers, streams, events, graphs, a timer.
 
-The pipelined runtime (`lowlat.runtime.gpu.stages`) is written against it and names what each piece of work reads and
-writes. A real device has no use for the names; a fake one checks them.
+The pipelined runtime (`lowlat.runtime.gpu.stages`) is written against it, and says which buffers each piece of work
+reads and writes. A real device needs no names for that; the fake device of the tests checks them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 
 class Priority(Enum):
-    """Which stream's blocks go first where several have some ready; running blocks are never interrupted."""
+    """Which stream's blocks go first if several streams have some ready. Running blocks are never interrupted."""
 
     HIGH = "high"
     LOW = "low"
@@ -32,11 +32,11 @@ class Buffer:
     name: str
     value: Any
     host: bool = False
-    """Pinned memory of the host, rather than the device's."""
+    """Whether it is pinned memory of the host, rather than memory of the device."""
 
 
 Work = Callable[..., Any]
-"""Takes the values of the buffers it reads, then of those it writes."""
+"""A function of the values of the buffers that it reads, then of those that it writes."""
 
 
 class Event(Protocol):
@@ -45,20 +45,20 @@ class Event(Protocol):
     name: str
 
     def done(self) -> bool:
-        """Whether all work before the last record is complete; True if never recorded. Never waits."""
+        """Whether all work before the last record is complete; True if it was never recorded. Never waits."""
 
     def wait(self) -> None:
         """Blocks the host until `done`."""
 
     def ms(self) -> float:
-        """The time at which the device reached it, in ms on the device's clock; for timed events that are done."""
+        """The time at which the device reached this timed event, in ms on the device's clock; call it once `done`."""
 
     def ms_since(self, start: Event) -> float:
-        """Time from `start` to this event in ms, finer than the difference of two `ms`; both `timed` and done."""
+        """The time from `start` to this event in ms, finer than the difference of two `ms`; both timed and `done`."""
 
 
 class Graph(Protocol):
-    """Captured work, replayed with one call on `stream`: the one it was captured on, unless another is put there."""
+    """Captured work, which one call replays on `stream`: at first the stream that it was captured on."""
 
     stream: Stream
 
@@ -66,7 +66,7 @@ class Graph(Protocol):
 
 
 class Stream(Protocol):
-    """Work in order, beside that of other streams. No method waits for the device."""
+    """Work that the device does in order, beside that of other streams. No method waits for the device."""
 
     name: str
 
@@ -77,17 +77,17 @@ class Stream(Protocol):
         """Enqueues a copy between host and device, or within the device."""
 
     def wait(self, event: Event) -> None:
-        """What is enqueued from here on starts after the event's last record."""
+        """Has the work that is enqueued from here on start after the event's last record."""
 
     def record(self, event: Event) -> None:
         """Puts the event behind all that has been enqueued so far."""
 
     def capture(self, pool: str, work: Work, reads: Sequence[Buffer], writes: Sequence[Buffer]) -> Graph:
-        """Captures what `run` would enqueue. Graphs of one pool share memory: they belong to one stream."""
+        """Captures what `run` would enqueue. Graphs of one pool share memory, so all of them belong to one stream."""
 
 
 class Device(Protocol):
-    """Makes everything else; nothing is made once a stream is warm."""
+    """Makes streams, events and buffers, all of them before the first frame is out."""
 
     def stream(self, name: str, priority: Priority) -> Stream: ...
 
@@ -101,25 +101,25 @@ class Device(Protocol):
         """
 
     def host(self, work: Work, reads: Sequence[Buffer] = (), writes: Sequence[Buffer] = ()) -> Any:
-        """Runs `work` on the host, now, on host buffers; gives back its result."""
+        """Runs `work` on the host at once, on host buffers, and returns its result."""
 
     def synchronize(self) -> None:
         """Blocks the host until the device has nothing left to do. For warm-up only."""
 
     def now(self) -> float:
-        """The present on the clock of `Event.ms`, in ms, as the host sees it."""
+        """The present time in ms on the clock of `Event.ms`, as the host sees it."""
 
     def close(self) -> None:
-        """Blocks the host until the device has nothing left to do, and lets go of its streams. May be called again."""
+        """Blocks the host until the device has nothing left to do, and gives back the streams. May be called again."""
 
 
 Timing = tuple[tuple[str, str, int], Event, Event]
-"""A stage that is timed: its track, its name and the frame's index; the events at its start and its end."""
+"""A stage being timed: its track, its name and the frame's index; the events at its start and its end."""
 
 
 class StageTimer:
-    """Times stages by events in their streams, without waiting: a ring made once, read where it is done. Stages beyond
-    `capacity` under way at once go untimed."""
+    """Times stages by events in their streams, and never waits. There are events for `capacity` stages at once; further
+    stages go untimed."""
 
     def __init__(self, device: Device, name: str, capacity: int = 32) -> None:
         self._free = deque(
@@ -129,7 +129,7 @@ class StageTimer:
         self._pending: deque[Timing] = deque()
 
     def begin(self, stream: Stream, track: str, stage: str, index: int) -> Timing | None:
-        """Starts timing what is enqueued on `stream` from here on."""
+        """Starts timing the work that is enqueued on `stream` from here on; None if there is no event left."""
         if not self._free:
             return None
         start, end = self._free.popleft()
@@ -137,13 +137,13 @@ class StageTimer:
         return (track, stage, index), start, end
 
     def end(self, stream: Stream, timing: Timing | None) -> None:
-        """Ends the timing that `begin` started, behind what has been enqueued since."""
+        """Ends the timing that `begin` started, after the work that has been enqueued since."""
         if timing is not None:
             stream.record(timing[-1])
             self._pending.append(timing)
 
     def finished(self) -> list[Span]:
-        """The stages that have been completed since the last call, on the device's clock."""
+        """Returns the stages that have been completed since the last call, in ms on the device's clock."""
         spans, waiting = [], deque()
         for about, start, end in self._pending:
             if end.done():

@@ -1,4 +1,4 @@
-"""`gpu_engine`: the engine of one video on a GPU, put together from a network, a schedule and an isolation of S_h."""
+"""`gpu_engine` puts the engine of one video on a GPU together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlat.runtime.gpu.worker import GpuWorker
 from lowlat.schedule import Schedule
 
 DEFAULT_SMS = 32
-"""Multiprocessors for S_h under `partition`: about its share of the GPU's time over the key frame interval."""
+"""Multiprocessors for S_h under `partition`, about its share of the GPU's time over the key frame interval."""
 
 
 def gpu_engine(
@@ -26,17 +26,17 @@ def gpu_engine(
     sms: int = DEFAULT_SMS,
     timed: bool = True,
 ) -> Engine:
-    """An engine for one video on the GPU of `programs`, which may be shared by several engines.
+    """Make an engine for one video on the GPU of `programs`, which several engines may share.
 
     Args:
-        schedule: what to do when.
-        programs: the network on its device.
-        isolation, segments, sms: as in `VideoSegmenter`. Where torch or the driver lacks what "partition" takes, it is
-            "priority" with a RuntimeWarning.
-        timed: time the stages on the device.
+        schedule: says what to do with each frame.
+        programs: the network's stages on the GPU.
+        isolation, segments, sms: as in `VideoSegmenter`. If torch or the driver can't do "partition", a RuntimeWarning
+            says so and "priority" takes its place.
+        timed: whether stages are timed on the GPU.
 
     Raises:
-        ValueError: no such isolation.
+        ValueError: an unknown isolation.
     """
     isolation, notice = "priority" if isolation is None else isolation, ""
     if isolation not in ISOLATIONS:

@@ -1,5 +1,5 @@
-"""What keeps S_h out of a frame's way on one GPU: three isolations (docs/live.md), two ways to launch it. Under
-`priority` and `partition` S_h is launched at once, under `segment` in parts. Free of torch."""
+"""How S_h is launched on a GPU, to keep out of a frame's way (docs/live.md). Under the isolations `priority` and
+`partition` all of it is launched at once, under `segment` one part at a time. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from lowlat.runtime.gpu.device import Device, Event, Stream
 
 ISOLATIONS = ("priority", "partition", "segment")
 SEGMENTS = 25
-"""Parts of S_h: of `resnet101` each is one residual block, or half of the head."""
+"""How many parts S_h has by default. Each part of `resnet101` is then one residual block, or half of the head."""
 
 
 class Turns:
-    """Says when the parts of S_h are launched: here at once. `submit` never waits; frames are told by their serial
-    numbers, in rising order."""
+    """Launches the parts of S_h, here all at once. `submit` never waits. Frames are known by rising serial numbers."""
 
     segments = 1
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
-        """Has the parts launched in order on `stream`, then `landed` recorded."""
+        """Launches the parts on `stream` in order, then records `landed`."""
         try:
             for part in parts:
                 part()
         finally:
-            # Where a part raises, the parts before it are under way all the same.
+            # If a part raises, the parts before it are under way all the same.
             stream.record(landed)
 
     def extend(self, part: Callable[[], None], stream: Stream, landed: Event) -> None:
-        """Has one more part launched behind those of the pass under way, then `landed` recorded again."""
+        """Launches one more part after those of the pass under way, then records `landed` again."""
         self.submit([part], stream, landed)
 
     def frame_begun(self, serial: int) -> None:
@@ -45,24 +44,24 @@ class Turns:
         return landed.done()
 
     def error(self) -> BaseException | None:
-        """The exception that a part raised after `submit`, which is then forgotten; None where none did."""
+        """Returns the error that a part has raised after `submit`, once; None if none did."""
         return None
 
     def cancel(self) -> None:
-        """Gives up the parts that have not been launched so far."""
+        """Gives up the parts that have not been launched."""
 
     def close(self) -> None:
-        """Launches nothing more. May be called again."""
+        """Stops launching for good. May be called again."""
 
 
 class InTurns(Turns):
-    """One part at a time, when no frame is pending; after each frame's labels one part whatever is pending, so that
-    S_h gets on under full load.
+    """Launches one part at a time while no frame is pending. After each frame's labels it launches one part even if
+    another frame is pending, so that S_h makes progress under full load.
 
     Args:
-        device: makes the event behind each part.
-        segments: parts wanted.
-        threaded: launch from a thread; without one `advance` does it, for tests.
+        device: makes the event that is recorded after each part.
+        segments: how many parts S_h is wanted in.
+        threaded: whether a thread launches them; without it `advance` does, for tests.
     """
 
     def __init__(self, device: Device, segments: int = SEGMENTS, *, threaded: bool = True) -> None:
@@ -87,7 +86,7 @@ class InTurns(Turns):
 
     def extend(self, part: Callable[[], None], stream: Stream, landed: Event) -> None:
         with self._changed:
-            # Behind a part that has raised, and of which nobody has asked so far, there is nothing to go on with.
+            # After a part that has raised, there is no F_h to carry on.
             if self._error is None:
                 self.submit([part], stream, landed)
 
@@ -124,11 +123,11 @@ class InTurns(Turns):
             self._thread.wait("InTurns.close: a part of S_h")
 
     def may_launch(self) -> bool:
-        """Whether a part is due: there is one, and no frame is pending or one has just been answered."""
+        """Whether a part is due: there is one, and either no frame is pending or a frame has just been answered."""
         return bool(self._parts) and not self._launching and (self._begun <= self._done or self._granted)
 
     def advance(self) -> bool:
-        """Launches the next part if it is due and the one before it complete; whether it did."""
+        """Launches the next part if it is due and the part before it is complete; returns whether it did."""
         with self._changed:
             if self._closed or not self._turn.done() or not self.may_launch():
                 return False

@@ -1,5 +1,5 @@
-"""The work of one video on a device, piece by piece: what each reads and writes, run once before it counts,
-then launched or replayed."""
+"""The work of one video on a device, in pieces that say which buffers they read and write. Each is run once before it
+counts, then launched, or captured and replayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Piece(NamedTuple):
-    """One piece of work with its stream and its buffers: what a graph is captured of."""
+    """One piece of work with its stream and its buffers. A graph is captured of one piece."""
 
     stream: Stream
     stage: Hashable
@@ -22,12 +22,12 @@ class Piece(NamedTuple):
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
     track: str | None = None
-    """The track of the trace that it is shown on; None where it is not timed."""
+    """The track of the trace that shows it; None if it is not timed."""
 
 
 class Pieces:
-    """Every piece of work there is on a video's caches, the parts of S_h and the decision, if there is one, among them;
-    `lower`, `fast` and `slow` are the streams of S_l, propagation and S_h."""
+    """Makes the pieces of work on a video's caches. `higher` are the parts of S_h, `select` is the decision, if there
+    is one; `lower`, `fast` and `slow` are the streams of S_l, propagation and S_h."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Pieces:
         return Piece(self._fast, "rebase", self._programs.rebase, (slot.low,), writes)
 
     def carry(self, side: Side, place: int) -> Piece:
-        """S_h's F_h from the place before on its path to this one."""
+        """Carries the F_h of S_h from the place before `place` on its path to `place`."""
         path = self._caches.path
         return Piece(self._slow, "carry", self._programs.carry, (path[place - 1], path[place]), (side.high,))
 
@@ -75,7 +75,7 @@ class Pieces:
         return Piece(self._fast, "keep", self._programs.keep, (self._caches.propagated,), (side.high,))
 
     def higher(self, source: Buffer, side: Side) -> list[Piece]:
-        """S_h from `source` to a side, through the scratch."""
+        """S_h in parts, from F_l in `source` to F_h on `side`, through the scratch."""
         between = self._caches.scratch
         reads = [(source,), *((source, before) for before in between)]
         return [
@@ -84,8 +84,8 @@ class Pieces:
         ]
 
     def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
-        """The pieces that can occur once the first frame is out, with every combination of buffers: where frames are
-        ever propagated, S_h ever runs in the background, and a frame after the first ever waits for it."""
+        """Yields every piece that can occur after the first frame, with every combination of buffers. The arguments say
+        whether frames are propagated, S_h runs in the background, and a frame after the first waits for S_h."""
         slots, sides = self._caches.slots, self._caches.sides
         for slot in slots:
             yield self.lower(slot)
@@ -108,7 +108,7 @@ class Pieces:
 
 
 class Launcher:
-    """Puts pieces on their streams: as they are, or with `graphs` as captured once. `timed`: those with a track are."""
+    """Puts pieces on their streams, with `graphs` as captured graphs; with `timed`, those with a track are timed."""
 
     def __init__(self, device: Device, *, graphs: bool, timed: bool) -> None:
         self._device = device
@@ -120,7 +120,7 @@ class Launcher:
         """Runs each piece once, and captures it if graphs are wanted; the device is idle afterwards.
 
         Raises:
-            MemoryError: one doesn't fit into the device.
+            MemoryError: a piece doesn't fit into the device.
         """
         try:
             for piece in dict.fromkeys(pieces):
@@ -135,7 +135,7 @@ class Launcher:
         self._device.synchronize()
 
     def forget(self) -> None:
-        """Lets go of all graphs, and of the memory they were captured on; the device must be idle."""
+        """Frees all graphs and the memory that they were captured on; the device must be idle."""
         self._graphs.clear()
 
     def launch(self, piece: Piece, index: int | None = None) -> None:

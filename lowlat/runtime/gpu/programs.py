@@ -1,4 +1,4 @@
-"""A `VideoNetwork`'s stages on given memory: what a runtime on streams enqueues, and captures."""
+"""`NetworkPrograms`: a `VideoNetwork`'s stages on given memory, which the GPU runtime enqueues and captures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from svconv import svconv2d
 
 
 class LowMemory(NamedTuple):
-    """F_l ``(1, C_l, h, w)``, or a tuple of it and what else S_h reads, and its reductions ``(1, channels, h, w)``."""
+    """F_l ``(1, C_l, h, w)``, or a tuple of F_l and what else S_h reads, and its reductions ``(1, channels, h, w)``."""
 
     features: Tensor | tuple[Tensor, ...]
     predict: Tensor
@@ -32,7 +32,7 @@ class LowMemory(NamedTuple):
 
 
 class KeptMemory(NamedTuple):
-    """What is kept of a key frame: F_l, and what the selector needs of it."""
+    """What is kept of a key frame: F_l, as in `LowMemory`, and its reduction for the selector."""
 
     features: Tensor | tuple[Tensor, ...]
     select: Tensor
@@ -42,8 +42,9 @@ class NetworkPrograms(PreparedNetwork):
     """A network's stages on given memory: each reads its first arguments and writes its last. It holds the weights,
     once for all videos, and no state of a video.
 
-    F_l with its reductions is `low`; what is kept of a key frame's is `kept`, of the base's `base`, of each on a path a
-    `place`; F_h is `high`. `GpuStages` is free of torch: tests give it numbers in the place of tensors.
+    `low` is F_l with its reductions, `kept` what is kept of the key frame's, `base` what propagation needs of the
+    base's, a `place` what carrying needs of each frame on a path; `high` is F_h. `GpuStages`, which has it all run, is
+    free of torch, so that tests can give it numbers in the place of tensors.
     """
 
     @cached_property
@@ -61,11 +62,11 @@ class NetworkPrograms(PreparedNetwork):
         return programs
 
     def size_of(self, frame: Any) -> Size:
-        """The frame's height and width; ValueError if it is no frame."""
+        """Return a frame's height and width; ValueError unless it is uint8 ``(H, W, 3)``."""
         return checked_frame("NetworkPrograms", frame)
 
     def makers(self, size: Size) -> Mapping[str, Callable[[], Any]]:
-        """What makes the memory of each buffer of `Slot` and `Caches`, by name."""
+        """Return the functions that make the memory for frames of `size`, by the kind of buffer in `Caches`."""
         shapes = _meta(self.network)
         with torch.inference_mode():
             low = self._meta_low(shapes, size)
@@ -96,24 +97,24 @@ class NetworkPrograms(PreparedNetwork):
         }
 
     def load(self, frame: np.ndarray) -> Work:
-        """-> `work(frame buffer)`: the frame into pinned memory, on the host."""
+        """Return `work(frame buffer)`, which copies the frame into pinned memory, on the host."""
         return lambda pinned: np.copyto(pinned.numpy(), frame)
 
     @torch.inference_mode()
     def lower(self, image: Tensor, low: LowMemory) -> None:
         """S_l and the reductions."""
-        # Where no fast track is wanted `_low` gives F_l alone.
+        # Without a fast track `_low` gives F_l alone.
         for memory, part in zip(low, self._low(image), strict=False):
             _copy(part, memory)
 
     def higher(self, segments: int) -> list[Work]:
-        """S_h in so many parts or fewer, in order, each `work(source, *before, after)`. All read `kept` or `low`, all
-        but the first what the part before has left in the scratch; the last writes `high`."""
+        """Return S_h as at most `segments` parts in order, each `work(source, *before, after)`. The source is `kept` or
+        `low`; `before`, none for the first part, and `after` lie in the scratch; the last part writes `high`."""
         return [self._segment(links) for links in _parts(self.network.higher_chain(), segments)]
 
     def scratch(self, size: Size, segments: int) -> list[tuple[Hashable, Callable[[], Any]]]:
-        """What makes the memory between the parts of `higher`, in order. Where the keys are equal it may be the same
-        memory, never so for neighbours."""
+        """Return for each place between two parts of `higher` a key and the function that makes the memory. Places with
+        equal keys may share their memory; neighbours never have equal keys."""
         shapes, between = _meta(self.network), []
         with torch.inference_mode():
             x = low = self._meta_low(shapes, size)
@@ -135,7 +136,7 @@ class NetworkPrograms(PreparedNetwork):
         return work
 
     def _between(self, shapes: tuple[torch.Size, ...]) -> Any:
-        """Memory for what crosses the cut, or goes from one part of S_h to the next: a tensor or several."""
+        """Make memory for what crosses the cut, or goes from one part of S_h to the next: one tensor or several."""
         made = tuple(map(self._features, shapes))
         return made if len(made) > 1 else made[0]
 
@@ -146,20 +147,20 @@ class NetworkPrograms(PreparedNetwork):
         return torch.zeros(shape, dtype=dtype, device=self.device).contiguous(memory_format=layout)
 
     def _meta_low(self, shapes: VideoNetwork, size: Size) -> Tensor:
-        """F_l of a frame of that size, without its numbers."""
+        """Return F_l of a frame of `size` on the meta device: its shape without numbers."""
         working = working_size(*size, self.pixels, self.network.multiple)
         return shapes.lower(torch.empty(1, 3, *working, dtype=shapes.mean.dtype, device="meta"))
 
     @torch.inference_mode()
     def hold(self, low: LowMemory, kept: KeptMemory, base: Tensor, place: tuple[Tensor, Tensor]) -> None:
-        """Keep F_l and the key frame's half of the fast track."""
+        """Keep F_l of a key frame, and its half of the fast track."""
         _copy(low.features, kept.features)
         kept.select.copy_(low.select)
         self.rebase(low, base, place)
 
     @torch.inference_mode()
     def rebase(self, low: LowMemory, base: Tensor, place: tuple[Tensor, Tensor]) -> None:
-        """Keep what propagation needs from here on, and what carrying F_h on needs."""
+        """Keep of a base what later propagation needs, and what carrying F_h on needs."""
         base.copy_(self.network.predictor.from_key(low.predict))
         _copy((low.predict, low.adapt), place)
 
@@ -177,7 +178,7 @@ class NetworkPrograms(PreparedNetwork):
 
     @torch.inference_mode()
     def propagate(self, base: Tensor, high: Tensor, low: LowMemory, *written: Tensor) -> None:
-        """Eq. 1, AdaptNet, fusion; writes the propagated F_h, labels and scores."""
+        """Eq. 1, AdaptNet, fusion; writes the F_h to carry on, labels and scores."""
         propagated, labels, scores = written
         network = self.network
         options = {"kernel_size": network.predictor.kernel_size, "padding_mode": network.padding_mode}
@@ -196,7 +197,7 @@ class NetworkPrograms(PreparedNetwork):
         scores.copy_(given[0])
 
     def select(self, signal: Signal) -> Work:
-        """-> `work(kept, low, value)`: the key frame decision's value."""
+        """Return `work(kept, low, value)`, which computes the key frame decision's value."""
 
         @torch.inference_mode()
         def deviation(kept: KeptMemory, low: LowMemory, value: Tensor) -> None:
@@ -209,19 +210,19 @@ class NetworkPrograms(PreparedNetwork):
         return deviation if signal is Signal.DEVIATION else difference
 
     def labels(self, pinned: Tensor) -> np.ndarray:
-        """Labels from pinned memory, in memory of their own."""
+        """Copy labels out of pinned memory."""
         return pinned.numpy().copy()
 
     def scores(self, size: Size, asked: str) -> Work:
-        """-> `work(pinned)`: scores from pinned memory as they are asked for, in memory of their own."""
+        """Return `work(pinned)`, which copies scores out of pinned memory, at the size that is ``asked`` for."""
         return lambda pinned: scores_on_host(pinned, size, asked)
 
     def number(self, pinned: Tensor) -> float:
-        """The value from pinned memory."""
+        """Read the value in pinned memory."""
         return pinned.item()
 
     def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, compiled where that is wanted; with static shapes, since a video's frames have one size."""
+        """Compile the function if that is wanted, with static shapes, since a video's frames have one size."""
         return torch.compile(function, dynamic=False) if self.options.compiled else function
 
     def _compute_low(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -232,13 +233,13 @@ class NetworkPrograms(PreparedNetwork):
         return (features, *self.network.reduce(features)) if self.fast_track else (features,)
 
     def _compute_fused(self, propagated: Tensor, low: LowMemory, size: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-        """-> labels, scores and F_h."""
+        """Return labels, uint8 of `size`, scores ``(classes, h, w)`` and the F_h to carry on."""
         scores, high = self.network.fuse(propagated, Reduced(low.predict, low.adapt, low.select))
         return static_labels(scores, size)[0], scores[0], high
 
 
 def _parts(links: list[Link], segments: int) -> list[list[Link]]:
-    """A chain in so many parts or fewer, as even as whole numbers allow."""
+    """Split a chain into at most `segments` parts, as even as whole numbers allow."""
     segments = min(segments, len(links))
     cuts = [round(len(links) * part / segments) for part in range(segments + 1)]
     return [links[a:b] for a, b in pairwise(cuts)]
@@ -260,6 +261,6 @@ def _copy(source: Any, target: Any) -> None:
 
 
 def _meta(network: VideoNetwork) -> VideoNetwork:
-    """The network without its numbers: computes shapes."""
+    """Copy a network onto the meta device, where it computes shapes alone."""
     memo = {id(tensor): tensor.to("meta") for tensor in (*network.parameters(), *network.buffers())}
     return copy.deepcopy(network, memo)

@@ -1,7 +1,7 @@
-"""The runtime on CUDA streams: S_l, propagation and S_h each in an order of their own, held together by events.
+"""`GpuStages`: S_l, propagation and S_h on streams of their own, held together by events. Free of torch.
 
-What is enqueued where, and what waits for what (the table is in docs/live.md); free of torch. The rules, each of them
-checked by a fake device: a buffer is read after the event behind its writer, written after the events behind its
+This file says what is enqueued on which stream, and what waits for what (docs/live.md has the table). The tests' fake
+device checks its rules: a buffer is read after the event behind its writer and written after the events behind its
 readers, and nothing is allocated once the first frame is out.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FrameLow:
-    """A frame under way: F_l in a slot."""
+    """A frame under way, with its F_l in a slot."""
 
     slot: Slot
     serial: int
@@ -34,7 +34,7 @@ class FrameLow:
 
 @dataclass(frozen=True, eq=False)
 class FrameHigh:
-    """F_h: on a side of the cache, carried on so many steps before it landed, or just propagated (None)."""
+    """F_h on a side of the cache, which was carried `steps` steps before it landed; a propagated F_h has no side."""
 
     side: Side | None
     steps: int = 0
@@ -44,10 +44,12 @@ class GpuStages:
     """`Pipelined` stages of one video on a device, which is also the clock.
 
     Args:
-        schedule: says which stages there will be, so that all are warm.
-        graphs: capture each stage once and replay it.
-        turns: launches S_h; its `segments` says in how many parts.
-        timed: time the stages on the device.
+        device: makes the streams, events and buffers.
+        programs: the network's stages.
+        schedule: says which stages will occur, so that all of them are run before the first frame is out.
+        graphs: whether each stage is captured once and replayed.
+        turns: launches S_h, in as many parts as its `segments` says.
+        timed: whether stages are timed on the device.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class GpuStages:
         self._blocking = schedule.mode is Mode.BLOCKING
         self._steps = 0 if self._blocking or schedule.rebase is None else schedule.steps
         self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
-        # A run in which every frame waits for S_h keeps nothing for frames after it.
+        # If every frame waits for S_h, nothing of one is kept for the next.
         self._fast_track = schedule.needs_fast_track
         self.turns = turns if turns is not None else Turns()
         self._upload = device.stream("upload", Priority.HIGH)
@@ -82,7 +84,7 @@ class GpuStages:
         self._pieces: Pieces | None = None
         self._begun = 0
         # `_active` is the side that propagation reads, `_kept` the key frame whose F_l is kept, `_asked` the decisions
-        # that are on their way to the host.
+        # on their way to the host, `_value` the last one that has come.
         self._active: Side | None = None
         self._kept: FrameLow | None = None
         self._asked: list[tuple[FrameLow, FrameLow]] = []
@@ -92,11 +94,11 @@ class GpuStages:
         return self.begin(frame, self._begun)
 
     def begin(self, frame: Any, index: int) -> FrameLow:
-        """Uploads frame `index` and runs S_l on it. Memory is made with the first frame, and again with the first one
-        of another size while no key frame is held: at the start and after a restart.
+        """Uploads frame `index` and runs S_l on it. The first frame has the memory made; so does a frame of another
+        size, which may come while no key frame is held: at the start and after a restart.
 
         Raises:
-            ValueError: not a frame, or one of another size than the key frame's.
+            ValueError: not a frame, or a frame of another size than the key frame's.
             RuntimeError: the memory for that size doesn't fit into the device.
         """
         size = self._programs.size_of(frame)
@@ -112,7 +114,7 @@ class GpuStages:
         low = FrameLow(slot, self._begun, index)
         slot.serial, self._begun = low.serial, self._begun + 1
         self.turns.frame_begun(low.serial)
-        # The slot's last upload is complete, unless its frame was abandoned: then the host waits for it here.
+        # The slot's last upload is complete unless its frame was abandoned; then the host waits for it here.
         if not slot.uploaded.done():
             slot.uploaded.wait()
         self._device.host(self._programs.load(frame), writes=(slot.frame,))
@@ -126,7 +128,7 @@ class GpuStages:
         return low
 
     def propagate(self, key: KeyFrame, low: FrameLow, scores: str = "") -> tuple[Slot, FrameHigh]:
-        """Enqueues the fast track of a frame, the way of its labels to the host and, if deferred, its decision."""
+        """Enqueues the fast track of a frame, the copy of its labels to the host and, if deferred, its decision."""
         if key.low is not self._kept:
             raise RuntimeError(
                 f"GpuStages: expected the key frame that is cached, got frame {key.index}; restart the engine"
@@ -143,12 +145,12 @@ class GpuStages:
         return slot, FrameHigh(None)
 
     def higher(self, low: FrameLow) -> FrameHigh:
-        """S_h on the critical path."""
+        """Enqueues S_h of a frame that waits for it."""
         slot, side = self._slot(low), self._idle_side()
         # Parts of a pass that was given up must not get between the parts of this one.
         self.turns.cancel()
         self.slow.wait(slot.lowered)
-        # Frames that read this side may have been abandoned, so that nobody has waited for them.
+        # Frames that read this side may have been abandoned before anything waited for them.
         self.slow.wait(side.read)
         try:
             timing = self._launcher.timer.begin(self.slow, "S_h", "higher", low.index)
@@ -157,12 +159,12 @@ class GpuStages:
             self._launcher.timer.end(self.slow, timing)
         finally:
             self.slow.record(self.caches.landed)
-            # Where S_h failed half-way, propagation must still come after what was enqueued of it.
+            # If S_h fails half-way, propagation must still come after what was enqueued of it.
             self._fast.wait(self.caches.landed)
         return FrameHigh(side)
 
     def classify(self, high: FrameHigh, scores: str = "") -> Slot:
-        """Labels of the frame that is kept, from its own F_h."""
+        """Enqueues the labels of the frame that is kept, from its own F_h."""
         low = self._kept
         slot = self._slot(low)
         self._fast.wait(slot.fetched)
@@ -172,9 +174,9 @@ class GpuStages:
         return slot
 
     def hold(self, key: KeyFrame) -> None:
-        """Keeps F_l of the key frame, and its F_h if that is a propagated one; with the F_l that is kept already, only
-        takes the F_h that has landed, or what propagation needs of a later frame with its F_h, to which that of an S_h
-        under way is carried too."""
+        """Keeps a key frame: its F_l, and its F_h if that was propagated. If its F_l is kept already, either its F_h
+        has landed and is used from here on, or it has a later base: then this keeps what propagation needs of the base,
+        and has the F_h of a pass under way carried there too."""
         rebased = key.low is self._kept
         if rebased and key.high.side is not None:
             self._active = key.high.side
@@ -182,7 +184,7 @@ class GpuStages:
         slot, caches = self._slot(key.base), self.caches
         place = len(key.path) if rebased and key.path and key.path[-1] is key.base else 0
         if not place:
-            # S_h may still read what is kept, where it failed half-way or its outcome is no longer wanted.
+            # A pass that failed half-way, or that nobody wants any more, may still read what is kept.
             self._fast.wait(caches.landed)
         if self._fast_track:
             self._launcher.launch(self._pieces.rebase(slot, place) if rebased else self._pieces.hold(slot))
@@ -200,8 +202,8 @@ class GpuStages:
             self.turns.extend(carry, self.slow, caches.landed)
 
     def measure(self, key: KeyFrame, low: FrameLow, signal: Signal) -> float:
-        """The decision's value. Deferred: the newest one against this key frame that has reached the host, 0 before
-        there is any; it is this frame's or the one's before. Critical: this frame's, waited for."""
+        """Returns the decision's value: of this frame, waited for, if the decision is critical. If it is deferred, the
+        newest value against this key frame that has reached the host, this frame's or the one's before; 0 at first."""
         if self._critical:
             self._fast.wait(self._slot(low).lowered)
             self._ask(low)
@@ -233,7 +235,7 @@ class GpuStages:
         return self._launcher.timer.finished()
 
     def launch_higher(self, job: Job, start: Event, end: Event) -> Side:
-        """Has S_h enqueued on the F_l that is kept, by its turns, timed by two events; gives the side it writes."""
+        """Has a pass of S_h launched on the F_l that is kept, timed by two events; returns the side that it writes."""
         if job.low is not self._kept:
             raise RuntimeError(
                 "GpuWorker.submit: expected a job on the cached key frame, got one on another frame; "
@@ -254,16 +256,16 @@ class GpuStages:
         return side
 
     def _prepare(self, size: tuple[int, int]) -> None:
-        """Makes all memory, runs every piece of work that will be wanted, and captures it if graphs are."""
+        """Makes all memory, runs every piece of work that can occur, and captures it if graphs are wanted."""
         if self.caches is not None:
-            # The old memory makes room for the new size, once nothing under way uses it.
+            # The old memory is freed for the new size once nothing under way uses it.
             self.turns.cancel()
             self._device.synchronize()
             self.caches = self._pieces = None
             self._launcher.forget()
         try:
             caches = Caches(self._device, self._programs, size, self.turns.segments, self._steps)
-            # Fresh memory is filled on torch's own stream, which none of ours waits for.
+            # New memory is filled on torch's own stream, which no stream here waits for.
             self._device.synchronize()
             streams = {"lower": self._lower, "fast": self._fast, "slow": self.slow}
             pieces = Pieces(self._programs, caches, self._higher, self._select, **streams)
@@ -278,12 +280,12 @@ class GpuStages:
         self.caches, self._pieces = caches, pieces
 
     def _ask(self, low: FrameLow) -> None:
-        """Enqueues the decision's value of a frame, and its way to the host."""
+        """Enqueues the decision's value of a frame, and the copy of it to the host."""
         slot = self._slot(low)
         self._launcher.launch(self._pieces.select(slot), low.index)
         self._fast.copy(slot.value, slot.value_out)
         self._fast.record(slot.decided)
-        # A decision in the same slot that was never read is written over by this one.
+        # An older value in the same slot that was never read is overwritten by this one.
         self._asked = [(key, asked) for key, asked in self._asked if asked.slot is not slot]
         self._asked.append((self._kept, low))
 

@@ -1,4 +1,4 @@
-"""S_h in the background on a GPU: the worker beside `GpuStages`."""
+"""`GpuWorker` runs S_h in the background on a GPU, beside `GpuStages`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lowlat.runtime.protocols import Job, Outcome
 
 
 class GpuWorker:
-    """S_h in the background on its own stream: `submit` enqueues, `poll` asks an event. The device is the clock."""
+    """Runs S_h on a stream of its own: `submit` enqueues it, `poll` asks an event. The device is the clock."""
 
     def __init__(self, stages: GpuStages, device: Device) -> None:
         self._stages = stages
@@ -38,14 +38,14 @@ class GpuWorker:
         return Outcome(job, FrameHigh(side, len(job.path)), None, start_ms, start_ms + self._end.ms_since(self._start))
 
     def forget(self) -> None:
-        """What is enqueued runs to its end; the next S_h comes after it on the same stream."""
+        """Forgets the job. What is enqueued of it runs to its end, before the next pass on the same stream."""
         self._job = None
         self._stages.turns.cancel()
-        # The next job is not to blame for what this one has raised.
+        # An error of this job must not be taken for one of the next.
         self._stages.turns.error()
 
     def close(self) -> None:
-        """Waits for what is enqueued: its memory may go afterwards."""
+        """Waits for the work that is enqueued; its memory may be freed afterwards."""
         self._closed = True
         self._stages.turns.close()
         self._device.close()
