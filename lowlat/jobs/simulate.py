@@ -10,15 +10,8 @@ from statistics import fmean
 
 from lowlat.jobs.simulated import Costs, SimulatedStages, SimulatedWorker, VirtualClock
 from lowlat.runtime import Engine, FrameResult
-from lowlat.schedule import (
-    DEFAULT_AGE_BOUND,
-    MEASURED,
-    POLICIES,
-    Every,
-    PerFrame,
-    Policy,
-    Schedule,
-)
+from lowlat.schedule import DEFAULT_AGE_BOUND, Every, PerFrame, Policy, Schedule
+from lowlat.schedule.policies import MEASURED, POLICIES
 
 DEFAULT_INTERVAL = 5
 _LEVEL = 0.1

@@ -6,16 +6,8 @@ from statistics import fmean
 import pytest
 
 from lowlat.jobs.policies import make_policy
-from lowlat.schedule import (
-    POLICIES,
-    Accumulated,
-    Adaptive,
-    Every,
-    PerFrame,
-    Schedule,
-    Signal,
-    Threshold,
-)
+from lowlat.schedule import Accumulated, Adaptive, Every, PerFrame, Schedule, Signal, Threshold
+from lowlat.schedule.policies import POLICIES
 
 
 def test_per_frame_makes_every_frame_a_key_frame():
