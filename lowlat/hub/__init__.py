@@ -1,1 +1,1 @@
-"""Several videos on one device: `lowlat.Hub` of `lowlat.hub.hub`, and the parts it is made of."""
+"""Several videos on one device: `lowlat.Hub`, in `lowlat.hub.hub`, and the parts that it is made of."""

@@ -1,4 +1,4 @@
-"""What takes long and labels nothing, such as making memory and capturing graphs: on threads beside the hub's."""
+"""Threads beside the hub's, for work that takes long and labels nothing, such as making memory and capturing graphs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from concurrent.futures import Future
 from lowlat.runtime.ending import EngineThread
 
 Beside = Callable[[Callable[[], None]], Future]
-"""Has work done beside the hub's thread; gives its end, with what it raised."""
+"""Takes a function, has it run beside the hub's thread, and returns the future of its end, which has its error if
+any."""
 
 
 def at_once(work: Callable[[], None]) -> Future:
-    """Does the work on the calling thread: for simulations and tests."""
+    """Does the work on the calling thread, for simulations and tests."""
     done: Future = Future()
     try:
         done.set_result(work())
@@ -22,10 +23,10 @@ def at_once(work: Callable[[], None]) -> Future:
 
 
 class Threads:
-    """A thread for each piece of work.
+    """Does each piece of work on a thread of its own.
 
     Attributes:
-        wake: called when one has ended.
+        wake: a function that is called when one has ended.
     """
 
     def __init__(self) -> None:

@@ -1,40 +1,45 @@
-"""How many videos a device takes: arithmetic on measured costs."""
+"""How many videos a device can take, computed from measured costs."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lowlat.schedule import DEFAULT_AGE_BOUND
+
 SPARE = 0.1
-"""Share of the device's time that is left free: costs are no constants."""
+"""The share of the device's time that is left free, because costs vary."""
 MOST = 1000
-"""Videos beyond which nobody counts."""
+"""The most videos that are counted."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one video asks of the device. Costs in ms."""
+    """What one video asks of the device; costs in ms."""
 
     fps: float
     fast_ms: float
-    """A frame takes so long without S_h."""
+    """The cost of a frame without S_h."""
     pass_ms: float
-    """A pass of S_h takes so long."""
+    """The cost of a pass of S_h."""
     part_ms: float
-    """The longest part of that pass takes so long."""
+    """The cost of the longest part of that pass."""
 
 
 @dataclass(frozen=True)
 class _Total:
+    """What several videos ask of the device together."""
+
     fast_ms: float = 0.0
     part_ms: float = 0.0
     fps: float = 0.0
-    """The fastest video gives so many frames a second."""
+    """The rate of the fastest video."""
     fast_share: float = 0.0
-    """The frames take this share of the device's time."""
+    """The share of the device's time that frames take."""
     pass_share: float = 0.0
-    """Passes of S_h on every frame would take this share of it."""
+    """The share of its time that passes of S_h on every frame would take."""
 
     def plus(self, load: Load) -> _Total:
         return _Total(
@@ -64,23 +69,50 @@ def _total(loads: Sequence[Load]) -> _Total:
 
 
 def bound_ms(loads: Sequence[Load]) -> float:
-    """How long a frame may take to its labels: with a frame of every video before it, and a part of S_h."""
+    """Return the most ms that a frame may take to its labels: the frames of all videos, one each, and the longest part
+    of S_h."""
     return _total(loads).bound_ms
 
 
 def spacing(loads: Sequence[Load], age_bound: int) -> int | None:
-    """Frames between the passes of S_h of each video that there is time for.
+    """Return how many frames apart the passes of S_h of each video have to be at least, for there to be time.
 
-    1 where a pass every ``age_bound`` frames of each video leaves `SPARE`: then policies are free to ask for more.
-    None where the fast tracks alone are too much: a frame of every video and a part of S_h don't fit between two
-    frames of the fastest one, or leave no time for S_h.
+    It is 1, so that policies decide freely, if a pass every ``age_bound`` frames of each video leaves `SPARE`. It is
+    None if even the fast tracks are too much: a frame of every video and a part of S_h don't fit between two frames of
+    the fastest video, or leave no time for S_h.
     """
     return _total(loads).spacing(age_bound)
 
 
 def capacity(loads: Sequence[Load], more: Load, age_bound: int) -> int:
-    """How many videos like ``more`` fit beside those there are, with S_h at least every ``age_bound`` frames."""
+    """Return how many videos like ``more`` fit beside ``loads``, with S_h at least every ``age_bound`` frames."""
     count, total = 0, _total(loads).plus(more)
     while count < MOST and total.spacing(age_bound) == 1:
         count, total = count + 1, total.plus(more)
     return count
+
+
+def admitted(name: str, loads: Sequence[Load], over: str) -> int:
+    """Return the `spacing` for ``loads``, the last of which is the video ``name``, that asks to be taken in.
+
+    Raises:
+        RuntimeError: there is no room for it. With ``over="lower"`` that is so only if even the fast tracks are too
+            much; if only passes of S_h are, a RuntimeWarning says how far apart the key frames are then.
+    """
+    least = spacing(loads, DEFAULT_AGE_BOUND)
+    if least is None:
+        busy = sum(load.fps * load.fast_ms for load in loads) / 1e3
+        raise RuntimeError(
+            f"Hub.open: expected room for {name!r}, got none: with {len(loads)} videos a frame may wait "
+            f"{bound_ms(loads):.0f} ms, and labels without S_h take {busy:.0%} of the time; lower fps, "
+            "close a video, or take another device"
+        )
+    if least > 1:
+        words = f"there is time for S_h every {least} frames of {len(loads)} videos"
+        if over == "refuse":
+            raise RuntimeError(
+                f"Hub.open: expected room for {name!r}, got none: {words}, not every {DEFAULT_AGE_BOUND}; lower "
+                "fps, close a video, or give over='lower'"
+            )
+        warnings.warn(f"Hub.open: {words}: key frames of all are spaced so with {name!r}", RuntimeWarning, 3)
+    return least

@@ -1,4 +1,4 @@
-"""What is told of a video: whether it can be so."""
+"""The checks of arguments that describe a video."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
-    """Whether that is a whole number from ``least`` up."""
+    """Whether ``value`` is a whole number of at least ``least``."""
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 def checked_fps(who: str, fps: Any) -> float:
-    """Frames a second; ValueError where they are none."""
+    """Return ``fps`` as a float; ValueError, which begins with ``who``, unless it is a finite number above 0."""
     if not isinstance(fps, Real) or isinstance(fps, bool) or not 0 < fps < math.inf:
         raise ValueError(f"{who}: expected fps above 0, got {fps!r}; give the source's frames a second")
     return float(fps)
 
 
 def checked_size(who: str, size: Any) -> tuple[int, int]:
-    """A height and a width in pixels; ValueError where they are none."""
+    """Return ``size`` as (height, width) in pixels; ValueError, which begins with ``who``, unless it is two whole
+    numbers."""
     sides = tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or not all(map(is_whole, sides)):
         raise ValueError(f"{who}: expected a size (height, width), got {size!r}; give two sides in pixels")

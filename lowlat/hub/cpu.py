@@ -1,4 +1,4 @@
-"""A hub's videos on the CPU: stages on the hub's thread, S_h of several frames at once where that is asked for."""
+"""A hub's videos on a CPU. All stages run on the hub's thread, and S_h of several frames may run as one batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lowlat.schedule import Schedule
 
 
 def cpu_video(seat: Seat, schedule: Schedule, stages: NetworkStages, clock: Clock) -> tuple[Engine, Started]:
-    """The engine of one video, and its stages."""
+    """Make the engine of one video, and its stages."""
     started = Started(stages)
     engine = Engine(schedule, started, Port(seat), clock)
     engine.classes = stages.network.legend
@@ -25,10 +25,10 @@ def cpu_video(seat: Seat, schedule: Schedule, stages: NetworkStages, clock: Cloc
 
 
 class CpuMachine:
-    """S_h on the calling thread: each part is complete when it returns.
+    """Runs S_h on the calling thread, where each part is complete when it returns.
 
     Args:
-        stages: the network.
+        stages: the network's stages.
     """
 
     def __init__(self, stages: NetworkStages) -> None:
@@ -58,7 +58,7 @@ def _single(stages: NetworkStages, low: Low) -> Parts:
 
 @torch.inference_mode()
 def _several(stages: NetworkStages, lows: Sequence[Low]) -> Parts:
-    """S_h of frames of one size side by side, a link of its chain each part."""
+    """Run S_h on frames of one size as one batch; each link of its chain is a part."""
     for low in lows:
         if stages.fast_track:
             low.anchor(stages.network)

@@ -1,4 +1,5 @@
-"""A hub's videos on a GPU: streams, memory and graphs of their own; `lowlat.hub.gpu_machine` has the S_h of all."""
+"""A hub's videos on a GPU, each with streams, memory and graphs of its own. S_h of all of them runs in
+`lowlat.hub.gpu_machine`."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Queued(Turns):
         self._stream: Stream | None = None
         self._error: BaseException | None = None
         self.asked: Callable[[Sequence[Callable[[], None]], Event], Asked] | None = None
-        """Makes an `Asked` of what is submitted next."""
+        """Makes the `Asked` of the parts that are submitted next."""
 
     def submit(self, parts: Sequence[Callable[[], None]], stream: Stream, landed: Event) -> None:
         self._stream, self._waited_for = stream, self.asked(parts, landed)
@@ -49,7 +50,7 @@ class Queued(Turns):
     def cancel(self) -> None:
         if self._waited_for is not None:
             self._seat.passes.forget(self._seat)
-            # What has been launched of it is on the stream before this.
+            # The parts that have been launched are on the stream before this event.
             self._stream.record(self._waited_for.landed)
             self._waited_for = None
 
@@ -61,14 +62,14 @@ class Queued(Turns):
 
 
 class HubStages(GpuStages):
-    """The stages of one video on a GPU; its first frame has been through S_l and S_h before the engine asks.
+    """The stages of one video on a GPU, whose first frame has been through S_l and S_h before the engine asks for it.
 
     Args:
-        seat: of the video.
-        device: its own.
-        programs: the network.
-        schedule: of the video.
-        shared: S_h of all.
+        seat: the seat of the video.
+        device: the video's own device, with its streams.
+        programs: the network's stages on the device.
+        schedule: the schedule of the video.
+        shared: the stream on which S_h of all videos runs.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class HubStages(GpuStages):
         outcome, self._outcome = self._outcome, None
         if outcome is None:
             return super().higher(low)
-        # Where S_h failed half-way, propagation must still come after what was enqueued of it.
+        # If S_h failed half-way, propagation must still come after what was enqueued of it.
         self._fast.wait(self.caches.landed)
         high, error = outcome
         if error is not None:
@@ -131,7 +132,7 @@ class HubStages(GpuStages):
 
     def restart(self) -> None:
         if self._first is not None:
-            # The first frame is given up; what has been launched of its S_h still reads its F_l.
+            # The first frame is given up, and the launched parts of its S_h still read its F_l.
             slot = self._first[1].slot
             self.slow.record(self.caches.landed)
             self._fast.wait(self.caches.landed)
@@ -146,7 +147,7 @@ class HubStages(GpuStages):
 
 
 class HubWorker(GpuWorker):
-    """The worker of one video, which ends without a wait for the device: that is `HubStages.release`'s."""
+    """The worker of one video. Closing it doesn't wait for the device, which :meth:`HubStages.release` does."""
 
     def close(self) -> None:
         self._closed = True
@@ -156,8 +157,8 @@ class HubWorker(GpuWorker):
 def gpu_video(
     seat: Seat, schedule: Schedule, programs: NetworkPrograms, machine: GpuMachine
 ) -> tuple[Engine, HubStages]:
-    """The engine of one video, and its stages."""
-    # A pass among others ends with S_h: no steps follow by which F_h is carried on.
+    """Make the engine of one video, and its stages."""
+    # The hub's queue knows the parts of S_h alone, so F_h is not carried on before it lands.
     seat.schedule = schedule = replace(schedule, steps=0)
     device = room.CudaDevice(programs.device)
     stages = HubStages(seat, device, programs, schedule, machine.stream)

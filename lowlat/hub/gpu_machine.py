@@ -1,5 +1,5 @@
-"""S_h of all videos of a hub on a GPU: part by part on one stream of low priority, of several frames at once where that
-is asked for."""
+"""`GpuMachine`: S_h of all videos of a hub on a GPU, part by part on one stream of low priority, some of it in
+batches."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lowlat.runtime.gpu.programs import NetworkPrograms
 
 
 class GpuMachine:
-    """S_h on the hub's stream. A part is launched when it is asked for; the host never waits for it.
+    """Runs S_h on the hub's stream. It launches a part when asked to, and the host never waits for it.
 
     Args:
-        programs: the network on its device.
-        beside: has batches made ready.
-        rows: copies between one frame and several.
+        programs: the network's stages on the device.
+        beside: does the work of making batches ready.
+        rows: makes the copies between the memory of one frame and that of several.
     """
 
     def __init__(self, programs: NetworkPrograms, beside: Beside = at_once, rows: Rows | None = None) -> None:
         self._device = device = room.CudaDevice(programs.device)
         self.stream = device.stream("S_h of all", Priority.LOW)
         self._turn = device.event("turn")
-        # Where batches are captured, one after another.
+        # Batches are captured on this stream, one after another.
         self._own, self._alone = device.stream("S_h of several", Priority.LOW), threading.Lock()
         self._programs, self._beside, self._rows = programs, beside, rows or Rows()
-        # What batches need, by the size of frames and the number of passes; None while it is made, or could not be.
+        # Batches by the size of frames and the number of passes; None while one is made, or if it could not be.
         self._together: dict[tuple[Hashable, int], Together | None] = {}
         self._making: set[Future] = set()
         self._lock = threading.Lock()
@@ -45,7 +45,7 @@ class GpuMachine:
         return self._turn.done()
 
     def close(self) -> None:
-        """Lets go of the stream and the memory; the videos must have been closed."""
+        """Frees the stream and the memory. The videos must have been closed."""
         with self._lock:
             self._closed, making = True, [*self._making]
         for made in making:
@@ -68,7 +68,7 @@ class GpuMachine:
         with self._lock:
             gone = [self._together.pop(key) for key in list(self._together) if key[0] not in sizes]
         if any(gone):
-            # What is still under way reads it.
+            # Work under way may still read the memory.
             self._apart(partial(self._let_go, gone))
 
     def parts(self, passes: Sequence[Pass]) -> Parts:
@@ -88,7 +88,7 @@ class GpuMachine:
         return [asked.side]
 
     def _several(self, passes: Sequence[Pass], together: Together) -> Parts:
-        # The turn tells when a batch is complete. Where one fails, single passes come behind it on the stream.
+        # `_turn` tells when a batch is complete. If it fails, single passes follow it on the same stream.
         for one in passes:
             if one.low.start is not None:
                 self.stream.record(one.low.start)
@@ -107,7 +107,7 @@ class GpuMachine:
         return [one.low.side for one in passes]
 
     def _apart(self, work: Callable[[], None]) -> None:
-        """Has work done beside the hub's thread, unless this is closed."""
+        """Has work done beside the hub's thread, unless the machine is closed."""
         with self._lock:
             if self._closed:
                 return

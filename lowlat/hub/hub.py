@@ -1,9 +1,8 @@
-"""`Hub`: several videos on one CPU or one GPU, each with a latency of its own that the others do not touch."""
+"""`Hub`: several videos on one CPU or one GPU, each of whose latency is bounded whatever the others do."""
 
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from lowlat.hub.beside import Threads
-from lowlat.hub.capacity import Load, bound_ms, capacity, spacing
+from lowlat.hub.capacity import Load, admitted, bound_ms, capacity, spacing
 from lowlat.hub.checks import checked_fps, checked_size, is_whole
 from lowlat.hub.costs import Costs
 from lowlat.hub.cpu import CpuMachine, cpu_video
@@ -35,9 +34,9 @@ from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Every, Policy, Schedule
 from lowlat.segmenter import prepare
 
 DEFAULT_SIZE = (360, 480)
-"""Height and width of the frames that costs are measured with where nobody says another size."""
+"""The height and width of frames for which costs are measured if no size is given."""
 REHEARSED = 12
-"""Frames that costs are first taken from."""
+"""How many frames the first costs are measured on."""
 
 
 class Hub(AbstractContextManager):
@@ -49,25 +48,25 @@ class Hub(AbstractContextManager):
             for result in gate:
                 show(result.labels)
 
-    One thread does all the computing, one thing at a time: the frames of all videos, and between them parts of S_h. A
-    frame waits for one frame of every other video and one part of S_h at most. The passes of S_h of all videos share a
-    queue, the oldest features first.
+    One thread computes everything, one thing at a time: the frames of all videos, and between them parts of S_h. A
+    frame waits at most for one frame of every other video and one part of S_h. The passes of S_h of all videos share
+    one queue, in which the video with the oldest features comes first.
 
     Args:
-        network: the name of a shipped network, a file of weights, a network, or what :func:`lowlat.prepare` made, which
-            has `device`, `dtype`, `pixels` and the like of its own.
+        network: the name of a shipped network, a file of weights, a network, or what :func:`lowlat.prepare` made, to
+            which `device`, `dtype`, `pixels` and the like have been given then.
         device: "cpu", the default, "cuda" or "cuda:1".
-        cores: threads on a CPU, by default those at hand.
-        batch: passes of S_h on frames of one size that run as one, at most; batches run only where no part of theirs
-            takes much longer than one of a single pass. 1, for none, by default.
-        options: of :func:`lowlat.prepare`.
+        cores: threads on a CPU, by default one for each core at hand.
+        batch: the most passes of S_h, on frames of one size, that run as one. A batch runs only if no part of it takes
+            much longer than a part of a single pass. The default of 1 means no batches.
+        options: further arguments of :func:`lowlat.prepare`.
 
     Attributes:
-        device, classes: of the network.
-        clock: the hub's; a video has the clock of its results.
+        device, classes: those of the network.
+        clock: the hub's clock. A video's results have the video's clock.
 
     Raises:
-        ValueError, TypeError, RuntimeError: as of :func:`lowlat.prepare`; cores or a batch that are none.
+        ValueError, TypeError, RuntimeError: as :func:`lowlat.prepare`, and for wrong `cores` or `batch`.
     """
 
     def __init__(
@@ -113,19 +112,19 @@ class Hub(AbstractContextManager):
 
     @property
     def videos(self) -> dict[str, Video]:
-        """Those that are open, by name."""
+        """The videos that are open, by name."""
         with self._lock:
             return dict(self._open)
 
     @property
     def spacing(self) -> int:
-        """Frames between the key frames of each video at least; more than 1 where ``over="lower"`` made it so."""
+        """How many frames apart the key frames of each video are at least; more than 1 only after ``over="lower"``."""
         return self._spacing
 
     @property
     def bound_ms(self) -> float:
-        """What a frame waits at most until its labels are out, its own work included, as costs have been measured: a
-        frame of every video, and the longest part of S_h. Batches that are tried for the first time may be above it."""
+        """The most ms that a frame takes to its labels, by the costs measured so far: a frame of every video and the
+        longest part of S_h. A batch that is tried for the first time may exceed it."""
         with self._lock:
             return bound_ms(self._loads())
 
@@ -145,22 +144,23 @@ class Hub(AbstractContextManager):
         """Take in another video.
 
         Args:
-            name: not that of another open one.
-            fps: frames a second that will come. A source that gives more gets some of them labelled.
-            size: ``(height, width)`` of its frames, for what they will cost, 360 by 480 where it is not known. On a GPU
-                memory and graphs are made for it here, and with the first frame where it is not given; the other videos
-                go on meanwhile. Frames of any size may come.
-            policy: when a frame becomes a key frame; by default adaptive, at the threshold the weights come with.
+            name: a name that no open video has.
+            fps: how many frames a second will come. Of a faster source some frames are dropped.
+            size: ``(height, width)`` of the video's frames, by which their cost is estimated; 360 by 480 if it is not
+                given. On a GPU memory and graphs for this size are made here, or with the first frame if it is not
+                given, while the other videos go on. Frames of any size may come.
+            policy: decides which frames are key frames; by default adaptive, at the threshold the weights come with.
             age_bound: frames after which S_h is asked for whatever the policy says.
-            over: where there is no room for another such video (:meth:`capacity` is 0): "refuse" raises RuntimeError;
+            over: what to do if there is no room for the video (:meth:`capacity` is 0): "refuse" raises RuntimeError,
                 "lower" spaces the key frames of all videos as far apart as need be, with a RuntimeWarning.
-            hold: results held for whoever reads them; 1 for the newest only.
-            settled: hand out results once the work after their labels is done, so that `key`, `launched` and `value`
-                are final; by default as soon as there are labels.
-            on_result: called with results on a thread of the video's own, the newest where it does not keep up.
+            hold: how many results are held for readers; 1 holds the newest only.
+            settled: whether results are handed out after the work that follows their labels, so that `key`, `launched`
+                and `value` are final, or as soon as there are labels.
+            on_result: a function that a thread of the video calls with each result, or with the newest if it doesn't
+                keep up.
 
         Raises:
-            ValueError: a name that is taken, or figures that are none.
+            ValueError: a name that is taken, or an impossible number.
             RuntimeError: no room on the device, or in its memory; or the hub is closed.
         """
         if not isinstance(name, str) or not name:
@@ -177,7 +177,7 @@ class Hub(AbstractContextManager):
             if name in self._open:
                 raise ValueError(f"Hub.open: expected a new name, got {name!r}, which is open; close it, or choose one")
             load = self._load("open", fps, known or DEFAULT_SIZE)
-            least = self._admit(name, [*self._loads(), load], over)
+            least = admitted(name, [*self._loads(), load], over)
             seat = self._seat(name, schedule, hold=hold, settled=settled)
             video = Video(self, seat, load.fps, known or DEFAULT_SIZE)
             self._join(seat, claimed=known is not None)
@@ -185,24 +185,24 @@ class Hub(AbstractContextManager):
             self._space(least)
         if known is not None:
             try:
-                # Others may open and close videos meanwhile.
+                # The lock is free here, so that other threads can open and close videos.
                 seat.prepare(known)
             except BaseException:
                 video.close()
                 raise
-            # For a frame that somebody else has submitted.
+            # Another thread may have submitted a frame already.
             self._runner.wake()
         if on_result is not None:
             reader(video, on_result)
         return video
 
     def capacity(self, fps: float = 10.0, *, size: tuple[int, int] = DEFAULT_SIZE) -> int:
-        """How many more videos of that rate keep their bound, and let the others keep theirs: labels before the next
-        frame comes, and S_h at least as often as the age bound says. Goes by what frames and passes have cost; before
-        there were any a few frames are labelled to find out.
+        """How many more videos of that rate and size fit, so that all get their labels before their next frame comes,
+        and S_h at least as often as the age bound says. It goes by the costs of frames and passes; if there were none
+        yet, a few frames are labelled to measure them.
 
         Raises:
-            ValueError: figures that are none.
+            ValueError: an impossible rate or size.
             RuntimeError: the hub is closed.
         """
         self._runner.check_process()
@@ -210,8 +210,8 @@ class Hub(AbstractContextManager):
             return capacity(self._loads(), self._load("capacity", fps, size), DEFAULT_AGE_BOUND)
 
     def close(self) -> None:
-        """End all videos and the thread: a frame under way gets its labels, those that wait are dropped. May be called
-        again."""
+        """End all videos and the thread. The frame under way gets its labels, frames that wait are dropped. May be
+        called again."""
         self._runner.close()
         if not self._runner.here:
             return
@@ -247,37 +247,19 @@ class Hub(AbstractContextManager):
             del self._open[video.name]
             left = self._give_up(video._seat)
             with suppress(Closed):
-                # Where labels alone have become too much, key frames stay as far apart as they are.
+                # If labels alone have become too much, key frames stay as far apart as they are.
                 self._space(spacing(self._loads(), DEFAULT_AGE_BOUND) or self._spacing)
         if left:
             video._seat.release()
 
     def _give_up(self, seat: Seat) -> bool:
-        """Has a video leave the loop; False where the hub is closing, which gives up all of them."""
+        """Have a video leave the loop. Return False if the hub is closing, since it then gives up all of them
+        itself."""
         try:
             self._runner.call(lambda: self._loop.leave(seat))
         except Closed:
             return False
         return True
-
-    def _admit(self, name: str, loads: list[Load], over: str) -> int:
-        """The spacing with one more video; raises where it is refused."""
-        least = spacing(loads, DEFAULT_AGE_BOUND)
-        if least is None:
-            raise RuntimeError(
-                f"Hub.open: expected room for {name!r}, got none: with {len(loads)} videos a frame may wait "
-                f"{bound_ms(loads):.0f} ms, and labels without S_h take {_busy(loads):.0%} of the time; lower fps, "
-                "close a video, or take another device"
-            )
-        if least > 1:
-            words = f"there is time for S_h every {least} frames of {len(loads)} videos"
-            if over == "refuse":
-                raise RuntimeError(
-                    f"Hub.open: expected room for {name!r}, got none: {words}, not every {DEFAULT_AGE_BOUND}; lower "
-                    "fps, close a video, or give over='lower'"
-                )
-            warnings.warn(f"Hub.open: {words}: key frames of all are spaced so with {name!r}", RuntimeWarning, 3)
-        return least
 
     def _space(self, least: int) -> None:
         self._spacing = least
@@ -293,7 +275,7 @@ class Hub(AbstractContextManager):
         return [self._of(video.fps, video._seat.size or (*video.size, 3)) for video in self._open.values()]
 
     def _load(self, method: str, fps: float, size: tuple[int, int]) -> Load:
-        """What a video would ask of the device; the costs are measured where that has not been done so far."""
+        """Return what a video would ask of the device; measure the costs if that has not been done."""
         fps, size = checked_fps(f"Hub.{method}", fps), checked_size(f"Hub.{method}", size)
         if self._costs.fast_ms((*size, 3)) is None:
             self._rehearse(size)
@@ -304,14 +286,14 @@ class Hub(AbstractContextManager):
         return Load(fps, costs.fast_ms(size), costs.pass_ms(size), self._passes.longest_ms(size))
 
     def _rehearse(self, size: tuple[int, int]) -> None:
-        """Labels a few frames of noise, so that it is known what frames and parts of S_h cost."""
+        """Label a few frames of noise to measure what frames and parts of S_h cost."""
         seat = self._seat("rehearsal", Schedule(Every(1), "low-latency", "deferred"))
         self._join(seat, claimed=True)
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         try:
             seat.prepare(size)
             for frames in (2, REHEARSED):
-                # What was slow for being the first is no measure.
+                # The first frames are slow for being the first, so their costs are forgotten.
                 self._costs.clear()
                 self._runner.call(seat.restart)
                 for _ in range(frames):
@@ -325,7 +307,3 @@ class Hub(AbstractContextManager):
         if seat.failed:
             shown = f"{size[1]}x{size[0]}"
             raise RuntimeError(f"Hub: the network fails on frames of {shown}: {seat.error!r}") from seat.error
-
-
-def _busy(loads: list[Load]) -> float:
-    return sum(load.fps * load.fast_ms for load in loads) / 1e3

@@ -1,4 +1,5 @@
-"""What a hub's thread does: one thing at a time, the frames of all videos first, parts of S_h between them."""
+"""`Loop`: what a hub's thread does, one thing at a time, the frames of all videos first and parts of S_h between
+them."""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ POLL_MS = 0.2
 
 
 class Loop:
-    """Takes turns among videos and S_h. Runs on one thread, or under a simulated clock.
+    """Takes turns among videos and S_h. It runs on one thread, or under a simulated clock.
 
-    A frame is worked on from its S_l to its labels, and nothing else meanwhile. Of the videos with a frame waiting the
-    one goes first that was served longest ago: a frame waits for one frame of every other video at most.
+    Once a frame is begun nothing else is done until it has its labels. Of the videos with a frame waiting, the one that
+    was served longest ago comes first, so a frame waits for at most one frame of every other video.
 
     Args:
-        clock: the hub's.
-        passes, costs, rule: of the hub.
+        clock: the hub's clock.
+        passes: the queue of passes of S_h.
+        costs: takes note of what frames cost.
+        rule: says when the next part of S_h may begin.
     """
 
     def __init__(self, clock: Clock, passes: Passes, costs: Costs, rule: PartRule) -> None:
@@ -35,7 +38,8 @@ class Loop:
         self._seats.append(seat)
 
     def leave(self, seat: Seat) -> None:
-        """Gives a video up, with its pass of S_h and the frame that waits; `Seat.release` is to follow."""
+        """Gives a video up, with its pass of S_h and the frame that waits. The caller calls `Seat.release`
+        afterwards."""
         if seat in self._seats:
             self._seats.remove(seat)
             self.passes.forget(seat)
@@ -44,7 +48,8 @@ class Loop:
             self.passes.keep(self._sizes())
 
     def turn(self) -> float:
-        """Does the next thing there is to do; 0, or how many ms there is nothing to do unless a frame comes."""
+        """Does the next thing there is to do and returns 0; if there is nothing to do, returns for how many ms, unless
+        a frame comes."""
         idle = self.passes.collect([seat for seat in self._seats if seat.ready()])
         # Asked again: a first frame goes on once its pass is complete.
         waiting = [seat for seat in self._seats if seat.ready()]
@@ -75,7 +80,7 @@ class Loop:
         return {seat.size for seat in self._seats}
 
     def close(self) -> None:
-        """Gives every video up, then what S_h runs on."""
+        """Gives every video up, then the machine that runs S_h."""
         for seat in list(self._seats):
             self.leave(seat)
             seat.release()

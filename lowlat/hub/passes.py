@@ -1,4 +1,5 @@
-"""The passes of S_h of all videos: one queue, fair by age, some in batches, run part by part."""
+"""`Passes`: the passes of S_h of all videos in one queue, the oldest features first, run part by part and some in
+batches."""
 
 from __future__ import annotations
 
@@ -11,32 +12,34 @@ from lowlat.hub.turns import PartRule, Progress
 from lowlat.runtime.protocols import Clock
 
 Parts = Generator[None, None, Sequence[Any]]
-"""A batch in parts: each `next` runs or launches one; gives F_h of each pass in the end."""
+"""A pass of S_h on one or several frames as a generator: each `next` runs or launches a part; at last it returns F_h of
+each frame."""
 TRIALS = 2
-"""Batches of one size that are run to learn what they cost: the first one is slow for being the first."""
+"""How many batches of one size are run to learn what they cost. The first batch is slow for being the first."""
 WORTH = 1.25
-"""A batch's longest part over that of a single pass, at most. Beyond that a frame would wait for longer than without
-batches, and a device that is that busy with one frame gains little from several."""
+"""The most that a batch's longest part may cost over that of a single pass. Beyond it a frame would wait longer than
+without batches, and a device that one frame keeps so busy gains little from several."""
 
 
 class Machine(Protocol):
     """Runs S_h on a device."""
 
     def parts(self, passes: Sequence[Pass]) -> Parts:
-        """One pass of S_h on the F_l of each of ``passes``, whose frames have one size. Those that are `forgotten`
-        meanwhile need no F_h."""
+        """Starts S_h on the F_l of each of ``passes``, whose frames have one size. A pass that is `forgotten` meanwhile
+        needs no F_h."""
 
     def ready(self, passes: Sequence[Pass]) -> bool:
-        """Whether these passes can run as one. Where they can't so far, this has it made so, and never waits."""
+        """Whether these passes can run as one batch. If they can't yet, the machine has it made possible. Never
+        waits."""
 
     def keep(self, sizes: Collection[Hashable]) -> None:
-        """Lets go of what it has for frames of other sizes than these."""
+        """Frees what the machine holds for frames of other sizes than these."""
 
     def idle(self) -> bool:
-        """Whether the part that was run or launched last is complete. Never waits."""
+        """Whether the last part that was run or launched is complete. Never waits."""
 
     def close(self) -> None:
-        """Ends, after all videos."""
+        """Ends the machine; it is called after all videos have ended."""
 
 
 @dataclass(eq=False)
@@ -45,16 +48,17 @@ class Pass:
 
     video: Hashable
     since_ms: float
-    """Since when the video has shown the features that it has, or has waited for its first; the smallest goes first."""
+    """The time since which the video has shown its present features, or has waited for its first; the smallest goes
+    first."""
     size: Hashable
-    """The frame's size: a batch is of frames of one size."""
+    """The frame's size. All frames of a batch have one size."""
     low: Any
-    """F_l, or what the machine finds it by."""
+    """F_l, or what the machine finds F_l by."""
     ended: Callable[[Any, BaseException | None, float, float], None]
-    """Called with F_h, or None and what was raised, and when the pass was begun and ended."""
+    """Called with F_h, or None and the error, and with the times in ms at which the pass began and ended."""
     forgotten: bool = False
     alone: bool = False
-    """Not in a batch: one with it in has failed, and the others in there are not to blame."""
+    """Whether it must not be in a batch, since a batch with it has failed; each of that batch then runs by itself."""
 
 
 @dataclass(eq=False)
@@ -74,10 +78,10 @@ class Passes:
 
     Args:
         machine: runs S_h.
-        clock: the hub's.
-        costs: what parts have cost; learns from those that run.
+        clock: the hub's clock.
+        costs: what parts have cost; it is told of those that run.
         rule: is told of passes and parts.
-        batch: passes in a batch at most, of frames of one size; 1 for no batches.
+        batch: the most passes in a batch, all on frames of one size; 1 for no batches.
     """
 
     def __init__(self, machine: Machine, clock: Clock, costs: Costs, rule: PartRule, batch: int = 1) -> None:
@@ -85,14 +89,14 @@ class Passes:
         self._queue: list[Pass] = []
         self._batch: _Batch | None = None
         self.batches = 0
-        """Passes of more than one frame so far."""
+        """How many passes of more than one frame there have been."""
 
     def add(self, one: Pass) -> None:
-        """Takes a pass on."""
+        """Adds a pass to the queue."""
         self._queue.append(one)
 
     def forget(self, video: Hashable) -> None:
-        """Gives up the pass of a video, queued or under way: nobody hears of it again."""
+        """Gives up the pass of a video, queued or under way, whose `ended` is then never called."""
         self._queue = [one for one in self._queue if one.video != video]
         if self._batch is not None:
             for one in self._batch.passes:
@@ -103,7 +107,7 @@ class Passes:
         self._machine.keep(sizes)
 
     def longest_ms(self, size: Hashable) -> float:
-        """The longest part of a pass on a frame of that size, or of a batch that is worth it."""
+        """The cost of the longest part of a pass on a frame of that size, or of a batch that is worth it."""
         batches = (self._costs.longest_ms(size, count) for count in self._counts() if self._worth(size, count))
         return max(self._costs.longest_ms(size), *batches, 0.0)
 
@@ -114,18 +118,18 @@ class Passes:
         self._machine.close()
 
     def waiting(self) -> int:
-        """Passes queued or under way."""
+        """How many passes are queued or under way."""
         return len(self._queue) + (len(self._batch.passes) if self._batch is not None else 0)
 
     def progress(self) -> Progress | None:
-        """How far the batch under way is, or the next one would be; None where there is no part to run."""
+        """How far the batch under way is, or the next batch would be; None if there is no part to run."""
         if self._batch is not None:
             return self._costs.progress(self._batch.passes[0].size, len(self._batch.passes), self._batch.part)
         chosen = self._choose()
         return self._costs.progress(chosen[0].size, len(chosen), 0) if chosen else None
 
     def advance(self) -> None:
-        """Runs the next part, or launches it."""
+        """Runs or launches the next part."""
         batch = self._batch
         if batch is None:
             chosen = self._choose()
@@ -142,13 +146,13 @@ class Passes:
             batch.error = error
 
     def collect(self, waiting: Iterable[Hashable]) -> bool:
-        """Takes note of a part that is complete, while the frames of these videos wait, and of a pass with it; False
-        where a part is not complete so far, and none may be run."""
+        """Takes note of the last part if it is complete, and of the pass that it completes. ``waiting`` are the videos
+        whose frames wait meanwhile. Returns False if the part is not complete, so that no other may be run."""
         batch = self._batch
         if batch is None:
             return True
         if batch.asked_ms is not None:
-            # Asked once: by the next time it might be complete, and not noted.
+            # The machine is asked only once, since the part may become complete between two questions.
             if not self._machine.idle():
                 return False
             self._note(batch, waiting)
@@ -185,7 +189,7 @@ class Passes:
         self._queue.extend(passes)
 
     def _choose(self) -> list[Pass]:
-        """The pass whose features are oldest, with as many others as are worth a batch."""
+        """The pass with the oldest features, with as many others as make a batch that is worth it."""
         if not self._queue:
             return []
         queue = sorted(self._queue, key=lambda one: one.since_ms)
@@ -197,20 +201,20 @@ class Passes:
         return [first]
 
     def _counts(self) -> Iterator[int]:
-        """Passes that may be in a batch, the most of them first."""
+        """The sizes that a batch may have, the largest first."""
         count = self._most
         while count > 1:
             yield count
             count //= 2
 
     def _pays(self, size: Hashable, count: int) -> bool:
-        """Whether a batch of so many is worth it, or has to be tried to find out."""
+        """Whether a batch of ``count`` is worth it, or has to be tried to find out."""
         if self._costs.passes(size, count) < TRIALS:
             return self._costs.passes(size, 1) >= TRIALS
         return self._worth(size, count)
 
     def _worth(self, size: Hashable, count: int) -> bool:
-        """Whether a batch of so many has been tried, and is worth it."""
+        """Whether a batch of ``count`` has been tried and is worth it."""
         if self._costs.passes(size, count) < TRIALS:
             return False
         return self._costs.longest_ms(size, count) <= WORTH * self._costs.longest_ms(size, 1)

@@ -1,4 +1,4 @@
-"""Policies for a device that has no time for all the key frames that are asked for."""
+"""Policies for a device that has no time for all the key frames that a policy asks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lowlat.schedule import Policy, Schedule, Signal
 
 @dataclass(frozen=True)
 class Spaced(Policy):
-    """Another policy's key frames, but none earlier than ``least`` frames after the last; cuts come at once."""
+    """The key frames of another policy, but none earlier than ``least`` frames after the last. Cuts are found at
+    once."""
 
     policy: Policy
     least: int
@@ -27,7 +28,7 @@ class Spaced(Policy):
 
 
 def spaced(schedule: Schedule, least: int) -> Schedule:
-    """The schedule with its key frames at least ``least`` frames apart, and an age bound that fits."""
+    """Return the schedule with key frames at least ``least`` frames apart, and with an age bound that allows it."""
     if least <= 1:
         return schedule
     bound = None if schedule.age_bound is None else max(schedule.age_bound, least)

@@ -1,4 +1,5 @@
-"""Between a video's engine and its hub: stages whose first frame is done beforehand, and a worker that queues."""
+"""What stands between a video's engine and its hub: stages whose first frame is worked on beforehand, and a worker that
+queues."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Started:
-    """The stages of one video; its first frame has been worked on before the engine asks for it (`StartStages`).
+    """The stages of one video, as `StartStages`: its first frame is worked on before the engine asks for it.
 
     Args:
-        stages: the network; shared by all videos.
+        stages: the network's stages, which all videos share.
     """
 
     def __init__(self, stages: Any) -> None:
@@ -67,7 +68,7 @@ class Started:
 
 
 class Port:
-    """The worker of one video's engine: its passes go through the hub's queue."""
+    """The worker of one video's engine, whose passes go through the hub's queue."""
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat

@@ -1,4 +1,4 @@
-"""The hub's thread: takes the loop's turns, and does between them what other threads ask for."""
+"""`Runner`: the hub's thread. It takes the loop's turns, and between them does what other threads ask for."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lowlat.runtime.ending import EngineThread
 
 
 class Closed(RuntimeError):
-    """The hub does nothing any more."""
+    """Raised where the hub is asked for something and is closed."""
 
 
 class Runner:
-    """A thread for a loop. It sleeps while there is nothing to do.
+    """A thread that takes a loop's turns, and sleeps while there is nothing to do.
 
     Args:
         loop: takes turns.
-        set_up: called on the thread first.
+        set_up: a function that the thread calls first.
     """
 
     def __init__(self, loop: Loop, set_up: Callable[[], None]) -> None:
@@ -35,27 +35,29 @@ class Runner:
         self._thread = EngineThread("hub", self._work, set_up)
 
     def wake(self) -> None:
-        """There is something to do: a frame has come."""
+        """Takes note that there is something to do, such as a frame that has come."""
         self.check_process()
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def check_process(self) -> None:
-        """Raises `Closed` in a forked process, which has no hub's thread."""
+        """Raises `Closed` in a forked process, which has no thread of the hub."""
         if not self.here:
             raise Closed("Hub: expected the process that made the hub, got a fork of it; make one in the child")
 
     @property
     def here(self) -> bool:
-        """Whether this is the process that made the hub: what its threads held of locks a fork holds for ever."""
+        """Whether this is the process that made the hub. In a fork, locks that the hub's threads held stay locked for
+        ever."""
         return os.getpid() == self._process
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Calls ``function`` on the hub's thread, between two things that it does; gives what it gives, or raises.
+        """Calls ``function`` on the hub's thread, between two things that it does, and returns its result or raises its
+        error.
 
         Raises:
-            Closed: the hub is.
+            Closed: the hub is closed.
         """
         self.check_process()
         result: Future = Future()
@@ -68,7 +70,7 @@ class Runner:
         return result.result()
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Ends every video and the thread, after what it is at. May be called again; does nothing in a fork."""
+        """Ends every video and the thread, after its present work. May be called again; does nothing in a fork."""
         if not self.here:
             return
         with self._changed:
@@ -98,7 +100,7 @@ class Runner:
                     result.set_exception(Closed("Hub: expected an open hub, got one that is closing; make another"))
 
     def _go_on(self) -> bool:
-        """Does what was asked for; False once the thread is to end."""
+        """Does what other threads have asked for; returns False once the thread is to end."""
         while True:
             with self._changed:
                 self._woken = False

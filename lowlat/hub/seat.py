@@ -1,4 +1,4 @@
-"""What a hub holds of one video: its engine and buffer, its start, its results and their account."""
+"""`Seat`: one video of a hub, with its engine and buffer, its start, its results and their account."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from lowlat.schedule import Schedule
 
 
 class StartStages(Protocol):
-    """Stages of one video whose first frame has been through S_l and S_h before the engine asks for it, so that the
-    engine waits for nothing and the frames of other videos go between the parts of that S_h."""
+    """Stages of one video whose first frame goes through S_l and S_h before the engine asks for it. So the engine waits
+    for nothing, and frames of other videos go between the parts of that S_h."""
 
     def prepare(self, size: tuple[int, int]) -> None:
-        """Makes what frames of that height and width need, on any thread, while the video has no frame under way."""
+        """Makes what frames of that height and width need. It may run on any thread while the video has no frame under
+        way."""
 
     def preparation(self, frame: Any) -> Callable[[], None] | None:
-        """`prepare` for the size of this frame; None where all is there."""
+        """Returns the function that prepares for the size of this frame; None if everything is there."""
 
     def release(self) -> None:
-        """Waits for what the device still does for this video, and gives back its streams; on any thread, once the
+        """Waits for the device's work for this video, and gives back its streams. It may run on any thread once the
         engine is closed."""
 
     def start(self, frame: Any, index: int) -> Any:
-        """S_l of a first frame; gives what a `Pass` has as its `low`."""
+        """Runs S_l of a first frame and returns the `low` of its `Pass`."""
 
     def started(self, high: Any, error: BaseException | None) -> None:
-        """F_h of the frame that was started, or what S_h raised: what the engine gets when it asks."""
+        """Takes F_h of the frame that was started, or the error of S_h, and gives it to the engine when it asks."""
 
 
 @dataclass(eq=False)
@@ -43,22 +44,22 @@ class _Start:
 
 
 class Seat:
-    """One video among those of a hub. Frames come in on any thread; all the rest happens on the hub's.
+    """One video of a hub. Frames come in on any thread; everything else happens on the hub's.
 
     Args:
-        name: for messages.
-        schedule: what to do when.
-        passes: the hub's.
-        build: makes the engine, and its stages.
-        clock: the hub's; the engine's own may be another.
+        name: the video's name, for messages.
+        schedule: says what to do with each frame.
+        passes: the hub's queue of passes.
+        build: makes the engine and its stages.
+        clock: the hub's clock; the engine may have another.
         beside: has memory and graphs made.
-        hold: results held for whoever reads them.
-        settled: whether results are handed out once the work after their labels is done, rather than before.
-        on_result: called with each on the hub's thread, which waits for it.
+        hold: how many results are held for readers.
+        settled: whether results are handed out after the work that follows their labels, rather than before.
+        on_result: a function that the hub's thread calls with each result, and waits for.
 
     Attributes:
         came_ms: when the frame in the buffer came.
-        since_ms: since when the video has shown the features that it has, or has waited for its first.
+        since_ms: since when the video has shown its present features, or has waited for its first.
     """
 
     def __init__(
@@ -91,12 +92,12 @@ class Seat:
         self._ended = False
 
     def put(self, captured: Captured) -> bool:
-        """Takes a frame; False once the seat is given up."""
+        """Takes a frame; returns False once the seat is given up."""
         self.came_ms = self._clock.now()
         return self.buffer.put(captured)
 
     def starting(self) -> bool:
-        """Whether a first frame is under way, or will be next."""
+        """Whether a first frame is under way, or comes next."""
         return self._start is not None or self.engine.state.key is None
 
     def prepare(self, size: tuple[int, int]) -> None:
@@ -107,12 +108,12 @@ class Seat:
             self._making.set_result(None)
 
     def claim(self) -> None:
-        """Has no frame begun before the end of `prepare`."""
+        """Holds back all frames until the end of `prepare`."""
         self._making = Future()
 
     def ready(self) -> bool:
-        """Whether there is a frame to go on with: one that waits; a first one whose memory is there, or whose S_h is
-        through."""
+        """Whether `serve` can do something: for a frame that waits, for a first frame whose memory is there, or for one
+        whose S_h is complete."""
         if self._making is not None and not self._making.done():
             return False
         if self._start is None:
@@ -120,9 +121,9 @@ class Seat:
         return self._start.done or self._making is not None
 
     def serve(self) -> bool:
-        """Labels a frame, or starts with a first one; whether a frame was labelled as all but first ones are.
+        """Labels a frame, or begins a first one. Returns whether a frame was labelled, first ones not counted.
 
-        Whatever a stage raises is this frame's, counted and kept as `error`.
+        An error of a stage is counted for its frame and kept as `error`.
         """
         start, self._start = self._start, None
         making, self._making = self._making, None
@@ -133,7 +134,7 @@ class Seat:
             if start is None:
                 self._taken_ms = self.came_ms
             elif not start.done:
-                # Raises what there was no memory for.
+                # This raises the error if there was no memory.
                 making.result()
             if (start is None or not start.done) and self._must_start(captured):
                 self._begin(captured)
@@ -147,7 +148,7 @@ class Seat:
         return start is None
 
     def ask(self, low: Any, ended: Callable[[Any, BaseException | None, float, float], None]) -> None:
-        """Has S_h queued on the frame that is being served; `Pass` says what ``low`` and ``ended`` are."""
+        """Queues S_h for the frame that is being served; `Pass` says what ``low`` and ``ended`` are."""
         came_ms = self._taken_ms
 
         def over(high: Any, error: BaseException | None, start_ms: float, end_ms: float) -> None:
@@ -158,12 +159,13 @@ class Seat:
         self.passes.add(Pass(self, self.since_ms, self.size, low, over))
 
     def restart(self) -> None:
-        """Has the next frame start up again; a first frame under way has failed."""
+        """Has the next frame start up again; a first frame under way counts as failed."""
         self._give_up_start()
         self.engine.restart()
 
     def leave(self) -> None:
-        """Closes the engine; readers get the end after the results that are left. `release` is to follow."""
+        """Closes the engine. Readers get the results that are left, then the end. The caller calls `release`
+        afterwards."""
         self.gone = True
         self.buffer.close()
         self._give_up_start()
@@ -173,26 +175,27 @@ class Seat:
             self._changed.notify_all()
 
     def release(self) -> None:
-        """Gives back what the device has for this video; waits for that, on any thread."""
+        """Waits for the device's work for this video, and gives back what it has. It may run on any thread."""
         if (making := self._making) is not None:
             making.exception()
         self.stages.release()
 
     def wait_for(self, frames: int) -> None:
-        """Waits until so many frames have been labelled, or have failed."""
+        """Waits until ``frames`` frames have been labelled or have failed."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self.labelled + self.failed >= frames)
 
     def newest(self) -> FrameResult | None:
-        """The result handed out last."""
+        """The result that was handed out last."""
         with self._changed:
             return self._results[-1][1] if self._results else None
 
     def results(self, stall_s: float | None = None) -> Iterator[FrameResult]:
-        """The results that are held and those to come, each once; a reader that does not keep up misses the oldest.
+        """Yields the results that are held and those to come, each once. A reader that doesn't keep up misses the
+        oldest.
 
         Raises:
-            TimeoutError: none for ``stall_s`` seconds.
+            TimeoutError: no result has come for ``stall_s`` seconds.
         """
         seen = 0
 
@@ -219,7 +222,7 @@ class Seat:
             self.passes.forget(self)
 
     def _must_start(self, captured: Captured) -> bool:
-        """Whether there is no key frame for this frame, or none of its size."""
+        """Whether there is no key frame of this frame's size."""
         size = getattr(captured.frame, "shape", None)
         if size != self.size and self.engine.state.key is not None:
             self.engine.restart()
@@ -249,7 +252,7 @@ class Seat:
         try:
             self.engine.settle()
         except Exception as error:
-            # The frame has its labels: only what was to follow is lost.
+            # The frame has its labels; only the work that was to follow is lost.
             self.error = error
         if result.error is not None:
             self.error = result.error

@@ -1,4 +1,4 @@
-"""What the videos of a hub and the S_h of all have between them on a GPU."""
+"""What the videos of a hub on a GPU, and the machine that runs S_h for all of them, hand each other."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lowlat.runtime.gpu.device import Buffer, Event, Graph, Stream, Work
 
 
 class SharedStream:
-    """The stream of S_h of all, as one of those who use it has it. What is run to be warm, and captured, is so on a
-    stream beside it: the hub's thread enqueues on the shared one meanwhile, and a graph must not catch that.
+    """The stream on which S_h of all videos runs, as one of its users sees it. Warm-up and capture run on a stream
+    beside it, because the hub's thread enqueues on the shared stream meanwhile, and a graph must not catch that.
 
     Args:
-        shared: where S_h runs.
-        own: where it is captured.
+        shared: the stream that S_h runs on.
+        own: the stream that it is captured on.
 
     Attributes:
-        preparing: whether what is run is run on the stream of its own.
+        preparing: whether `run` goes to the stream of its own.
     """
 
     def __init__(self, shared: Stream, own: Stream) -> None:
@@ -36,7 +36,8 @@ class SharedStream:
 
 @dataclass(eq=False)
 class Asked:
-    """A pass on a device: where it reads F_l and writes F_h, and its parts where it is not one of a batch."""
+    """A pass of S_h on a device: where it reads F_l and writes F_h, and its parts for when it doesn't run in a
+    batch."""
 
     source: Buffer
     side: Side

@@ -1,4 +1,5 @@
-"""S_h of frames of several videos as one, on a GPU: its memory, the copies into it and out of it, and its parts."""
+"""S_h of frames of several videos as one batch on a GPU: its memory, the copies into it and out of it, and its
+parts."""
 
 from __future__ import annotations
 
@@ -16,29 +17,30 @@ if TYPE_CHECKING:
 
 
 class Features(NamedTuple):
-    """F_l of several frames ``(B, C_l, h, w)``, or a tuple of it and what else S_h reads."""
+    """F_l of several frames ``(B, C_l, h, w)``, or a tuple of F_l and what else S_h reads."""
 
     features: Any
 
 
 class Rows:
-    """Copies between the memory of one frame and that of several, side by side in the first dimension."""
+    """Copies between the memory of one frame and that of several frames, side by side in the first dimension."""
 
     @staticmethod
     def low(source: Any, count: int) -> Features:
-        """Memory for ``count`` times the F_l that ``source`` has."""
+        """Makes memory for ``count`` times the F_l in ``source``."""
         return Features(Rows.several(source.features, count))
 
     @staticmethod
     @torch.inference_mode()
     def several(value: Any, count: int) -> Any:
-        """Memory for ``count`` times a tensor, or a tuple of tensors: in its type, its layout, on its device."""
+        """Makes memory for ``count`` times a tensor, or a tuple of tensors, in its type and layout and on its
+        device."""
         made = tuple(torch.cat([tensor] * count) for tensor in _tensors(value))
         return made if len(made) > 1 else made[0]
 
     @staticmethod
     def gather(row: int) -> Work:
-        """-> `work(source, low)`: one frame's F_l into its row."""
+        """Returns `work(source, low)`, which copies one frame's F_l into its row."""
 
         @torch.inference_mode()
         def work(source: Any, low: Features) -> None:
@@ -49,7 +51,7 @@ class Rows:
 
     @staticmethod
     def scatter(row: int) -> Work:
-        """-> `work(high of several, high)`: F_h of one frame out of its row."""
+        """Returns `work(high of several, high)`, which copies F_h of one frame out of its row."""
 
         @torch.inference_mode()
         def work(several: torch.Tensor, high: torch.Tensor) -> None:
@@ -59,21 +61,21 @@ class Rows:
 
 
 class Together:
-    """S_h of ``count`` frames of one size: memory and, where they are wanted, graphs.
+    """S_h of ``count`` frames of one size as one batch: its memory and, if they are wanted, its graphs.
 
-    Made like the memory of one pass, on any thread while others go on; used on the hub's.
+    It may be made on any thread while other work goes on, and is used on the hub's.
 
     Args:
         device: makes the buffers.
-        stream: S_h of all.
-        programs: the network.
-        rows: copies between one frame and several.
-        like: a pass on frames of that size.
-        count: frames.
-        segments: parts of S_h.
+        stream: the stream of S_h.
+        programs: the network's stages on the device.
+        rows: makes the copies between one frame and several.
+        like: a pass on one frame of that size, whose memory is taken as the pattern.
+        count: how many frames.
+        segments: how many parts S_h has.
 
     Raises:
-        MemoryError: there is no room for it.
+        MemoryError: there is no room for it on the device.
     """
 
     def __init__(
@@ -117,12 +119,12 @@ class Together:
         self._launcher.launch(self._pieces[part])
 
     def gather(self, sources: Sequence[Buffer]) -> None:
-        """Enqueues the copies of F_l of each frame, before the first part."""
+        """Enqueues the copies of each frame's F_l, which come before the first part."""
         for row, source in enumerate(sources):
             self._stream.run(self._rows.gather(row), (source,), (self._low,))
 
     def scatter(self, row: int, high: Buffer) -> None:
-        """Enqueues the copy of one frame's F_h, behind the last part."""
+        """Enqueues the copy of one frame's F_h, which comes after the last part."""
         self._stream.run(self._rows.scatter(row), (self._high,), (high,))
 
 

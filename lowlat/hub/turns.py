@@ -1,7 +1,8 @@
-"""When S_h may take its turn among the frames of several videos. Free of torch and threads; times in ms, handed in.
+"""The rule by which parts of S_h run among the frames of several videos. Free of torch and threads; times are given to
+it, in ms.
 
-The rule for one video is `lowlat.runtime.cpu.turns`. Here a part of S_h must get out of the way of every video, and the
-passes of S_h of many videos must get on all the same.
+The rule for one video is `lowlat.runtime.cpu.turns`. Here a part of S_h must stay out of the way of every video, and
+the passes of all videos must make progress nevertheless.
 """
 
 from __future__ import annotations
@@ -13,42 +14,42 @@ from typing import NamedTuple
 from lowlat.runtime.cpu.turns import LANDS_WITHIN, PERIODS
 
 LANDS_SOON = 5
-"""Frames answered, of all videos, in which a pass should be through: behind that, its parts no longer wait for a gap
-that they fit into."""
+"""How many frames, of all videos, are answered during a pass before it counts as late. The parts of a late pass no
+longer wait for a gap that they fit into."""
 
 SHORTEST_MS = 1e-3
-"""What is not worth a wait."""
+"""The shortest wait that is worth it."""
 
 
 class Progress(NamedTuple):
-    """How far a pass is: costs in ms as they were before, 0 where nothing is known."""
+    """How far a pass is, by the costs of earlier passes in ms; 0 for what is unknown."""
 
     done_ms: float
-    """The parts that have run took so long."""
+    """The cost of the parts that have run."""
     next_ms: float
-    """The next part takes so long."""
+    """The cost of the next part."""
     total_ms: float
-    """The whole pass takes so long."""
+    """The cost of the whole pass."""
     longest_ms: float
-    """The longest part takes so long."""
+    """The cost of the longest part."""
 
 
 class Pace:
-    """When the next frame of one video is due: a shortest period of the last few after the last frame."""
+    """Says when the next frame of one video is due: the shortest of the last few periods after the last frame."""
 
     def __init__(self) -> None:
         self._came: float | None = None
         self._periods: deque[float] = deque(maxlen=PERIODS)
 
     def frame_came(self, now: float) -> None:
-        """Takes note of a frame."""
+        """Takes note that a frame came at ``now``."""
         if self._came is not None and now > self._came:
             self._periods.append(now - self._came)
         self._came = now
 
     def wait(self, cost: float, now: float) -> float:
-        """How long a part that costs so much waits for this video: not at all where it will be done before the next
-        frame is due, or where that one is late by half a period, since its source has slowed down or stalled."""
+        """How many ms a part of that cost has to wait for this video: 0 if it will be done before the next frame is
+        due, or if that frame is late by half a period, since its source has slowed down or stalled."""
         if not self._periods:
             return 0.0
         period = min(self._periods)
@@ -57,12 +58,12 @@ class Pace:
 
 
 class PartRule:
-    """When the next part of S_h may begin, as far as past frames and passes tell.
+    """Says when the next part of S_h may begin, judging by past frames and passes.
 
     A part never begins between a frame and its labels. While no frame waits, it begins if it will be done before the
-    next frame of any video is due. Where the pass is behind (`LANDS_SOON`) it begins all the same, and a frame that
-    comes meanwhile waits for it. Where frames never cease to wait, parts go before them only as far as the pass would
-    not land within `LANDS_WITHIN` frames otherwise, and as no frame that waits meets more of S_h than one longest part.
+    next frame of any video is due. If the pass is late (`LANDS_SOON`), it begins at once, and a frame that comes
+    meanwhile waits for it. If there is always a frame waiting, a part goes before it only if the pass would otherwise
+    not land within `LANDS_WITHIN` frames, and only as long as no waiting frame waits for more than one longest part.
     """
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class PartRule:
         self._frames = 0
 
     def frame_begun(self, video: Hashable, came_ms: float) -> None:
-        """Takes note that the frame of a video that came at ``came_ms`` is begun."""
+        """Takes note that a frame of ``video``, which came at ``came_ms``, is begun."""
         self._paces.setdefault(video, Pace()).frame_came(came_ms)
         self._met.pop(video, None)
 
@@ -80,27 +81,27 @@ class PartRule:
         self._frames += 1
 
     def pass_begun(self) -> None:
-        """Takes note that a pass, or a batch of them, is begun."""
+        """Takes note that a pass, or a batch of passes, is begun."""
         self._frames = 0
 
     def part_ran(self, cost: float, waiting: Iterable[Hashable]) -> None:
-        """Takes note that a part took ``cost`` while the frames of these videos waited."""
+        """Takes note that a part took ``cost`` ms while frames of the videos ``waiting`` waited."""
         for video in waiting:
             self._met[video] = self._met.get(video, 0.0) + cost
 
     def forget(self, video: Hashable) -> None:
-        """Lets go of a video."""
+        """Forgets a video that has left."""
         self._paces.pop(video, None)
         self._met.pop(video, None)
 
     def goes_first(self, progress: Progress, waiting: Iterable[Hashable]) -> bool:
-        """Whether the next part goes before the frames of these videos, which wait."""
+        """Whether the next part goes before the frames of the videos ``waiting``."""
         if not self._behind(progress, LANDS_WITHIN):
             return False
         return all(self._met.get(video, 0.0) + progress.next_ms <= progress.longest_ms for video in waiting)
 
     def wait(self, progress: Progress, now: float) -> float:
-        """How long the next part waits, where no frame does."""
+        """How many ms the next part has to wait while no frame waits."""
         if not self._paces or self._behind(progress, LANDS_SOON):
             return 0.0
         wait = max(pace.wait(progress.next_ms, now) for pace in self._paces.values())
@@ -108,6 +109,6 @@ class PartRule:
 
     def _behind(self, progress: Progress, within: int) -> bool:
         share = min(1.0, self._frames / within)
-        # A part behind all whose cost is known never ran so far: a step by which F_h is carried on.
+        # A part after all those of known cost never ran: it is a step that carries F_h on.
         new = progress.done_ms >= progress.total_ms
         return share == 1.0 if new else progress.done_ms < share * progress.total_ms

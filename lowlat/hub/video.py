@@ -1,4 +1,4 @@
-"""A video of a hub: frames in, results out, and the account of both. What `Hub.open` gives."""
+"""`Video`: one video of a hub. Frames go in, results come out, and both are counted."""
 
 from __future__ import annotations
 
@@ -23,29 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Account:
-    """What became of a video's frames: submitted == labelled + dropped + failed + waiting, at any moment between two
-    frames."""
+    """What became of a video's frames. Between two frames, submitted == labelled + dropped + failed + waiting."""
 
     submitted: int
     labelled: int
     dropped: int
-    """A newer frame took their place before their turn, or the video was closed."""
+    """Frames whose place a newer one took before their turn, or that waited when the video was closed."""
     failed: int
-    """A stage raised, or S_h of a first frame: no labels."""
+    """Frames without labels, because a stage raised an error, or S_h of a first frame did."""
     waiting: int
-    """At most one in the buffer, and one whose turn it is."""
+    """Frames in the buffer, at most one, and the frame under way."""
     schedule: Counts
     """Key frames, launches, landings, failures of S_h, ..."""
 
 
 class Video(AbstractContextManager):
-    """One video of a hub; made by :meth:`lowlat.Hub.open`.
-
-    Its methods may be called from any thread.
+    """One video of a hub, made by :meth:`lowlat.Hub.open`. Its methods may be called from any thread.
 
     Attributes:
-        name: what it was opened as.
-        fps, size: frames a second, and their ``(height, width)``, that it was opened for.
+        name: the name that it was opened by.
+        fps, size: the rate, in frames a second, and the ``(height, width)`` that it was opened for.
         clock: the clock of every time in its results.
     """
 
@@ -57,18 +54,19 @@ class Video(AbstractContextManager):
         self._submitting = threading.Lock()
 
     def submit(self, frame: np.ndarray, *, time_s: float | None = None, index: int | None = None) -> bool:
-        """Hands a frame in and never waits. It takes the place of one that is still waiting: the newest frame wins.
+        """Hand in a frame. It takes the place of a frame that is still waiting, so that the newest one wins. Never
+        waits.
 
         Args:
-            frame: uint8 RGB ``(H, W, 3)``; read later, so don't write to it again.
-            time_s: its time in the source, in seconds; comes back in its result.
-            index: its number in the source, rising; by default one more than that of the frame before.
+            frame: uint8 RGB ``(H, W, 3)``; it is read later, so don't write to it again.
+            time_s: its time in the source, in seconds, which comes back in its result.
+            index: its number in the source, which must rise; by default one more than that of the frame before.
 
         Returns:
-            False once the video is closed, when the source should stop.
+            False once the video is closed: the source should stop then.
 
         Raises:
-            ValueError: no such frame, or an index that does not rise.
+            ValueError: another kind of array, or an index that does not rise.
             RuntimeError: this process is a fork of the hub's.
         """
         self._hub._runner.check_process()
@@ -90,11 +88,11 @@ class Video(AbstractContextManager):
         return self._seat.newest()
 
     def results(self, stall_s: float | None = None) -> Iterator[FrameResult]:
-        """The results that are held and those to come, until the video is closed. A reader that does not keep up misses
-        the oldest; several may read, each at its own speed.
+        """Yield the results that are held and those to come, until the video is closed. A reader that doesn't keep up
+        misses the oldest. Several may read, each at its own speed.
 
         Args:
-            stall_s: seconds without a result after which ``TimeoutError`` is raised; None waits on.
+            stall_s: seconds without a result after which ``TimeoutError`` is raised; None waits for ever.
 
         Raises:
             RuntimeError: this process is a fork of the hub's.
@@ -107,7 +105,7 @@ class Video(AbstractContextManager):
 
     @property
     def counts(self) -> Account:
-        """What became of the frames so far."""
+        """What has become of the frames so far."""
         seat = self._seat
         # Those submitted last: a frame that comes and is answered meanwhile is not answered before it came.
         labelled, failed, dropped = seat.labelled, seat.failed, seat.buffer.dropped
@@ -118,21 +116,21 @@ class Video(AbstractContextManager):
 
     @property
     def error(self) -> BaseException | None:
-        """What was raised last for a frame or a pass of this video; it goes on."""
+        """The last error of a frame or a pass of this video, which goes on nevertheless; None if there was none."""
         return self._seat.error
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more frames."""
+        """Whether the video takes no more frames."""
         return self._seat.gone
 
     def restart(self) -> None:
-        """Forgets the key frame, for a source that begins anew: the next frame is a first one."""
+        """Forget the key frame, for a source that begins anew; the next frame is a first one."""
         self._hub._runner.call(self._seat.restart)
 
     def close(self) -> None:
-        """Takes the video from the hub: the frame under way gets its labels, one that waits is dropped, readers come to
-        their end. May be called again."""
+        """Take the video from the hub. The frame under way gets its labels, a frame that waits is dropped, and readers
+        come to their end. May be called again."""
         self._hub._leave(self)
 
     def __exit__(self, *_: object) -> None:
@@ -140,7 +138,7 @@ class Video(AbstractContextManager):
 
 
 def reader(video: Video, on_result: Callable[[FrameResult], None]) -> EngineThread:
-    """A thread that calls ``on_result`` with each result; what that raises is the video's `error`."""
+    """Start a thread that calls ``on_result`` with each result. An error that it raises becomes the video's `error`."""
     seat = video._seat
 
     def read() -> None:
