@@ -14,9 +14,9 @@ from lowlat.serve.allowed import AllowList
 from lowlat.serve.history import OUTCOMES
 from lowlat.serve.labelling import Labelling
 from lowlat.serve.pictures import jpeg
+from lowlat.serve.routes import Access
 from lowlat.serve.running import listening, served
 from lowlat.serve.service import Settings
-from lowlat.serve.web import Access
 
 SIZE = (64, 48)
 

@@ -20,8 +20,9 @@ from lowlat.serve.allowed import AllowList
 from lowlat.serve.guard import is_local
 from lowlat.serve.labelling import Labelling
 from lowlat.serve.log import logged_to_stderr, say
+from lowlat.serve.routes import Access
 from lowlat.serve.service import Service, Settings, check_sources, named_sources
-from lowlat.serve.web import Access, application
+from lowlat.serve.web import application
 
 SEND_BUFFER = 128 << 10
 """Bytes that the kernel holds for a client that does not read: what lies there grows old."""

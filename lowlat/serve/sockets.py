@@ -10,12 +10,12 @@ from contextlib import suppress
 
 import anyio
 from starlette.concurrency import run_in_threadpool
-from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lowlat.serve.allowed import AllowList
 from lowlat.serve.labelling import Labelled
 from lowlat.serve.pictures import label_png
+from lowlat.serve.routes import Endpoint
 from lowlat.serve.service import Full, Service, Video, result_of, shares
 from lowlat.video.labels import runs_of
 
@@ -28,8 +28,8 @@ GOING, REFUSED, UNKNOWN, FULL = 1001, 4400, 4404, 4409
 """Codes of closing: the service or the video ends; a wrong word or picture; no such video; no room for one more."""
 
 
-def sockets(service: Service, allowed: AllowList) -> list[BaseRoute]:
-    """The routes of the service's WebSockets."""
+def sockets(service: Service, allowed: AllowList) -> dict[str, Endpoint]:
+    """Make what answers the service's WebSockets, by the names of `Answers`."""
 
     def number_of(socket: WebSocket) -> int:
         # Before the client can know that it is connected, so that it misses nothing from then on.
@@ -75,12 +75,7 @@ def sockets(service: Service, allowed: AllowList) -> list[BaseRoute]:
         await socket.accept()
         await while_there(socket, lambda: _send_events(socket, service, allowed))
 
-    return [
-        WebSocketRoute("/events", events),
-        WebSocketRoute("/videos/{name}/results", results),
-        WebSocketRoute("/videos/{name}/pictures", pictures),
-        WebSocketRoute("/videos/{name}/frames", frames),
-    ]
+    return {"events": events, "results": results, "pictures": pictures, "frames": frames}
 
 
 async def _found(service: Service, socket: WebSocket) -> Video | None:

@@ -10,9 +10,10 @@ from typing import Any
 from lowlat.jobs.live import steady_process
 from lowlat.serve.allowed import AllowList
 from lowlat.serve.labelling import Labelling
+from lowlat.serve.routes import Access
 from lowlat.serve.service import Service, Settings
 from lowlat.serve.sockets import news
-from lowlat.serve.web import Access, application
+from lowlat.serve.web import application
 
 ABANDONED_S = 60.0
 """Seconds after which a connection is dropped whose messages nobody takes: its ingress is gone."""

@@ -17,9 +17,9 @@ from lowlat.serve.log import logged_to_stderr, say
 from lowlat.serve.many.ingress import Lost, Many
 from lowlat.serve.many.replicas import Replicas, deployed, ended
 from lowlat.serve.many.web import application
+from lowlat.serve.routes import Access
 from lowlat.serve.running import answering, listening, token_in, until_signalled
 from lowlat.serve.service import Settings, check_sources, named_sources
-from lowlat.serve.web import Access
 
 
 def serve_many(

@@ -16,14 +16,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lowlat.serve.many.ingress import Hub, Lost, Many
 from lowlat.serve.metrics import CONTENT_TYPE, Metrics
+from lowlat.serve.routes import Access, Answers, asked_video, healthy, refusals, routed, unknown
 from lowlat.serve.service import Full
 from lowlat.serve.sockets import EVENTS_S, FULL, GOING, REFUSED, UNKNOWN, while_there
-from lowlat.serve.web import Access, guarded, healthy, object_of, pages
 
 AGAIN = 1012
 """The code of closing that says: connect again. A video has gone to another replica."""
@@ -47,18 +46,10 @@ def application(many: Many, access: Access) -> Starlette:
         return JSONResponse(many.abouts())
 
     async def opened(request: Request) -> Response:
-        asked = object_of(await request.body())
-        spec = asked.get("source")
+        spec, name = asked_video(await request.body(), access)
         try:
-            if spec is not None:
-                access.allowed.check(spec)
-            name = (await many.open(spec, asked.get("name"))).name
-        except PermissionError as error:
-            raise HTTPException(403, str(error)) from error
-        except Full as error:
-            raise HTTPException(409, str(error)) from error
-        except ValueError as error:
-            raise HTTPException(400, str(error)) from error
+            with refusals():
+                name = (await many.open(spec, name)).name
         except Lost as error:
             raise _gone() from error
         status, _, body = await _asked(many, name, {**_scope(request.scope, f"/videos/{name}"), "method": "GET"}, b"")
@@ -69,7 +60,7 @@ def application(many: Many, access: Access) -> Starlette:
         try:
             await many.close_video(name)
         except KeyError as error:
-            raise _unknown(name) from error
+            raise unknown(name) from error
         return Response(status_code=204)
 
     async def passed_on(request: Request) -> Response:
@@ -108,23 +99,22 @@ def application(many: Many, access: Access) -> Starlette:
         await socket.accept()
         await while_there(socket, lambda: _send_events(socket, many, bool(access.allowed)))
 
-    routes: list[BaseRoute] = [
-        *pages(),
-        Route("/healthz", health),
-        Route("/metrics", figures),
-        Route("/videos", listed),
-        Route("/videos", opened, methods=["POST"]),
-        Route("/videos/{name}", passed_on),
-        Route("/videos/{name}", closed, methods=["DELETE"]),
-        Route("/videos/{name}/frames", passed_on, methods=["POST"]),
-        Route("/videos/{name}/overlay.jpg", passed_on),
-        Route("/videos/{name}/overlay.mjpg", _Overlay(many)),
-        WebSocketRoute("/events", events),
-        WebSocketRoute("/videos/{name}/results", results),
-        WebSocketRoute("/videos/{name}/pictures", pictures),
-        WebSocketRoute("/videos/{name}/frames", frames),
-    ]
-    return guarded(routes, access)
+    answers = Answers(
+        health=health,
+        figures=figures,
+        listed=listed,
+        opened=opened,
+        about=passed_on,
+        closed=closed,
+        posted=passed_on,
+        still=passed_on,
+        stream=_Overlay(many),
+        events=events,
+        results=results,
+        pictures=pictures,
+        frames=frames,
+    )
+    return routed(answers, access)
 
 
 class _Overlay:
@@ -136,7 +126,7 @@ class _Overlay:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         name, begun = scope["path_params"]["name"], False
         if name not in self._many.placed:
-            raise _unknown(name)
+            raise unknown(name)
 
         async def once(message: dict[str, Any]) -> None:
             nonlocal begun
@@ -166,7 +156,7 @@ async def _asked(many: Many, name: str, scope: dict[str, Any], body: bytes) -> A
     try:
         return await many.ask(name, "ask", scope, body)
     except KeyError as error:
-        raise _unknown(name) from error
+        raise unknown(name) from error
     except Lost as error:
         raise _gone() from error
 
@@ -263,10 +253,6 @@ def _scope(scope: Any, path: str | None = None) -> dict[str, Any]:
         kept["method"] = scope["method"]
     about = {"root_path": "", "client": None, "server": ("127.0.0.1", 80), "headers": [(b"host", b"127.0.0.1")]}
     return {**kept, **about, "raw_path": kept["path"].encode(), "asgi": {"version": "3.0", "spec_version": "2.3"}}
-
-
-def _unknown(name: str) -> HTTPException:
-    return HTTPException(404, f"serve: expected an open video, got {name!r}; GET /videos lists them")
 
 
 def _gone() -> HTTPException:
