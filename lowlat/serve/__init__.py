@@ -1,1 +1,2 @@
-"""`lowlat serve`: several videos labelled live, with a page to watch and results over HTTP and WebSockets."""
+"""`lowlat serve`: a service that labels several videos live, with a page to watch them and results over HTTP and
+WebSockets."""

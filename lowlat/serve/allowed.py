@@ -1,4 +1,5 @@
-"""Which sources a request may name: those that whoever started the service has allowed, and no others."""
+"""`AllowList`: the sources that a request may name are those that whoever started the service has allowed, and no
+others."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935}
 
 
 class AllowList:
-    """Decides by what was allowed on the command line; nothing is, by default.
+    """Decides which sources a request may name. Without entries it allows none.
 
     Args:
-        entries: addresses, of which a source must have the scheme, host and port, and the path as its beginning;
-            numbers of cameras; files, and folders of them.
+        entries: addresses, whose scheme, host and port a source must have, and whose path its own must begin with;
+            numbers of cameras; files, and folders of files.
 
     Raises:
-        ValueError: an entry that is none.
+        ValueError: an entry that allows nothing.
     """
 
     def __init__(self, entries: Sequence[str] = ()) -> None:
@@ -43,7 +44,7 @@ class AllowList:
         """Let a source pass.
 
         Raises:
-            PermissionError: it is not allowed. The message does not tell whether it exists.
+            PermissionError: it is not allowed. The message does not tell whether the source exists.
         """
         if scheme_of(spec):
             passes = self._address(spec)
@@ -75,7 +76,7 @@ class AllowList:
 
 
 def _no_entry(entry: str) -> bool:
-    """Whether words allow nothing. Empty ones would allow the folder that the service was started in."""
+    """Whether words allow nothing. Empty words would allow the folder that the service was started in."""
     try:
         if scheme_of(entry):
             _port(urlsplit(entry))
@@ -85,7 +86,7 @@ def _no_entry(entry: str) -> bool:
 
 
 def _within(asked: SplitResult, allowed: SplitResult) -> bool:
-    """Whether an address is the allowed one or below it."""
+    """Whether the address ``asked`` is ``allowed``, or lies below it."""
     if (asked.scheme, asked.hostname, _port(asked)) != (allowed.scheme, allowed.hostname, _port(allowed)):
         return False
     path, folder = unquote(asked.path), allowed.path.rstrip("/")

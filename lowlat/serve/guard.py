@@ -1,4 +1,5 @@
-"""`Guard` stands before every request: who may ask, from which page, and how much may be sent. ASGI middleware."""
+"""`Guard`, an ASGI middleware that sees every request first: it checks who asks, from which page, and how much is
+sent."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ autofocus required></label> <button>Open</button></form></html>"""
 
 
 def is_local(host: str) -> bool:
-    """Whether an address to listen on, or that a request was sent to, is reached from this machine alone."""
+    """Whether an address, which the service listens on or a request was sent to, is reached from this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -41,13 +42,13 @@ def is_local(host: str) -> bool:
 
 
 class Guard:
-    """Lets requests pass to the service.
+    """Lets requests pass to the service, or refuses them.
 
     Args:
         app: the service.
-        token: what every request must show, as a bearer token, a cookie, or ``?token=``; None where nobody but this
+        token: the token that every request must show, as a bearer token, a cookie, or ``?token=``; None if only this
             machine can ask.
-        most_bytes: of a request's body.
+        most_bytes: the most bytes of a request's body.
     """
 
     def __init__(self, app: Any, *, token: str | None = None, most_bytes: int = 8 << 20) -> None:

@@ -1,4 +1,4 @@
-"""`History`: the last minutes of a video's latency, for the page and for `/metrics`, in bounded memory."""
+"""`History`: the last minutes of a video's latency in bounded memory, for the page and for `/metrics`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Sample(NamedTuple):
 
 
 class History:
-    """Remembers how frames went; may be asked from any thread.
+    """Remembers what became of the last frames. It may be asked from any thread.
 
     Attributes:
-        degraded: frames so far whose labels are known to be worse than usual.
-        last_at: when the last frame got its labels, by `time.monotonic`; None before the first.
+        degraded: how many frames so far had labels that are known to be worse than usual.
+        last_at: when the last frame got its labels, in s by `time.monotonic`; None before the first.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class History:
         self.last_at: float | None = None
 
     def add(self, result: FrameResult, captured_at: float) -> None:
-        """Remember a frame that has its labels."""
+        """Remember a frame that has its labels; ``captured_at`` is in s since 1970."""
         with self._lock:
             self._number += 1
             self.degraded += result.degraded
@@ -59,12 +59,12 @@ class History:
             self.last_at = time.monotonic()
 
     def after(self, number: int = 0) -> list[Sample]:
-        """What is remembered of the frames behind number ``number``."""
+        """The samples of the frames after number ``number``, as far as they are remembered."""
         with self._lock:
             return [sample for sample in self._samples if sample.number > number]
 
     def figures(self) -> dict[str, float | None]:
-        """Latency in ms, start-up apart, and frames a second over the last ten seconds of the history."""
+        """The latency in ms, start-up left out, and the frames a second, over the last ten seconds of the history."""
         samples = [sample for sample in self.after() if not sample.startup]
         if not samples:
             return {"median_ms": None, "p99_ms": None, "max_ms": None, "fps": None}

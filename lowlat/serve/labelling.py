@@ -1,4 +1,4 @@
-"""`Labelling`: frames in, labels out, for any number of videos. The one file of the service that knows the hub."""
+"""`Labelling`: frames in, labels out, for any number of videos. No other file of the service knows the hub."""
 
 from __future__ import annotations
 
@@ -45,18 +45,19 @@ class Labelled:
 
 
 class Labelling(AbstractContextManager):
-    """One hub for all videos.
+    """The one hub that labels all videos.
 
     Args:
         weights: a shipped network's name, a file of weights, or a network.
-        policy: when a frame becomes a key frame, of every video; by default as the weights say.
-        size: ``(height, width)`` of frames before they are known.
-        cores: threads on a CPU, by default those at hand.
-        options: of `lowlat.prepare`: device, dtype, pixels.
+        policy: decides which frames of each video are key frames; by default as the weights say.
+        size: the ``(height, width)`` that frames are taken to have before any has come.
+        cores: threads on a CPU, by default one for each core at hand.
+        options: further arguments of `lowlat.prepare`: device, dtype, pixels.
 
     Attributes:
-        classes: what the labels are called and how they are drawn.
-        baseline_ms: the whole network's median time on a frame of that size, measured before there was any video.
+        classes: the labels' names and colours.
+        baseline_ms: the median time in ms of the whole network on a frame of that size, measured before there was any
+            video.
 
     Raises:
         ValueError, RuntimeError: as `lowlat.prepare`.
@@ -85,13 +86,13 @@ class Labelling(AbstractContextManager):
     def open(
         self, name: str, fps: float, on_labelled: Callable[[Labelled], None], *, size: tuple[int, int] | None = None
     ) -> LabelledVideo:
-        """Begin a video. Where there is no room for it, all videos get half the frames a second, or a quarter, ...,
-        until frames cost less again or a video is closed; the log says so.
+        """Begin a video. If there is no room for it, all videos get half their frames a second, or a quarter, and so
+        on, until frames cost less or a video is closed; the log says so.
 
         Args:
-            fps: frames a second that will come.
-            on_labelled: called with each frame and its result, on a thread of the video's own.
-            size: ``(height, width)`` of the frames, where it is known.
+            fps: how many frames a second will come.
+            on_labelled: a function that a thread of the video calls with each frame and its result.
+            size: ``(height, width)`` of the frames, if it is known.
 
         Raises:
             RuntimeError: there is no room, or the hub is closed.
@@ -124,7 +125,7 @@ class Labelling(AbstractContextManager):
         return made
 
     def room(self, fps: float) -> int:
-        """How many more videos of that rate keep their bound, as costs have been measured."""
+        """How many more videos of that rate fit, by the costs measured so far."""
         return self._hub.capacity(fps, size=self._size)
 
     def leave(self, video: LabelledVideo) -> None:
@@ -135,7 +136,7 @@ class Labelling(AbstractContextManager):
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the bound again, now and then; where frames cost less than they did, more of them are taken."""
+        """Look at the bound again, now and then, and take more frames a second if they cost less than before."""
         # Whoever opens a video has the lock for as long as that takes, and looks itself.
         if time.monotonic() < self._looked_at + LOOK_S or not self._lock.acquire(blocking=False):
             return
@@ -150,14 +151,14 @@ class Labelling(AbstractContextManager):
             self._lock.release()
 
     def _give(self, share: float) -> None:
-        """Have all videos get this share of the frames a second that they were opened for."""
+        """Give all videos this share of the frames a second that they were opened for."""
         self._share = share
         for video in self._videos:
             video.take_share(share)
 
     @property
     def bound_ms(self) -> float | None:
-        """What a frame waits at most until its labels are out, as the hub has measured; None without videos."""
+        """The most ms that a frame waits for its labels, by the hub's measured costs; None without videos."""
         return self._bound
 
     def close(self) -> None:
@@ -169,12 +170,13 @@ class Labelling(AbstractContextManager):
 
 
 class LabelledVideo:
-    """One video: frames in, from one thread at a time; each with its labels handed on. The newest frame wins.
+    """One video. Frames are handed in by one thread at a time, and each is handed on with its labels. The newest frame
+    wins.
 
     Attributes:
-        history: how the last frames went.
-        asked_fps: frames a second that it was opened for.
-        fps: those that it gets.
+        history: what became of the last frames.
+        asked_fps: the frames a second that it was opened for.
+        fps: the frames a second that it gets.
     """
 
     def __init__(self, labelling: Labelling, fps: float, on_labelled: Callable[[Labelled], None]) -> None:
@@ -189,26 +191,26 @@ class LabelledVideo:
         self.options = {"hold": HELD, "settled": True, "on_result": self._take}
 
     def begin(self, video: Video) -> None:
-        """Take the hub's video, once there is one."""
+        """Take the video that the hub has opened."""
         self._video, self.fps = video, video.fps
 
     def take_share(self, share: float) -> None:
-        """Get this share of the frames a second that it was opened for."""
+        """Take this share of the frames a second that the video was opened for."""
         self.fps = self._video.fps = self.asked_fps * share
 
     def submit(self, frame: np.ndarray, time_s: float | None = None, *, thinned: bool = False) -> int | None:
-        """Hand over a frame; never waits: it takes the place of one that nobody has begun.
+        """Hand in a frame. It takes the place of a frame that nobody has begun. Never waits.
 
         Args:
-            frame: uint8 RGB ``(H, W, 3)``, not to be written to any more.
-            time_s: its time in the source.
-            thinned: leave it out, counted as skipped, where frames come faster than `fps`.
+            frame: uint8 RGB ``(H, W, 3)``, which must not be written to any more.
+            time_s: its time in the source, in s.
+            thinned: whether it is left out, and counted as skipped, if frames come faster than `fps`.
 
         Returns:
-            Its index, counted from 0; None once the video is closed, when it counts as dropped, or if it is left out.
+            The frame's index, counted from 0; None if the frame is left out, or dropped because the video is closed.
 
         Raises:
-            ValueError: no such frame.
+            ValueError: another kind of array.
         """
         with self._lock:
             if thinned and self._early():
@@ -255,17 +257,17 @@ class LabelledVideo:
 
     @property
     def baseline_ms(self) -> float:
-        """As `Labelling`'s."""
+        """The baseline of :class:`Labelling`, in ms."""
         return self._labelling.baseline_ms
 
     @property
     def bound_ms(self) -> float | None:
-        """As `Labelling`'s."""
+        """The bound of :class:`Labelling`, in ms."""
         return self._labelling.bound_ms
 
     @property
     def trouble(self) -> str:
-        """What the frames behind the last one with labels have failed of; empty if none has failed."""
+        """The error of the frames since the last one with labels; empty if none has failed."""
         error = self._video.error
         return in_one_line(error) if error is not None and self._video.counts.failed > self._failed_before else ""
 
@@ -287,7 +289,7 @@ class LabelledVideo:
         }
 
     def finish(self, timeout_s: float = 10.0) -> bool:
-        """Wait for the labels of the frames that are here, then close; gives whether they came in time."""
+        """Wait for the labels of the frames that are here, then close; return whether they came in time."""
         end = time.monotonic() + timeout_s
         while (under_way := self.counts()["under_way"]) and time.monotonic() < end:
             time.sleep(0.01)

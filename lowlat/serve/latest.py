@@ -1,4 +1,5 @@
-"""`Latest`: what a thread made last, for any number of viewers on the event loop. The rule of the whole service."""
+"""`Latest`: the newest item of a thread, for any number of viewers on the event loop. All that viewers see goes through
+one."""
 
 from __future__ import annotations
 
@@ -11,15 +12,16 @@ Item = TypeVar("Item")
 
 
 class Latest(Generic[Item]):
-    """Holds one item; a newer one takes its place, whoever has seen it. So nobody who is slow builds a queue.
+    """Holds one item. A newer item takes its place whether anybody has seen it or not, so a slow viewer builds up no
+    queue.
 
     Args:
-        loop: of those who wait.
+        loop: the event loop of those who wait.
 
     Attributes:
-        item: the newest one, None before the first.
-        number: how many there have been.
-        ended: whether none will come any more.
+        item: the newest item; None before the first.
+        number: how many items there have been.
+        ended: whether no more will come.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -37,13 +39,13 @@ class Latest(Generic[Item]):
         return self._held[0]
 
     def put(self, item: Item) -> None:
-        """Take the place of the item before; from any thread, never waits."""
+        """Replace the item. It may be called from any thread, and never waits."""
         with self._lock:
             self._held = (self._held[0] + 1, item)
         self._tell()
 
     def end(self) -> None:
-        """Let everybody who waits go; from any thread."""
+        """Wake everybody who waits, since no more items will come. It may be called from any thread."""
         self.ended = True
         self._tell()
 

@@ -1,4 +1,4 @@
-"""What the service says of itself on standard error: lines for people on a terminal, objects of JSON elsewhere."""
+"""The log of the service on standard error: lines of text on a terminal, JSON objects elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS = ("text", "json")
 
 
 class _Lines(logging.Formatter):
-    """One line an event, with its fields behind it; passwords and tokens masked."""
+    """Writes one line for each event, with its fields; passwords and tokens are masked."""
 
     def __init__(self, as_json: bool) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class _Lines(logging.Formatter):
 
 @contextmanager
 def logged_to_stderr(form: str | None = None) -> Iterator[None]:
-    """Have the service's events, and the warnings of its HTTP server, on standard error for the length of the block.
+    """Write the service's events, and the warnings of its HTTP server, to standard error during the block.
 
     Args:
         form: one of `FORMATS`; by default text on a terminal, JSON elsewhere.
 
     Raises:
-        ValueError: another word.
+        ValueError: an unknown form.
     """
     if form is not None and form not in FORMATS:
         raise ValueError(f"serve: expected --log to be one of {', '.join(FORMATS)}, got {form!r}; choose one of them")
@@ -65,5 +65,5 @@ def logged_to_stderr(form: str | None = None) -> Iterator[None]:
 
 
 def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log an event with its fields, in bounded length."""
+    """Log an event with its fields, cut to a bounded length."""
     LOGGER.log(level, event, extra={"fields": fields})

@@ -1,4 +1,4 @@
-"""`/metrics`: the figures of every video, as Prometheus reads them."""
+"""`/metrics`: figures of every video, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIGURES = {
 
 
 class _Videos(Collector):
-    """Reads the accounts when it is asked, so that a video that is closed leaves nothing behind."""
+    """Collects the figures when Prometheus asks, so that nothing is left of a video that is closed."""
 
     def __init__(self, abouts: Callable[[], list[dict[str, Any]]]) -> None:
         self._abouts = abouts
@@ -69,7 +69,7 @@ class Metrics:
     """The text that Prometheus asks for.
 
     Args:
-        abouts: gives what each video says of itself, as `Video.about`.
+        abouts: a function that returns `Video.about` of each video.
     """
 
     def __init__(self, abouts: Callable[[], list[dict[str, Any]]]) -> None:
@@ -77,5 +77,5 @@ class Metrics:
         self._registry.register(_Videos(abouts))
 
     def text(self) -> bytes:
-        """All figures of this moment."""
+        """Return all figures of this moment."""
         return generate_latest(self._registry)

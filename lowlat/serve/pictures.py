@@ -1,4 +1,4 @@
-"""Pictures for viewers: frames as JPEG, labels as PNG, the drawn overlay; each made once, however many look on."""
+"""Pictures for viewers, each made once for all of them: frames as JPEG, labels as PNG, the drawn overlay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_PIXELS = 4096 * 2304
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """A picture that a client sent, as uint8 RGB ``(H, W, 3)``.
+    """Decode a picture that a client sent to uint8 RGB ``(H, W, 3)``.
 
     Raises:
         ValueError: it is no JPEG, PNG or WebP, is damaged, or has too many pixels.
@@ -41,14 +41,14 @@ def decoded(data: bytes) -> np.ndarray:
 
 
 def jpeg(frame: np.ndarray) -> bytes:
-    """A frame, uint8 RGB ``(H, W, 3)``, as JPEG."""
+    """Encode a frame, uint8 RGB ``(H, W, 3)``, as JPEG."""
     stream = io.BytesIO()
     Image.fromarray(frame).save(stream, "jpeg", quality=JPEG_QUALITY)
     return stream.getvalue()
 
 
 def label_png(labels: np.ndarray, classes: Classes) -> bytes:
-    """Labels, uint8 ``(H, W)``, as a PNG of class indices with the classes' colours as its palette."""
+    """Encode labels, uint8 ``(H, W)``, as a PNG of class indices with the classes' colours as its palette."""
     image = Image.fromarray(labels)
     image.putpalette([channel for colour in classes.palette for channel in colour])
     stream = io.BytesIO()
@@ -57,24 +57,24 @@ def label_png(labels: np.ndarray, classes: Classes) -> bytes:
 
 
 def overlay_jpeg(labelled: Labelled, classes: Classes) -> bytes:
-    """The picture with labels, legend and status that `lowlat segment` draws, as JPEG."""
+    """Draw the picture with labels, legend and status as `lowlat segment` does, and encode it as JPEG."""
     height, width = labelled.result.labels.shape
     return jpeg(Overlay(classes.names, classes.palette, (width, height)).draw(labelled.frame, labelled.result))
 
 
 def page_picture(labelled: Labelled, classes: Classes, about: dict[str, object]) -> bytes:
-    """A frame and its labels in one message: how long the next part is, 4 bytes, the highest first; ``about`` as JSON,
-    with the length of the JPEG as ``jpeg``; the JPEG; the PNG."""
+    """Pack a frame and its labels in one message: four bytes, big-endian, with the length of the part that follows,
+    which is ``about`` as JSON with the length of the JPEG as ``jpeg``; then the JPEG; then the PNG of the labels."""
     frame = jpeg(labelled.frame)
     head = json.dumps({**about, "jpeg": len(frame)}).encode()
     return len(head).to_bytes(4, "big") + head + frame + label_png(labelled.result.labels, classes)
 
 
 class MadeOnce:
-    """What is made of a video's newest frame: of each kind one at a time is kept, and shared by all who ask for it.
+    """Makes pictures of a video's newest frame, each kind once, and gives the same one to all who ask for it.
 
     Args:
-        pool: where it is made, off the event loop.
+        pool: the threads that make them, off the event loop.
     """
 
     def __init__(self, pool: Executor) -> None:

@@ -1,5 +1,5 @@
-"""`Reading` reads one source of frames on a thread of its own, for ever: what is lost is waited for, what ends begins
-again."""
+"""`Reading` reads one source of frames on a thread of its own for ever: it waits for a source that is lost, and begins
+a recording again when it ends."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lowlat.video.reconnect import FIRST_PAUSE_S, LONGEST_PAUSE_S, ReconnectingS
 from lowlat.video.source import STALL_S, open_source
 
 STATES = ("opening", "live", "lost", "ended", "refused")
-"""What a source is: not open yet; giving frames; lost or not there, and tried again; over; shut by the camera, which
-does not take the name and password, so that nobody tries again."""
+"""What a source may be: not open yet; giving frames; lost or not there, and tried again; ended; or refused, when a
+camera does not take the name and password, and is not tried again."""
 
 
 class Known(NamedTuple):
-    """What a recording says of itself: frames a second, and their ``(height, width)``."""
+    """What a recording says of itself: its frames a second, and their ``(height, width)``."""
 
     fps: float
     size: tuple[int, int]
 
 
 def check_source(spec: str) -> Known | None:
-    """Open a recording and close it again, so that a path that is wrong shows at once; what may come later, a camera or
-    an address, is left alone, and nothing is known of it.
+    """Open a recording and close it again, so that a wrong path shows at once. A camera or an address, which may be
+    there later, is left alone, and nothing is known of it.
 
     Raises:
         SourceError: it is standard input, or no video.
@@ -47,14 +47,14 @@ def check_source(spec: str) -> Known | None:
 
 
 class Reading:
-    """Hands on every frame of a source, at the source's own pace: a recording by the times of its frames.
+    """Hands on every frame of a source at the source's own pace, of a recording by the times of its frames.
 
     Args:
-        spec: as `open_source` takes it.
-        submit: takes a frame, uint8 RGB ``(H, W, 3)``, and its time in the source, in s; must not wait.
+        spec: the source, as `open_source` takes it.
+        submit: takes a frame, uint8 RGB ``(H, W, 3)``, and its time in the source, in s; it must not wait.
         stall_s: seconds without a frame after which an address counts as lost.
-        repeat: begin a recording again when it ends.
-        say: gets one line for each loss and each return.
+        repeat: whether a recording begins again when it ends.
+        say: is called with one line for each loss and each return.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Reading:
 
     @property
     def reason(self) -> str:
-        """Why the source is lost or refused, its passwords masked; empty otherwise."""
+        """Why the source is lost or refused, with its passwords masked; empty otherwise."""
         source = self._source
         if self._away() and isinstance(source, ReconnectingSource):
             gaps = source.gaps
@@ -88,7 +88,8 @@ class Reading:
         return self._reason
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Stop reading. A source that hangs in a read keeps its thread, which ends with it or with the program."""
+        """Stop reading. A source that hangs in a read keeps its thread, which ends with the read or with the
+        program."""
         self._closing.set()
         source = self._source
         if isinstance(source, ReconnectingSource):

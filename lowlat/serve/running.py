@@ -1,4 +1,4 @@
-"""`serve`: the service on an address of this machine, from its start to its end."""
+"""`serve`: runs the service on an address of this machine, from its start to its end."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from lowlat.serve.allowed import AllowList
 from lowlat.serve.guard import is_local
 from lowlat.serve.labelling import Labelling
 from lowlat.serve.log import logged_to_stderr, say
+from lowlat.serve.names import check_sources, named_sources
 from lowlat.serve.routes import Access
-from lowlat.serve.service import Service, Settings, check_sources, named_sources
+from lowlat.serve.service import Service, Settings
 from lowlat.serve.web import application
 
 SEND_BUFFER = 128 << 10
@@ -33,10 +34,10 @@ SHORTEST_TOKEN = 16
 
 
 def token_in(path: str | Path | None, host: str) -> str | None:
-    """The token in a file; None where no file is given, which only a service for this machine alone may do without.
+    """Read the token in a file. Without a file return None, which only a service for this machine alone may do.
 
     Raises:
-        ValueError: there is none and must be, or it is too short.
+        ValueError: a token is missing or too short.
         OSError: the file can't be read.
     """
     if path is None:
@@ -69,25 +70,26 @@ def serve(
     policy: Policy | None = None,
     **options: Any,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; then frames that are here get their labels, and viewers are let go.
+    """Serve until SIGTERM or Ctrl-C. Then the frames that are here get their labels, and viewers are disconnected.
 
     Args:
-        sources: what to open at once, each as `open_source` takes it, or ``NAME=SOURCE``.
-        host, port: where to listen; port 0 takes a free one.
+        sources: the sources to open at the start, each as `open_source` takes it, or ``NAME=SOURCE``.
+        host, port: the address to listen on; port 0 takes a free one.
         token_file: a file with the token that requests must show.
-        allow: sources that requests may open, as `AllowList` takes them.
-        most_bytes: of a request's body.
+        allow: the sources that requests may open, as `AllowList` takes them.
+        most_bytes: the most bytes of a request's body.
+        settings: how sources are read.
         log: "text" or "json".
         weights, policy, options: as in `Labelling`.
 
     Raises:
-        ValueError: a source that can't be opened, or an option that is none.
-        OSError: the address is in use or not this machine's.
-        RuntimeError: no such GPU.
+        ValueError: a source that can't be opened, or a wrong option.
+        OSError: the address is in use, or is not this machine's.
+        RuntimeError: there is no such GPU.
     """
     access = Access(AllowList(allow), token_in(token_file, host), most_bytes)
     settings = settings or Settings()
-    check_sources(sources, settings)
+    check_sources(sources, settings.most_videos)
     with logged_to_stderr(log), contextlib.closing(listening(host, port)) as listener:
         # The whole network is loaded and timed before the first answer: on a slow machine that takes a while.
         say("starting: the network is loaded and timed first")
@@ -169,7 +171,7 @@ async def answering(
 
 
 class _Server(uvicorn.Server):
-    """A server whose signals are the service's to handle."""
+    """A server whose signals the service handles itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -177,7 +179,7 @@ class _Server(uvicorn.Server):
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket bound to an address of this machine; OSError where that can't be."""
+    """Return a socket bound to an address of this machine; OSError if that can't be done."""
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import threading
 import time
-from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from lowlat.serve.labelling import Labelled, Labelling
 from lowlat.serve.latest import Latest
 from lowlat.serve.log import say
+from lowlat.serve.names import check_name, free_name
 from lowlat.serve.pictures import MadeOnce, decoded, overlay_jpeg, page_picture
 from lowlat.serve.reading import Known, Reading, check_source
-from lowlat.video.address import scheme_of
 from lowlat.video.source import STALL_S
 
-NAME = re.compile(r"[\w-]{1,40}", re.ASCII)
 SILENT_S = 5.0
-"""Seconds without labels after which a video that should give some is called silent."""
+"""Seconds without labels after which a video that should have some is called silent."""
 STUCK_S = 30.0
-"""Seconds that frames may wait without any getting labels before the service calls itself unhealthy."""
+"""Seconds that frames may wait, none of them getting labels, before the service calls itself unhealthy."""
 CLOSED_S = 15.0
-"""Seconds that videos get to end in, all together; a network that hangs must not keep the program."""
+"""Seconds that all videos together get to end in; a network that hangs must not keep the program from ending."""
 MOST_VIDEOS = 8
 DEFAULT_FPS = 5.0
-"""A live rhythm at which S_h keeps up on two cores."""
+"""The rate of a live video at which S_h keeps up on two cores."""
 
 
 class Full(ValueError):
-    """There are as many videos as the service takes."""
+    """Raised if there are as many videos as the service takes."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,11 @@ class Settings:
     """How the service reads its sources.
 
     Args:
-        most_videos: videos at once.
-        fps: most frames a second that a source gives; the others are skipped. What clients send comes as it is.
+        most_videos: the most videos at once.
+        fps: the most frames a second that are taken from a source; the others are skipped. Frames that clients send are
+            all taken.
         stall_s: as in `open_source`.
-        repeat: begin recordings again when they end.
+        repeat: whether recordings begin again when they end.
     """
 
     most_videos: int = MOST_VIDEOS
@@ -58,10 +55,12 @@ class Settings:
 
 
 class Video:
-    """One video of the service: where its frames come from, what became of them, and the newest one with its labels.
+    """One video of the service: its source, what became of its frames, and the newest frame with its labels.
 
     Args:
+        name: the name that requests know it by.
         spec: its source, as `open_source` takes it; None for frames that clients send.
+        service: the service that has opened it.
         known: what is known of a recording beforehand.
 
     Raises:
@@ -82,17 +81,18 @@ class Video:
             self.reading = Reading(spec, partial(self.labelled.submit, thinned=True), **options)
 
     def submit(self, data: bytes) -> int | None:
-        """Take a picture that a client sent; its index, None once the video is closed.
+        """Take a picture that a client sent, and return the frame's index; None once the video is closed.
 
         Raises:
-            ValueError: it is no picture.
+            ValueError: the bytes are no picture.
         """
         return self.labelled.submit(decoded(data))
 
     @property
     def state(self) -> tuple[str, str]:
-        """What the video is, in one word, and why: "waiting" for its first frame; "live"; "silent", where frames should
-        come and don't; "failing", where none gets labels; or what its source is, of `lowlat.serve.reading.STATES`."""
+        """The video's state in one word, and the reason. It is "waiting" for its first frame; "live"; "silent", if
+        frames should come and don't; "failing", if no frame gets labels; or else the state of its source, of
+        `lowlat.serve.reading.STATES`."""
         trouble = self.labelled.trouble
         if self.reading is not None and self.reading.state != "live":
             return self.reading.state, self.reading.reason
@@ -106,13 +106,13 @@ class Video:
 
     @property
     def stuck(self) -> bool:
-        """Whether frames wait, and none has got labels for long."""
+        """Whether frames wait and none has got labels for `STUCK_S` seconds."""
         last = self.labelled.history.last_at
         since = time.monotonic() - (self._began if last is None else last)
         return self.labelled.counts()["under_way"] > 0 and since > STUCK_S
 
     def about(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Describe the video in plain values, for JSON."""
         state, reason = self.state
         labelled, newest = self.labelled, self.latest.item
         measured = {"baseline_ms": labelled.baseline_ms, "bound_ms": labelled.bound_ms, "fps_given": labelled.fps}
@@ -127,16 +127,16 @@ class Video:
         }
 
     async def overlay(self, number: int, labelled: Labelled) -> bytes:
-        """The drawn overlay of a frame, as JPEG."""
+        """Return the drawn overlay of a frame, as JPEG."""
         return await self._made.get("overlay", number, partial(overlay_jpeg, labelled, self._service.classes))
 
     async def picture(self, number: int, labelled: Labelled) -> bytes:
-        """The message that the page draws a frame from."""
+        """Return the message from which the page draws a frame."""
         about = result_of(labelled)
         return await self._made.get("page", number, partial(page_picture, labelled, self._service.classes, about))
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Stop the source, label the frames that are here, let the viewers go."""
+        """Stop the source, label the frames that are here, and disconnect the viewers."""
         if self.reading is not None:
             self.reading.close()
         if not self.labelled.finish(timeout_s):
@@ -145,15 +145,16 @@ class Video:
 
 
 class Service(AbstractContextManager):
-    """All videos; to be made on the event loop that serves them.
+    """All videos of the service. Make it on the event loop that serves them.
 
     Args:
-        labelling: the network; closed by the service.
+        labelling: labels the frames; the service closes it.
+        settings: how sources are read.
 
     Attributes:
-        classes: what the labels are called and how they are drawn.
+        classes: the labels' names and colours.
         closing: whether no video is opened any more.
-        pool: the thread on which pictures are made for viewers: one, so that they never take more than one core.
+        pool: the one thread that makes pictures for viewers, so that they never take more than one core.
     """
 
     def __init__(self, labelling: Labelling, settings: Settings | None = None) -> None:
@@ -166,11 +167,11 @@ class Service(AbstractContextManager):
         self._lock = threading.Lock()
 
     def videos(self) -> list[Video]:
-        """Those that are open, in the order in which they were opened."""
+        """The open videos, in the order in which they were opened."""
         return list(self._videos.values())
 
     def get(self, name: str) -> Video:
-        """The video of this name; KeyError if none is open."""
+        """The open video of this name; KeyError if there is none."""
         return self._videos[name]
 
     def open(self, spec: str | None = None, name: str | None = None) -> Video:
@@ -178,14 +179,13 @@ class Service(AbstractContextManager):
 
         Args:
             spec: its source; None for frames that clients send.
-            name: by default made from the source.
+            name: the video's name, by default made from the source.
 
         Raises:
-            ValueError: a name that is none or in use, or a recording that can't be opened.
-            Full: there are as many as the service takes.
+            ValueError: a wrong name or one in use, or a recording that can't be opened.
+            Full: there are as many videos as the service takes.
         """
-        if name is not None and not NAME.fullmatch(name):
-            raise ValueError(f"serve: expected a name of 1 to 40 letters, digits, - or _, got {name!r}")
+        check_name(name)
         room = len(self._videos) < self.settings.most_videos
         known = check_source(spec) if room and spec is not None else None
         with self._lock:
@@ -205,7 +205,7 @@ class Service(AbstractContextManager):
         return video
 
     def close_video(self, name: str) -> None:
-        """Close a video; KeyError if none is open under this name. Waits until its frames have their labels."""
+        """Close a video once its frames have their labels; KeyError if none of this name is open."""
         with self._lock:
             video = self._videos.pop(name)
         video.close()
@@ -243,7 +243,7 @@ class Service(AbstractContextManager):
 
 
 def result_of(labelled: Labelled) -> dict[str, object]:
-    """What a result says beside its labels: plain values, for JSON."""
+    """Describe a result, its labels left out, in plain values, for JSON."""
     result = labelled.result
     return {
         "index": result.index,
@@ -260,57 +260,5 @@ def result_of(labelled: Labelled) -> dict[str, object]:
 
 
 def shares(labels: np.ndarray, classes: int) -> list[float]:
-    """The share of the pixels that each class has."""
+    """Return the share of the pixels that each class has, of labels uint8 ``(H, W)``."""
     return np.round(np.bincount(labels.ravel(), minlength=classes)[:classes] / labels.size, 4).tolist()
-
-
-def named_source(words: str) -> tuple[str | None, str]:
-    """The name and the source in ``NAME=SOURCE``; no name where there is none, or a file is called so."""
-    name, equals, spec = words.partition("=")
-    if equals and NAME.fullmatch(name) and not Path(words).exists():
-        return name, spec
-    return None, words
-
-
-def named_sources(sources: Sequence[str]) -> list[tuple[str, str]]:
-    """What `named_source` makes of each; one without a name gets one that no other has, whichever comes first."""
-    found = [named_source(words) for words in sources]
-    taken = [name for name, _ in found if name]
-    for place, (name, spec) in enumerate(found):
-        if name is None:
-            found[place] = free_name(spec, taken), spec
-            taken.append(found[place][0])
-    return found
-
-
-def check_sources(sources: Sequence[str], settings: Settings) -> None:
-    """Look at what is to be opened at the start, before anything is loaded.
-
-    Raises:
-        ValueError: as `Service.open`, of too many sources, names, and recordings that can't be opened.
-    """
-    if len(sources) > settings.most_videos:
-        raise ValueError(
-            f"serve: expected at most {settings.most_videos} sources, got {len(sources)}; leave some out, or raise "
-            "--max-videos"
-        )
-    names = [name for name, _ in map(named_source, sources) if name]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"serve: expected a name for each source, got {name!r} twice; choose another")
-    for words in sources:
-        check_source(named_source(words)[1])
-
-
-def free_name(spec: str | None, taken: Collection[str]) -> str:
-    """A name that tells the source and isn't in use."""
-    if spec is None:
-        stem = "frames"
-    elif scheme_of(spec):
-        # The host, without name and password.
-        stem = re.split(r"[:/?#]", spec.partition("://")[2].rpartition("@")[2])[0]
-    else:
-        stem = f"camera-{spec}" if spec.isdecimal() else Path(spec).stem
-    stem = re.sub(r"[^\w-]+", "-", stem, flags=re.ASCII).strip("-")[:30] or "video"
-    names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 2))]
-    return next(name for name in names if name not in taken)

@@ -1,4 +1,4 @@
-"""The service over WebSockets: results, pictures for the page, what goes on, and frames in."""
+"""The service of one hub over WebSockets: results, pictures for the page, events, and frames in."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lowlat.serve.service import Full, Service, Video, result_of, shares
 from lowlat.video.labels import runs_of
 
 EVENTS_S = 0.5
-"""Seconds between two messages of what goes on."""
+"""Seconds between two messages of events."""
 LABELS = ("none", "png", "rle")
 MOST_AHEAD = 2
-"""Pictures that a viewer can ask for before it has shown them."""
+"""How many pictures a viewer can ask for before it has shown them."""
 GOING, REFUSED, UNKNOWN, FULL = 1001, 4400, 4404, 4409
 """Codes of closing: the service or the video ends; a wrong word or picture; no such video; no room for one more."""
 
@@ -89,8 +89,8 @@ async def _found(service: Service, socket: WebSocket) -> Video | None:
 async def while_there(
     socket: WebSocket, send: Callable[[], Awaitable[None]], heard: Callable[[], None] = lambda: None
 ) -> None:
-    """Have ``send`` send until it ends or the client goes, whichever comes first; ``heard`` is called at each of the
-    client's messages."""
+    """Run ``send`` until it ends or the client disconnects, whichever comes first. ``heard`` is called at each message
+    of the client."""
 
     async def listen() -> None:
         # Text or bytes, it says the same.
@@ -107,7 +107,7 @@ async def while_there(
 
 
 async def _send_results(socket: WebSocket, service: Service, video: Video, form: str, number: int) -> None:
-    """Each result as it comes; who is slow to take one gets the newest next."""
+    """Send each result as it comes. A slow client gets the newest result next."""
 
     def message(labelled: Labelled) -> dict[str, object]:
         labels, about = labelled.result.labels, result_of(labelled)
@@ -121,8 +121,8 @@ async def _send_results(socket: WebSocket, service: Service, video: Video, form:
 
 
 async def _send_pictures(socket: WebSocket, video: Video) -> None:
-    """One picture for each message of the viewer, the newest when its turn comes: what it has not asked for lies in no
-    buffer on the way."""
+    """Send one picture for each message of the viewer, the newest one at that time. A picture that the viewer has not
+    asked for so lies in no buffer on the way."""
     asked = asyncio.Semaphore(0)
     ahead = 0
 
@@ -147,7 +147,8 @@ async def _send_pictures(socket: WebSocket, video: Video) -> None:
 
 
 async def _take_frames(socket: WebSocket, video: Video) -> None:
-    """Take pictures, and answer each with its index once it is handed over, so that a client can keep to that pace."""
+    """Take pictures, and answer each with its index once it has been handed in, so that a client can keep to that
+    pace."""
     with suppress(WebSocketDisconnect):
         while (message := await socket.receive())["type"] != "websocket.disconnect":
             if (data := message.get("bytes")) is None:
@@ -165,7 +166,8 @@ async def _take_frames(socket: WebSocket, video: Video) -> None:
 
 
 async def _send_events(socket: WebSocket, service: Service, allowed: AllowList) -> None:
-    """All videos twice a second, each with what is new in its history; the first message also with the classes."""
+    """Send the state of all videos twice a second, each with what is new in its history, and the classes in the first
+    message."""
     classes = {"names": service.classes.names, "palette": service.classes.palette}
     seen: dict[Video, int] = {}
     while not service.closing:
@@ -180,8 +182,8 @@ async def _send_events(socket: WebSocket, service: Service, allowed: AllowList) 
 
 
 def news(service: Service, seen: dict[str, int]) -> list[dict[str, object]]:
-    """What each video says of itself, the frames behind number ``seen[name]`` of its history, and the shares of the
-    classes in the newest one."""
+    """Describe each video, with the samples after number ``seen[name]`` of its history, and the shares of the classes
+    in its newest labels."""
     abouts = []
     for video in service.videos():
         newest = video.latest.item

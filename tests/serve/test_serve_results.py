@@ -15,7 +15,7 @@ from running_service import SIZE, balanced, picture, running, until
 import lowlat.serve.service as service_module
 from lowlat.serve.history import OUTCOMES
 from lowlat.serve.labelling import Labelling
-from lowlat.serve.service import named_source, named_sources
+from lowlat.serve.names import named_source, named_sources
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,1 +1,2 @@
-"""`lowlat serve --ray`: the service over hubs on many devices. Ray Serve keeps the replicas, the ingress the videos."""
+"""`lowlat serve --ray`: the service with hubs on many devices. Ray Serve keeps the replicas, the ingress keeps the
+videos."""

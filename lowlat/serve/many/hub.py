@@ -1,4 +1,5 @@
-"""A hub on its device, with the service's application around it: what the ingress talks to. A Ray actor."""
+"""`HubActor`: a Ray actor with a hub on its device, and the service's application around it, for the ingress to talk
+to."""
 
 from __future__ import annotations
 
@@ -16,16 +17,16 @@ from lowlat.serve.sockets import news
 from lowlat.serve.web import application
 
 ABANDONED_S = 60.0
-"""Seconds after which a connection is dropped whose messages nobody takes: its ingress is gone."""
+"""Seconds after which a connection is dropped if nobody takes its messages, since its ingress is gone."""
 
 
 class HubActor:
-    """One hub. Its methods run on one event loop, as Ray has it for actors whose methods are coroutines.
+    """One hub. Its methods are coroutines, which Ray runs on one event loop.
 
     Args:
-        settings: of the service.
-        most_bytes: of a request's body.
-        options: of `Labelling`.
+        settings: how the service reads its sources.
+        most_bytes: the most bytes of a request's body.
+        options: arguments of `Labelling`.
     """
 
     def __init__(self, settings: Settings, most_bytes: int, options: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ class HubActor:
 
     @property
     def service(self) -> Service:
-        """The service, made on the loop that asks for it first."""
+        """The service, made when it is first asked for, on the event loop that asks."""
         if self._service is None:
             self._service = Service(self._labelling, self._settings)
             self._app = application(self._service, Access(AllowList(), None, self._most_bytes))
@@ -45,7 +46,7 @@ class HubActor:
 
     async def state(self) -> dict[str, Any]:
         """What the ingress and the autoscaler go by: the videos, the names of those that are stuck, how many more there
-        is room for, and where it runs."""
+        is room for, and where the hub runs."""
         service = self.service
         videos = service.videos()
         return {
@@ -57,12 +58,12 @@ class HubActor:
         }
 
     async def looks(self) -> dict[str, Any]:
-        """What the page shows videos with."""
+        """The classes' names and colours, for the page."""
         classes = self.service.classes
         return {"names": classes.names, "palette": classes.palette}
 
     async def open(self, name: str, spec: str | None) -> None:
-        """Open a video, unless it is open; raises as `Service.open`."""
+        """Open a video unless it is open; raises as `Service.open`."""
         if name not in [video.name for video in self.service.videos()]:
             await asyncio.to_thread(self.service.open, spec, name)
 
@@ -74,15 +75,15 @@ class HubActor:
             return
 
     async def news(self, seen: dict[str, int]) -> list[dict[str, Any]]:
-        """What :func:`lowlat.serve.sockets.news` says of this hub's videos."""
+        """Return :func:`lowlat.serve.sockets.news` of this hub's videos."""
         return news(self.service, seen)
 
     async def end(self) -> None:
-        """Close all videos; frames that are here get their labels."""
+        """Close all videos, once the frames that are here have their labels."""
         await asyncio.to_thread(self.service.close)
 
     async def ask(self, scope: dict[str, Any], body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        """Answer a request: status, headers, body."""
+        """Answer an HTTP request, and return status, headers and body."""
         connection = _Connection(await self._ready(), scope, {"type": "http.request", "body": body})
         status, headers, parts = 500, [], []
         while (message := await connection.take()) is not None:
@@ -93,19 +94,19 @@ class HubActor:
         return status, headers, b"".join(parts)
 
     async def connect(self, key: str, scope: dict[str, Any]) -> None:
-        """Begin a WebSocket, or an answer that goes on; ``key`` names it from here on."""
+        """Begin a WebSocket, or a response that goes on. ``key`` names the connection from here on."""
         first = {"type": "websocket.connect"} if scope["type"] == "websocket" else {"type": "http.request"}
         self._connections[key] = connection = _Connection(await self._ready(), scope, first)
         connection.ended.add_done_callback(lambda _: self._connections.pop(key, None))
 
     async def take(self, key: str) -> dict[str, Any] | None:
-        """The next message of a connection to its client, waited for; None at its end. What is not taken is not made:
-        who is slow gets the newest next."""
+        """Wait for the next message of a connection to its client and return it; None at its end. A message is made
+        only when it is taken, so a slow client gets the newest next."""
         connection = self._connections.get(key)
         return None if connection is None else await connection.take()
 
     async def give(self, key: str, message: dict[str, Any]) -> None:
-        """A message of the client."""
+        """Pass on a message of the client."""
         if key in self._connections:
             self._connections[key].incoming.put_nowait(message)
 

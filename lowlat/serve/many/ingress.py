@@ -1,4 +1,4 @@
-"""`Many`: which video is on which hub, and where it goes when that hub is gone."""
+"""`Many`: which hub has which video, and which hub gets the videos of one that is gone."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowlat.serve.log import say
+from lowlat.serve.names import check_name, free_name
 from lowlat.serve.reading import check_source
-from lowlat.serve.service import NAME, Full, Settings, free_name
+from lowlat.serve.service import Full, Settings
 
 WATCH_S = 0.5
 """Seconds between two looks at the hubs."""
 ANSWER_S = 10.0
-"""Seconds that a hub gets to answer such a look."""
+"""Seconds that a hub has to answer such a look."""
 
 
 class Lost(Exception):
-    """The hub that was asked is gone, or not there yet."""
+    """Raised if the hub that was asked is gone, or not there yet."""
 
 
 @dataclass(eq=False)
 class Placed:
-    """A video, the hub that has it, and the one that it is being opened on; None while there is none."""
+    """A video, the hub that has it, and the hub that it is being opened on; each None while there is none."""
 
     name: str
     spec: str | None
@@ -36,7 +37,7 @@ class Placed:
 
 @dataclass(eq=False)
 class Hub:
-    """A hub as it was last seen."""
+    """A hub as the last look found it."""
 
     actor: Any
     state: dict[str, Any]
@@ -44,17 +45,17 @@ class Hub:
 
 
 class Many:
-    """All videos of the ingress; to be used on one event loop.
+    """All videos of the ingress. It must be used on one event loop.
 
-    A new video goes to the hub with fewest among those with room for it, and stays there. Those of a hub that is gone
-    go to the others, each by the same rule.
+    Among the hubs with room, a new video goes to the hub with the fewest videos, and stays there. The videos of a hub
+    that is gone go to other hubs by the same rule.
 
     Args:
-        replicas: the handle that `deployed` gives.
-        settings: of the service; `most_videos` counts those of all hubs.
+        replicas: the handle that `deployed` returns.
+        settings: how the service reads its sources; `most_videos` counts the videos of all hubs.
 
     Attributes:
-        classes: as the page has them; None before there was a hub.
+        classes: the classes' names and colours, for the page; None before there was a hub.
         closing: whether no video is opened any more.
     """
 
@@ -66,14 +67,14 @@ class Many:
         self.closing, self._changed, self._count = False, asyncio.Condition(), 0
 
     async def watch(self) -> None:
-        """Look at the hubs for ever: take in those that come, give the videos of those that go to others."""
+        """Look at the hubs for ever, take in new ones, and give the videos of those that are gone to others."""
         while True:
             with suppress(Exception):
                 await self.look()
             await asyncio.sleep(WATCH_S)
 
     async def look(self) -> None:
-        """One look at the hubs."""
+        """Look at the hubs once."""
         answers = []
         with suppress(Exception):
             # Ray Serve raises where it has no replica at the moment.
@@ -103,7 +104,7 @@ class Many:
             say("replica there", replica=self._count, room=state["room"], host=state["host"], process=state["process"])
 
     async def lose(self, hub: Hub | None) -> None:
-        """Forget a hub that is gone; its videos are taken up by the others."""
+        """Forget a hub that is gone, and give its videos to others."""
         keys = [key for key, other in self.hubs.items() if other is hub]
         if not keys:
             return
@@ -115,7 +116,7 @@ class Many:
         await asyncio.gather(*(self._place(video) for video in theirs))
 
     async def _place(self, video: Placed) -> None:
-        """Give a video to a hub; where that fails it is tried again at the next look."""
+        """Give a video to a hub. If that fails it is tried again at the next look."""
         if video.hub is None and video.going is None:
             with suppress(Lost, ValueError):
                 await self._put(video)
@@ -149,9 +150,8 @@ class Many:
             self._changed.notify_all()
 
     async def open(self, spec: str | None, name: str | None = None) -> Placed:
-        """Open a video; raises as `Service.open`, and `Lost` where there is no hub."""
-        if name is not None and not NAME.fullmatch(name):
-            raise ValueError(f"serve: expected a name of 1 to 40 letters, digits, - or _, got {name!r}")
+        """Open a video; raises as `Service.open`, and `Lost` if there is no hub."""
+        check_name(name)
         if spec is not None:
             await asyncio.to_thread(check_source, spec)
         if self.closing or len(self.placed) >= self.settings.most_videos:
@@ -171,7 +171,7 @@ class Many:
         return video
 
     async def close_video(self, name: str) -> None:
-        """Close a video; KeyError if none is open under this name."""
+        """Close a video; KeyError if none of this name is open."""
         video = self.placed.pop(name)
         if video.hub is not None:
             with suppress(Lost):
@@ -187,10 +187,10 @@ class Many:
             await asyncio.wait_for(asyncio.gather(*ending, return_exceptions=True), 2 * ANSWER_S)
 
     async def ask(self, name: str, method: str, *arguments: Any) -> Any:
-        """What a method of the hub that has this video answers.
+        """Call a method of the hub that has this video, and return its answer.
 
         Raises:
-            KeyError: no such video.
+            KeyError: there is no such video.
             Lost: its hub is gone.
         """
         hub = self.placed[name].hub
@@ -203,7 +203,7 @@ class Many:
             raise
 
     async def hub_of(self, name: str) -> Hub | None:
-        """The hub that has this video, waited for; None once it is closed."""
+        """Wait for the hub that has this video and return it; None once the video is closed."""
         async with self._changed:
             while True:
                 video = self.placed.get(name)
@@ -213,16 +213,16 @@ class Many:
                     await asyncio.wait_for(self._changed.wait(), WATCH_S)
 
     async def refresh(self) -> None:
-        """Ask all hubs how their videos are."""
+        """Look at all known hubs again."""
         await asyncio.gather(*(self._look_at(key, hub.actor) for key, hub in list(self.hubs.items())))
 
     def abouts(self) -> list[dict[str, Any]]:
-        """All videos as their hubs last told of them, in the order in which they were opened."""
+        """Describe all videos as their hubs last did, in the order in which they were opened."""
         told = {id(hub): {about["name"]: about for about in hub.state["videos"]} for hub in self.hubs.values()}
         return [told.get(id(video.hub), {}).get(video.name) or _unplaced(video) for video in self.placed.values()]
 
     async def news(self, seen: dict[str, tuple[Hub, int]]) -> list[dict[str, Any]]:
-        """All videos, each with what is new in its history since ``seen``, which is brought up to date."""
+        """Describe all videos, each with what is new in its history since ``seen``, which is brought up to date."""
         hubs: Sequence[Hub] = list(self.hubs.values())
 
         async def of(hub: Hub) -> list[dict[str, Any]]:
@@ -245,7 +245,7 @@ class Many:
 
 
 async def _answer(reference: Any) -> Any:
-    """What a call of an actor gives.
+    """Wait for the result of an actor's method.
 
     Raises:
         Lost: the actor is gone.
@@ -259,7 +259,7 @@ async def _answer(reference: Any) -> Any:
 
 
 def _unplaced(video: Placed) -> dict[str, Any]:
-    """What there is to say of a video that no hub has told of yet."""
+    """Describe a video that no hub has described yet."""
     from lowlat.serve.history import OUTCOMES
     from lowlat.video.address import shown
 

@@ -1,4 +1,5 @@
-"""The replicas that Ray Serve keeps: one a device, each with a hub; how many there are is decided by room in them."""
+"""The replicas that Ray Serve keeps, one a device and each with a hub. How many there are depends on the room in
+them."""
 
 from __future__ import annotations
 
@@ -7,23 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 NAME = "lowlat"
-"""What the application is called in Ray Serve."""
+"""The application's name in Ray Serve."""
 LOOK_S = 1.0
-"""Seconds between two looks of Ray Serve at a replica's hub; after three bad ones it is replaced."""
+"""Seconds between two looks of Ray Serve at a replica's hub. It replaces a replica after three looks without an
+answer."""
 MOST_CALLS = 1000
-"""Calls at once that a hub takes: each viewer waits in one."""
+"""How many calls a hub takes at once; each viewer waits in one."""
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many replicas, and what each gets.
+    """How many replicas there are, and what each gets.
 
     Args:
-        least: replicas from the start on.
-        most: replicas at most; they come and go by :func:`by_room` where that is more.
-        cores: of each, on a CPU.
-        gpus: of each.
-        wait_s: seconds for which there must be no room before one more is asked for.
+        least: how many there are at the start, and always.
+        most: the most replicas; if that is more than ``least``, :func:`by_room` decides.
+        cores: CPU cores of each, without a GPU.
+        gpus: GPUs of each.
+        wait_s: seconds without room after which one more is asked for.
     """
 
     least: int = 1
@@ -34,11 +36,11 @@ class Replicas:
 
 
 def by_room(context: Any) -> tuple[int, dict[str, Any]]:
-    """How many replicas there should be, as Ray Serve asks for it: one more where no hub has room for another video of
-    the usual rate; one less where the videos of any one would find room in the others, and one more too.
+    """Decide how many replicas there should be, as Ray Serve's autoscaling asks: one more if no hub has room for
+    another video of the usual rate; one fewer if the others have room for all videos of any one hub, and for one more.
 
     Args:
-        context: Ray Serve's `AutoscalingContext`, with what `record_autoscaling_stats` of the replicas says.
+        context: Ray Serve's `AutoscalingContext`, with what `record_autoscaling_stats` of the replicas returned.
     """
     measured = context.aggregated_metrics or {}
     rooms = {str(replica): room for replica, room in measured.get("room", {}).items()}
@@ -56,10 +58,11 @@ def by_room(context: Any) -> tuple[int, dict[str, Any]]:
 
 
 def deployed(replicas: Replicas, *arguments: Any) -> Any:
-    """Have Ray Serve keep the replicas; gives its handle of them.
+    """Have Ray Serve keep the replicas, and return its handle of them.
 
     Args:
-        arguments: of `HubActor`.
+        replicas: how many, and what each gets.
+        arguments: those of `HubActor`.
     """
     from ray import serve
 
@@ -88,18 +91,18 @@ def deployed(replicas: Replicas, *arguments: Any) -> Any:
 
 
 def ended() -> None:
-    """End the replicas, and Ray Serve's part of them."""
+    """End the replicas and their application in Ray Serve."""
     from ray import serve
 
     serve.delete(NAME)
 
 
 class Replica:
-    """Starts a hub on its device, and goes with it: Ray Serve replaces the replica whose hub has died.
+    """Starts a hub on its device and lives as long as it: Ray Serve replaces a replica whose hub has died.
 
     Args:
         replicas: what the hub gets.
-        arguments: of `HubActor`.
+        arguments: those of `HubActor`.
     """
 
     def __init__(self, replicas: Replicas, arguments: tuple[Any, ...]) -> None:
@@ -113,14 +116,14 @@ class Replica:
         ray.get(self._hub.state.remote())
 
     async def hub(self) -> Any:
-        """The actor."""
+        """Return the actor."""
         return self._hub
 
     async def check_health(self) -> None:
-        """Raises where the hub is gone."""
+        """Raise an error if the hub is gone."""
         await self._hub.looks.remote()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What :func:`by_room` goes by."""
+        """Return what :func:`by_room` goes by."""
         state = await self._hub.state.remote()
         return {"room": state["room"], "videos": len(state["videos"])}

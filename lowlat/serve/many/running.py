@@ -1,4 +1,4 @@
-"""`serve_many`: the ingress on an address of this machine, and the replicas behind it, from start to end."""
+"""`serve_many`: runs the ingress on an address of this machine, with replicas behind it, from start to end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from lowlat.serve.log import logged_to_stderr, say
 from lowlat.serve.many.ingress import Lost, Many
 from lowlat.serve.many.replicas import Replicas, deployed, ended
 from lowlat.serve.many.web import application
+from lowlat.serve.names import check_sources, named_sources
 from lowlat.serve.routes import Access
 from lowlat.serve.running import answering, listening, token_in, until_signalled
-from lowlat.serve.service import Settings, check_sources, named_sources
+from lowlat.serve.service import Settings
 
 
 def serve_many(
@@ -38,12 +39,12 @@ def serve_many(
     policy: Policy | None = None,
     **options: Any,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, as :func:`lowlat.serve.running.serve`, with hubs on a Ray cluster.
+    """Serve until SIGTERM or Ctrl-C, as :func:`lowlat.serve.running.serve` does, with hubs on a Ray cluster.
 
     Args:
-        ray: the cluster's address, or "local" for one of this machine, as :func:`lowlat.jobs.workers.connected`
+        ray: the cluster's address, or "local" for a cluster of this machine, as :func:`lowlat.jobs.workers.connected`
             takes it.
-        replicas: how many hubs, and what each gets.
+        replicas: how many hubs there are, and what each gets.
 
     Raises:
         ConnectionError: there is no such cluster.
@@ -51,7 +52,7 @@ def serve_many(
     """
     access = Access(AllowList(allow), token_in(token_file, host), most_bytes)
     settings = settings or Settings()
-    check_sources(sources, settings)
+    check_sources(sources, settings.most_videos)
     cores = None if replicas.gpus else {"cores": replicas.cores}
     arguments = (settings, most_bytes, {"weights": weights, "policy": policy, **(cores or {}), **options})
     with logged_to_stderr(log), contextlib.closing(listening(host, port)) as listener:

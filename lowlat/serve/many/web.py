@@ -1,5 +1,5 @@
-"""The service over HTTP and WebSockets where the videos are on many hubs: each request goes to the hub that has the
-video, and comes back as that hub's own application answers it."""
+"""The service of many hubs over HTTP and WebSockets. Each request goes to the hub that has the video, and the answer of
+that hub's own application comes back."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from lowlat.serve.service import Full
 from lowlat.serve.sockets import EVENTS_S, FULL, GOING, REFUSED, UNKNOWN, while_there
 
 AGAIN = 1012
-"""The code of closing that says: connect again. A video has gone to another replica."""
+"""The closing code that asks the client to connect again, since its video has gone to another replica."""
 
 
 def application(many: Many, access: Access) -> Starlette:
-    """The ingress as an ASGI application."""
+    """Make the ASGI application of the ingress."""
     metrics = Metrics(many.abouts)
 
     async def health(request: Request) -> Response:
@@ -118,7 +118,7 @@ def application(many: Many, access: Access) -> Starlette:
 
 
 class _Overlay:
-    """The stream of overlays: it goes on where a video has gone to another hub."""
+    """Answers with a stream of overlays, which goes on when a video goes to another hub."""
 
     def __init__(self, many: Many) -> None:
         self._many = many
@@ -165,7 +165,7 @@ async def _carried(many: Many, socket: WebSocket, *, again: bool = False) -> Non
     """Carry a WebSocket to the hub that has the video, and back.
 
     Args:
-        again: go on at the next hub where this one is gone, rather than have the client connect again.
+        again: whether to go on at the next hub if this one is gone, rather than have the client connect again.
     """
     name = socket.path_params["name"]
     await socket.accept()
@@ -194,9 +194,9 @@ async def _carry(
     send: Callable[[dict[str, Any]], Awaitable[None]],
     receive: Callable[[], Awaitable[Any]] | None = None,
 ) -> bool:
-    """Carry one connection to a hub and back until it ends; False where the hub is gone before.
+    """Carry one connection to a hub and back until it ends; return False if the hub is gone before that.
 
-    A message is asked for once the one before is with the client: who is slow gets the newest next.
+    A message is asked for only when the client has the one before, so a slow client gets the newest next.
     """
     from ray.exceptions import RayActorError
 
@@ -235,7 +235,7 @@ async def _carry(
 
 
 async def _send_events(socket: WebSocket, many: Many, may_open: bool) -> None:
-    """Send what is new of all videos, as the socket of a service on one machine does, until the ingress closes."""
+    """Send what is new of all videos, as a service of one hub does, until the ingress closes."""
     told, seen = False, {}
     while not many.closing:
         more = {"classes": many.classes, "may_open": may_open} if many.classes and not told else {}
@@ -245,7 +245,8 @@ async def _send_events(socket: WebSocket, many: Many, may_open: bool) -> None:
 
 
 def _scope(scope: Any, path: str | None = None) -> dict[str, Any]:
-    """What a hub's application gets of a request: who may ask has been decided here."""
+    """Make the scope of a request for a hub's application, which need not know who asks, since that has been checked
+    here."""
     kept = {name: scope[name] for name in ("type", "path", "query_string", "http_version", "scheme")}
     if path is not None:
         kept["path"] = path
