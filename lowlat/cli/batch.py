@@ -29,19 +29,26 @@ def batch(
     videos: Annotated[
         list[str], typer.Argument(metavar="VIDEOS...", help="Files, folders of videos, or globs in quotes.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder, in which each video gets one.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder in which each video gets a folder of its own.")
+    ],
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Run on a Ray cluster; local for Ray on this machine. By default without Ray."
+            metavar="ADDRESS",
+            help="The Ray cluster to run on; local starts Ray on this machine. By default it runs without Ray.",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Videos at once; by default as many as this machine has cores or GPUs for.")
+        int | None,
+        typer.Option(help="How many videos are labelled at once; by default as many as there are cores or GPUs for."),
     ] = None,
-    cores: Annotated[int, typer.Option(help="Cores of each worker, on a CPU.")] = 1,
+    cores: Annotated[int, typer.Option(help="CPU cores of each worker.")] = 1,
     write: Annotated[
-        str, typer.Option(help="Label maps as rle (JSON lines), grey or palette (PNGs); or overlay, a video.")
+        str,
+        typer.Option(
+            help="What to write: label maps as rle (JSON lines), grey or palette (PNGs); or overlay, a video."
+        ),
     ] = "rle",
     weights: Weights = "lite",
     policy: PolicyName = None,

@@ -14,9 +14,9 @@ _RUN = "A run's folder, or its report.json."
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="The run to hold against it.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="The run to compare it with.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A page for a browser, as in compare.html.")
+        Path | None, typer.Option("--output", "-o", help="Also write a page for a browser, as in compare.html.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

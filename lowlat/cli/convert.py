@@ -15,13 +15,17 @@ def convert(
         str,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A ResNet-101 of torchvision or timm, or a PSPNet of mmsegmentation or semseg: .pth or .safetensors.",
+            help="The checkpoint: a ResNet-101 of torchvision or timm, or a PSPNet of mmsegmentation or semseg, "
+            ".pth or .safetensors.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file of weights to write, .safetensors.")],
     classes: Annotated[
         str | None,
-        typer.Option(help="cityscapes, camvid or a file classes.csv; by default as the checkpoint says."),
+        typer.Option(
+            help="The names of the classes: cityscapes, camvid or a file classes.csv; by default as the checkpoint "
+            "says."
+        ),
     ] = None,
     pixels: Pixels = None,
     size: Size = None,

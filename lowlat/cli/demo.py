@@ -27,8 +27,10 @@ from lowlat.cli.options import (
 
 def demo(
     video: Annotated[str | None, typer.Argument(help="A video; by default the sample clip.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what it leaves.")] = Path("demo"),
-    fps: Annotated[float, typer.Option(help="Rhythm of the low-latency run.")] = 5.0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for videos, pictures and the report.")] = Path(
+        "demo"
+    ),
+    fps: Annotated[float, typer.Option(help="The most frames a second of the low-latency run.")] = 5.0,
     weights: Weights = "lite",
     policy: PolicyName = None,
     interval: Interval = None,

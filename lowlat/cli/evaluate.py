@@ -11,21 +11,31 @@ from lowlat.cli.options import AsJson, Device, Pixels, Size, Threshold, Weights,
 
 def evaluate(
     data: Annotated[
-        str | None, typer.Option(help="A folder, or a kind and its place, as in street:480x360,seed=0.")
+        str | None, typer.Option(help="A labelled set: a folder, or its kind and place, as in street:480x360,seed=0.")
     ] = None,
-    video: Annotated[str | None, typer.Option(help="Any video, for how steady its labels are; needs none.")] = None,
+    video: Annotated[
+        str | None, typer.Option(help="Any video, to measure how steady its labels are; it needs no labels of its own.")
+    ] = None,
     weights: Weights = "lite",
-    images: Annotated[bool, typer.Option(help="Per frame on the test list.")] = True,
-    no_video: Annotated[bool, typer.Option("--no-video", help="Without the labelled video of --data.")] = False,
-    distances: Annotated[bool, typer.Option(help="By exact distance from the key frame.")] = False,
-    policy: Annotated[str, typer.Option(help="every, threshold, adaptive or accumulated.")] = "adaptive",
+    images: Annotated[
+        bool, typer.Option(help="Whether to evaluate the network frame by frame on the list test of --data.")
+    ] = True,
+    no_video: Annotated[bool, typer.Option("--no-video", help="Leave out the labelled video of --data.")] = False,
+    distances: Annotated[
+        bool, typer.Option(help="Also give the accuracy at each distance from the key frame.")
+    ] = False,
+    policy: Annotated[
+        str, typer.Option(help="When a frame becomes a key frame: every, threshold, adaptive or accumulated.")
+    ] = "adaptive",
     interval: Annotated[
         float | None, typer.Option(help="Frames between key frames, or their mean on --data; by default 5.")
     ] = None,
     threshold: Threshold = None,
-    delay: Annotated[int, typer.Option(help="Frames until S_h lands, in replay; 0 waits for it.")] = 3,
-    fps: Annotated[float | None, typer.Option(help="Run live too, at so many frames a second.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Use so many frames of --video.")] = None,
+    delay: Annotated[
+        int, typer.Option(help="How many frames after its launch S_h lands, in replay; 0 waits for it.")
+    ] = 3,
+    fps: Annotated[float | None, typer.Option(help="Also run live, at this many frames a second.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Use only this many frames of --video.")] = None,
     pixels: Pixels = None,
     size: Size = None,
     device: Device = "cpu",

@@ -14,9 +14,11 @@ from lowlat.cli.options import AsJson, Weights, print_figures, print_json, size_
 
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
-    size: Annotated[str, typer.Option(help="Of the frames that the files will take, as in 640x360.")],
+    size: Annotated[str, typer.Option(help="The size of the frames that the files will take, as in 640x360.")],
     weights: Weights = "lite",
-    form: Annotated[str, typer.Option("--format", help="onnx, aoti (AOTInductor packages) or both.")] = "both",
+    form: Annotated[
+        str, typer.Option("--format", help="The format: onnx, aoti (AOTInductor packages) or both.")
+    ] = "both",
     as_json: AsJson = False,
 ) -> None:
     """Write a network's stages for other programs: as ONNX files, as AOTInductor packages, with a manifest."""

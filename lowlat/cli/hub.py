@@ -11,15 +11,19 @@ from lowlat.cli.options import AsJson, Device, print_figures, print_json, size_o
 
 def hub(
     source: Annotated[str | None, typer.Argument(help="A video; by default a synthetic source.")] = None,
-    videos: Annotated[list[int], typer.Option(help="How many videos; may be given several times.")] = (2, 4),
+    videos: Annotated[
+        list[int], typer.Option(help="How many videos to measure at once; may be given several times.")
+    ] = (2, 4),
     network: Annotated[str, typer.Option(help="A shipped network's name, or a file of weights.")] = "lite",
-    size: Annotated[str, typer.Option(help="Size of the frames, as in 640x360.")] = "480x360",
-    frames: Annotated[int, typer.Option(help="Frames measured of each video, start-up apart.")] = 200,
+    size: Annotated[str, typer.Option(help="The size of the frames, as in 640x360.")] = "480x360",
+    frames: Annotated[int, typer.Option(help="How many frames of each video are measured, after start-up.")] = 200,
     fps: Annotated[float, typer.Option(help="Frames a second of each video.")] = 3.0,
-    interval: Annotated[int, typer.Option(help="Frames between key frames.")] = 5,
+    interval: Annotated[int, typer.Option(help="How many frames apart key frames are.")] = 5,
     device: Device = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    cores: Annotated[int | None, typer.Option(help="Cores, on a CPU; by default those at hand.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="The type of weights and features: float32, bfloat16 or float16.")
+    ] = "float32",
+    cores: Annotated[int | None, typer.Option(help="CPU cores to use; by default all at hand.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure several videos on one device, each beside one video alone."""

@@ -30,11 +30,15 @@ def latency(
         int | None,
         typer.Option(help="Pixels of the working size, at which the network sees frames; by default all they have."),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Frames measured, start-up apart.")] = 300,
-    fps: Annotated[float | None, typer.Option(help="Rate of the source; by default 6 on a CPU, 30 on a GPU.")] = None,
-    interval: Annotated[int, typer.Option(help="Frames between key frames.")] = 5,
+    frames: Annotated[int, typer.Option(help="How many frames are measured, after start-up.")] = 300,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second of the source; by default 6 on a CPU, 30 on a GPU.")
+    ] = None,
+    interval: Annotated[int, typer.Option(help="How many frames apart key frames are.")] = 5,
     device: Device = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; of the baseline too.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="The type of weights and features, of the baseline too: float32, bfloat16 or float16.")
+    ] = "float32",
     isolation: Annotated[
         str | None,
         typer.Option(
@@ -43,20 +47,28 @@ def latency(
         ),
     ] = None,
     segments: Annotated[
-        int | None, typer.Option(help="Parts of S_h under the isolation segment, on a GPU; 25 by default.")
+        int | None, typer.Option(help="How many parts S_h has under the isolation segment on a GPU; 25 by default.")
     ] = None,
     sms: Annotated[
         int | None, typer.Option(help="Multiprocessors for S_h under the isolation partition; 32 by default.")
     ] = None,
-    graphs: Annotated[bool, typer.Option(help="CUDA graphs, on a GPU.")] = True,
-    compiled: Annotated[bool, typer.Option("--compile", help="Stages by torch.compile.")] = False,
-    channels_last: Annotated[bool, typer.Option(help="Features in channels-last layout.")] = True,
-    fold: Annotated[bool, typer.Option(help="Batch norms folded into convolutions.")] = True,
-    pointwise: Annotated[bool, typer.Option(help="1x1 convolutions by oneDNN on one thread too, on a CPU.")] = True,
-    deadline: Annotated[float | None, typer.Option(help="In ms, for the misses; by default 1.2 x p99.")] = None,
-    baseline_frames: Annotated[int, typer.Option(help="Frames of the per-frame baseline.")] = 60,
-    table_frames: Annotated[int, typer.Option(help="Frames of each other schedule of Table 1; 0 for none.")] = 30,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures, trace and report.")] = Path("latency"),
+    graphs: Annotated[bool, typer.Option(help="Whether to capture stages as CUDA graphs, on a GPU.")] = True,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile stages by torch.compile.")] = False,
+    channels_last: Annotated[bool, typer.Option(help="Whether features are in channels-last layout.")] = True,
+    fold: Annotated[bool, typer.Option(help="Whether to fold batch norms into convolutions.")] = True,
+    pointwise: Annotated[
+        bool, typer.Option(help="Whether oneDNN computes 1x1 convolutions on one thread too, on a CPU.")
+    ] = True,
+    deadline: Annotated[
+        float | None, typer.Option(help="The deadline in ms, to count misses; by default 1.2 x p99.")
+    ] = None,
+    baseline_frames: Annotated[int, typer.Option(help="How many frames the per-frame baseline is measured on.")] = 60,
+    table_frames: Annotated[
+        int, typer.Option(help="How many frames each other schedule of Table 1 is measured on; 0 leaves them out.")
+    ] = 30,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for pictures, trace and report.")] = Path(
+        "latency"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Measure the latency of every frame at a locked rate, beside the per-frame baseline of the same network."""

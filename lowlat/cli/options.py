@@ -13,16 +13,24 @@ from rich.table import Table
 
 Weights = Annotated[str, typer.Option(help="A shipped network's name, or a file of weights.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
-MaxFrames = Annotated[int | None, typer.Option(help="Stop after so many frames.")]
-Interval = Annotated[float | None, typer.Option(help="Frames between key frames, for the policy every.")]
-Threshold = Annotated[float | None, typer.Option(help="For the policies threshold, adaptive and accumulated.")]
+MaxFrames = Annotated[int | None, typer.Option(help="Stop after this many frames.")]
+Interval = Annotated[float | None, typer.Option(help="How many frames apart key frames are, for the policy every.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="The value above which a frame becomes a key frame, for the policies threshold, adaptive and accumulated."
+    ),
+]
 PolicyName = Annotated[
     str | None,
-    typer.Option(help="per-frame, every, threshold, adaptive or accumulated; by default adaptive, as the weights say."),
+    typer.Option(
+        help="When a frame becomes a key frame: per-frame, every, threshold, adaptive or accumulated; by "
+        "default adaptive, at the weights' threshold."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where to run: cpu, or a GPU as in cuda or cuda:1.")]
 DType = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16, of weights and features; by default float32.")
+    str | None, typer.Option(help="The type of weights and features: float32, by default, bfloat16 or float16.")
 ]
 
 Pixels = Annotated[

@@ -46,21 +46,36 @@ def segment(
     policy: PolicyName = None,
     interval: Interval = None,
     threshold: Threshold = None,
-    mode: Annotated[str, typer.Option(help="low-latency or blocking.")] = "low-latency",
-    decision: Annotated[str | None, typer.Option(help="deferred or critical; by default as the mode allows.")] = None,
+    mode: Annotated[
+        str, typer.Option(help="Whether S_h runs in the background (low-latency) or key frames wait for it (blocking).")
+    ] = "low-latency",
+    decision: Annotated[
+        str | None,
+        typer.Option(
+            help="Whether key frames are decided after the labels (deferred) or before (critical); by default "
+            "deferred where the mode allows."
+        ),
+    ] = None,
     overload: Annotated[
         str | None,
-        typer.Option(help="drop-oldest (default for live sources), drop-newest or wait (default for files)."),
+        typer.Option(
+            help="What happens to a frame that comes too early: drop-oldest (default for live sources), "
+            "drop-newest or wait (default for files)."
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Hand out a file's frames at this rate; the rate of a folder of images.")
+        float | None,
+        typer.Option(help="Frames a second: a file's frames come at this rate, and a folder of images has it."),
     ] = None,
     constant_rate: Annotated[
-        bool, typer.Option("--constant-rate", help="Write a video at a constant rate, not by the times of the source.")
+        bool,
+        typer.Option(
+            "--constant-rate", help="Write a video at a constant rate rather than with the times of the source."
+        ),
     ] = False,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of a video file.")] = False,
     resize: Annotated[
-        str | None, typer.Option(help="Scale frames first, as in 640x360; what comes out has that size too.")
+        str | None, typer.Option(help="Scale frames to this size first, as in 640x360; the output has it too.")
     ] = None,
     pixels: Pixels = None,
     size: Size = None,
@@ -75,14 +90,19 @@ def segment(
     ] = None,
     names: Annotated[
         str | None,
-        typer.Option(help="Label maps called by index or stem; by default stems for images, indices for videos."),
+        typer.Option(
+            help="How label maps are called: by index or stem; by default by stem for images, by index for videos."
+        ),
     ] = None,
     pipe_format: Annotated[
-        str | None, typer.Option("--format", help="With -o -: mkv (by default) or jsonl, label maps as JSON lines.")
+        str | None,
+        typer.Option("--format", help="With -o -: mkv (by default), a video, or jsonl, label maps as JSON lines."),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Leave a page of the run there: report.html, report.json, trace.json."),
+        typer.Option(
+            metavar="FOLDER", help="The folder for a report of the run: report.html, report.json, trace.json."
+        ),
     ] = None,
     reconnect: Annotated[
         float | None,
@@ -95,7 +115,7 @@ def segment(
     stall: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Time without a frame after which a live source counts as lost, by default 10."
+            metavar="SECONDS", help="After this time without a frame a live source counts as lost; by default 10."
         ),
     ] = None,
     as_json: AsJson = False,

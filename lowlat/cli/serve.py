@@ -18,9 +18,9 @@ def serve(
             help="A video, a folder of images, a camera's number or an address; may be given several times.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's need a token.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; one that other machines reach needs a token.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
     token_file: Annotated[Path | None, typer.Option(help="A file with the token that every request must show.")] = None,
     allow_source: Annotated[
@@ -30,27 +30,32 @@ def serve(
             "May be given several times.",
         ),
     ] = None,
-    max_videos: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 8,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request's body.")] = 8 << 20,
+    max_videos: Annotated[int, typer.Option(min=1, help="The most videos at once.")] = 8,
+    max_bytes: Annotated[int, typer.Option(min=1, help="The most bytes of a request's body.")] = 8 << 20,
     fps: Annotated[
-        float, typer.Option(help="Most frames a second of each source; a GPU takes more than the 5 of two cores.")
+        float, typer.Option(help="The most frames a second of each source; two cores take 5, a GPU more.")
     ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Don't begin recordings again when they end.")] = False,
     stall: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Time without a frame after which a live source counts as lost.")
+        float, typer.Option(metavar="SECONDS", help="After this time without a frame a live source counts as lost.")
     ] = 10.0,
     log: Annotated[
-        str | None, typer.Option(help="text or json, on standard error; by default text on a terminal, json elsewhere.")
+        str | None, typer.Option(help="The log's form on standard error: text, the default on a terminal, or json.")
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Label on a Ray cluster; local for Ray on this machine. By default here."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="The Ray cluster to label on; local starts Ray on this machine. By default it labels without Ray.",
+        ),
     ] = None,
-    replicas: Annotated[int, typer.Option(min=1, help="With --ray: hubs, each on a GPU or on --cores.")] = 1,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="With --ray: how many hubs there are, each on a GPU or on --cores.")
+    ] = 1,
     max_replicas: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: hubs at most, as many as the videos need.")
+        int | None, typer.Option(min=1, help="With --ray: the most hubs; there are as many as the videos need.")
     ] = None,
-    cores: Annotated[int, typer.Option(min=1, help="With --ray: cores of each hub, on a CPU.")] = 1,
+    cores: Annotated[int, typer.Option(min=1, help="With --ray: CPU cores of each hub.")] = 1,
     weights: Weights = "lite",
     policy: PolicyName = None,
     interval: Interval = None,

@@ -14,26 +14,36 @@ def simulate(
     higher: Annotated[float, typer.Option(help="Cost of S_h in ms.")] = 299,
     select: Annotated[float, typer.Option(help="Cost of the key frame decision in ms.")] = 20,
     propagate: Annotated[float, typer.Option(help="Cost of propagation in ms.")] = 38,
-    policy: Annotated[str, typer.Option(help="per-frame, every, threshold, adaptive or accumulated.")] = "every",
+    policy: Annotated[
+        str,
+        typer.Option(help="When a frame becomes a key frame: per-frame, every, threshold, adaptive or accumulated."),
+    ] = "every",
     interval: Annotated[
-        float | None, typer.Option(help="Frames between key frames, or their mean; 5 by default.")
+        float | None, typer.Option(help="How many frames apart key frames are, or are in the mean; 5 by default.")
     ] = None,
     threshold: Threshold = None,
     mode: Annotated[
-        str | None, typer.Option(help="blocking or low-latency; by default as the decision asks for.")
+        str | None,
+        typer.Option(help="blocking or low-latency; by default blocking, or low-latency with a deferred decision."),
     ] = None,
     decision: Annotated[
-        str | None, typer.Option(help="critical, the default of one video, or deferred, that of several.")
+        str | None,
+        typer.Option(
+            help="When key frames are decided: critical, the default of one video, or deferred, that of several."
+        ),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Frames after the first one; of each video with --videos.")] = 1000,
+    frames: Annotated[
+        int, typer.Option(help="How many frames follow the first one; with --videos, of each video.")
+    ] = 1000,
     videos: Annotated[
-        int | None, typer.Option(help="So many videos on one device, in low-latency mode with deferred decisions.")
+        int | None,
+        typer.Option(help="Simulate this many videos on one device, in low-latency mode with deferred decisions."),
     ] = None,
-    fps: Annotated[float, typer.Option(help="With --videos: frames a second of each.")] = 10.0,
-    parts: Annotated[int, typer.Option(help="With --videos: parts of S_h.")] = 25,
-    batch: Annotated[int, typer.Option(help="With --videos: passes of S_h that run as one, at most.")] = 1,
+    fps: Annotated[float, typer.Option(help="With --videos: frames a second of each video.")] = 10.0,
+    parts: Annotated[int, typer.Option(help="With --videos: how many parts S_h has.")] = 25,
+    batch: Annotated[int, typer.Option(help="With --videos: the most passes of S_h that run as one.")] = 1,
     more: Annotated[
-        float, typer.Option(help="With --videos: cost of each further frame of a batch, as a share of one alone.")
+        float, typer.Option(help="With --videos: the cost of each further frame of a batch, as a share of one alone.")
     ] = 1.0,
     as_json: AsJson = False,
 ) -> None:

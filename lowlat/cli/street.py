@@ -13,10 +13,10 @@ from lowlat.cli.options import size_of
 
 def street(
     out: Annotated[Path, typer.Option("--out", "-o", help="A new folder; or a video (.mp4, .mkv, .mov) to look at.")],
-    frames: Annotated[int, typer.Option(help="How many, at 15 a second.")] = 150,
-    size: Annotated[str, typer.Option(help="As in 640x360.")] = "480x360",
-    seed: Annotated[int, typer.Option(help="Another seed, other streets.")] = 0,
-    split: Annotated[str, typer.Option(help="train, val or test: other streets each.")] = "train",
+    frames: Annotated[int, typer.Option(help="How many frames, at 15 a second.")] = 150,
+    size: Annotated[str, typer.Option(help="The size of the frames, as in 640x360.")] = "480x360",
+    seed: Annotated[int, typer.Option(help="The seed of the streets; another seed gives other streets.")] = 0,
+    split: Annotated[str, typer.Option(help="train, val or test, each with other streets.")] = "train",
 ) -> None:
     """Write a procedural street with exact labels and optical flow: video with ground truth for everyone."""
     from lowlat.lab.data.street.write import write_street

@@ -16,25 +16,34 @@ from lowlat.cli.options import Device, Pixels, Size, pixels_of
 
 def study(
     tables: Annotated[
-        list[str] | None, typer.Argument(help="table1 to table4, figure1, ..., streaming, sources; none for all.")
+        list[str] | None,
+        typer.Argument(help="What to repeat: table1 to table4, figure1, ..., streaming, sources; all without any."),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="A ground, as in camvid:FOLDER or street:480x360,frames=120; repeatable.")
+        list[str] | None,
+        typer.Option(help="A data set to study on, as in camvid:FOLDER or street:480x360,frames=120; repeatable."),
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="Of each ground: a shipped name, a file, or train, the default.")
+        list[str] | None,
+        typer.Option(help="The weights for each --data: a shipped name, a file, or train, the default."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, study.json and pictures.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the page, study.json and pictures.")] = Path(
         "study"
     ),
-    seeds: Annotated[int | None, typer.Option(help="Times everything is trained; 0 for what needs none.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Of each training of a method, in place of its own.")] = None,
-    base_steps: Annotated[int | None, typer.Option(help="Of each per-frame network that the study trains.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many times everything is trained; 0 for only what needs no training.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of each training of a method, in place of its own number.")
+    ] = None,
+    base_steps: Annotated[
+        int | None, typer.Option(help="Steps of training for each per-frame network of the study.")
+    ] = None,
     clips: Annotated[list[str] | None, typer.Option("--clip", help="An unlabelled video; repeatable.")] = None,
     pixels: Pixels = None,
     size: Size = None,
     device: Device = "cpu",
-    quick: Annotated[bool, typer.Option("--quick", help="Small, on the procedural street: minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small study on the procedural street, in minutes.")] = False,
 ) -> None:
     """Repeat the paper's tables and figures; what an earlier run measured is kept."""
     from lowlat.lab.study import QUICK, QUICK_DATA, Settings

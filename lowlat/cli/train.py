@@ -12,18 +12,21 @@ from lowlat.cli.options import AsJson, Device, Pixels, Size, pixels_of, print_fi
 
 
 def train(
-    stage: Annotated[str, typer.Argument(help="base, finetune, propagation, selector, all, or distill.")] = "all",
+    stage: Annotated[
+        str, typer.Argument(help="The stage: base, finetune, propagation, selector, all of these, or distill.")
+    ] = "all",
     network: Annotated[
         str | None,
-        typer.Option(help="lite, resnet101, or an adopted one as in package.module:function; lite by default."),
+        typer.Option(help="The network: lite, by default, resnet101, or an adopted one as in package.module:function."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A labelled set: a folder, or as in camvid:FOLDER; not for distill.")
+        str | None,
+        typer.Option(help="The labelled set: a folder, or its kind and place as in camvid:FOLDER; not for distill."),
     ] = None,
     video: Annotated[
         list[str] | None, typer.Option(help="For distill: a video or a folder of images; repeatable.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and weights.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for checkpoints and weights.")] = Path("runs"),
     init: Annotated[str | None, typer.Option(help="Weights to start from: a shipped network's name or a file.")] = None,
     validate: Annotated[
         str | None, typer.Option(help="A labelled set whose list val decides which weights are kept.")
@@ -31,44 +34,59 @@ def train(
     clips: Annotated[
         list[Path] | None, typer.Option("--clip", help="For propagation: an unlabelled video; repeatable.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Of propagation, to compare with the network's own; or all.")] = (
-        "adaptive-fusion"
-    ),
+    method: Annotated[
+        str, typer.Option(help="The method of propagation to train, for comparison with the network's own; or all.")
+    ] = ("adaptive-fusion"),
     device: Device = "cpu",
     pixels: Pixels = None,
     size: Size = None,
-    crop: Annotated[int | None, typer.Option(help="Sides in pixels of the crops trained on.")] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="The side in pixels of the square crops that are trained on.")
+    ] = None,
     pairs: Annotated[
-        int | None, typer.Option(help="Pairs drawn once and kept, for propagation and selector; 0 draws them afresh.")
+        int | None,
+        typer.Option(
+            help="How many pairs are drawn once and kept, for propagation and selector; 0 draws them anew each step."
+        ),
     ] = None,
-    between: Annotated[int | None, typer.Option(help="Frames between those of a pair, for propagation.")] = None,
+    between: Annotated[
+        int | None, typer.Option(help="How many frames lie between the two of a pair, for propagation.")
+    ] = None,
     soft: Annotated[
-        float | None, typer.Option(help="How much the per-frame network's scores count in propagation.")
+        float | None, typer.Option(help="The weight of the per-frame network's scores in the loss of propagation.")
     ] = None,
-    bank: Annotated[Path | None, typer.Option(help="Folder for those pairs, in place of --out.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all randomness; 0 by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps, in place of the recipe's.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Examples a step, over all processes.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Largest, after warm-up.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Passes to divide the batch into, to save memory.")] = None,
-    clip_gradient: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="The folder for kept pairs, in place of --out.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of all randomness; 0 by default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="How many steps to train for, in place of the recipe's number.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="How many examples a step has, over all processes.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The largest learning rate, which follows warm-up.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="The type of computation: float32, bfloat16 or float16.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="How many parts the batch is computed in, to save memory.")
+    ] = None,
+    clip_gradient: Annotated[float | None, typer.Option(help="The largest norm of the gradient.")] = None,
     average: Annotated[
-        float | None, typer.Option(help="Decay of the average of weights, which is kept; 0 for none.")
+        float | None, typer.Option(help="The decay of the moving average of weights, which is kept; 0 for none.")
     ] = None,
     recompute: Annotated[
         bool | None,
         typer.Option("--recompute", help="Compute activations again in place of keeping them, to save memory."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that draw batches ahead.")] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
-    validate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
-    labels: Annotated[str, typer.Option(help="For distill: soft or hard.")] = "soft",
-    temperature: Annotated[float, typer.Option(help="For distill, of soft labels.")] = 1.0,
-    frames: Annotated[int, typer.Option(help="For distill: frames taken of each video at most.")] = 1500,
+    workers: Annotated[int | None, typer.Option(help="How many threads draw batches ahead.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="How many steps lie between checkpoints.")] = None,
+    validate_every: Annotated[int | None, typer.Option(help="How many steps lie between validations.")] = None,
+    labels: Annotated[str, typer.Option(help="For distill: soft labels, which are scores, or hard ones.")] = "soft",
+    temperature: Annotated[float, typer.Option(help="For distill: the temperature of soft labels.")] = 1.0,
+    frames: Annotated[int, typer.Option(help="For distill: the most frames taken of each video.")] = 1500,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the logs for TensorBoard too.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what a step of each stage takes, estimated; train nothing.")
+        bool, typer.Option("--dry-run", help="Print estimates of what a step of each stage takes, and train nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
