@@ -1,1 +1,1 @@
-"""The jobs behind the commands, importable: what is done with a segmenter, from a source to figures and files."""
+"""The jobs behind the commands, importable: each takes a segmenter from a source to figures and files."""

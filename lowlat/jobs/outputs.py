@@ -1,4 +1,5 @@
-"""What `lowlat segment` can write beside a video file: label maps in folders, and both on standard output."""
+"""The outputs of `lowlat segment` beside a video file: label maps in folders, and video or label maps on standard
+output."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ Write = Callable[[np.ndarray, FrameResult], None]
 
 @dataclass(frozen=True)
 class Form:
-    """What is written, once the words of the caller are known to fit together.
+    """What is written, once the caller's words are known to fit together.
 
     Attributes:
-        video: a video file, which this module doesn't write.
-        pipe: to standard output.
-        labels: one of ``KINDS``; None for a video.
-        names: one of ``NAMES``, or None for stems where the source has them.
+        video: whether it is a video file, which this module doesn't write.
+        pipe: whether it goes to standard output.
+        labels: how label maps are written, one of ``KINDS``; None for a video.
+        names: how label maps are called, one of ``NAMES``; None for stems if the source has them.
     """
 
     video: bool
@@ -45,9 +46,9 @@ def form_of(
     """Find out what is to be written, before any work starts.
 
     Args:
-        labels: "palette" (by default), "grey" or "rle", for a folder of label maps.
-        names: "index" or "stem": what label maps are called.
-        pipe_format: "mkv" (by default) or "jsonl", for the output ``-``.
+        labels: how label maps in a folder are written: "palette" (by default), "grey" or "rle".
+        names: how label maps are called: "index" or "stem".
+        pipe_format: what is written to the output ``-``: "mkv" (by default) or "jsonl".
 
     Raises:
         ValueError: an unknown word, or words that don't fit the output.
@@ -91,14 +92,15 @@ def form_of(
 def open_output(
     form: Form, output: str | Path, source: Source, classes: Classes, *, constant: bool = False
 ) -> tuple[Write, Callable[[], None]]:
-    """Open what ``form`` says; gives a function that writes one frame's result, and one that closes.
+    """Open the output that ``form`` describes. Return a function that writes one frame's result, and one that closes
+    it.
 
     Args:
-        constant: write a video at a constant rate.
+        constant: whether a video has a constant rate.
 
     Raises:
         ValueError: stems are asked for, of a source that has none.
-        SinkError: it can't be written to.
+        SinkError: the output can't be written to.
     """
     if form.labels is None:
         overlay = Overlay(classes.names, classes.palette, source.size)

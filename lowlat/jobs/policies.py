@@ -1,4 +1,4 @@
-"""Policies from the words of a command line. For the jobs and the commands."""
+"""Makes policies from the words of a command line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from lowlat.schedule.policies import MEASURED, POLICIES, Policy
 def make_policy(
     name: str, *, interval: float | None = None, threshold: float | None = None, cut: float | None = None
 ) -> Policy:
-    """Makes a policy from the words of a command line.
+    """Make a policy from the words of a command line.
 
     Args:
         name: a name in `POLICIES`.
-        interval: frames between key frames; needed by "every", refused by the others.
-        threshold: needed by those of `MEASURED`, refused by the others.
-        cut: value above which the scene must have changed; None keeps the policy's own.
+        interval: frames between key frames; "every" needs it, others refuse it.
+        threshold: the value above which a frame becomes a key frame; the policies of `MEASURED` need it, others refuse
+            it.
+        cut: the value above which the scene is taken to have changed; None keeps the policy's own.
 
     Raises:
         ValueError: an unknown name, or an option that is missing, of no use to the policy, or out of range.
@@ -35,7 +36,8 @@ def make_policy(
 
 
 def choose_policy(name: str | None, interval: float | None, threshold: float | None) -> Policy | None:
-    """A policy from a command line's words; None for the default, adaptive at the weights' own threshold."""
+    """Make a policy from the words of a command line; without any, the default: adaptive, at the weights' own
+    threshold."""
     if name is None and (interval is not None or threshold is not None):
         given = "--interval" if interval is not None else "--threshold"
         raise ValueError(f"policy: expected --policy beside {given}, got none; name the policy it belongs to")

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, so that standard output holds results alone. For every job."""
+"""Progress bars of all jobs, on standard error, so that standard output holds results alone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ _outer: ContextVar[Progress | None] = ContextVar("outer progress", default=None)
 
 
 def first_process() -> bool:
-    """Whether this is the one to speak: the only process, or the first of those that `torchrun` started."""
+    """Whether this process is the one to show progress: the only one, or the first of those that `torchrun` started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -> Iterator[Progress]:
-    """Description, bar, count, time gone, time left. Inside another one, lines of that one until the block ends.
+    """Show a bar with description, count, time gone and time left. Within another bar it is a line of that one, until
+    the block ends.
 
     Args:
-        console: where to draw, whatever is drawn already; by default standard error, for the first process alone.
-        auto_refresh: draw from a thread of its own; without it, only on ``refresh()``.
+        console: where to draw, whatever is drawn there already; by default standard error, from the first process
+            alone.
+        auto_refresh: whether a thread draws it; otherwise it is drawn only on ``refresh()``.
     """
     outer = _outer.get()
     if outer is not None and console is None:
@@ -50,6 +52,6 @@ def progress_bar(console: Console | None = None, *, auto_refresh: bool = True) -
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Iterate with a bar."""
+    """Yield the items, with a bar."""
     with progress_bar() as progress:
         yield from progress.track(items, description=description)

@@ -1,4 +1,4 @@
-"""Which recorded videos a command line names, and what their results are called. For `lowlat.jobs.batch`."""
+"""Finds the recorded videos that a command line names, and names their results, for `lowlat.jobs.batch`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lowlat.video.listing import escaped, natural_key
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .y4m .3gp .mjpg .mjpeg".split()
 )
-"""What counts as a video in a folder; files that are named by themselves, or by a glob, may be called anything."""
+"""The suffixes of videos in a folder. A file that is named by itself, or by a glob, may have any."""
 
 
 def recordings(videos: Sequence[str | Path]) -> dict[str, Path]:
-    """The videos by the names of their results, in natural order.
+    """Return the videos by the names of their results, in natural order.
 
-    A video is called as its file, without the suffix; below the folder that was given, or the fixed beginning of a
-    glob, it keeps its folders. So its name doesn't depend on which other videos there are.
+    A result is called as the video's file, without the suffix. Below a folder that was given, or the fixed beginning of
+    a glob, it keeps its subfolders, so that its name doesn't depend on which other videos there are.
 
     Args:
-        videos: files; folders, of which all videos count, in subfolders too, but for hidden ones, links to folders, and
+        videos: files; folders, whose videos count, those in subfolders too, except hidden ones, links to folders, and
             overlays that an earlier batch has left there; globs, in which ``**`` stands for any subfolders.
 
     Raises:
@@ -72,7 +72,7 @@ def _named_by(spec: str) -> Iterator[tuple[str, Path]]:
 
 
 def _result(path: Path) -> bool:
-    """Whether a file is what a batch made of a video: results may lie in the folder that the next one is given."""
+    """Whether a file is the result of a batch, since a folder that is given may hold results of an earlier one."""
     return path.name == OVERLAY and (path.parent / REPORT).is_file()
 
 

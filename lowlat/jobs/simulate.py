@@ -21,8 +21,8 @@ _LEVEL = 0.1
 class SimulationReport:
     """Figures of a simulated run. All but `startup_ms` are of the steady state, after the first frame.
 
-    Times in ms, ages and delays in frames. The source waits for the engine (closed loop): a frame becomes
-    available when all the work on the one before is done.
+    Times are in ms, ages and delays in frames. The source waits for the engine: a frame becomes available when all work
+    on the frame before is done.
     """
 
     policy: str
@@ -30,17 +30,17 @@ class SimulationReport:
     decision: str
     frames: int
     average_ms: float
-    """Mean latency of a frame, from available to labels. Where nothing is left for after the labels this is
-    the paper's average runtime, wall time over frames; where something is, `period_ms` is."""
+    """The mean latency of a frame. If no work is left for after the labels, it is the paper's average runtime, wall
+    time over frames; otherwise `period_ms` is."""
     max_ms: float
-    """Maximum latency of a frame."""
+    """The maximum latency of a frame."""
     startup_ms: float
-    """Latency of the first frame, a full pass."""
+    """The latency of the first frame, which waits for a full pass."""
     period_ms: float
-    """Wall time over frames: the latency and, with a deferred decision, the decision. S_h in the background
-    is no part of it."""
+    """Wall time over frames: the latency and, with a deferred decision, the decision. S_h in the background is no part
+    of it."""
     work_average_ms: float
-    """Work over frames, S_h in the background included: what one saturated device would need."""
+    """All work over frames, S_h in the background included: the time of a single device that is never idle."""
     key_frames: int
     mean_interval: float | None
     """Frames over key frames; None without key frames."""
@@ -60,17 +60,17 @@ class SimulationReport:
     age_max_frames: int
 
     def as_dict(self) -> dict[str, object]:
-        """The report as plain values, for JSON."""
+        """Return the report as plain values, for JSON."""
         return asdict(self)
 
 
 class SyntheticSignal:
-    """A deviation that exceeds `level` at a mean of `interval` frames after the key frame.
+    """A synthetic deviation that exceeds `level` every `interval` frames in the mean.
 
-    It rises with the distance to the key frame and crosses `level` after a gap of whole frames: without a
-    seed the gaps are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5); with one
-    they are spread evenly between 1 and about twice the interval, with the same mean. With `by_distance` it
-    does so times the distance, for policies that look at that. Calls must come from one video, in order.
+    It rises with the distance to the key frame and crosses `level` after a gap of whole frames. Without a seed the gaps
+    are as even as whole numbers allow (5, 5, 5 ... for 5; 4, 5, 4, 5 ... for 4.5). With a seed they are random, evenly
+    spread between 1 and about twice the interval, with the same mean. With `by_distance` the value times the distance
+    crosses `level` instead, for policies that look at that product. Calls must come from one video, in order.
 
     Raises:
         ValueError: `interval` is below 1, or `level` isn't above 0.
@@ -126,8 +126,8 @@ def simulate(
     seed: int | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
 ) -> SimulationReport:
-    """Runs a schedule over `frames` frames after start-up, on virtual time. With the default costs, the
-    paper's Table 3, it gives the runtimes of Table 1:
+    """Run a schedule over `frames` frames after start-up on the simulated clock. With the default costs, the paper's
+    Table 3, it gives the runtimes of Table 1:
 
     | schedule | average_ms | max_ms |
     |---|---|---|
@@ -137,23 +137,21 @@ def simulate(
     | adaptive, low-latency | 119 | 119 |
     | adaptive, low-latency, deferred | 99 | 99 |
 
-    The first frame is start-up and comes on top of `frames`, so any multiple of the interval is a whole
-    number of key frame cycles and the averages are exact; a remainder of r frames shifts them by less than r
-    / frames of a cycle.
+    The first frame is start-up and comes on top of `frames`, so any multiple of the interval is a whole number of key
+    frame cycles and the averages are exact; a remainder of r frames shifts them by less than r / frames of a cycle.
 
     Args:
-        lower, higher, select, propagate: cost of S_l, S_h, the key frame decision and propagation, in ms.
-        policy: "per-frame", "every", "threshold", "adaptive" or "accumulated". The latter three see a synthetic
-            signal that makes a key frame every `interval` frames in the mean.
-        interval: frames; 5 by default. "every" takes whole numbers; without meaning for "per-frame".
-        threshold: of the policies that have one. The synthetic signal scales with it: no figure changes.
+        lower, higher, select, propagate: the costs of S_l, S_h, the key frame decision and propagation, in ms.
+        policy: "per-frame", "every", "threshold", "adaptive" or "accumulated". The last three see a synthetic signal
+            that makes a key frame every `interval` frames in the mean.
+        interval: frames, 5 by default. "every" takes whole numbers; "per-frame" doesn't use it.
+        threshold: the threshold of a policy that has one. The synthetic signal scales with it, so no figure changes.
         mode: "blocking" or "low-latency"; by default blocking, unless the decision is deferred.
         decision: "critical" or "deferred".
-        frames: frames after the first one.
-        age_bound: frames; by default the schedule's own, or the longest interval the signal makes if that is
-            longer.
-        seed: makes the synthetic intervals vary at random around their mean; by default regular.
-        on_result: called with every frame's result, start-up included.
+        frames: how many frames follow the first one.
+        age_bound: frames; by default the schedule's own, or the longest interval of the signal if that is longer.
+        seed: makes the synthetic intervals vary at random around their mean; None keeps them regular.
+        on_result: is called with every frame's result, start-up included.
 
     Raises:
         ValueError: an option out of range, or options that contradict each other.
@@ -210,7 +208,7 @@ def simulate(
 
 
 def age_bound_of(rule: Policy, signal: SyntheticSignal | None) -> int:
-    """The schedule's own age bound in frames, or the longest interval that comes if that is longer."""
+    """Return the schedule's own age bound in frames, or the longest interval that may come if that is longer."""
     longest = signal.longest if signal is not None else getattr(rule, "interval", 1)
     return max(DEFAULT_AGE_BOUND, longest)
 
@@ -218,7 +216,7 @@ def age_bound_of(rule: Policy, signal: SyntheticSignal | None) -> int:
 def rule_of(
     policy: str, interval: float, threshold: float | None, seed: int | None
 ) -> tuple[Policy, SyntheticSignal | None]:
-    """The policy of that name, and the synthetic signal that it sees, if it looks at one."""
+    """Make the policy of that name, and the synthetic signal that it sees, if it looks at one."""
     if policy == "per-frame":
         return PerFrame(), None
     if policy == "every":
@@ -232,7 +230,7 @@ def rule_of(
 
 
 def _ms(value: float) -> float:
-    """Milliseconds to the nanosecond: summing virtual time leaves no more than that of rounding."""
+    """Round milliseconds to nanoseconds, which removes the rounding errors of sums of simulated time."""
     if not math.isfinite(value):
         raise ValueError(f"simulate: expected costs whose sum is finite, got {value!r}; lower them")
     return round(value, 6)

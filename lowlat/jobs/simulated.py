@@ -1,5 +1,5 @@
-"""The simulated runtime: a clock that moves only when told to, stages that cost its milliseconds, and a worker that
-lands in its time. For `lowlat simulate` and the study."""
+"""The simulated runtime, for `lowlat simulate` and the study: a clock that moves only when told to, stages that cost
+its milliseconds, and a worker that lands when its time has passed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowlat.schedule import Signal
 
 
 class VirtualClock:
-    """Simulated milliseconds: time passes where a cost is charged, nowhere else."""
+    """Simulated milliseconds, which pass only as costs are charged."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -21,7 +21,7 @@ class VirtualClock:
         return self._now
 
     def advance(self, ms: float) -> None:
-        """Lets `ms` milliseconds pass.
+        """Let `ms` milliseconds pass.
 
         Raises:
             ValueError: `ms` is negative or not finite.
@@ -35,7 +35,7 @@ class VirtualClock:
 
 @dataclass(frozen=True)
 class Costs:
-    """Milliseconds by stage; the defaults are the paper's Table 3.
+    """Milliseconds of each stage; the defaults are the paper's Table 3.
 
     Raises:
         ValueError: a cost is negative or not finite.
@@ -56,7 +56,7 @@ class Costs:
 
 
 class SimulatedStages:
-    """Stages that do nothing but charge their cost to the clock. A frame is its own index."""
+    """Stages that only charge their cost to the clock. A frame is its own index."""
 
     def __init__(self, clock: VirtualClock, costs: Costs, signal: Callable[[int, int], float] | None = None) -> None:
         self._clock = clock
@@ -86,7 +86,8 @@ class SimulatedStages:
 
 
 class SimulatedWorker:
-    """S_h beside the fast track in virtual time: a job lands `higher_ms` after it was submitted and slows nothing."""
+    """S_h beside the fast track in simulated time. A job lands `higher_ms` after it was submitted, and slows
+    nothing."""
 
     def __init__(self, clock: VirtualClock, higher_ms: float) -> None:
         self._clock = clock

@@ -1,173 +1,37 @@
-"""Several videos on one device under the simulated clock: the hub's own loop, queue and rule, from costs alone."""
+"""`lowlat simulate --videos`: figures of several videos on one device under the simulated clock."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from array import array
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from lowlat.hub.capacity import Load, bound_ms, capacity, spacing
-from lowlat.hub.costs import Costs as MeasuredCosts
-from lowlat.hub.loop import Loop
-from lowlat.hub.passes import Parts, Pass, Passes
 from lowlat.hub.policy import spaced
-from lowlat.hub.port import Port, Started
 from lowlat.hub.seat import Seat
-from lowlat.hub.turns import PartRule
 from lowlat.jobs.simulate import DEFAULT_INTERVAL, SyntheticSignal, age_bound_of, rule_of
-from lowlat.jobs.simulated import Costs, SimulatedStages, VirtualClock
-from lowlat.runtime import Captured, Engine, FrameResult
+from lowlat.jobs.simulated import Costs
+from lowlat.jobs.simulated_hub import SimulatedHub
+from lowlat.runtime import FrameResult
 from lowlat.schedule import Schedule
-
-
-class EventClock(VirtualClock):
-    """Simulated milliseconds in which things happen at their times, also while work is under way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-
-    def at(self, ms: float, happen: Callable[[], None]) -> None:
-        """Calls ``happen`` when it is so late."""
-        heapq.heappush(self._events, (ms, next(self._order), happen))
-
-    def advance(self, ms: float) -> None:
-        end = self.now() + ms
-        while self._events and self._events[0][0] <= end:
-            due, _, happen = heapq.heappop(self._events)
-            super().advance(max(0.0, due - self.now()))
-            happen()
-        super().advance(max(0.0, end - self.now()))
-
-    def idle(self, ms: float) -> bool:
-        """Lets ``ms`` pass, or less if something happens before; False where neither ever ends."""
-        if self._events:
-            ms = min(ms, max(0.0, self._events[0][0] - self.now()))
-        if ms == math.inf:
-            return False
-        self.advance(ms)
-        return True
-
-
-class SimulatedMachine:
-    """S_h in parts that cost their time.
-
-    Args:
-        clock: of the simulation.
-        parts: cost of each, in ms.
-        more: what each further frame of a batch costs, as a share of one alone.
-        fails: whether a pass raises; asked when its parts are done.
-    """
-
-    def __init__(
-        self,
-        clock: VirtualClock,
-        parts: Sequence[float],
-        more: float = 1.0,
-        fails: Callable[[Pass], bool] = lambda one: False,
-    ) -> None:
-        self._clock, self._parts, self._more, self._fails = clock, list(parts), more, fails
-        self.busy_ms = 0.0
-        self.ran: Callable[[float, float], None] | None = None
-        """Called with the beginning and the end of every part."""
-
-    def ready(self, passes: Sequence[Pass]) -> bool:
-        return True
-
-    def keep(self, sizes: Collection[Hashable]) -> None: ...
-
-    def idle(self) -> bool:
-        return True
-
-    def close(self) -> None: ...
-
-    def parts(self, passes: Sequence[Pass]) -> Parts:
-        times = 1 + (len(passes) - 1) * self._more
-        for number, ms in enumerate(self._parts):
-            begun = self._clock.now()
-            self._clock.advance(ms * times)
-            self.busy_ms += ms * times
-            if self.ran is not None:
-                self.ran(begun, self._clock.now())
-            if number < len(self._parts) - 1:
-                yield
-        if any(self._fails(one) for one in passes):
-            raise ArithmeticError("a simulated S_h fails")
-        return [one.low for one in passes]
-
-
-class SimulatedHub:
-    """Videos on one device in virtual time.
-
-    Args:
-        costs: of the stages; S_h in as many parts as ``parts``.
-        parts, more, fails: of `SimulatedMachine`.
-        batch: passes in a batch at most.
-    """
-
-    def __init__(self, costs: Costs, parts: Sequence[float], *, batch: int = 1, **machine: object) -> None:
-        self.clock, self._costs = EventClock(), costs
-        self.machine = SimulatedMachine(self.clock, parts, **machine)
-        rule, self.measured = PartRule(), MeasuredCosts()
-        self.passes = Passes(self.machine, self.clock, self.measured, rule, batch)
-        self.loop = Loop(self.clock, self.passes, self.measured, rule)
-
-    def open(
-        self,
-        name: str,
-        schedule: Schedule,
-        frames_ms: Iterable[float],
-        signal: Callable[[int, int], float] | None = None,
-        on_result: Callable[[FrameResult], None] | None = None,
-    ) -> Seat:
-        """Takes in a video whose frames come at these times, which rise."""
-
-        def build(seat: Seat, schedule: Schedule) -> tuple[Engine, Started]:
-            stages = Started(SimulatedStages(self.clock, self._costs, signal))
-            return Engine(schedule, stages, Port(seat), self.clock), stages
-
-        seat = Seat(name, schedule, self.passes, build, self.clock, on_result=on_result)
-        self.loop.join(seat)
-        self._let_come(seat, enumerate(frames_ms))
-        return seat
-
-    def play(self) -> None:
-        """Goes on until no frame is to come and none waits, and S_h has nothing to do."""
-        while (wait := self.loop.turn()) == 0 or self.clock.idle(wait):
-            pass
-
-    def _let_come(self, seat: Seat, frames: Iterator[tuple[int, float]]) -> None:
-        """Has the next frame come, and then the one after it."""
-        if (frame := next(frames, None)) is None:
-            return
-        index, ms = frame
-
-        def come() -> None:
-            seat.put(Captured(index, 0.0, index))
-            self._let_come(seat, frames)
-
-        self.clock.at(ms, come)
 
 
 @dataclass(frozen=True)
 class VideosReport:
-    """Figures of several simulated videos; times in ms, ages in frames. Latencies leave first frames out."""
+    """Figures of several simulated videos; times in ms, ages in frames. First frames are left out of the latencies."""
 
     videos: int
     fps: float
     frames: int
-    """Frames that came of every video."""
+    """How many frames of each video came."""
     labelled: int
-    """Frames of all videos that were labelled."""
+    """How many frames of all videos were labelled."""
     dropped: int
     bound_ms: float
-    """What a frame may take at most: a frame of every video and one part of S_h."""
+    """The most that a frame may take: a frame of every video and one part of S_h."""
     p50_ms: float
     p99_ms: float
     """The highest 99th percentile of any video."""
@@ -178,28 +42,28 @@ class VideosReport:
     age_max_frames: int
     landings: int
     batches: int
-    """Passes of more than one frame."""
+    """How many passes were of more than one frame."""
     fast_share: float
     """The share of the device's time that the fast tracks take."""
     higher_share: float
     """The share of the device's time that S_h takes."""
     capacity: int
-    """Videos that keep their bound."""
+    """How many such videos keep their bound."""
     spacing: int | None
-    """Frames between key frames at least, for S_h to keep up; None where labels alone are too much."""
+    """How many frames apart key frames have to be at least, for S_h to keep up; None if labels alone are too much."""
 
     def as_dict(self) -> dict[str, object]:
-        """The report as plain values, for JSON."""
+        """Return the report as plain values, for JSON."""
         return asdict(self)
 
 
 def _evenly(fps: float, first: float, frames: int) -> Iterator[float]:
-    """Times of frames, the first one a share of a period late."""
+    """The times of frames in ms; the first one comes ``first`` periods after 0."""
     return ((first + index) * 1e3 / fps for index in range(frames))
 
 
 class _Figures:
-    """Latencies and ages, without start-up: the first frame, and one that came while that was under way."""
+    """Latencies and ages, without start-up: the first frame, and a frame that came while it was under way."""
 
     def __init__(self) -> None:
         self.latencies, self.ages = array("d"), array("q")
@@ -229,16 +93,16 @@ def simulate_videos(
     more: float = 1.0,
     frames: int = 1000,
 ) -> VideosReport:
-    """Plays videos of one rate on one device, their frames evenly spread: low-latency, with deferred decisions.
+    """Play videos of one rate on one device, in low-latency mode with deferred decisions, their frames evenly spread.
 
     Args:
-        videos: how many.
-        lower, higher, select, propagate, policy, interval, threshold: as of `lowlat.jobs.simulate.simulate`.
-        fps: frames a second of each.
-        parts: of S_h, all alike.
-        batch: passes in a batch at most.
-        more: what each further frame of a batch costs, as a share of one alone.
-        frames: of each video.
+        videos: how many videos.
+        lower, higher, select, propagate, policy, interval, threshold: as in `lowlat.jobs.simulate.simulate`.
+        fps: frames a second of each video.
+        parts: how many parts S_h has, all of one cost.
+        batch: the most passes in a batch.
+        more: the cost of each further frame of a batch, as a share of one alone.
+        frames: how many frames each video has.
 
     Raises:
         ValueError: an option out of range.

@@ -1,5 +1,5 @@
-"""How steady labels are beside the same network frame by frame: agreement, flicker and slivers. For the demo and for
-evaluation, which so share one definition (docs/steadiness.md)."""
+"""How steady labels are beside those of the same network frame by frame: agreement, flicker and slivers. The demo and
+the evaluation share this definition (docs/steadiness.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SteadinessFigures:
-    """Figures of one run in percent; None where there was nothing to take one from."""
+    """Figures of one run in percent; None if there was nothing to take one from."""
 
     agreement_percent: float | None
     """Pixels labelled as frame by frame, over all frames."""
@@ -30,7 +30,7 @@ class SteadinessFigures:
 
 
 class Slivers:
-    """Counts positions of the score grid that stand alone between their neighbours, over any number of label maps.
+    """Counts the positions of the score grid whose label neither of two neighbours has, over any number of label maps.
 
     Args:
         grid: ``(h, w)`` of the network's scores; a label map is read at that many positions, evenly spread.
@@ -49,17 +49,18 @@ class Slivers:
 
     @property
     def row_percent(self) -> float | None:
-        """Positions whose label differs from both that above and that below; those at the borders are no positions."""
+        """The percentage of positions whose label differs from those above and below; positions at the border don't
+        count."""
         return self._rows.percent
 
     @property
     def column_percent(self) -> float | None:
-        """The same from left to right."""
+        """The percentage of positions whose label differs from those at the left and right."""
         return self._columns.percent
 
 
 class Steadiness:
-    """Counts the label maps of a run in the order in which they are shown; holds those of one frame.
+    """Takes the label maps of a run in the order in which they are shown, and keeps those of one frame.
 
     Args:
         grid: ``(h, w)`` of the network's scores, for slivers; None counts none.
@@ -75,9 +76,9 @@ class Steadiness:
 
         Args:
             labels: the label map shown, ``(H, W)``.
-            per_frame: that of the same frame by the whole network, ``(H, W)``.
-            cut: whether the scene has changed since the frame before: a change of labels is no flicker then. Neither is
-                one where the frames are of two sizes.
+            per_frame: the label map of the same frame by the whole network, ``(H, W)``.
+            cut: whether the scene has changed since the frame before. A change of labels is no flicker then, nor is it
+                one between frames of two sizes.
 
         Raises:
             ValueError: the maps differ in shape.
@@ -92,7 +93,7 @@ class Steadiness:
                 slivers.add(counted)
 
     def figures(self) -> SteadinessFigures:
-        """The figures so far."""
+        """Return the figures so far."""
         slivers = [None] * 4
         if self._slivers is not None:
             slivers = [share for counted in self._slivers for share in (counted.row_percent, counted.column_percent)]
@@ -100,7 +101,7 @@ class Steadiness:
 
 
 def same_labels(labels: np.ndarray, per_frame: np.ndarray) -> np.ndarray:
-    """Where two label maps of one frame agree, bool ``(H, W)``. ValueError where they differ in shape."""
+    """Return where two label maps of one frame agree, bool ``(H, W)``; ValueError if they differ in shape."""
     if labels.shape != per_frame.shape:
         raise ValueError(
             f"steadiness: expected label maps of one frame in one shape, got {labels.shape} and {per_frame.shape}; "
@@ -115,7 +116,7 @@ def _alone(read: np.ndarray) -> np.ndarray:
 
 
 class _Share:
-    """Counts what is true among all there is."""
+    """Counts how many of all flags are true."""
 
     def __init__(self) -> None:
         self._true = self._all = 0
@@ -126,5 +127,5 @@ class _Share:
 
     @property
     def percent(self) -> float | None:
-        """Percent of all flags, rounded to three digits; None if there were none."""
+        """The percentage of true flags, rounded to three digits; None if there were none."""
         return round(100 * self._true / self._all, 3) if self._all else None

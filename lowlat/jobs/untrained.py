@@ -1,4 +1,4 @@
-"""What a run does with weights of which not every module has been trained: a converted checkpoint, start weights."""
+"""The rule for runs with weights of which not every module has been trained: a converted checkpoint, start weights."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ PER_FRAME = {"head", "refine", "classifier"}
 
 
 def check_trained(job: str, network: VideoNetwork, *, fast_track: bool = True) -> str:
-    """A line to tell the user where the fast track is untrained; empty where nothing is, or it isn't wanted.
+    """Return a line that tells the user that the fast track is untrained; empty if it is trained, or not wanted.
 
     Raises:
-        ValueError: what gives a frame its labels is untrained.
+        ValueError: a module that gives every frame its labels is untrained.
     """
     missing = PER_FRAME.intersection(network.untrained)
     if missing:

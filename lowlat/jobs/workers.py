@@ -1,5 +1,5 @@
-"""Where the tasks of a batch run: in processes of this machine, or as tasks of a Ray cluster. One worker that dies
-takes no other with it, and its task is begun again."""
+"""Runs the tasks of a batch, in processes of this machine or as tasks of a Ray cluster. If a worker dies, no other
+worker does, and its task is begun again."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ _DIED = "batch: expected a worker that lives, got {} that died over it, {} times
 def in_processes(
     work: Callable[[Of], Any], tasks: Sequence[Of], workers: int, threads: int
 ) -> Iterator[tuple[Of, Any]]:
-    """Give each task with what ``work`` makes of it, in the order in which they are done. Closed, it ends the
+    """Yield each task with the result of ``work``, in the order in which they are done. When it is closed, it ends the
     processes at once.
 
     Args:
-        work: a function of a module; must not raise.
-        workers: processes.
-        threads: of each.
+        work: a function of a module, which must not raise.
+        tasks: what ``work`` is called with.
+        workers: how many processes.
+        threads: how many threads each has.
     """
     waiting = deque((task, 1) for task in tasks)
     processes: list[_Process] = []
@@ -77,7 +78,7 @@ def in_processes(
 
 
 class _Process:
-    """A process that does one task after another; `doing` is the one that it is at."""
+    """A process that does one task after another; `doing` is its present one."""
 
     def __init__(self, work: Callable[[Any], Any], threads: int) -> None:
         # Not forked: this one has threads.
@@ -103,7 +104,7 @@ class _Process:
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any], threads: int) -> None:
-    """The life of a process."""
+    """What a process does, from its start to its end."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
@@ -128,13 +129,14 @@ def _held_back(number: int) -> Iterator[None]:
 def on_ray(
     work: Callable[[Of], Any], tasks: Sequence[Of], workers: int | None, threads: int, *, address: str, gpus: int = 0
 ) -> Iterator[tuple[Of, Any]]:
-    """The same as tasks of Ray, which begins those again whose worker has died. Closed, it ends them at once.
+    """Do the same with tasks of Ray, which begins a task again if its worker has died. When it is closed, it ends them
+    at once.
 
     Args:
-        workers: tasks that are handed to Ray at once, at most; None for as many as run on the cluster as it is.
-        threads: cores that each asks for.
+        workers: the most tasks that are given to Ray at once; None for as many as run on the cluster as it is.
+        threads: how many cores each asks for.
         address: as in :func:`connected`.
-        gpus: that each asks for.
+        gpus: how many GPUs each asks for.
     """
     with connected(address, cores=None if workers is None else workers * threads):
         import ray
@@ -166,12 +168,12 @@ def on_ray(
 
 @contextmanager
 def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
-    """Be part of a Ray cluster for the length of the block.
+    """Be part of a Ray cluster during the block.
 
     Args:
         address: as `ray.init` takes it, such as "auto" on one of the cluster's machines; "local" starts a cluster of
             this machine, which ends with the block.
-        cores: of the one that is started.
+        cores: how many cores a cluster that is started has.
 
     Raises:
         ConnectionError: there is no such cluster.
@@ -211,6 +213,6 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Whether Ray finds a token of its clusters, by the rules that its pages tell."""
+    """Whether Ray finds a token for its clusters, by the rules in its documentation."""
     named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     return named or (Path.home() / ".ray" / "auth_token").is_file()

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from lowlat.cli import app
 from lowlat.jobs.simulated import Costs
-from lowlat.jobs.simulated_videos import SimulatedHub, simulate_videos
+from lowlat.jobs.simulated_hub import SimulatedHub
+from lowlat.jobs.simulated_videos import simulate_videos
 from lowlat.schedule import Adaptive, Every, PerFrame, Schedule
 
 EPSILON = 1e-6

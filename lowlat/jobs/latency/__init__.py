@@ -1,4 +1,4 @@
-"""The job behind `lowlat latency`: a source at a locked rate, and how long each frame's labels took."""
+"""The job behind `lowlat latency`: frames come at a locked rate, and the time to each frame's labels is measured."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from lowlat.video.latency_plot import histogram_figure, timeline_figure, write_f
 from lowlat.video.trace import write_trace
 
 SIZES = {"lite": (480, 360), "resnet101": (2048, 1024)}
-"""Width and height each network is measured at, the paper's for its own; another one at its working size."""
+"""The width and height of frames that each network is measured at, for `resnet101` the paper's; another network is
+measured at its working size."""
 FPS = {"cpu": 6.0, "cuda": 30.0}
 """Rates that the fast track holds, so that no frame waits for the one before it."""
 
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """What :func:`measure` found: the run, its figures, ratios to the per-frame baseline. Times in ms."""
+    """What :func:`measure` found: the run, its figures, and their ratios to the per-frame baseline. Times in ms."""
 
     network: str
     device: str
@@ -97,31 +98,32 @@ def measure(
     """Measure the latency of every frame under the low-latency schedule, beside the per-frame baseline of the same
     network in the same process.
 
-    Frames arrive at a locked rate whoever is ready for them; one that waits has that in its latency, one that finds
-    another waiting takes its place. A key frame comes every `interval` frames, the decision is measured on every frame.
+    Frames arrive at a locked rate whether anybody is ready for them or not. A frame that waits has the wait in its
+    latency; a frame that finds another one waiting takes its place. A key frame comes every `interval` frames, and the
+    decision is measured on every frame.
 
     Args:
-        network: "lite" (trained weights), "resnet101" (the paper's, random weights: they cost the same), a file of
-            weights, or an adopted network as in "package.module:function".
-        source: a video file, or the address of one; by default a synthetic one, which costs nothing.
-        size: ``(width, height)`` of the frames; by default the network's own, see `SIZES`, else
-            its working size at 4 to 3.
-        pixels: of the working size; None has the network see frames as they are, their sides brought to multiples of
-            its `multiple`.
-        frames: measured frames, start-up apart.
+        network: "lite" (trained weights), "resnet101" (the paper's, with random weights, which cost the same), a file
+            of weights, or an adopted network as in "package.module:function".
+        source: a video file, or the address of one; by default a synthetic source, which costs nothing.
+        size: ``(width, height)`` of the frames; by default as `SIZES` says, else about the network's working size, 4 to
+            3.
+        pixels: the pixels of the working size; None has the network see frames as they are, their sides brought to
+            multiples of its `multiple`.
+        frames: how many frames are measured, after start-up.
         fps: frames a second; by default 6 on a CPU, 30 on a GPU.
         interval: frames between key frames, 1 to 10.
         device: "cpu", "cuda" or "cuda:1".
-        options: precision and what else is done to the network.
+        options: precision, and how else the network is made ready.
         isolation: what keeps S_h out of a frame's way: "priority", "segment" or, on a GPU, "partition"; by default
             "priority" on a GPU and "segment" on a CPU.
-        segments, sms: how many parts, or multiprocessors, those take on a GPU.
-        deadline_ms: by default 1.2 x p99.
-        baseline_frames: frames of the baseline, as fast as they go.
-        table_frames: frames of each further schedule of the paper's Table 1; 0 leaves them out.
+        segments, sms: how many parts S_h has under "segment", and multiprocessors under "partition", on a GPU.
+        deadline_ms: the deadline in ms, by default 1.2 x p99.
+        baseline_frames: how many frames the baseline is measured on, as fast as they go.
+        table_frames: how many frames each further schedule of the paper's Table 1 is measured on; 0 leaves them out.
         out: a folder for ``histogram.png``, ``timeline.png``, ``trace.json``, ``report.json`` and the page
             ``report.html``; None for none.
-        console: for progress; None for silence.
+        console: where progress is shown; None for nowhere.
 
     Raises:
         ValueError: unknown words or impossible numbers.

@@ -1,4 +1,4 @@
-"""The figures of a latency run: from results to numbers. For `lowlat latency` and its tests."""
+"""The figures of a latency run, computed from its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ FAST = ("S_l", "propagation")
 
 @dataclass(frozen=True)
 class Figures:
-    """Latencies in ms from frame available to labels on the host, and what goes with them; start-up left out."""
+    """Latencies in ms, from a frame on the host to its labels on the host, and what goes with them; start-up is left
+    out."""
 
     frames: int
     p50_ms: float
@@ -24,7 +25,7 @@ class Figures:
     p99_ms: float
     max_ms: float
     jitter_ms: float
-    """Mean difference between the latencies of one frame and the next."""
+    """The mean difference between the latencies of one frame and the next."""
     p99_over_p50: float
     deadline_ms: float
     deadline_misses: int
@@ -51,15 +52,15 @@ class Figures:
 
 
 def summarise(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms: float | None = None) -> Figures:
-    """The figures of settled results in order, none of them start-up.
+    """Compute the figures of results in order, all settled and none of them start-up.
 
     Args:
         results: at least one.
-        spans: of the whole run, those of start-up may be among them.
-        deadline_ms: for the misses; by default 1.2 x p99.
+        spans: the spans of the whole run, which may have those of start-up among them.
+        deadline_ms: the deadline beyond which a frame is a miss; by default 1.2 x p99.
 
     Raises:
-        ValueError: no results.
+        ValueError: there are no results.
     """
     if not results:
         raise ValueError("summarise: expected at least 1 result after start-up, got none; run more frames")
@@ -108,7 +109,7 @@ def summarise(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms
 
 
 def stage_medians(spans: Iterable[Span]) -> dict[str, float]:
-    """Median ms by "track: stage"."""
+    """The median ms of each stage, by "track: stage"."""
     times: dict[str, list[float]] = {}
     for span in spans:
         times.setdefault(f"{span.track}: {span.stage}", []).append(span.end_ms - span.start_ms)
@@ -116,8 +117,8 @@ def stage_medians(spans: Iterable[Span]) -> dict[str, float]:
 
 
 def _busy(spans: Iterable[Span], since: Mapping[int, float] | None = None) -> dict[int, float]:
-    """Computing time on the critical path by frame, of some frames only since a time: the decision after the labels is
-    no part of it."""
+    """The ms of computing on the critical path of each frame, from frames that began at ``since`` or later. The
+    decision after the labels is no part of it."""
     busy: dict[int, float] = {}
     since = since or {}
     for span in spans:

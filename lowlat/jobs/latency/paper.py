@@ -1,4 +1,4 @@
-"""The paper's Table 3 and the runtime columns of its Table 1, ours beside theirs, in their layout."""
+"""The paper's Table 3 and the runtime columns of its Table 1 in the paper's layout, ours beside theirs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PaperTables:
     schedules: dict[str, tuple[float, float]]
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON: ours and the published ones."""
+        """Return plain values, for JSON: ours and the published ones."""
         return {
             "table3_ms": {
                 name: {"ours": self.stages.get(name), "published": published}
@@ -45,7 +45,7 @@ class PaperTables:
 
 
 def rich_tables(tables: PaperTables, where: str) -> list[Table]:
-    """Both tables for a terminal; `where` says what ours were measured on."""
+    """Make both tables for a terminal; `where` says what ours were measured on."""
     third = Table(title=Text(f"Table 3: time of each module, ms (ours: {where})", style="table.title"))
     for column in ("module", "published", "ours"):
         third.add_column(column, justify="left" if column == "module" else "right")

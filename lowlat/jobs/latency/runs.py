@@ -36,8 +36,8 @@ STALL_S = 15.0
 
 @dataclass(frozen=True)
 class Metronome(Policy):
-    """A key frame every `interval` frames, with the deviation measured on every frame: the load of the adaptive
-    schedule at a locked interval, so that runs compare."""
+    """A key frame every `interval` frames, with the deviation measured on every frame. It is as much work as the
+    adaptive schedule at a locked interval, so that runs compare."""
 
     interval: int
 
@@ -49,7 +49,7 @@ class Metronome(Policy):
 
 @dataclass
 class Recorded:
-    """What one run left: the results behind start-up, how long start-up took, and what was measured beside."""
+    """What one run left: the results after start-up, how long start-up took, and what was measured beside them."""
 
     results: list[FrameResult]
     startup_ms: float
@@ -63,7 +63,7 @@ class Recorded:
 
     @property
     def control_p99_over_p50(self) -> float | None:
-        """The p99 of the control's times over their median: above 1 as far as the machine itself is unsteady."""
+        """The p99 of the control's times over their median; it is above 1 as far as the machine itself is unsteady."""
         if not self.control_ms:
             return None
         p50, p99 = np.percentile(self.control_ms, (50, 99))
@@ -71,7 +71,7 @@ class Recorded:
 
     @property
     def growth_mb(self) -> float:
-        """The most memory in use in the second half of the measured frames less the most in the first half. A leak of
+        """The most memory in use in the second half of the measured frames, less the most in the first half. A leak of
         any rate makes it positive; memory that comes and goes adds nothing."""
         half = len(self.memory_mb) // 2
         return max(self.memory_mb[half:]) - max(self.memory_mb[:half]) if half else 0.0
@@ -79,7 +79,7 @@ class Recorded:
 
 class Control:
     """A fixed computation on one thread, within its core's caches. It is timed while nothing else of the run computes,
-    and so tells how steady the core itself is."""
+    so it tells how steady the core itself is."""
 
     milliseconds = 10.0
 
@@ -90,12 +90,12 @@ class Control:
         self._rounds = 100
 
     def calibrate(self) -> None:
-        """Make it as long as `milliseconds`."""
+        """Make the computation take about ``milliseconds``."""
         times = [self() for _ in range(10)]
         self._rounds = max(1, round(self._rounds * self.milliseconds / median(times)))
 
     def __call__(self) -> float:
-        """Does the computation and gives the milliseconds it took."""
+        """Do the computation, and return how many ms it took."""
         start = time.perf_counter()
         for _ in range(self._rounds):
             np.exp(self._values, out=self._out)
@@ -103,15 +103,15 @@ class Control:
 
 
 class Bench:
-    """Makes engines of one network, for measuring; the weights are shared among them.
+    """Makes engines of one network, which share its weights, for measuring.
 
     Args:
-        network: a network.
+        network: the network.
         device: "cpu", "cuda" or "cuda:1".
-        options: what is done to the network.
+        options: how the network is made ready.
         isolation: what keeps S_h out of a frame's way, as in `cpu_engine` and `gpu_engine`.
-        segments, sms: as in `gpu_engine`, each with its own isolation there.
-        pixels: of the working size, as in `VideoSegmenter`.
+        segments, sms: as in `gpu_engine`, each with its own isolation.
+        pixels: the pixels of the working size, as in `VideoSegmenter`.
 
     Raises:
         ValueError: no such isolation there, or no such device.
@@ -146,17 +146,18 @@ class Bench:
         self.engine(Schedule(PerFrame(), "blocking")).close()
 
     def engine(self, schedule: Schedule) -> Engine:
-        """A fresh engine for one run; close it. The baseline computes nothing for frames after it."""
+        """Make a new engine for one run; close it afterwards. An engine of the baseline computes nothing for later
+        frames."""
         network = self._network if schedule.needs_fast_track else self._network.without_fast_track()
         return self._make(schedule, network, isolation=self._isolation)
 
     def working_size(self, width: int, height: int) -> str:
-        """At what size the network sees frames of that size, as in 480x360."""
+        """The size at which the network sees frames of that size, in words such as 480x360."""
         h, w = working_size(height, width, self._network.pixels, self._network.network.multiple)
         return f"{w}x{h}"
 
     def memory_mb(self) -> float:
-        """Memory in use: of the device, or of the process."""
+        """The memory in use, in MiB: of the device, or of the process on a CPU."""
         if self.on_cpu:
             return resident_mb()
         return torch.cuda.memory_allocated(self.device) / 2**20
@@ -164,7 +165,7 @@ class Bench:
 
 @contextmanager
 def source_frames(source: str | Path | None, size: tuple[int, int]) -> Iterator[Iterable[np.ndarray]]:
-    """Frames of a file, or synthetic ones, at ``(width, height)``."""
+    """Yield frames of a file, or synthetic ones, of ``(width, height)``."""
     if source is None:
         yield synthetic_frames(*size)
     else:
@@ -183,8 +184,8 @@ def record_run(
     control: Control | None = None,
     fps: float | None = None,
 ) -> Recorded:
-    """Runs an engine over frames: start-up as fast as it takes them, then at a locked rate if there is one, with the
-    control in the time that this leaves after each frame."""
+    """Run an engine over frames: through start-up as fast as it takes them, then at a locked rate if there is one, with
+    the control in the time that this leaves after each frame."""
     recorded, tally, frames = Recorded([], 0.0, []), Tally(), iter(frames)
     room_ms = 2000 / fps - 3 * Control.milliseconds if fps is not None else 0.0
 

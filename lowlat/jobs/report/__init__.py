@@ -1,4 +1,4 @@
-"""A run that can be read: what a run leaves as JSON, as one page for a browser, and two runs side by side.
+"""The report of a run, as JSON and as one page for a browser, and two runs side by side.
 
 record.py    a run as plain values: its figures, settings, machine and frames; written as report.json
 kinds.py     the kinds of runs: which figures each has, what they are called, what is drawn

@@ -32,7 +32,7 @@ from lowlat.video.files import SinkError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs of one kind, what they were asked that differs, what they ran on that differs, and their figures."""
+    """Two runs of one kind, with their figures and the differences between their settings and their machines."""
 
     first: Run
     second: Run
@@ -41,23 +41,25 @@ class Comparison:
 
     @property
     def kind(self) -> str:
-        """Their kind: "demo", "latency" or "segment"."""
+        """The kind of both runs: "demo", "latency" or "segment"."""
         return self.first.report["kind"]
 
     def differences(self, part: str) -> dict[str, tuple[Any, Any]]:
-        """Both values of what differs in "settings" or "machine", by name; None where a run has none."""
+        """Return both values of each entry of "settings" or "machine" that differs, by name; None for a run without
+        it."""
         first, second = flat(self.first.report[part]), flat(self.second.report[part])
         names = [*first, *(name for name in second if name not in first)]
         pairs = {name: (first.get(name), second.get(name)) for name in names}
         return {name: (left, right) for name, (left, right) in pairs.items() if left != right}
 
     def figures(self) -> list[tuple[Figure, float | None, float | None]]:
-        """Each figure with the values of both runs."""
+        """Return each figure with the values of both runs."""
         found = KINDS[self.kind].all
         return [(figure, figure.of(self.first.report), figure.of(self.second.report)) for figure in found]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``difference`` is the second value less the first, ``ratio`` the second over it."""
+        """Return plain values, for JSON; ``difference`` is the second value less the first, ``ratio`` the second over
+        the first."""
         pair = ("first", "second")
         return {
             "kind": self.kind,
@@ -79,7 +81,7 @@ class Comparison:
 
 
 def compare(first: str | Path, second: str | Path, page: str | Path | None = None) -> Comparison:
-    """Read two runs and put them side by side.
+    """Read two runs and compare them.
 
     Args:
         first, second: folders of runs, or their report.json.
@@ -114,7 +116,7 @@ def compare(first: str | Path, second: str | Path, page: str | Path | None = Non
 
 
 def comparison_tables(found: Comparison) -> list[Table]:
-    """What differs, then the figures, for a terminal."""
+    """Make the tables for a terminal: what differs, then the figures."""
     made = []
     for part in ("settings", "machine"):
         if rows := _difference_rows(found, part):
@@ -124,10 +126,10 @@ def comparison_tables(found: Comparison) -> list[Table]:
 
 
 def compare_page(found: Comparison, folder: str | Path) -> str:
-    """The page of two runs.
+    """Make the page of two runs.
 
     Args:
-        folder: where it will stand.
+        folder: the folder that the page will be in.
     """
     runs = (found.first, found.second)
     series, lines = [], []
@@ -169,7 +171,7 @@ def _figure_rows(found: Comparison) -> list[tuple[str, ...]]:
 
 
 def _difference(figure: Figure, left: float | None, right: float | None) -> str:
-    """Second less first, with its sign; also in percent of the first where that says something."""
+    """The second value less the first, with its sign, and in percent of the first if that makes sense."""
     if left is None or right is None:
         return "–"
     words = figure.words(right - left)
@@ -200,7 +202,7 @@ def _rich(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 
 
 def _short_names(first: str, second: str) -> tuple[str, str]:
-    """What is left of two paths without the folders that both begin with and the name that both end with."""
+    """Shorten two paths by the folders that both begin with and the name that both end with."""
     left, right = (_steps(path) for path in (first, second))
     if left == right:
         return f"{left[-1]}, first", f"{right[-1]}, second"

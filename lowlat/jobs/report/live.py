@@ -1,4 +1,4 @@
-"""The report of a run that may go on for days: it keeps what its last frames were, in bounded memory."""
+"""`LiveReport`: the report of a run that may go on for days. It keeps what its last frames were, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class LiveReport:
     """Takes the results of `lowlat segment` as they settle, and writes the folder of the report at the end.
 
     Args:
-        folder: for ``report.json``, ``report.html`` and ``trace.json``; made and tried here.
-        output: what the run writes beside it: a video, a folder of label maps, or ``-``.
-        video: whether that is a video.
+        folder: the folder for ``report.json``, ``report.html`` and ``trace.json``; it is made and tried here.
+        output: what the run writes beside the report: a video, a folder of label maps, or ``-``.
+        video: whether the output is a video.
         settings: what the run was asked for.
 
     Raises:
-        SinkError: no such folder, or none to write to.
+        SinkError: the folder can't be made or written to.
     """
 
     def __init__(self, folder: str | Path, output: str | Path, *, video: bool, settings: Mapping[str, Any]) -> None:
@@ -38,7 +38,7 @@ class LiveReport:
         self._count = 0
 
     def add(self, result: FrameResult) -> None:
-        """Note one settled result; nothing of it is kept but numbers."""
+        """Note one settled result; only numbers are kept of it."""
         self._count += 1
         self._rows.append(frame_row(result))
         self._spans.append((result.time_s, result.index, result.spans))

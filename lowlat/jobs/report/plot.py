@@ -1,7 +1,7 @@
-"""The curves of runs as HTML and SVG, readable without a script: page.js moves what is drawn here.
+"""The curves of runs as HTML and SVG that can be read without a script; page.js then moves them.
 
-Every panel's SVG has frames along x and its own quantity upwards along y, so that zooming is another `viewBox`; strokes
-keep their width. Words stand beside the SVG as HTML, so that they keep their size too.
+Every panel's SVG has frames along x and its own quantity upwards along y, so that zooming is another `viewBox`, while
+strokes keep their width. Words stand beside the SVG as HTML, so that they keep their size too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EVENTS = {
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from low to high, ``most`` at most."""
+    """Round numbers from low to high, at most ``most``."""
     room = max(high - low, 1e-9) / most
     power = 10.0 ** math.floor(math.log10(room))
     step = next(step * power for step in (1, 2, 5, 10, 20) if step * power >= room)
@@ -30,7 +30,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def plot(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> str:
-    """The panels: latency, age, and rows of marks, with what their colours mean.
+    """Make the panels: latency, age, and rows of marks, with a legend.
 
     Args:
         series: curves in columns, as `kinds.series_of` makes them.
@@ -63,13 +63,13 @@ def plot(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> s
 
 
 def extent(series: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """The first and the last frame of all curves, and half a frame more."""
+    """The first and the last frame of all curves, each with half a frame more."""
     places = [at for one in series for at in (one["index"][:1] + one["index"][-1:])] or [0]
     return min(places) - 0.5, max(places) + 0.5
 
 
 def steady(one: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """Frames and latencies without start-up, which would hide all others."""
+    """The frames and latencies without start-up, beside which all others would look like zero."""
     kept = [
         (at, ms) for at, ms, first in zip(one["index"], one["latency_ms"], one["startup"], strict=True) if not first
     ]
@@ -77,7 +77,7 @@ def steady(one: dict[str, Any]) -> tuple[list[int], list[float]]:
 
 
 def event_places(one: dict[str, Any], event: str) -> list[int]:
-    """The frames that have a mark of this event; start-up is none."""
+    """The frames that get a mark for this event; start-up gets none."""
     if event == "dropped":
         return one["dropped"]
     marks = zip(one["index"], one[event], one["startup"], strict=True)
@@ -85,7 +85,7 @@ def event_places(one: dict[str, Any], event: str) -> list[int]:
 
 
 def described(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> str:
-    """The plot in words, for those who don't see it."""
+    """Describe the plot in words, for those who can't see it."""
     parts = []
     for one in series:
         ms = steady(one)[1]

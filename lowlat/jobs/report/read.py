@@ -1,4 +1,4 @@
-"""Reads a report.json that a run has left, and says what is wrong with one that can't be used."""
+"""Reads the report.json of a run, and says what is wrong with one that can't be used."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FRAME = {"index": int, "age": int, "key": bool, "degraded": bool, "startup": bo
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was read.
+    """A run that has been read.
 
     Attributes:
-        named: as the caller named it.
-        folder: where its report and the files beside it are.
-        report: its values, complete.
+        named: its name as the caller gave it.
+        folder: the folder of its report and of the files beside it.
+        report: the report's values, complete.
     """
 
     named: str
@@ -34,7 +34,7 @@ def read_run(job: str, place: str | Path) -> Run:
     """Read the report of a run.
 
     Args:
-        job: who asks, for the messages.
+        job: the command that asks, for the messages.
         place: the run's folder, or its report.json.
 
     Raises:
@@ -64,7 +64,7 @@ def read_run(job: str, place: str | Path) -> Run:
 
 
 def _wrong(report: Mapping[str, Any]) -> str:
-    """The first thing that a report lacks; empty where it is complete."""
+    """The first thing that a report lacks; empty if it is complete."""
     kind = KINDS[report["kind"]]
     for key in ("settings", "machine"):
         if not isinstance(report.get(key), dict):
@@ -116,7 +116,7 @@ def _wrong_frame(row: Any, latencies: list[str]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a number that figures are made of; no run measures one beyond."""
+    """Whether a value is a number of the size that figures have."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 

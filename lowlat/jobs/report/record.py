@@ -1,4 +1,4 @@
-"""A run as plain values: its figures, settings, machine and frames, as report.json holds them."""
+"""A run as plain values, as report.json holds them: its figures, settings, machine and frames."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ TRACE_FRAMES = 2000
 
 
 def frame_row(result: FrameResult, latency: str = "latency_ms") -> dict[str, Any]:
-    """What a report says of one frame, times in ms.
+    """Make the row of one frame in a report, times in ms.
 
     Args:
-        latency: what its latency is called.
+        latency: the key of its latency.
     """
     return {
         "index": result.index,
@@ -43,7 +43,8 @@ def frame_row(result: FrameResult, latency: str = "latency_ms") -> dict[str, Any
 
 
 def settings_of(weights: str | Path, policy: Policy | None = None, **others: Any) -> dict[str, Any]:
-    """What a run was asked for: the weights by name and by what the file holds, and the ``others`` as they are."""
+    """Return what a run was asked for: the weights by name and by a digest of their file, and the ``others`` as they
+    are."""
     return {
         "weights": str(weights),
         "weights_sha256": weights_digest(weights),
@@ -53,7 +54,7 @@ def settings_of(weights: str | Path, policy: Policy | None = None, **others: Any
 
 
 def policy_words(policy: Policy | None) -> str:
-    """A policy in words, as in "every, interval 5"."""
+    """Describe a policy in words, as in "every, interval 5"."""
     if policy is None:
         return "as the weights say"
     name = next((name for name, made in POLICIES.items() if type(policy) is made), type(policy).__name__)
@@ -63,14 +64,14 @@ def policy_words(policy: Policy | None) -> str:
 def make_report(
     kind: str, figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], key: str = "frames", **more: Any
 ) -> dict[str, Any]:
-    """The whole report of a run as plain values.
+    """Make the whole report of a run, in plain values.
 
     Args:
         kind: "demo", "latency" or "segment".
         figures: what its command prints with ``--json``.
-        rows: a `frame_row` a frame, in order.
-        key: the name under which they stand.
-        more: its ``settings``; of the files beside it, as paths from its folder, those of the labelled video
+        rows: a `frame_row` for each frame, in order.
+        key: the key of the rows.
+        more: the ``settings``, and the files beside the report as paths from its folder: the labelled video
             (``overlay``), a picture of it (``picture``) and the ``trace``.
     """
     files = {"overlay": None, "picture": None, "trace": None}
@@ -87,17 +88,17 @@ def make_report(
 
 
 def beside(path: str | Path, folder: str | Path) -> str:
-    """The way from a folder to a file, which holds wherever both are moved together."""
+    """Return the path from a folder to a file, which holds wherever both are moved together."""
     return os.path.relpath(path, folder)
 
 
 def address(path: str) -> str:
-    """A relative path as the address of a link: no letter of it is taken for anything else."""
+    """Return a relative path as the address of a link, with its special characters escaped."""
     return quote(os.fsencode(path))
 
 
 def in_lines(report: Mapping[str, Any]) -> str:
-    """JSON that a person can read too: an object of a list stands on one line."""
+    """Return JSON that a person can read too, each object of a list on a line."""
     lines = []
     for name, value in report.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
@@ -110,7 +111,8 @@ def in_lines(report: Mapping[str, Any]) -> str:
 
 
 def weights_digest(weights: str | Path) -> str | None:
-    """The first letters of the file's SHA-256, since weights of one name may differ; None for a network of no file."""
+    """Return the first letters of the SHA-256 of a file of weights, since weights of one name may differ; None for a
+    network without a file."""
     try:
         path = models.find(weights)
     except ValueError:
