@@ -5,7 +5,7 @@
 frames.npy is uint8 RGB (n, H, W, 3) of the size exported, labels.npy becomes uint8 (n, H, W). Every EVERY-th frame, 5
 by default, is a key frame. Its S_h is used from the first frame that begins after it is done; with DELAY from the frame
 exactly DELAY frames later, so that results do not depend on the machine. Until then features are propagated from the
-key frame alone, as under `lowlat.schedule.Schedule(steps=0)`.
+key frame, or from a later base, along which those of its S_h are carried on.
 """
 
 import json
@@ -34,9 +34,14 @@ class Stages:
 
 def label(stages, frames, every=5, delay=None):
     """Yields the labels of each frame, uint8 (H, W), as soon as they are known."""
-    rebase, worker = stages.about["schedule"]["rebase"], ThreadPoolExecutor(1)
-    key = base = 0
+    schedule, worker = stages.about["schedule"], ThreadPoolExecutor(1)
+    key = base = steps = 0
     anchor = high = pass_of_higher = None
+
+    def carry(before, anchor, predict, adapt):
+        # One worker does one after the other: what it waits for is done.
+        return [stages.propagate(anchor, before.result()[0], predict, adapt)[2]]
+
     for index, frame in enumerate(frames):
         if pass_of_higher and (pass_of_higher.done() if delay is None else index >= key + delay):
             (high,), pass_of_higher = pass_of_higher.result(), None
@@ -49,10 +54,13 @@ def label(stages, frames, every=5, delay=None):
             labels, _, carried = stages.propagate(anchor, high, predict, adapt)
         yield labels[0]
         is_key = index >= key + every and pass_of_higher is None
+        far = index >= base + schedule["rebase"] and (pass_of_higher is None or steps < schedule["steps"])
         if is_key:
-            key, pass_of_higher = index, worker.submit(stages.higher, *low)
+            key, steps, pass_of_higher = index, 0, worker.submit(stages.higher, *low)
+        elif far and pass_of_higher:
+            steps, pass_of_higher = steps + 1, worker.submit(carry, pass_of_higher, anchor, predict, adapt)
         # Later frames are propagated from this one: a key frame, or one far from where its own features came from.
-        if index == 0 or is_key or (pass_of_higher is None and index >= base + rebase):
+        if index == 0 or is_key or far:
             (anchor,), high, base = stages.anchor(predict), carried, index
 
 

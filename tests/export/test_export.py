@@ -42,16 +42,16 @@ def moving(count, height, width):
     return np.ascontiguousarray(np.stack([noise[:, 2 * index : 2 * index + width] for index in range(count)]))
 
 
-def engines_labels(network, frames):
+def engines_labels(network, frames, delay=DELAY, **schedule):
     stages = NetworkStages(network, pixels=None)
-    with Engine(Schedule(Every(EVERY)), stages, ReplayWorker(stages, DELAY)) as engine:
+    with Engine(Schedule(Every(EVERY), **schedule), stages, ReplayWorker(stages, delay)) as engine:
         return np.stack([engine.step(frame).labels for frame in frames])
 
 
-def run_example(folder, frames, tmp_path):
+def run_example(folder, frames, tmp_path, delay=DELAY):
     """The labels that the example makes where neither torch nor this project can be imported."""
     np.save(tmp_path / "frames.npy", frames)
-    words = [EXAMPLE, folder, tmp_path / "frames.npy", tmp_path / "labels.npy", EVERY, DELAY]
+    words = [EXAMPLE, folder, tmp_path / "frames.npy", tmp_path / "labels.npy", EVERY, delay]
     subprocess.run([sys.executable, "-c", ALONE, *map(str, words)], check=True)
     return np.load(tmp_path / "labels.npy")
 
@@ -70,7 +70,7 @@ def evened(network, frame):
 
 @pytest.mark.parametrize("kind", ["tiny_matching_network", pytest.param("tiny_network", marks=pytest.mark.thorough)])
 def test_onnxruntime_alone_gives_the_engines_labels(request, tmp_path, kind):
-    frames = moving(12, 48, 64)
+    frames = moving(18, 48, 64)
     network = evened(request.getfixturevalue(kind), frames[0])
     report = export(network, tmp_path / "out", size=(64, 48), form="onnx")
     assert sorted(report.files) == sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -78,6 +78,10 @@ def test_onnxruntime_alone_gives_the_engines_labels(request, tmp_path, kind):
     assert len(np.unique(want)) > 2 and (want[4] != want[8]).mean() > 0.05
     got = run_example(tmp_path / "out", frames, tmp_path)
     assert got.dtype == np.uint8 and (got == want).mean() > 0.999
+    # A pass so late that its features are carried along bases before it lands.
+    late = engines_labels(network, frames, delay=8)
+    assert (late != engines_labels(network, frames, delay=8, steps=0)).mean() > 0.01
+    assert (run_example(tmp_path / "out", frames, tmp_path, delay=8) == late).mean() > 0.999
 
 
 class Skipping(torch.nn.Module):
@@ -126,6 +130,7 @@ def test_the_manifest_says_how_the_stages_fit_together(tiny_network, tmp_path, m
     assert given == ["anchor", "high", "predict", "adapt"] and set(given) <= outputs.keys()
     assert about["normalisation"]["mean"] == [0.5, 0.5, 0.5] and about["classes"]["names"][1] == "class 1"
     assert about["frame"]["width"] == 64 and about["schedule"]["threshold"] == 0.2
+    assert (about["schedule"]["rebase"], about["schedule"]["steps"]) == (3, 4)
 
 
 @pytest.mark.thorough

@@ -26,7 +26,7 @@ from lowlat.jobs.untrained import check_trained
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.options import Options, prepared
 from lowlat.runtime.stages import working_size
-from lowlat.schedule.machine import DEFAULT_AGE_BOUND, DEFAULT_REBASE
+from lowlat.schedule.machine import DEFAULT_AGE_BOUND, DEFAULT_REBASE, DEFAULT_STEPS
 from lowlat.video.files import SinkError, part_of
 
 MANIFEST = "manifest.json"
@@ -115,7 +115,12 @@ def _about(network: VideoNetwork, size: tuple[int, int]) -> dict[str, Any]:
         },
         "classes": {"names": list(network.legend.names), "palette": [list(each) for each in network.legend.palette]},
         "untrained": list(network.untrained),
-        "schedule": {"threshold": network.threshold, "age_bound": DEFAULT_AGE_BOUND, "rebase": DEFAULT_REBASE},
+        "schedule": {
+            "threshold": network.threshold,
+            "age_bound": DEFAULT_AGE_BOUND,
+            "rebase": DEFAULT_REBASE,
+            "steps": DEFAULT_STEPS,
+        },
     }
 
 
