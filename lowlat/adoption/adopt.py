@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from lowlat.adoption.by_hand import parts_by_hand
 from lowlat.adoption.checks import check_classes, check_example, check_module, check_parts
-from lowlat.adoption.cutting import Plan, plan
+from lowlat.adoption.cutting import Plan, named_node, plan, propagated_stride
 from lowlat.adoption.network import AdoptedNetwork, Plans
-from lowlat.adoption.tracing import Size, Traced, trace
+from lowlat.adoption.traced import Size, Traced
+from lowlat.adoption.tracing import trace
 from lowlat.classes import Classes
 from lowlat.models import IMAGENET
 
@@ -86,17 +87,18 @@ def adopt(
         first = make(size, None)
         strides = [max(1, round(size[0] / shape[-2])) for shape in (first.low, first.high)]
     else:
-        check_module("adopt", model)
+        model = check_module("adopt", model)
         if split is None or features is None:
             raise ValueError(
                 "adopt: expected split and features, got not both; lowlat.split_points(model, example) shows what "
                 "there is to choose from"
             )
-        model.eval()
         make = tracer = _Tracer(model, split, features, output)
-        strides, whole = list(tracer.traced(size).strides.values()), model
+        strides, whole = tracer.strides(size), model
     if multiple is None:
         multiple = math.lcm(*strides)
+    if not by_hand[0]:
+        tracer.multiple = multiple
     size = _rounded(size, multiple)
     plans = Plans(make, multiple)
     check_classes(plans.of_frames(size).classes, legend)
@@ -112,7 +114,9 @@ def adopt(
 
 
 class _Tracer:
-    """Makes a model's parts for a size of frames."""
+    """Makes a model's parts for a size of frames, whose sides are multiples of ``multiple``."""
+
+    multiple = 1
 
     def __init__(self, model: nn.Module, split: str, features: str, output: str | int | None) -> None:
         self._model, self._split, self._features, self._output = model, split, features, output
@@ -124,8 +128,14 @@ class _Tracer:
             self._last = trace(self._model, size, self._output)
         return self._last
 
+    def strides(self, size: Size) -> list[int]:
+        """What the sides of a size should be multiples of: each stride of the model, and that of what is propagated."""
+        traced = self.traced(size)
+        features = named_node(traced, self._features, self._model, "features")
+        return [*traced.strides.values(), propagated_stride(traced, features)]
+
     def __call__(self, size: Size, links: int | None) -> Plan:
-        made = plan(self.traced(size), self._split, self._features, self._model, links)
+        made = plan(self.traced(size), self._split, self._features, self._model, self.multiple, links)
         self._last = None if links is not None else self._last
         return made
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lowlat.adoption.checks import check_weights
 from lowlat.adoption.cutting import Plan
-from lowlat.adoption.tracing import Size
+from lowlat.adoption.traced import Size
 
 Part = Callable[[nn.Module, Any], Any]
 """A part as a function of the module that holds its weights, and its input."""
@@ -40,7 +40,8 @@ def parts_by_hand(
         elif all(isinstance(part, types.MethodType) and isinstance(part.__self__, nn.Module) for part in parts) and (
             len(owners) == 1
         ):
-            holder = whole = lower.__self__
+            holder = lower.__self__
+            whole = None if type(holder).forward is nn.Module.forward else holder
             parts = [part.__func__ for part in parts]
         else:
             raise TypeError(

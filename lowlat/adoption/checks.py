@@ -8,22 +8,37 @@ from torch import Tensor, nn
 
 from lowlat.adoption.fragment import Writer
 from lowlat.adoption.network import AdoptedNetwork
-from lowlat.adoption.tracing import Size, scores_of, trace, watching
+from lowlat.adoption.traced import Size
+from lowlat.adoption.tracing import trace
+from lowlat.adoption.watching import scores_of, watching
 from lowlat.classes import Classes
 
 TOLERANCE = 1e-5
 """Largest difference of scores, over the largest score."""
 
 
-def check_module(who: str, model: nn.Module) -> None:
-    """Whether a model can be cut: TypeError where it is none, ValueError for weights that the fast track, in float32,
-    can't be beside."""
+def check_module(who: str, model: nn.Module) -> nn.Module:
+    """The model to cut, that within a compiled one, in eval mode; TypeError where it is none, or a program without
+    modules, ValueError for weights that the fast track, in float32, can't be beside."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"{who}: expected a torch.nn.Module, got {type(model).__name__}"
             f"{'; or give lower, higher, classify' if who == 'adopt' else ''}"
         )
+    model = getattr(model, "_orig_mod", model)
+    try:
+        program = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+        model.eval()
+    except NotImplementedError:
+        # That is what a program of `torch.export` answers.
+        program = True
+    if program:
+        raise TypeError(
+            f"{who}: expected a model of Python modules, got a program of torch.jit or torch.export, whose modules are "
+            "gone; give the model that it was made from"
+        )
     check_weights(who, model)
+    return model
 
 
 def check_weights(who: str, model: nn.Module) -> None:
@@ -50,7 +65,12 @@ def check_example(who: str, example: Tensor) -> Size:
 
 
 def check_classes(found: int, legend: Classes) -> None:
-    """ValueError where a model's scores are of another number of classes than those named."""
+    """ValueError where a model's scores are of another number of classes than those named, or of one alone."""
+    if found == 1:
+        raise ValueError(
+            "adopt: expected scores of two classes or more, the highest of which is a pixel's label, got one, as a "
+            "sigmoid reads it; wrap the model in a module that returns torch.cat((torch.zeros_like(score), score), 1)"
+        )
     if found != len(legend):
         raise ValueError(
             f"adopt: expected classes for the model's {found} scores, got {len(legend)}: {', '.join(legend.names[:4])}"
@@ -83,9 +103,11 @@ def check_parts(
             ) from error
         if whole is None:
             continue
-        if network.plans.of_frames(size).upsampled:
-            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
         first = _modules(whole, image, output)
+        by_hand = not network.plans.of_frames(size).code
+        if network.plans.of_frames(size).upsampled or by_hand and first[""].shape[-2:] == size != scores.shape[-2:]:
+            # A classifier given by hand is given no size to upsample its scores to.
+            scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)
         if not first[""].isfinite().all():
             # A module that gives minus infinity on purpose, as masks are made of, is not to blame for it.
             blamed = next((name for name, tensor in first.items() if tensor.isnan().any()), "")
@@ -104,11 +126,14 @@ def check_parts(
                 )
         if differ(scores, first[""]):
             height, width = size
-            blamed = _first_differing(whole, image, output, first)
+            if by_hand:
+                blamed, mend = _first_by_hand(network, image, first), "have the three do all that its forward does"
+            else:
+                blamed = _first_differing(whole, image, output, first)
+                mend = "give its parts by hand: lowlat.adopt(lower=..., higher=..., classify=...)"
             raise ValueError(
                 f"adopt: expected the parts to give the model's scores for frames of {width}x{height} to "
-                f"{TOLERANCE:g}, got others, first in {_called(blamed)}; give its parts by hand: "
-                "lowlat.adopt(lower=..., higher=..., classify=...)"
+                f"{TOLERANCE:g}, got others, first in {_called(blamed)}; {mend}"
             )
 
 
@@ -128,7 +153,8 @@ def _modules(model: nn.Module, image: Tensor, output: str | int | None) -> dict[
     """What each module gives for a frame, in order; the model's scores last, under the empty name."""
     seen: dict[str, Tensor] = {}
     with watching(model, seen):
-        scores = scores_of(model(image), output, "adopt")
+        # A copy: some models normalise what they are given in place.
+        scores = scores_of(model(image.clone()), output, "adopt")
     return {**seen, "": scores}
 
 
@@ -139,6 +165,19 @@ def _first_differing(model: nn.Module, image: Tensor, output: str | int | None, 
     fragment = Writer(traced, model).write([traced.image], [traced.outputs[name] for name in names])
     found = fragment(_Holder(model, image), image)
     return next((n for n, tensor in zip(names, found, strict=True) if differ(tensor, expected[n])), "")
+
+
+def _first_by_hand(network: AdoptedNetwork, image: Tensor, expected: dict[str, Tensor]) -> str:
+    """The first module that parts given by hand have another result of, or leave out; the empty name where it lies
+    between modules."""
+    seen: dict[str, Tensor] = {}
+    with watching(network.model, seen):
+        network(image.clone())
+    layers = {name for name, module in network.model.named_modules() if not any(True for _ in module.children())}
+    for name, tensor in expected.items():
+        if name and (differ(seen[name], tensor) if name in seen else name in layers):
+            return name
+    return ""
 
 
 class _Holder:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lowlat.adoption.fragment import Fit, Fold, Fragment, Writer, find_folds
-from lowlat.adoption.tracing import Size, Traced, shape
+from lowlat.adoption.traced import Size, Traced, shape
 
 _aten = torch.ops.aten
 HEAVY = {
@@ -121,7 +121,7 @@ def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
         ValueError: no such modules, features before the split, or scores that need more than the features.
     """
     start, end = named_node(traced, split, model, "split"), named_node(traced, features, model, "features")
-    behind = traced.behind_image()
+    behind = traced.behind_image
     lower, until = traced.ancestors(start) & behind, traced.ancestors(end) & behind
     if start is end or start not in until:
         before = end in lower
@@ -193,7 +193,7 @@ def _outermost(traced: Traced) -> dict[fx.Node, str]:
 
 def feature_points(traced: Traced) -> list[str]:
     """The modules that F_h may come from: maps that everything behind them is made from alone."""
-    behind, found = traced.behind_image(), []
+    behind, found = traced.behind_image, []
     whole = traced.ancestors(traced.scores) & behind
     for node, name in _outermost(traced).items():
         if node not in whole or traced.grid(node) is None or node is traced.scores:
@@ -204,10 +204,11 @@ def feature_points(traced: Traced) -> list[str]:
     return found
 
 
-def plan(traced: Traced, split: str, features: str, model: nn.Module, links: int | None = None) -> Plan:
+def plan(traced: Traced, split: str, features: str, model: nn.Module, multiple: int, links: int | None = None) -> Plan:
     """The three parts of a traced model.
 
     Args:
+        multiple: what the sides of all sizes are multiples of, so that F_h has the same channels at each.
         links: how many S_h has; by default as many as it has heavy operators.
     """
     found = cut(traced, split, features, model)
@@ -218,16 +219,14 @@ def plan(traced: Traced, split: str, features: str, model: nn.Module, links: int
         return _Fragments(*(writer.write(*arguments, **options) for writer in writers))
 
     low = Fit.of(traced, found.split)
-    high = Fit.of(traced, found.features, _fold(traced, found.features))
-    # Where F_l is tokens in the model, S_h reads those, beside the map that the fast track reads.
-    along = found.crossing if low.prefix is not None else found.crossing[1:]
+    high = Fit.of(traced, found.features, _fold(traced, found.features, multiple))
+    # Where F_l isn't such a map in the model, S_h reads what it is there, beside the map that the fast track reads.
+    along = found.crossing[1:] if low.plain else found.crossing
     lower = write([traced.image], [found.split, *along], wanted_map=low)
-    start = [None, *along] if low.prefix is not None else found.crossing
+    start = found.crossing if low.plain else [None, *along]
     made, code = _links(found, start, high, write)
     classify = write([found.features], [found.scores], given_map=high)
-    channels = [shape(found.split)[2 if low.prefix is not None else 1], shape(found.features)[1]]
-    if high.prefix is not None:
-        channels[1] = shape(found.features)[2]
+    channels = [shape(node)[traced.channels(node)] for node in (found.split, found.features)]
     return Plan(
         traced.size,
         lower,
@@ -242,10 +241,17 @@ def plan(traced: Traced, split: str, features: str, model: nn.Module, links: int
     )
 
 
-def _fold(traced: Traced, node: fx.Node) -> int:
-    """Positions a side of F_h that are propagated as one: as many as make it `FINEST` pixels, and divide its sides."""
-    fold = max(1, FINEST // traced.stride(node))
-    while any(side % fold for side in traced.grid(node)):
+def propagated_stride(traced: Traced, features: fx.Node) -> int:
+    """Pixels a side of what is propagated as one: a position of F_h, or as many side by side as make it `FINEST`."""
+    stride = traced.stride(features)
+    return stride * max(1, FINEST // stride)
+
+
+def _fold(traced: Traced, node: fx.Node, multiple: int) -> int:
+    """Positions a side of F_h that are propagated as one: as many as `propagated_stride` says, where sides allow it."""
+    stride, grid = traced.stride(node), traced.grid(node)
+    fold = propagated_stride(traced, node) // stride
+    while fold > 1 and (multiple % (stride * fold) or any(side % fold for side in grid)):
         fold -= 1
     return fold
 

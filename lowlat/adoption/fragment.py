@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from lowlat.adoption.tracing import Size, Traced, shape, tensor_of
+from lowlat.adoption.traced import Size, Traced, shape, tensor_of
 
 _aten = torch.ops.aten
 
@@ -193,17 +193,21 @@ class Fit:
         grid: height and width of its positions.
         prefix: tokens before those of the positions, for tokens ``(1, T, C)``; None for a map.
         fold: positions a side that become channels of one.
+        last: whether its channels are the last dimension, for a map ``(1, h, w, C)``.
     """
 
     grid: Size
     prefix: int | None = None
     fold: int = 1
+    last: bool = False
 
     @classmethod
     def of(cls, traced: Traced, node: fx.Node, fold: int = 1) -> Fit:
         """How a node of a traced model is made a map."""
         grid, dims = traced.grid(node), shape(node)
-        return cls(grid, dims[1] - grid[0] * grid[1] if len(dims) == 3 else None, fold)
+        if len(dims) == 3:
+            return cls(grid, dims[1] - grid[0] * grid[1], fold)
+        return cls(grid, None, fold, traced.channels(node) == 3)
 
     @property
     def size(self) -> Size:
@@ -213,7 +217,7 @@ class Fit:
     @property
     def plain(self) -> bool:
         """Whether the map is the tensor itself."""
-        return self.prefix is None and self.fold == 1
+        return self.prefix is None and self.fold == 1 and not self.last
 
     def make(self, graph: fx.Graph, value: fx.Node) -> fx.Node:
         """Writes the steps to the map."""
@@ -222,6 +226,8 @@ class Fit:
                 value = graph.call_function(_aten.slice.Tensor, (value, 1, self.prefix, self._end))
             value = graph.call_function(_aten.transpose.int, (value, 1, 2))
             value = graph.call_function(_aten.unflatten.int, (value, 2, list(self.grid)))
+        if self.last:
+            value = graph.call_function(_aten.permute.default, (value, [0, 3, 1, 2]))
         if self.fold > 1:
             value = graph.call_function(_aten.pixel_unshuffle.default, (value, self.fold))
         return value
@@ -230,6 +236,8 @@ class Fit:
         """Writes the steps back; tokens before those of the positions become zero."""
         if self.fold > 1:
             value = graph.call_function(_aten.pixel_shuffle.default, (value, self.fold))
+        if self.last:
+            value = graph.call_function(_aten.permute.default, (value, [0, 2, 3, 1]))
         if self.prefix is not None:
             value = graph.call_function(_aten.flatten.using_ints, (value, 2))
             if self.prefix:

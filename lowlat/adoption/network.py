@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lowlat.adoption.cutting import Plan
 from lowlat.adoption.fragment import Fragment
-from lowlat.adoption.tracing import Size
+from lowlat.adoption.traced import Size
 from lowlat.classes import Classes
 from lowlat.networks.backbone import Link, first_of
 from lowlat.networks.fast_track import AdaptNet, Correction, KeyFrameSelector, MatchingPredictor
@@ -62,6 +62,14 @@ class Plans:
 
     def _made(self, size: Size) -> Plan:
         plan = self._make(size, self._links)
+        first = next(iter(self._by_size.values()), plan)
+        if (plan.low[1], plan.high[1]) != (first.low[1], first.high[1]):
+            (height, width), (h, w) = size, first.size
+            raise ValueError(
+                f"AdoptedNetwork: expected frames whose F_l and F_h have {first.low[1]} and {first.high[1]} channels, "
+                f"as those of {w}x{h}, got {width}x{height}, with {plan.low[1]} and {plan.high[1]}; resize to sides of "
+                f"multiples of {self._multiple}"
+            )
         for known, key in ((self._by_low, plan.low[-2:]), (self._by_high, plan.high[-2:])):
             other = known.get(key)
             if other is not None and other.code != plan.code:

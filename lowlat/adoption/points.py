@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lowlat.adoption.checks import check_example, check_module
 from lowlat.adoption.cutting import HEAVY, feature_points, named_node
-from lowlat.adoption.tracing import Traced, shape, tensor_of, trace
+from lowlat.adoption.traced import Traced, shape, tensor_of
+from lowlat.adoption.tracing import trace
 
 MOST_SHARE = 1 / 3
 """The share of all FLOPs that S_l may have at most where a cut is chosen, since every frame pays for S_l."""
@@ -125,9 +126,8 @@ def split_points(
         ValueError: the model can't be traced, or has no module that F_h could come from.
         TypeError: no module, or no tensor.
     """
-    check_module("split_points", model)
+    model = check_module("split_points", model)
     size = check_example("split_points", example)
-    model.eval()
     traced = trace(model, size, output, who="split_points")
     possible = feature_points(traced)
     flops, seconds = _costs(traced, model)
@@ -135,7 +135,7 @@ def split_points(
     if features is None:
         features = _features(traced, late)
     end = named_node(traced, features, model, "features")
-    behind = traced.behind_image()
+    behind = traced.behind_image
     until = traced.ancestors(end) & behind
     whole_flops = sum(flops[node] for node in until) or 1
     whole_seconds = sum(seconds[node] for node in until) or 1
@@ -154,13 +154,12 @@ def split_points(
         if node not in crossing:
             continue
         numbers = sum(torch.Size(shape(one)).numel() for one in crossing)
-        tokens = len(shape(node)) == 3
         rows.append(
             SplitPoint(
                 name,
                 sum(flops[one] for one in lower) / whole_flops,
                 sum(seconds[one] for one in lower) / whole_seconds,
-                shape(node)[2 if tokens else 1],
+                shape(node)[traced.channels(node)],
                 traced.stride(node),
                 len(crossing),
                 numbers * 4 / 1e6,
@@ -176,7 +175,7 @@ def split_points(
 
 def _late(traced: Traced, possible: list[str], flops: dict[fx.Node, float]) -> list[str]:
     """The modules that F_h may come from and behind which little is left to do, since that is done on every frame."""
-    behind = traced.behind_image()
+    behind = traced.behind_image
     whole = traced.ancestors(traced.scores) & behind
     limit = MOST_BEHIND * sum(flops[node] for node in whole)
     until = {name: traced.ancestors(traced.outputs[name]) for name in possible}
@@ -190,7 +189,7 @@ def _features(traced: Traced, late: list[str]) -> str:
             "split_points: expected a module whose result all scores are made from, got none in this model; name one "
             "by features=, or give the parts by hand to lowlat.adopt"
         )
-    behind = traced.ancestors(traced.scores) & traced.behind_image()
+    behind = traced.ancestors(traced.scores) & traced.behind_image
     last = [node for node in traced.order() if node in behind and node.target in HEAVY][-1:]
     places = {node: place for place, node in enumerate(traced.graph.nodes)}
     before = [name for name in late if last and places[traced.outputs[name]] < places[last[0]]]
@@ -244,14 +243,17 @@ def _costs(traced: Traced, model: nn.Module) -> tuple[dict[fx.Node, float], dict
     for time_it in [False] + [True] * TIMES:
         values: dict[fx.Node, object] = {node: tensor for node, tensor in traced.constants.items()}
         values |= {node: tensor_of(model, name) for node, name in traced.attributes.items()}
-        values[traced.image] = torch.randn(shape(traced.image), dtype=traced.image.meta["val"].dtype)
+        image = traced.image.meta["val"]
+        values[traced.image] = torch.randn(image.shape, dtype=image.dtype, device=image.device)
         order = traced.order()
         last = {before: node for node in order for before in node.all_input_nodes}
         for node in order:
             arguments, options = map_arg((node.args, node.kwargs), values.__getitem__)
             if time_it:
+                _finish()
                 began = time.perf_counter()
                 values[node] = node.target(*arguments, **options)
+                _finish()
                 seconds[node] = min(seconds.get(node, float("inf")), time.perf_counter() - began)
             else:
                 with FlopCounterMode(display=False) as counter:
@@ -261,3 +263,9 @@ def _costs(traced: Traced, model: nn.Module) -> tuple[dict[fx.Node, float], dict
                 if last[before] is node:
                     values.pop(before, None)
     return flops, seconds
+
+
+def _finish() -> None:
+    """Wait until a GPU has done what it was asked for."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()

@@ -39,10 +39,10 @@ class Pointwise(nn.Conv2d):
 
 
 def speed_up_pointwise(network: nn.Module) -> nn.Module:
-    """Make every plain 1x1 convolution a :class:`Pointwise`, in place, if PyTorch has oneDNN; return ``network``."""
+    """Make every plain 1x1 convolution without a border a :class:`Pointwise`, in place, if PyTorch has oneDNN."""
     for module in network.modules():
         plain = type(module) is nn.Conv2d and module.kernel_size == module.stride == (1, 1) and module.groups == 1
-        if plain and torch.backends.mkldnn.is_available():
+        if plain and module.padding in ((0, 0), "same", "valid") and torch.backends.mkldnn.is_available():
             # Changing the class alone keeps the layer's parameters and their names.
             module.__class__ = Pointwise
     return network

@@ -154,7 +154,9 @@ def test_steps_under_autocast_are_refused():
             with torch.autocast("cpu", torch.bfloat16):
                 return super().high(low).float()
 
-    with pytest.raises(ValueError, match=r"a region of its own \(wrap_with_autocast\), as autocast or torch.cond make"):
+    with pytest.raises(
+        ValueError, match=r"a region of its own \(wrap_with_autocast\), as autocast, enable_grad or cond make"
+    ):
         adopt(Mixed())
 
 
