@@ -1,4 +1,4 @@
-"""Addresses of sources: what they begin with, and how they are shown, their passwords masked. For every message."""
+"""Addresses of sources: how one is recognised, and how it is shown in messages, with its passwords masked."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import suppress
 from urllib.parse import unquote
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt"})
-"""Whatever comes by these comes at its own pace, and once."""
+"""The schemes of live addresses, whose frames come at their own pace and only once."""
 _KNOWN = (*sorted(LIVE_SCHEMES), "http", "https", "ftp", "tcp", "tls")
 MASK = "***"
 SHORTEST = 4
-"""Characters that a password must have to be looked for outside its address too: a shorter one is in many words."""
+"""The shortest password that is looked for outside its address too; a shorter one is part of many words."""
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _NAMES = r"pass(?:word|wd|phrase|code)?|pwd|psw|secret|token|key|auth|authorization|sig|signature|credentials?"
@@ -22,7 +22,7 @@ _SECRETS = tuple(
         r"://[^\s:/?#]*(?::|%3a)(?P<secret>[^\s/?#]*)@",
         # A slash in a password should have been written %2F; what looks like a port is none.
         r"://(?!\[)[^\s:/?#]*:(?!\d+(?:[/?#\s'\"]|$))(?P<secret>\S*)@",
-        # An address within another one.
+        # An address that is encoded within another one.
         r"%3a%2f%2f[^\s&/]*?%3a(?P<secret>[^\s&/]*)%40",
         # A value with a telling name, in a query or, as some cameras have it, in the path.
         rf"(?:[?&;/_]|%3f|%26)[\w%-]*(?:{_NAMES})(?:=|%3d)(?P<secret>[^&\s'\"<>]+)",
@@ -39,23 +39,24 @@ def scheme_of(spec: str) -> str | None:
 
 
 def whole_address(spec: str) -> str:
-    """An address with both its slashes, of which `pathlib.Path` eats one; whatever else comes back as it is."""
+    """Return an address with both its slashes, one of which `pathlib.Path` drops; anything else comes back
+    unchanged."""
     return re.sub(rf"^({'|'.join(_KNOWN)}):/(?=[^/])", r"\1://", spec, flags=re.IGNORECASE)
 
 
 def shown(address: str) -> str:
-    """An address as messages and reports show it: its passwords masked, even such as have spaces in them, and question
-    marks for what of a file's name is no text."""
+    """Return an address as messages and reports show it: with its passwords masked, even those with spaces, and with
+    question marks for bytes of a file's name that are no text."""
     address = address.encode("utf-8", "replace").decode()
     return masked(address.replace(" ", "%20")) if scheme_of(address) else masked(address)
 
 
 def masked(text: str, *, address: str = "") -> str:
-    """A text with the passwords of the addresses in it as ``***``.
+    """Return a text with ``***`` for the passwords of the addresses in it.
 
     Args:
         text: an address, or a message that may hold some.
-        address: one whose password is masked wherever else it stands in the text, plain or percent-encoded.
+        address: an address whose password is masked wherever else it stands in the text, plain or percent-encoded.
     """
     for secret in sorted(_secrets(address), key=len, reverse=True):
         text = text.replace(secret, MASK)
@@ -65,7 +66,7 @@ def masked(text: str, *, address: str = "") -> str:
 
 
 def hide(error: BaseException | None, address: str) -> None:
-    """Mask the password of an address in an error and in those it came from, which a traceback shows too."""
+    """Mask the password of an address in an error, and in the errors that it came from, which a traceback shows too."""
 
     def covered(part: object) -> object:
         if isinstance(part, tuple):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders to write to, and the error of those that can't be written."""
+"""Files that appear whole or not at all, folders to write to, and `SinkError` for those that can't be written."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FILES = frozenset({".html", ".htm", ".json", ".mp4", ".mkv", ".mov"})
-"""Suffixes that no folder gets by somebody who means a folder."""
+"""Suffixes of files: an output that is called like this is not meant as a folder."""
 FLUSH_S = 5.0
-"""Seconds after which what was written is brought to the disk, in case the power fails."""
+"""Seconds between two times that written files are brought to the disk, in case the power fails."""
 
 
 class SinkError(ValueError):
-    """Raised for an output that can't be written; says in one line what was expected, what came, the mend."""
+    """Raised for an output that can't be written. Its message says in one line what was expected, what came, and the
+    mend."""
 
 
 def prepare_folder(job: str, folder: Path, option: str = "--out") -> None:
     """Make a job's output folder and write to it once, so that a bad one shows before minutes of work.
 
     Args:
-        option: of the command line that names it, for the message.
+        job: the command that needs it, for the message.
+        folder: the folder.
+        option: the option of the command line that names it, for the message.
 
     Raises:
-        SinkError: it can't be made, or written to, or is called as a file is.
+        SinkError: it can't be made or written to, or is called like a file.
     """
     if folder.suffix.lower() in FILES and not folder.is_dir():
         raise SinkError(
@@ -45,18 +48,18 @@ def prepare_folder(job: str, folder: Path, option: str = "--out") -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A temporary name in the folder of ``path``: hidden, and of this process alone."""
+    """Make a temporary name in the folder of ``path``, which is hidden and used by this process alone."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @contextmanager
 def whole_file(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Gives a temporary path, which takes the final name if the block ends well and is removed if not.
+    """Give a temporary path, whose file takes the final name if the block ends well and is removed if not.
 
     Args:
         path: the final name; a file that has it stays until the block ends.
-        durable: wait until the contents are on the disk before the name changes, so that a file is whole even after a
-            power failure. A checkpoint is worth the milliseconds; the frames of a video are not.
+        durable: whether to wait until the contents are on the disk before the name changes, so that a file is whole
+            even after a power failure. A checkpoint is worth the milliseconds; the frames of a video are not.
     """
     path = Path(path)
     part = part_of(path)
@@ -80,17 +83,15 @@ def flush(path: Path) -> None:
 
 
 class SteadyFlush:
-    """Brings files that grow, or have been written, to the disk every `FLUSH_S` seconds.
-
-    That is done on a thread of its own: whoever writes must not wait for a disk that is slow.
-    """
+    """Brings files that grow, or have been written, to the disk every `FLUSH_S` seconds, on a thread of its own, so
+    that the writer never waits for a slow disk."""
 
     def __init__(self) -> None:
         self._paths: set[Path] = set()
         self._flushed, self._thread = time.monotonic(), threading.Thread()
 
     def written(self, path: Path) -> None:
-        """Take note of a file that something was written to."""
+        """Take note of a file that has been written to."""
         self._paths.add(path)
         # A disk that takes longer than that gets no second thread.
         if time.monotonic() - self._flushed > FLUSH_S and not self._thread.is_alive():
@@ -99,7 +100,7 @@ class SteadyFlush:
             self._thread.start()
 
     def finish(self) -> None:
-        """Bring to the disk what is not there yet, and wait for that."""
+        """Bring to the disk what is not there yet, and wait for it."""
         _flush_all(self._paths)
         self._paths.clear()
 

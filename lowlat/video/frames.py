@@ -11,20 +11,22 @@ import numpy as np
 from lowlat.video.remux import AudioTrack
 
 DEFAULT_FPS = Fraction(25)
-"""Frames a second that are assumed where the source doesn't say."""
+"""The frames a second of a source that doesn't say."""
 HIGH_ROWS = 720
-"""Rows from which on players take a video that says nothing of its colours for BT.709, and one is written as such."""
+"""From this many rows on, players take a video that doesn't state its colours for BT.709, and videos are written as
+BT.709."""
 CUT = 40.0
-"""Grey levels: mean absolute difference of two frames from which they are of different scenes."""
+"""Two frames show different scenes if their mean absolute difference is at least this many grey levels."""
 
 
 def is_cut(before: np.ndarray, frame: np.ndarray) -> bool:
-    """Whether two frames of a video, uint8 ``(H, W, 3)``, are of different scenes; of two sizes they are."""
+    """Whether two frames of a video, uint8 ``(H, W, 3)``, show different scenes; frames of two sizes always do."""
     return before.shape != frame.shape or bool(np.abs(frame - before.astype(np.float32)).mean() > CUT)
 
 
 class SourceError(ValueError):
-    """Raised for a source that can't be opened, or breaks; says in one line what was expected, what came, the mend.
+    """Raised for a source that can't be opened, or breaks. Its message says in one line what was expected, what came,
+    and the mend.
 
     Args:
         message: that line.
@@ -42,30 +44,30 @@ class Timed(NamedTuple):
     frame: np.ndarray
     """uint8 RGB ``(H, W, 3)``."""
     time_s: float
-    """Seconds since the source's first frame: by the container's times, or by arrival where the source is live."""
+    """Seconds since the source's first frame, by the container's times, or by arrival if the source is live."""
     index: int
-    """The source's own numbering from 0: frames that can't be decoded leave gaps."""
+    """The frame's number in the source, from 0. Frames that can't be decoded leave gaps."""
 
 
 class Source:
-    """A video's frames in order, uint8 RGB ``(H, W, 3)``; iterate once, then close (or use as a context manager).
+    """A video's frames in order, uint8 RGB ``(H, W, 3)``. Iterate once, then close it, or use it as a context manager.
 
     A kind of source implements :meth:`timed`.
 
     Attributes:
         name: what the user called it.
-        fps: frames a second, ``DEFAULT_FPS`` where it doesn't say.
-        size: ``(width, height)`` of the first frame, and of all of them unless it was opened with ``any_size``.
-        frames: how many there are; None where that can't be known beforehand.
-        live: whether frames come at their own pace, whoever is ready for them or not.
+        fps: frames a second, ``DEFAULT_FPS`` if it doesn't say.
+        size: ``(width, height)`` of the first frame, and of all frames unless it was opened with ``any_size``.
+        frames: how many there are; None if that can't be known beforehand.
+        live: whether frames come at their own pace, whether anybody is ready for them or not.
         untimed: whether it has no times of its own, so that `fps` says when its frames are; then `fps` may be set.
         missing: indices of the frames that could not be decoded, so far.
-        pixel_aspect: width over height of one pixel; None where they are square, or it doesn't say.
-        audio: its sound, to be copied beside what is made of the frames; None where it has none, or is no file.
+        pixel_aspect: width over height of one pixel; None if they are square, or it doesn't say.
+        audio: its sound, to be copied beside what is made of the frames; None if it has none, or is no file.
         steady_fps: frames a second of an output at a constant rate.
-        stems: one name a frame, where the source has them, as a folder of images has; None elsewhere.
-        whole: behind the last frame: whether all that it said it would give has come. A live source that says nothing
-            of the kind never has.
+        stems: a name for each frame, as a folder of images has them; None if it has none.
+        whole: after the last frame, whether all has come that the source said it would give. A live source that says
+            nothing of the kind never has.
     """
 
     name: str
@@ -81,8 +83,8 @@ class Source:
     stems: list[str] | None = None
 
     def timed(self) -> Iterator[Timed]:
-        """Yield the frames that can be read, times and indices rising; raises :class:`SourceError` after them where the
-        source breaks."""
+        """Yield the frames that can be read, with rising times and indices. If the source breaks, :class:`SourceError`
+        is raised after them."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""`ImageFolder` makes a folder of images a source of frames, `ImagePages` one file that holds several."""
+"""`ImageFolder`: a folder of images as a source of frames; `ImagePages`: one file that holds several images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lowlat.video.listing import list_images, stems_of
 class ImageFolder(Source):
     """The images of a folder, a numbered pattern or a glob, in natural order; 8 or 16 bits a channel, read as RGB.
 
-    An image that can't be read leaves its place empty; the first of them is told by a :class:`SourceError` after the
-    last frame.
+    An image that can't be read leaves its place empty. A :class:`SourceError` after the last frame tells the first of
+    them.
 
     Args:
         spec: as in `lowlat.video.listing.list_images`.
         resize: ``(width, height)`` to scale every image to; None keeps the size.
-        any_size: hand out images of other sizes than the first as they are; otherwise they are an error.
+        any_size: whether images of other sizes than the first come as they are; otherwise they are an error.
 
     Raises:
         SourceError: the folder can't be read, or holds no image that can be.
@@ -71,11 +71,11 @@ class ImageFolder(Source):
 
 
 class ImagePages(Source):
-    """The pictures of one file that FFmpeg reads the first of only: an animated WebP, a TIFF of several pages.
+    """The pictures of one file of which FFmpeg reads only the first: an animated WebP, a TIFF of several pages.
 
     Args:
         path: the file.
-        resize, any_size: as in `ImageFolder`; the pictures of a WebP are of one size.
+        resize, any_size: as in `ImageFolder`; the pictures of a WebP have one size.
 
     Raises:
         SourceError: it can't be read.
@@ -108,7 +108,7 @@ class ImagePages(Source):
 
 
 def holds_pages(path: Path) -> bool:
-    """Whether a file is an image of several pictures that FFmpeg reads the first of only."""
+    """Whether a file is an image of several pictures, of which FFmpeg reads only the first."""
     if path.suffix.lower() not in (".webp", ".tif", ".tiff"):
         return False
     try:
@@ -123,7 +123,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBo
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image, whose reading within the block raises :class:`SourceError` where it fails."""
+    """Open an image; an error in reading it within the block becomes a :class:`SourceError`."""
     try:
         with Image.open(path) as image:
             yield image
@@ -145,7 +145,7 @@ def to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
     """Convert an image of 8 or 16 bits a channel to RGB of 8 bits.
 
     Args:
-        kind: the format of the file that it was read from, as Pillow calls it.
+        kind: the format of the file it was read from, as Pillow calls it.
 
     Raises:
         ValueError: it is a grey image of 32 bits.

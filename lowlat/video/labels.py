@@ -1,4 +1,4 @@
-"""Label maps on the disk: `LabelSink` writes one PNG a frame, `RunLengthSink` one line a frame. Both leave no broken
+"""Label maps on disk: `LabelSink` writes a PNG for each frame, `RunLengthSink` a line for each. Both leave no broken
 file, and ``classes.json`` beside the maps says what the class indices mean."""
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from PIL import Image
 from lowlat.video.files import SinkError, SteadyFlush, whole_file
 
 KINDS = ("palette", "grey", "rle")
-"""How label maps can be written: coloured PNGs, PNGs of plain indices, or run lengths as JSON lines."""
+"""The ways to write label maps: coloured PNGs, PNGs of plain indices, or run lengths as JSON lines."""
 CLASSES, LINES = "classes.json", "labels.jsonl"
-"""The files of a folder of label maps that are no PNG."""
+"""The files of a folder of label maps beside the PNGs."""
 
 Palette = Sequence[tuple[int, int, int]]
 
@@ -26,10 +26,10 @@ class _LabelFolder:
     """The folder that label maps are written to, and the names that they get.
 
     Args:
-        folder: is made if it isn't there; must hold no label maps, so that two runs never mix.
+        folder: it is made if it isn't there, and must hold no label maps, so that two runs never mix.
         palette: one RGB triple a class; other indices are black.
         names: one name a class, for ``classes.json``, which is left out without them.
-        stems: one name a frame of the source, which its label map gets; by default the index, six digits.
+        stems: a name for each frame of the source, which its label map gets; by default the index, six digits.
 
     Raises:
         SinkError: at once, if the folder can't be written to or is in use.
@@ -79,7 +79,7 @@ class _LabelFolder:
         self.close()
 
     def _begin(self, labels: np.ndarray, index: int | None) -> int:
-        """Check one label map and give its index; before the first one is written, write ``classes.json``."""
+        """Check one label map and return its index; write ``classes.json`` before the first one."""
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise ValueError(
                 f"{type(self).__name__}.write: expected uint8 labels (H, W), got {labels.dtype} {labels.shape}"
@@ -104,12 +104,12 @@ class _LabelFolder:
 
 
 class LabelSink(_LabelFolder):
-    """A folder of label maps, ``000000.png`` and on: PNGs of class indices, each of them whole or absent.
+    """A folder of label maps, ``000000.png`` and on: PNGs of class indices, each whole or absent.
 
     Args:
         folder, palette, names, stems: as in `_LabelFolder`.
-        grey: write plain indices of 8 bits, which every reader gives as such; by default indices with the palette,
-            which viewers show in the classes' colours and OpenCV reads as colours.
+        grey: whether plain indices of 8 bits are written, which every reader gives as such; by default indices with the
+            palette, which viewers show in the classes' colours and OpenCV reads as colours.
 
     Raises:
         SinkError: at once, if the folder can't be written to or is in use.
@@ -142,7 +142,7 @@ class LabelSink(_LabelFolder):
 
 
 class RunLengthSink(_LabelFolder):
-    """A folder with ``labels.jsonl``: a line a frame, as :func:`run_length_line` gives it, whole or absent.
+    """A folder with ``labels.jsonl``: for each frame a line, as :func:`run_length_line` makes it, whole or absent.
 
     Args and errors are those of `_LabelFolder`. A line is on its way to the disk when ``write`` returns.
     """
@@ -174,7 +174,7 @@ class RunLengthSink(_LabelFolder):
         self._end(index, self.path / LINES)
 
     def close(self) -> None:
-        """Close the file; remove what was made for nothing. May be called again."""
+        """Close the file; remove what was made if nothing was written. May be called again."""
         if self._file is not None:
             self._file.close()
             if not self._written:
@@ -183,16 +183,16 @@ class RunLengthSink(_LabelFolder):
 
 
 def _is_result(path: Path) -> bool:
-    """Whether a file is of an earlier run: a label map, or the classes of such as lie in folders below."""
+    """Whether a file comes from an earlier run: a label map, or the classes of label maps in folders below."""
     return path.suffix == ".png" or path.name in (CLASSES, LINES)
 
 
 def run_length_line(labels: np.ndarray, index: int, time_s: float | None, stem: str | None = None) -> bytes:
-    """One label map as a line of JSON.
+    """Return one label map as a line of JSON.
 
-    It holds ``index``; ``name``, where there is a stem; ``time_s``, null where no time is known; ``size``, which is
-    ``[H, W]`` as in COCO; and ``runs``, pairs of a class and how many pixels it goes on for, row by row from the upper
-    left corner (COCO counts column by column, and one class only).
+    It holds ``index``; ``name``, if there is a stem; ``time_s``, null if no time is known; ``size``, which is ``[H,
+    W]`` as in COCO; and ``runs``, pairs of a class and for how many pixels it goes on, row by row from the upper left
+    corner (COCO counts column by column, and one class only).
 
     Args:
         labels: uint8 ``(H, W)``.
@@ -208,7 +208,7 @@ def run_length_line(labels: np.ndarray, index: int, time_s: float | None, stem: 
 
 
 def runs_of(labels: np.ndarray) -> list[list[int]]:
-    """The runs of equal labels of ``(H, W)``, row by row, each as ``[class, length]``."""
+    """Return the runs of equal labels of ``(H, W)``, row by row, each as ``[class, length]``."""
     flat = labels.ravel()
     starts = np.flatnonzero(np.r_[True, flat[1:] != flat[:-1]])[: flat.size]
     lengths = np.diff(np.r_[starts, flat.size])

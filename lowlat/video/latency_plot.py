@@ -1,4 +1,4 @@
-"""Two pictures of one run of `lowlat latency`: how often each latency came, and at which frame."""
+"""Two pictures of a run of `lowlat latency`: how often each latency came, and when."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlat.video.plot import FAST, KEY, LANDED, WHOLE
 
 
 def histogram_figure(results: Sequence[FrameResult], baseline_ms: Sequence[float], title: str) -> Figure:
-    """Histogram of the run's latencies and of the per-frame baseline's, both in ms."""
+    """Plot the histogram of the run's latencies and of the per-frame baseline's, both in ms."""
     figure, axes = _figure(title)
     latencies = [result.latency_ms for result in results]
     bins = _bins([*latencies, *baseline_ms])
@@ -33,7 +33,7 @@ def histogram_figure(results: Sequence[FrameResult], baseline_ms: Sequence[float
 
 
 def timeline_figure(results: Sequence[FrameResult], baseline_p50_ms: float, deadline_ms: float, title: str) -> Figure:
-    """Latency in ms by frame index, with key frames, landings of S_h, the deadline and the baseline's median."""
+    """Plot latency in ms by frame index, with key frames, landings of S_h, the deadline and the baseline's median."""
     figure, axes = _figure(title)
     axes.plot(*_places(results), color=FAST, linewidth=0.7, label="latency")
     key, landed = [r for r in results if r.key], [r for r in results if r.landed is not None]
@@ -52,7 +52,7 @@ def timeline_figure(results: Sequence[FrameResult], baseline_p50_ms: float, dead
 
 
 def write_figure(path: str | Path, figure: Figure) -> None:
-    """Write a figure as a PNG; the file appears whole or not at all."""
+    """Write a figure as a PNG, which appears whole or not at all."""
     with whole_file(path) as part:
         figure.savefig(part, format="png")
 

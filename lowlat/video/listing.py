@@ -1,5 +1,4 @@
-"""Which images a folder, a numbered pattern or a glob names, in which order, and what they are called. For
-`lowlat.video.images`, and for the laboratory's folders."""
+"""Lists the images that a folder, a numbered pattern or a glob names, in order, and says what they are called."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ _NUMBER = re.compile(r"(?<!%)((?:%%)*)%(\d*)d")
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that reads numbers as numbers: ``2.png`` comes before ``10.png``."""
+    """Return a sort key that reads numbers as numbers: ``2.png`` comes before ``10.png``."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name.lower()) if part]
 
 
@@ -32,7 +31,7 @@ def is_pattern(spec: str | Path) -> bool:
 
 
 def list_images(spec: str | Path) -> list[Path]:
-    """The images of a folder without subfolders, of a numbered pattern, or of a glob, in natural order.
+    """Return the images of a folder without its subfolders, of a numbered pattern, or of a glob, in natural order.
 
     Args:
         spec: a folder; or a path whose name holds ``%d`` or ``%03d`` as FFmpeg has it (numbers may be left out, and
@@ -57,7 +56,8 @@ def list_images(spec: str | Path) -> list[Path]:
 
 
 def stems_of(paths: Sequence[Path]) -> list[str]:
-    """One name an image, no two of them the same: its path below the folder that all share, without the suffix.
+    """Return a name for each image, no two of them the same: its path below the folder that all share, without the
+    suffix.
 
     Images that differ in their suffix alone keep it: ``a.jpg`` and ``a.png`` stay "a.jpg" and "a.png".
     """
@@ -94,6 +94,7 @@ def _literal(text: str) -> str:
 
 
 def escaped(pattern: Path) -> tuple[Path, str]:
-    """The leading folders of a glob that exist, such as ``shots [1]``, and the glob with these as plain names."""
+    """Split a glob into the leading folders that exist, such as ``shots [1]``, and return it with these as plain
+    names."""
     there = next((parent for parent in pattern.parents if parent.is_dir()), Path())
     return there, str(Path(glob.escape(str(there))) / pattern.relative_to(there))

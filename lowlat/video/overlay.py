@@ -21,7 +21,7 @@ TROUGH: Colour = (48, 52, 61)
 BAR: Colour = (86, 180, 233)
 LAMPS: dict[str, Colour] = {"KEY": (240, 200, 60), "S_h LANDED": (60, 200, 150), "DEGRADED": (235, 105, 85)}
 WIDE = 2.0
-"""Ratio of width to height from which on the plain frame stands above the segmentation, not beside it."""
+"""From this ratio of width to height on, the plain frame stands above the segmentation, not beside it."""
 
 
 def clock_time(time_s: float) -> str:
@@ -34,17 +34,17 @@ def clock_time(time_s: float) -> str:
 
 
 class Overlay:
-    """Draws results over frames. Make one for each video: legend and fonts are prepared once.
+    """Draws results over frames. Make one for each video, since legend and fonts are prepared once.
 
     Args:
         classes: names, by index.
         palette: RGB, by index; pixels of other indices (void) are blended with black.
         size: ``(width, height)`` of the frames.
-        beside: show a second picture, beside the segmentation (above it for wide frames): the plain frame, or other
-            labels of it.
-        titles: what the other labels and the segmentation are called, written into their pictures.
-        alpha: weight of the class colours over the frame.
-        full_ms: latency at the right end of the bar.
+        beside: whether a second picture is shown beside the segmentation (above it for wide frames): the plain frame,
+            or other labels of it.
+        titles: names of the other labels and of the segmentation, written into their pictures.
+        alpha: weight of the class colours over the frame, in [0, 1].
+        full_ms: the latency at the right end of the bar.
         full_name: what that latency is, written beside the bar.
     """
 
@@ -163,7 +163,7 @@ class Overlay:
         self._draw_latency(draw, result.latency_ms, x + self._font.getlength("start-up") + unit, middle)
 
     def _draw_lamp(self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None) -> float:
-        """Draw a name in a box, filled where `colour` is given; returns the x at which the next item begins."""
+        """Draw a name in a box, filled if `colour` is given; return the x at which the next item begins."""
         unit = self._unit
         right = x + self._bold.getlength(name) + unit
         box = (x, middle - unit * 0.72, right, middle + unit * 0.72)
@@ -210,8 +210,8 @@ class Overlay:
 
 
 def _fitted(picture: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
-    """A picture scaled into ``(width, height)`` with its shape kept: frames smoothly, labels ("L") not, these with void
-    around them."""
+    """Scale a picture into ``(width, height)`` with its shape kept, smoothly for frames, with nearest neighbours and
+    void around them for labels ("L")."""
     height, width = picture.shape[:2]
     scale = min(size[0] / width, size[1] / height)
     inner = tuple(max(1, round(side * scale)) for side in (width, height))

@@ -1,4 +1,4 @@
-"""Standard input as a source and standard output as a sink, both called ``-`` as elsewhere. For the commands."""
+"""Standard input as a source and standard output as a sink, both called ``-``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def is_pipe(spec: str | Path) -> bool:
 
 
 def stdin_source(resize: tuple[int, int] | None = None, *, any_size: bool = False) -> Source:
-    """Frames of a video that comes on standard input, in any container that FFmpeg reads from its beginning.
+    """Open a video that comes on standard input as a source, in any container that FFmpeg reads from its beginning.
 
-    The writer of the pipe waits while the frames before are segmented: nothing is lost, and the source is not live.
+    The writer of the pipe waits while frames are segmented, so nothing is lost and the source is not live.
 
     Args:
         resize: ``(width, height)`` to scale every frame to; None keeps its own.
@@ -60,9 +60,10 @@ def stdin_source(resize: tuple[int, int] | None = None, *, any_size: bool = Fals
 
 
 class _Input(io.FileIO):
-    """A file whose reads give what is there; one that Ctrl-C interrupts is the end of the file, kept in `interrupt`.
+    """A file whose reads return what is there. A read that Ctrl-C interrupts is the end of the file, and is kept in
+    `interrupt`.
 
-    FFmpeg's own reads would go on after Ctrl-C, and PyAV loses what Python's raise.
+    FFmpeg's own reads would go on after Ctrl-C, and PyAV loses an exception that a read of Python raises.
     """
 
     interrupt: KeyboardInterrupt | None = None
@@ -94,10 +95,10 @@ class _StdinSource(ContainerSource):
 
 
 class _Stdout:
-    """Standard output as bytes, each of them on its way when `write` returns; `failed` is its first error.
+    """Standard output as bytes, which are on their way when `write` returns; `failed` is its first error.
 
     Args:
-        readable: whether a person can read what is written, on a terminal.
+        readable: whether it may be a terminal, since a person can read what is written.
     """
 
     def __init__(self, *, readable: bool):
@@ -123,7 +124,7 @@ class _Stdout:
         return len(data)
 
     def error(self) -> OSError | SinkError:
-        """What to raise once `failed` is set: BrokenPipeError where the reader has gone."""
+        """Return the error to raise once `failed` is set: BrokenPipeError if the reader has gone."""
         if isinstance(self.failed, BrokenPipeError):
             return self.failed
         return SinkError(
@@ -133,7 +134,7 @@ class _Stdout:
 
 
 class StdoutVideo(VideoSink):
-    """An H.264 video in Matroska on standard output, each picture sent on when it is written; without sound.
+    """An H.264 video in Matroska on standard output, each picture sent when it is written; without sound.
 
     Args:
         size: ``(width, height)`` of the pictures; an odd side is padded by repeating its last row or column.
@@ -177,10 +178,10 @@ class StdoutVideo(VideoSink):
 
 
 class StdoutLines:
-    """Label maps as lines of JSON on standard output, as `lowlat.video.labels.run_length_line` gives them.
+    """Label maps as lines of JSON on standard output, as `lowlat.video.labels.run_length_line` makes them.
 
     Args:
-        stems: one name a frame of the source, which its line then holds as ``name``.
+        stems: a name for each frame of the source, which its line then holds as ``name``.
 
     Raises:
         SinkError: at once, if standard output is closed.
@@ -203,4 +204,4 @@ class StdoutLines:
             raise self._out.error() from error
 
     def close(self) -> None:
-        """Nothing is left to send: every line has gone."""
+        """Do nothing, since every line has been sent."""

@@ -1,4 +1,4 @@
-"""Where a container's frames belong: their numbers and times, from its packets. For `ContainerSource`."""
+"""Numbers and times of a container's frames, from its packets, for `ContainerSource`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import av
 from lowlat.video.remux import ANEW_S
 
 STEP_BACK_S = 1.0
-"""Seconds by which times must go back for the source to count as begun anew, not as a frame stamped wrongly."""
+"""Seconds by which times go back if a source has begun anew; by less, a frame has a wrong stamp."""
 TICK_S = 0.001
-"""Seconds between a frame and the next one where both bear the same time."""
+"""Seconds that are put between two frames of the same time."""
 
 
 class Numbering:
-    """Numbers frames by the packets of their stream, in the order shown; a packet without a frame leaves a gap.
+    """Numbers frames by the packets of their stream, in the order in which they are shown; a packet without a frame
+    leaves a gap.
 
     Args:
-        joined: whether a stream may begin between its key frames, as a broadcast does: frames before the first one that
-            can be decoded are no part of it then.
+        joined: whether a stream may begin between its key frames, as a broadcast does. Then frames before the first one
+            that can be decoded are no part of it.
 
     Attributes:
         missing: numbers of the frames that could not be decoded, so far.
-        start: the earliest time stamp, in the stream's ticks; None as long as no frame has come, or where none has one.
+        start: the earliest time stamp, in the stream's ticks; None before the first frame, or if no frame has a time
+            stamp.
         part: how often the stream had begun anew when the last frame was sent.
     """
 
@@ -58,7 +60,7 @@ class Numbering:
             self._skip()
 
     def frame(self, frame: av.VideoFrame) -> int:
-        """The number of a frame; those before it that never came are missing."""
+        """Return the number of a frame. Frames before it that have not come are missing."""
         pts = frame.pts
         # Two packets may hold the two fields of one frame: only errors tell that one is missing.
         self._fields = self._fields or frame.interlaced_frame
@@ -82,13 +84,13 @@ class Numbering:
         return self._next - 1
 
     def end(self) -> None:
-        """The stream has ended: what has not come by now is missing."""
+        """Take note that the stream has ended: frames that have not come are missing."""
         if self._next:
             self._lost(sorted(self._waiting), True)
         self._waiting.clear()
 
     def _lost(self, places: Sequence[tuple[int, int]], known: bool) -> list[tuple[int, int]]:
-        """Count the frames of these parts and time stamps as missing, if they were frames; gives those that were."""
+        """Count the frames at these places that are ``known`` as missing, and return them."""
         lost = [place for place in places if place in self._broken or (known and not self._fields)]
         for _ in lost:
             self._skip()
@@ -100,7 +102,7 @@ class Numbering:
 
 
 class Times:
-    """Seconds since a source's first frame, rising whatever the stamps do.
+    """Seconds since a source's first frame, which rise whatever the time stamps do.
 
     Attributes:
         shift: seconds by which they are later than the stamps, because the source has begun anew.
@@ -111,12 +113,12 @@ class Times:
         self.shift = 0.0
 
     def at(self, stamp_s: float, usual_s: float, *, anew: bool = False) -> float:
-        """The time of a frame.
+        """Return the time of a frame in seconds.
 
         Args:
-            stamp_s: seconds since the first frame as the source has it.
+            stamp_s: seconds since the first frame by the frame's time stamp.
             usual_s: seconds from one frame to the next, for a source that begins anew.
-            anew: whether it does so with this frame; it is taken to do so too where times go back by a lot.
+            anew: whether the source begins anew with this frame. It is taken to do so, too, if times go back by a lot.
         """
         time_s = stamp_s + self.shift
         back = 0.0 if self._last is None else self._last - time_s
@@ -130,7 +132,7 @@ class Times:
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """Numbers in words, neighbours drawn together: "3, 10 to 12"."""
+    """Return numbers in words, neighbours drawn together: "3, 10 to 12"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -141,10 +143,10 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def missing_line(name: str, missing: Sequence[int]) -> str:
-    """One line that says which frames of a source could not be decoded."""
+    """Say in one line which frames of a source could not be decoded."""
     return f"{name}: {len(missing)} {'frames' if missing[1:] else 'frame'} could not be decoded: {listed(missing)}"
 
 
 def _hidden(packet: av.Packet) -> bool:
-    """Whether a packet holds a VP8 frame that is there for others to be predicted from, and never shown."""
+    """Whether a packet holds a VP8 frame that others are predicted from and that is never shown."""
     return packet.stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & 0x10

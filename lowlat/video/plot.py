@@ -19,7 +19,7 @@ WHOLE, FAST, KEY, LANDED = "#D55E00", "#0072B2", "#E69F00", "#009E73"
 def latency_figure(
     whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str = "Latency of every frame"
 ) -> Figure:
-    """Latency in ms by frame index: of the whole network frame by frame, and of the low-latency schedule.
+    """Plot latency in ms by frame index: of the whole network frame by frame, and of the low-latency schedule.
 
     Start-up frames are left out. Key frames and landings of S_h are marked on the second run.
     """
@@ -57,6 +57,6 @@ def latency_figure(
 
 
 def write_latency_plot(path: str | Path, whole: Sequence[FrameResult], fast: Sequence[FrameResult], title: str) -> None:
-    """Write :func:`latency_figure` as a PNG; the file appears whole or not at all."""
+    """Write :func:`latency_figure` as a PNG, which appears whole or not at all."""
     with whole_file(path) as part:
         latency_figure(whole, fast, title).savefig(part, format="png", metadata={"Title": title})

@@ -1,4 +1,4 @@
-"""`at_rate` hands out the frames of a file at a camera's pace, for runs that should be timed as live ones are."""
+"""`at_rate` gives out the frames of a file at a camera's pace, for runs that are to be timed like live ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Item = TypeVar("Item")
 
 
 def at_rate(frames: Iterable[Item], fps: float) -> Iterator[Item]:
-    """Hand out one frame every ``1 / fps`` seconds; each is decoded before its time comes.
+    """Yield one frame every ``1 / fps`` seconds; each is decoded before its time comes.
 
-    A consumer that takes longer than that shifts all later frames: they never come faster to catch up.
+    A consumer that takes longer shifts all later frames: they never come faster to catch up.
 
     Raises:
         ValueError: ``fps`` is not above 0.

@@ -1,4 +1,5 @@
-"""A video while it is written, in fragments that play however it ends, and when it is done: plain, with its sound."""
+"""A video while it is written, in fragments that play however it ends, and its plain form with sound, once it is
+done."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ ANEW_S = 0.1
 """Seconds by which a packet must be earlier than the packet before it for its stream to have begun anew, as where
 recordings are joined end to end: packets come in the order of decoding, and their times never go back."""
 FRAGMENT_S = 0.5
-"""Seconds of video written at once: a process that is killed loses so much, and what its encoder holds back."""
+"""Seconds of video that are written at once. A process that is killed loses so much, and what its encoder holds
+back."""
 _FRAGMENTS = {
     "movflags": "empty_moov+default_base_moof",
     "frag_duration": str(round(FRAGMENT_S * 10**6)),
@@ -31,9 +33,9 @@ class AudioTrack:
     Attributes:
         address: what FFmpeg opens.
         codec: FFmpeg's name of the codec.
-        start_s: when the first frame of the video is, in the file's seconds.
-        whole: whether the video was read to its end: then the sound is copied to its own.
-        shifts: seconds by which times are put off, for each part of a source that begins anew, as joined recordings do.
+        start_s: when the video's first frame is, in the file's seconds.
+        whole: whether the video was read to its end; then the sound is copied to its own end.
+        shifts: seconds by which times are put off in each part of a source that begins anew, as joined recordings do.
     """
 
     address: str
@@ -44,20 +46,20 @@ class AudioTrack:
 
 
 def growing(form: str) -> dict[str, str]:
-    """FFmpeg's options for a file of the format ``form`` that plays at any time while it grows."""
+    """Return FFmpeg's options for a file of the format ``form`` that plays at any time while it grows."""
     return dict(_CLUSTERS if form == "matroska" else _FRAGMENTS)
 
 
 def finish(part: Path, done: Path, form: str, rate: Fraction, audio: AudioTrack | None, lasts_s: float) -> None:
-    """Make a plain video of one that has grown, with the index at its start, by copying what is encoded.
+    """Make a plain video of one that has grown, with its index at the start, by copying what is encoded.
 
     Args:
         part: the video that has grown.
         done: the file to write.
         form: FFmpeg's name of the format of both.
-        rate: pictures a second, which a file may tell beside their times.
+        rate: pictures a second, which a file may state beside their times.
         audio: sound to add; None for none.
-        lasts_s: seconds that the last picture is shown.
+        lasts_s: seconds for which the last picture is shown.
 
     Raises:
         OSError, av.error.FFmpegError: one can't be read, or the other written.
@@ -90,7 +92,7 @@ def finish(part: Path, done: Path, form: str, rate: Fraction, audio: AudioTrack 
 
 
 def measure(path: Path) -> tuple[int, float]:
-    """How many pictures a video holds, and the time of the last one in seconds."""
+    """Return how many pictures a video holds, and the time of the last one in seconds."""
     with av.open(named(path)) as container:
         video = container.streams.video[0]
         times = [packet.pts for packet in _readable(container.demux(video)) if packet.pts is not None]
@@ -98,7 +100,7 @@ def measure(path: Path) -> tuple[int, float]:
 
 
 def cut_to_whole_boxes(path: Path) -> None:
-    """Cut from a fragmented mp4 the fragment that a full disk has torn."""
+    """Cut off the fragment of an mp4 that a full disk has torn."""
     size, whole, at = path.stat().st_size, 0, 0
     with path.open("r+b") as file:
         while at + 8 <= size:
@@ -115,10 +117,10 @@ def cut_to_whole_boxes(path: Path) -> None:
 
 
 def _sounds(container: av.container.InputContainer, audio: AudioTrack, *, keep_early: bool) -> Iterator[av.Packet]:
-    """The packets of sound from the first frame on, their times counted from it.
+    """Yield the packets of sound from the first frame on, their times counted from it.
 
     Args:
-        keep_early: whether those that only prepare the decoder may bear times below zero.
+        keep_early: whether packets that only prepare the decoder may have times below zero.
     """
     stream = container.streams.audio[0]
     start = round(audio.start_s / stream.time_base)
@@ -139,7 +141,7 @@ def _sounds(container: av.container.InputContainer, audio: AudioTrack, *, keep_e
 
 
 def _told_last(packets: Iterator[av.Packet]) -> Iterator[tuple[av.Packet, bool]]:
-    """Packets that hold something, each with whether it is the last one."""
+    """Yield the packets that hold something, each with whether it is the last one."""
     held = None
     for packet in _readable(packets):
         if packet.pts is None:
@@ -152,7 +154,7 @@ def _told_last(packets: Iterator[av.Packet]) -> Iterator[tuple[av.Packet, bool]]
 
 
 def _readable(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
-    """Packets up to the end, or up to where the file is torn."""
+    """Yield packets up to the end, or up to where the file is torn."""
     try:
         yield from packets
     except av.error.FFmpegError:
@@ -160,7 +162,7 @@ def _readable(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
 
 
 def named(path: Path) -> str:
-    """A path for FFmpeg, which would take what stands before a colon in it for a protocol."""
+    """Return a path for FFmpeg, which takes what stands before a colon in a plain one for a protocol."""
     return f"file:{path}"
 
 

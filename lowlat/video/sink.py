@@ -1,4 +1,4 @@
-"""`VideoSink` writes an H.264 video, and leaves one that plays however it ends."""
+"""`VideoSink` writes an H.264 video that plays however the run ends."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ QUALITY = {"preset": "veryfast", "crf": "20", "bf": "0"}
 _HIGH = (Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709, Colorspace.ITU709)
 _STANDARD = (6, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M, Colorspace.ITU601)
 FINEST = 90_000
-"""Ticks a second that times are rounded to, or somewhat more."""
+"""About how many ticks a second times are rounded to."""
 LONGEST_S = 1.0
-"""Seconds that the last picture is shown at most; it lasts as long as the one before."""
+"""The most seconds for which the last picture is shown, which otherwise lasts as long as the one before."""
 
 
 def is_video_path(path: str | Path) -> bool:
-    """Whether an output is meant as a video (by its suffix) rather than as a folder of label maps.
+    """Whether an output means a video, by its suffix, rather than a folder of label maps.
 
     Raises:
         SinkError: the suffix is no video's, and there is no such folder.
@@ -206,14 +206,14 @@ class VideoSink:
         self.close()
 
     def _repeat_until(self, place: int, frame: av.VideoFrame) -> None:
-        """Encode the picture that waits at every place before ``place``, where the next one waits in its turn."""
+        """Encode the picture that waits at every place before ``place``; then ``frame`` waits in its turn."""
         if self._held is not None:
             place = max(place, self._held[1])
             self._release(place)
         self._held = frame, place
 
     def _release(self, end: int) -> None:
-        """Encode the picture that waits at its place and those after it, up to ``end``."""
+        """Encode the picture that waits at its place and at those after it, up to ``end``."""
         frame, first = self._held
         for place in range(first, end):
             self._encode(frame, place * self._period)
@@ -230,7 +230,8 @@ class VideoSink:
         self._flush.written(self._growing)
 
     def _finish(self) -> None:
-        """Make what has grown plain under the final name; if that is interrupted, what has grown takes it as it is."""
+        """Make what has grown plain under the final name; if that is interrupted, what has grown takes the name as it
+        is."""
         lasts_s = min(float(self._gap * self._base), LONGEST_S)
         try:
             with whole_file(self.path, durable=True) as part:
@@ -247,7 +248,8 @@ class VideoSink:
         self._growing.unlink(missing_ok=True)
 
     def _kept(self, error: BaseException) -> SinkError:
-        """The error of an output that can't be written any further; keeps what was, if that can be played."""
+        """Return the error for an output that can't be written any further, and keep what there is if it can be
+        played."""
         self._let_go()
         try:
             if self._growing.exists():
@@ -280,7 +282,7 @@ class VideoSink:
 
 
 def _time_base(rate: Fraction) -> Fraction:
-    """A tick of which ``1 / rate`` is a whole number, and as fine as that of a broadcast."""
+    """Return a tick of which ``1 / rate`` is a whole number, as fine as a broadcast's."""
     if rate.numerator > FINEST:
         return Fraction(1, FINEST)
     return Fraction(1, rate.numerator * math.ceil(FINEST / rate.numerator))

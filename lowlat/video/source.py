@@ -20,7 +20,7 @@ from lowlat.video.remux import named
 __all__ = ["Source", "SourceError", "open_source"]
 
 STALL_S = 10.0
-"""Seconds without a frame after which a live source counts as lost."""
+"""After this many seconds without a frame a live source counts as lost."""
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
@@ -84,7 +84,7 @@ def open_source(
 
 
 def _lasting(opening: Callable[[], Source], reconnect_s: float, source: Source, say: Callable[[str], None]) -> Source:
-    """A source that ``opening`` has opened; one that is live comes back."""
+    """Make a source that ``opening`` has opened come back if it is live."""
     return ReconnectingSource(opening, source, reconnect_s=reconnect_s, say=say) if source.live else source
 
 

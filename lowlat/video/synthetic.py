@@ -1,4 +1,4 @@
-"""`synthetic_frames` is a source without files or decoder, for measuring everything but the source."""
+"""`synthetic_frames`: a source without files or decoder, for measuring everything but the source."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 SHIFT = 3
-"""Pixels by which the picture moves in a frame."""
+"""How many pixels the picture moves in a frame."""
 STEPS = 16
-"""Frames from one end of the movement to the other."""
+"""How many frames the movement takes from one end to the other."""
 
 
 def synthetic_frames(width: int, height: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Endless uint8 RGB frames ``(height, width, 3)``: a smooth random picture that moves to the side and back.
+    """Yield uint8 RGB frames ``(height, width, 3)`` without end: a smooth random picture that moves to the side and
+    back.
 
-    All frames are made beforehand, so that handing one out costs no time.
+    All frames are made beforehand, so that yielding one costs no time.
 
     Raises:
         ValueError: a side below 8 pixels.
@@ -40,7 +41,7 @@ def _moving(width: int, height: int, random: np.random.Generator) -> Iterator[np
 
 
 def _between(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values at fractional places along the first axis, interpolated linearly."""
+    """Interpolate values linearly at fractional places along the first axis."""
     below = places.astype(int)
     part = (places - below)[:, None, None]
     return values[below] * (1 - part) + values[below + 1] * part

@@ -1,5 +1,5 @@
-"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome: one track each for S_l, propagation and S_h, and on a GPU
-one for the host."""
+"""A run as a trace for Perfetto (ui.perfetto.dev) or Chrome, with a track each for S_l, propagation and S_h, and for
+the host if it ran on a GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def trace_events(
     """Convert spans to the Trace Event Format: complete events in microseconds, each with its frame's index.
 
     Args:
-        times: seconds of frames in their source, by index; an event of such a frame tells it as ``time_s``.
+        times: seconds of frames in their source, by index, which the events of those frames show as ``time_s``.
     """
     spans = sorted(spans, key=lambda span: span.start_ms)
     events: list[dict[str, object]] = [_label("process_name", 0, name=name)]
@@ -49,7 +49,7 @@ def write_trace(
     name: str = "lowlat",
     times: Mapping[int, float | None] | None = None,
 ) -> None:
-    """Write :func:`trace_events` as JSON; the file appears whole or not at all."""
+    """Write :func:`trace_events` as JSON, in a file that appears whole or not at all."""
     with whole_file(path) as part:
         part.write_text(json.dumps(trace_events(spans, name, times)))
 

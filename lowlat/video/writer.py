@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 WAITING = 8
-"""Items that may wait to be written; `put` waits while there are so many."""
+"""How many items may wait to be written; `put` waits while there are so many."""
 NICENESS = 5
-"""Added to the niceness of the writing thread: the threads that label frames go first."""
+"""Added to the niceness of the writing thread, so that threads that label frames come first."""
 
 
 class BackgroundWriter:
@@ -31,7 +31,7 @@ class BackgroundWriter:
         threading.Thread(target=self._work, name="writer", daemon=True).start()
 
     def put(self, *item: Any) -> None:
-        """Hand over an item to be written; waits while `WAITING` items are waiting already."""
+        """Hand over an item to be written; wait while `WAITING` items wait already."""
         self._raise()
         self._items.put(item)
 
