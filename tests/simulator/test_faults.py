@@ -6,7 +6,8 @@ import shutil
 import products
 import pytest
 import simulated
-from faults import FAULTS, Check, Fault
+from fault_checks import Check, Fault
+from faults import FAULTS
 from simulated import KERNELS, Program, SimulatorError
 
 TREE = simulated.BUILD / "faults"
@@ -31,7 +32,7 @@ def plant(fault: Fault) -> Program:
     text = (kernels / fault.file).read_text()
     found = text.count(fault.text)
     if found != 1:
-        raise LookupError(f"{fault.name}: {fault.file} has {found} times {fault.text!r}; bring faults.py up to it")
+        raise LookupError(f"{fault.name}: {fault.file} has {found} times {fault.text!r}; bring the fault up to it")
     (kernels / fault.file).write_text(text.replace(fault.text, fault.replacement))
     objects = [
         simulated.compile(kernels / source.name, fault.sanitizer, kernels)

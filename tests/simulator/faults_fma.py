@@ -1,0 +1,96 @@
+"""Faults to plant in the kernels without tensor cores, and in those for any kernel size."""
+
+from fault_checks import ANY, FMA_GRADIENT, FMA_SUM, FMA_SUM_OF_VECTORS, Check, Fault
+from products import Launch
+
+FMA = (
+    Fault(
+        "no barrier after the wait for a chunk",
+        "fma.h",
+        "  else cp_async_wait<0>();\n  __syncthreads();\n",
+        "  else cp_async_wait<0>();\n",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "no barrier before a chunk is overwritten",
+        "fma.h",
+        "  __syncthreads();\n  load(chunk + stages - 1);",
+        "  load(chunk + stages - 1);",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "a window shifted by one",
+        "fma_sum.cu",
+        "window[q + kHalo + r - s]",
+        "window[q + kHalo + r - s - 1]",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "a vector stored past the right edge",
+        "fma_sum.cu",
+        "if (inside(image, y, x + q) && channel < depth) *to.at",
+        "if (y < image.height && channel < depth) *to.at",
+        "fma_sum.cu",
+        FMA_SUM,
+    ),
+    Fault(
+        "halves of a run of another channel",
+        "fma_sum.cu",
+        "odd ? run[i] : run[4 + i], 1)",
+        "odd ? run[4 + i] : run[i], 1)",
+        "fma_sum.cu",
+        FMA_SUM_OF_VECTORS,
+    ),
+    Fault(
+        "sums of float32 written where they are not read",
+        "fma_gradient.cu",
+        "memory.sums.at(row, column + q)",
+        "row * tile.columns + column + q",
+        "fma_gradient.cu",
+        FMA_GRADIENT,
+    ),
+    Fault(
+        "taps of float32 not waited for",
+        "fma_gradient.cu",
+        "  cp_async_wait<0>();\n  __syncthreads();\n  if (p.normalize) {",
+        "  __syncthreads();\n  if (p.normalize) {",
+        "fma_gradient.cu",
+        FMA_GRADIENT,
+    ),
+    Fault(
+        "an inactive thread that leaves before a barrier",
+        "fma_gradient.cu",
+        "    if (!active) continue;",
+        "    if (!active) return;",
+        "fma_gradient.cu",
+        FMA_GRADIENT,
+    ),
+    Fault(
+        "the right edge of the generic kernel off by one",
+        "generic.cu",
+        "x >= 0 && x < p.width;",
+        "x >= 0 && x <= p.width;",
+        "generic.cu",
+        Check("forward", ANY, "nchw", Launch("generic")),
+    ),
+    Fault(
+        "a reduction over half a warp",
+        "generic.cu",
+        "for (int step = 16; step > 0; step /= 2)",
+        "for (int step = 8; step > 0; step /= 2)",
+        "generic.cu",
+        Check("grad_weight", ANY, "nchw", Launch("generic")),
+    ),
+    Fault(
+        "the log-sum-exp of one pixel too many",
+        "generic.cu",
+        "start_kernel(log_sum_exp<T>, blocks, dim3(kThreads), 0, stream, p, pixels)",
+        "start_kernel(log_sum_exp<T>, blocks, dim3(kThreads), 0, stream, p, pixels + 1)",
+        "generic.cu",
+        Check("forward", ANY, "nchw", Launch("generic")),
+        sanitizer="address",
+    ),
+)
