@@ -1,4 +1,4 @@
-"""The checks of arguments that are tensors; those of all others, and of arrays, are in `svconv.checks`."""
+"""The checks of arguments that are tensors. `svconv.checks` has those of all other arguments, and of arrays."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ SYMBOLS = (torch.SymInt, torch.SymBool)
 
 
 def check_svconv2d(function: str, input: Tensor, logits: Tensor, **options: object) -> dict[str, object]:
-    """The options by name, as `checks.options` gives them. Raises TypeError or ValueError for any wrong argument."""
+    """Check the arguments of `svconv2d`, and return its options by name as `checks.options` does. Raises TypeError or
+    ValueError for any wrong argument."""
     options = checks.options(function, **options, symbols=SYMBOLS)
     _check_devices_and_types(function, input=input, logits=logits)
     checks.check_shapes(function, input, logits, options)
@@ -20,7 +21,8 @@ def check_svconv2d(function: str, input: Tensor, logits: Tensor, **options: obje
 
 
 def check_correlation2d(function: str, query: Tensor, key: Tensor, **options: object) -> dict[str, object]:
-    """The options as `checks.correlation_options` gives them. Raises TypeError or ValueError for any wrong argument."""
+    """Check the arguments of `correlation2d`, and return its options by name as `checks.correlation_options` does.
+    Raises TypeError or ValueError for any wrong argument."""
     options = checks.correlation_options(function, **options, symbols=SYMBOLS)
     _check_devices_and_types(function, query=query, key=key)
     checks.check_pair(function, query, key, options)
@@ -28,7 +30,7 @@ def check_correlation2d(function: str, query: Tensor, key: Tensor, **options: ob
 
 
 def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
-    """Raises unless two tensors of 4 dimensions, given by name, share a device and, but for autocast, a dtype."""
+    """Raise unless two 4-dimensional tensors, given by name, share a device and, except under autocast, a dtype."""
     for name, value in tensors.items():
         known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
         checks.check_array(function, name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
@@ -75,7 +77,7 @@ def check_out(out: Tensor, input: Tensor, logits: Tensor, scale: int) -> None:
 
 
 def _memory(t: Tensor) -> "_C.Memory":
-    """Where the elements lie; nowhere for a tensor without memory: meta, fake, or wrapped by torch.func."""
+    """Return where the elements lie; nowhere for a tensor without memory: meta, fake, or wrapped by torch.func."""
     try:
         address, shape = t.data_ptr(), tuple(t.shape)
     except RuntimeError:
@@ -84,7 +86,7 @@ def _memory(t: Tensor) -> "_C.Memory":
 
 
 def cast_by_autocast(a: Tensor, b: Tensor) -> bool:
-    """True if autocast brings both tensors to its dtype; it leaves float64 as it is."""
+    """Whether autocast brings both tensors to its dtype; it leaves float64 as it is."""
     device_type = a.device.type
     enabled = autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     return enabled and torch.float64 not in (a.dtype, b.dtype)
@@ -93,5 +95,5 @@ def cast_by_autocast(a: Tensor, b: Tensor) -> bool:
 # The compiler of torch 2.10 can't trace the question.
 @constant_to_compilers
 def autocast_available(device_type: str) -> bool:
-    """True if torch knows autocast on this type of device."""
+    """Whether torch knows autocast on this type of device."""
     return torch.amp.is_autocast_available(device_type)

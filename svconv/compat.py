@@ -1,8 +1,8 @@
 """Functions of other packages by their own names and arguments, on the kernels of `svconv2d` and `correlation2d`.
 
-Each takes the place of one that a published model calls (docs/downstream.md): an import is all that changes. They run
+Each replaces a function that a published model calls, so that only an import changes (docs/downstream.md). They run
 wherever `svconv2d` does, in every type that it takes, and can be differentiated any number of times. A wrong argument
-raises TypeError or ValueError; where its shape alone is right, that of `svconv2d` or `correlation2d`.
+raises TypeError or ValueError, which for a right shape is that of `svconv2d` or `correlation2d`.
 """
 
 from math import isqrt
@@ -19,14 +19,14 @@ Size = int | tuple[int, int]
 
 
 def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
-    """`natten.functional.na2d_qk` of NATTEN up to 0.17: how like a pixel is to each of its neighbourhood.
+    """`natten.functional.na2d_qk` of NATTEN up to 0.17: the product of each query with the keys of its neighbourhood.
 
     Args:
         query, key: (B, heads, H, W, D).
-        kernel_size, dilation: a number, or the same twice; the window is moved inwards at the border.
+        kernel_size, dilation: a number, or the same number twice; at the border the window is moved inwards.
 
     Returns:
-        (B, heads, H, W, kernel_size**2), without scale or bias: add a relative bias to it.
+        (B, heads, H, W, kernel_size**2), without scale or bias; a relative bias may be added to it.
     """
     options = _neighbourhood("na2d_qk", kernel_size, dilation)
     _check("na2d_qk", "(B, heads, H, W, D)", query=query, key=key)
@@ -35,10 +35,10 @@ def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -
 
 
 def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
-    """`natten.functional.na2d_av` of NATTEN up to 0.17: the neighbourhood's values, weighted.
+    """`natten.functional.na2d_av` of NATTEN up to 0.17: the weighted sum of the values in each neighbourhood.
 
     Args:
-        attn: (B, heads, H, W, kernel_size**2), weights: nothing is normalised here.
+        attn: (B, heads, H, W, kernel_size**2), weights, which are not normalised here.
         value: (B, heads, H, W, D).
         kernel_size, dilation: as in `na2d_qk`.
 
@@ -66,11 +66,12 @@ def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, s
 
 
 def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
-    """RAFT's `upsample_flow` (Teed and Deng, ECCV 2020, Section 3.3): convex combinations of coarse windows.
+    """RAFT's `upsample_flow` (Teed and Deng, ECCV 2020, Section 3.3): convex combinations of the values in coarse
+    windows.
 
     Args:
-        flow: (N, C, H, W); what is upsampled is this tensor: RAFT gives `8 * flow`.
-        mask: (N, K * K * factor**2, H, W), logits: for each tap a cell of factor x factor; K = 3, in DUF 5.
+        flow: (N, C, H, W), the tensor that is upsampled; RAFT passes `8 * flow`.
+        mask: (N, K * K * factor**2, H, W), logits: for each tap a cell of factor x factor; K is 3 in RAFT, 5 in DUF.
 
     Returns:
         (N, C, factor * H, factor * W).
@@ -117,11 +118,11 @@ def context_upsample(disp_low: Tensor, up_weights: Tensor, scale_factor: int = 4
 
 
 def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
-    """FeatUp's `AdaptiveConv.apply` (Fu et al., "FeatUp", ICLR 2024), the sum in its joint bilateral upsampler.
+    """FeatUp's `AdaptiveConv.apply` (Fu et al., "FeatUp", ICLR 2024): the sum in its joint bilateral upsampler.
 
     Args:
-        padded: (N, C, H + K - 1, W + K - 1), padded by the caller. Where that is by reflection, `svconv2d` with
-            `padding_mode="reflect"` spares the padding.
+        padded: (N, C, H + K - 1, W + K - 1), padded by the caller. If that is by reflection, `svconv2d` with
+            `padding_mode="reflect"` on the unpadded input saves the padding.
         filters: (N, H, W, K, K).
 
     Returns:
@@ -143,7 +144,7 @@ def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
 
 
 def _check(function: str, form: str, **tensors: Tensor) -> None:
-    """Raises unless each has as many dimensions as ``form`` names, as in "(N, C, H, W)"."""
+    """Raise unless each tensor has as many dimensions as its ``form`` names, as in "(N, C, H, W)"."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             if has_torch_function_unary(tensor):
@@ -155,7 +156,8 @@ def _check(function: str, form: str, **tensors: Tensor) -> None:
 
 
 def _check_alike(function: str, **sizes: tuple[int, ...]) -> None:
-    """Raises unless both sizes are the same: heads are made images, and those of another batch would pass."""
+    """Raise unless both sizes are the same. Heads become images here, so the check of images would let another batch
+    pass."""
     (first, one), (second, other) = sizes.items()
     if one != other:
         raise ValueError(

@@ -1,6 +1,7 @@
-"""Tells modules of torch about the operators when somebody imports them.
+"""Registers the operators with modules of torch when those are imported by somebody else.
 
-Importing them all here would make `import svconv` take seconds, for programs that never count FLOPs, compile or shard.
+Importing them all here would make `import svconv` take seconds, even for programs that never count FLOPs, compile or
+shard.
 """
 
 import sys
@@ -12,7 +13,8 @@ _waiting: dict[str, list[Callable[[], object]]] = {}
 
 
 def when_imported(module: str, act: Callable[[], object]) -> None:
-    """Calls `act()` once the module is there: at once, or right after its first import."""
+    """Call `act()` once the module is there: at once if it has been imported, otherwise right after its first
+    import."""
     if module in sys.modules:
         act()
         return
@@ -22,7 +24,7 @@ def when_imported(module: str, act: Callable[[], object]) -> None:
 
 
 def constant_to_compilers(function: Callable) -> Callable:
-    """The same function; `torch.compile` takes its answer as a constant in place of tracing it."""
+    """Return the same function, whose answer `torch.compile` takes as a constant instead of tracing the function."""
 
     def mark() -> None:
         import torch
@@ -34,7 +36,7 @@ def constant_to_compilers(function: Callable) -> Callable:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules that are waited for as the finders after it do, and acts when they have been executed."""
+    """Finds the modules that are waited for by means of the other finders, and acts once they have been executed."""
 
     def __init__(self) -> None:
         self.looking: set[str] = set()

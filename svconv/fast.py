@@ -1,4 +1,5 @@
-"""The short way to the operator for the calls of a hot loop: checks that cost microseconds are left to the operator."""
+"""The short way to the operator for calls in a hot loop: checks that cost microseconds are left to the operator
+itself."""
 
 import torch
 from torch import Tensor
@@ -23,10 +24,11 @@ def svconv2d(
     tap_major: bool,
     scale: int,
 ) -> Tensor | None:
-    """`svconv.svconv2d` of plain CPU tensors and windows, without choice of backend; None if it is another call, or a
-    wrong one.
+    """Do `svconv.svconv2d` on plain CPU tensors and plain windows, without choosing a backend; return None for any
+    other call, and for a wrong one.
 
-    The operator refuses what doesn't fit, without naming a mend: whoever gets None goes the long way, which does.
+    The operator refuses what doesn't fit without naming a mend. A caller that gets None takes the long way, which names
+    it.
     """
     if (
         torch.compiler.is_compiling()

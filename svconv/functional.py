@@ -1,4 +1,4 @@
-"""`svconv2d` and `correlation2d`: argument checks, choice of backend, the call; `explain`, the choice without it."""
+"""`svconv2d` and `correlation2d`: argument checks, choice of backend, the call. `explain` makes the choice alone."""
 
 from typing import Any
 
@@ -181,17 +181,17 @@ def warmup(
     gradients: bool = False,
     **options: Any,
 ) -> None:
-    """Makes everything ready that the first calls on inputs of these shapes would wait for.
+    """Get everything ready that the first calls on inputs of these shapes would wait for.
 
-    It runs each once, on random numbers: kernels are loaded; Triton's are compiled and the fastest configuration of
-    each class of problems is measured, which later processes read from a file (docs/triton.md). Nothing is measured
-    while a CUDA graph is captured: warm up before.
+    It makes each call once, on random numbers. This loads kernels; Triton's are compiled, and the fastest configuration
+    of each class of problems is measured, which later processes read from a file (docs/triton.md). Nothing can be
+    measured while a CUDA graph is captured, so warm up before.
 
     Args:
         shapes: (N, C, H, W) of each input.
-        dtype, device, memory_format: of the inputs and logits.
-        gradients: the backward pass too.
-        options: of `svconv2d`, `backend` among them.
+        dtype, device, memory_format: those of the inputs and logits.
+        gradients: whether the backward pass is made ready too.
+        options: those of `svconv2d`, `backend` among them.
 
     Raises:
         TypeError, ValueError: a wrong shape, dtype, device, memory format or `gradients`, or an unknown option.

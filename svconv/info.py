@@ -1,4 +1,4 @@
-"""Facts about the build and about what runs, for reports and bug reports; where the compiled libraries are."""
+"""Facts about the build and about what runs, for reports and bug reports, and where the compiled libraries are."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ _MEND = (
 
 
 def _compiled_module():
-    """svconv._C. Raises ImportError that says what is missing and what to do."""
+    """Return svconv._C. Raises ImportError, which says what is missing and what to do."""
     try:
         return import_module("svconv._C")
     except ModuleNotFoundError as error:
@@ -33,12 +33,13 @@ _C = _compiled_module()
 
 
 def library_path() -> Path:
-    """The shared library that registers the operators with torch, for programs that import no Python package.
+    """Return the path of the shared library that registers the operators with torch, for programs without a Python
+    package.
 
     A C++ program opens it with dlopen before it loads a model that calls `torch.ops.svconv` (docs/operator.md).
 
     Raises:
-        ImportError: it is not where the package is.
+        ImportError: the library is not in the package's folder.
     """
     path = FOLDER / "svconv_ops.so"
     if not path.is_file():
@@ -47,11 +48,11 @@ def library_path() -> Path:
 
 
 def build_info() -> dict[str, object]:
-    """Facts about the compiled libraries.
+    """Return facts about the compiled libraries.
 
     Returns:
-        `version`, `compiler`, `cuda` (whether CUDA kernels were built, in words), `instruction_sets` (compiled in,
-        narrowest first, and whether this machine has each) and `active_instruction_set`.
+        `version`, `compiler`, `cuda` (whether CUDA kernels were built, in words), `instruction_sets` (those compiled
+            in, narrowest first, each with whether this machine has it) and `active_instruction_set`.
     """
     return {
         **_C.build_info(),
@@ -62,10 +63,10 @@ def build_info() -> dict[str, object]:
 
 @cache
 def built_for(architecture: int, build: str = _C.build_info()["cuda"]) -> bool:
-    """True if a build has CUDA kernels for an architecture of GPUs: 90 is sm_90.
+    """Whether a build has CUDA kernels for a GPU architecture: 90 stands for sm_90.
 
-    `build` says what it has in the words of `build_info()["cuda"]`. Kernels for sm_80 run on sm_86 too, which
-    has the same major version; PTX is compiled on any GPU from its own on.
+    `build` describes the build as `build_info()["cuda"]` does. Kernels for sm_80 also run on sm_86, which has the same
+    major version; PTX is compiled for any GPU of its own architecture or a later one.
     """
     return any(
         int(number) <= architecture and (kind == "compute" or int(number) // 10 == architecture // 10)

@@ -20,18 +20,19 @@ def svconv2d(
     padding_mode: str = "zeros",
     threads: int | None = None,
 ) -> np.ndarray:
-    """`svconv.svconv2d` on arrays, bit for bit, with the taps of a convolution and at scale 1.
+    """`svconv.svconv2d` on arrays, with the same results bit for bit, with the taps of a convolution and at scale 1.
 
     Args:
         input: (N, C, H, W), float32, float64, float16 or bfloat16 (the dtype of the package ml_dtypes), any strides.
         logits: (N, groups * kernel_size**2, H, W), dtype of `input`, any strides.
-        kernel_size, dilation, groups, normalize, padding_mode: as in `svconv.svconv2d`; of its padding modes "zeros"
-            and "renormalize".
-        threads: at most so many; None for one per core that the process may use. The result is the same for any.
+        kernel_size, dilation, groups, normalize, padding_mode: as in `svconv.svconv2d`; the padding mode is "zeros" or
+            "renormalize".
+        threads: the most threads; None for one per core that the process may use. The result is the same for any
+            number.
 
     Returns:
-        (N, C, H, W), dtype of `input`, its axes in memory in the order of `input`'s. Python's lock is released during
-        the computation.
+        (N, C, H, W), dtype of `input`, with its axes in memory in the order of `input`'s. Python's lock is released
+            during the computation.
 
     Raises:
         TypeError: an argument of the wrong type, or `input` and `logits` of different dtypes.
@@ -66,6 +67,6 @@ def _cores_at_hand() -> int:
 
 
 def _whole_strides(array: np.ndarray) -> np.ndarray:
-    """The array, or a copy where its elements are unaligned, as fields of packed records are."""
+    """Return the array, or a copy if its elements are unaligned, as fields of packed records are."""
     aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
     return array if aligned else array.copy(order="K")

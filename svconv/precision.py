@@ -1,4 +1,4 @@
-"""torch's setting for float32 products on GPUs, which becomes an argument of the operators."""
+"""Reads torch's setting for float32 products on GPUs, which becomes an argument of the operators."""
 
 import torch
 
@@ -9,9 +9,9 @@ from svconv.deferred import constant_to_compilers
 # torch guards every compiled graph on it.
 @constant_to_compilers
 def asks_for_tf32() -> bool:
-    """True if float32 may be rounded to tf32 before it is multiplied.
+    """Whether float32 may be rounded to tf32 before it is multiplied.
 
-    `torch.backends.cuda.matmul.fp32_precision` is what torch's matrix products look at; `allow_tf32` and
-    `torch.set_float32_matmul_precision` set it too, but can't be read any more once it was set by itself.
+    torch's matrix products go by `torch.backends.cuda.matmul.fp32_precision`. `allow_tf32` and
+    `torch.set_float32_matmul_precision` set it too, but torch refuses to read them once it was set by itself.
     """
     return torch.backends.cuda.matmul.fp32_precision == "tf32"

@@ -1,7 +1,7 @@
 """The definitions of spatially variant convolution and of correlation in plain PyTorch, by unfolding.
 
-For reading and for tests: it builds the K*K-fold unfolded input that the kernels avoid. Differentiable by autograd, any
-floating type, any device.
+They are there to be read, and for tests: unfolding makes the K*K-fold copy of the input that the kernels avoid. They
+can be differentiated by autograd, in any floating type on any device.
 """
 
 import torch

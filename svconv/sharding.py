@@ -1,9 +1,9 @@
 """How the operators run on tensors that are spread over devices (`torch.distributed.tensor.DTensor`).
 
-A product runs on every device's part by itself where images are spread, and with one group where channels are: the
-weights are then the same for all of them. All else is brought together first: height and width, across which windows
-reach, and the channels of several groups, whose number is an argument that is the same on all devices. Imported when
-somebody imports DTensor.
+If images are spread, each device computes its own. So it does with one group if channels are spread, since the weights
+are then the same for all of them. Everything else is brought together first: height and width, because windows reach
+across, and the channels of several groups, because the number of groups is one argument for all devices. This module is
+imported when somebody imports DTensor.
 """
 
 from torch.distributed.tensor import Partial, Replicate, Shard
@@ -15,7 +15,7 @@ Placements = tuple[list, list]
 
 
 def shard(products) -> None:
-    """Registers the placements of one backend's products (`svconv.ops.Products`)."""
+    """Register the placements of one backend's products (`svconv.ops.Products`)."""
     register_sharding(products.forward)(_forward)
     register_sharding(products.grad_input)(_grad_input)
     register_sharding(products.grad_weight)(_grad_weight)

@@ -32,20 +32,21 @@ ONNX_TABLE = "torch.onnx._internal.exporter._decomp"
 
 
 def in_forward_mode() -> bool:
-    """True if a level of forward-mode differentiation is open; the level has no public reader."""
+    """Whether a level of forward-mode differentiation is open, which torch has no public way to ask."""
     return forward_ad._current_level >= 0
 
 
 def without_autocast_key(dispatch_key: str) -> torch._C._ExcludeDispatchKeyGuard:
-    """A guard whose calls skip one autocast key, "AutocastCPU" or "AutocastCUDA", which stays on for all others."""
+    """Return a guard under which calls skip one autocast key, "AutocastCPU" or "AutocastCUDA", while all other keys
+    stay on."""
     return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, dispatch_key)))
 
 
 def decompose_for_onnx(decompositions: Mapping[torch._ops.OpOverload, Callable]) -> None:
-    """Adds to the table of `ONNX_TABLE`, and to no other.
+    """Add decompositions to the table of `ONNX_TABLE`, and to no other.
 
-    torch.onnx reads `torch._decomp.decomposition_table` too. Fake tensors and Inductor would find an operator there as
-    well: Inductor refuses it where the environment says `CI`.
+    torch.onnx also reads `torch._decomp.decomposition_table`. There fake tensors and Inductor would find the operator
+    as well, which Inductor refuses if the environment sets `CI`.
     """
     module = import_module(ONNX_TABLE)
     table_without = module.create_onnx_friendly_decomposition_table
@@ -57,7 +58,7 @@ def decompose_for_onnx(decompositions: Mapping[torch._ops.OpOverload, Callable])
 
 
 def compiled_autograd_key(ctx) -> tuple:
-    """The key of a node in compiled autograd's cache, which only torch.autograd.Function comes with."""
+    """Return the key of a node in compiled autograd's cache, which only torch.autograd.Function has."""
     return (ctx._autograd_function_id,)
 
 

@@ -1,7 +1,8 @@
-"""Which pixels a window reads: borders, order of taps, scale; and any windows from kernels that read plain ones.
+"""Which pixels a window reads (borders, order of taps, scale), and how any window is computed by kernels for plain
+ones.
 
-No other file in Python knows borders. All of it is slices put side by side, which can be differentiated any number of
-times, compiled and exported, and whose sums repeat bit for bit. Rows and columns are alike: what a tap (u, v) reads is
+No other file in Python knows borders. Everything consists of slices put side by side, so it can be differentiated any
+number of times, compiled and exported, and its sums repeat bit for bit. Rows and columns are alike: tap (u, v) reads
 row `reads(..., dim=-2)[u]` of column `reads(..., dim=-1)[v]`.
 """
 
@@ -15,17 +16,17 @@ from svconv.checks import PLAIN_PADDING_MODES
 
 
 def is_plain(*, padding_mode: str, taps: str, scale: int, **_) -> bool:
-    """True for the windows that every backend's kernels read."""
+    """Whether these are plain windows, which every backend's kernels read."""
     return padding_mode in PLAIN_PADDING_MODES and taps == "convolution" and scale == 1
 
 
 def reads(
     input: Tensor, dim: int, kernel_size: int, dilation: int, padding_mode: str, taps: str, scale: int
 ) -> list[Tensor]:
-    """What each of K taps along a dimension, rows (-2) or columns (-1), reads for every place of the result.
+    """Return what each of K taps along a dimension, rows (-2) or columns (-1), reads for every place of the result.
 
-    K tensors of the shape of `input`, but `scale` times as long in `dim`; zero outside the frame where the padding mode
-    names no pixel instead. For a shifted window the frame must be as large as the window, for a mirrored one
+    They are K tensors of the shape of `input`, but `scale` times as long in `dim`, with zeros outside the frame if the
+    padding mode names no pixel there. For a shifted window the frame must be as large as the window, for a mirrored one
     (`reflect`) larger than its radius: `svconv.checks.check_frame`.
     """
     reach, margin = dilation * (kernel_size - 1), dilation * (kernel_size // 2)
@@ -43,7 +44,7 @@ def reads(
 def reads_transposed(
     grads: list[Tensor], dim: int, kernel_size: int, dilation: int, padding_mode: str, taps: str, scale: int
 ) -> Tensor:
-    """The transpose of `reads`: what was read of every pixel, summed over taps and places."""
+    """The transpose of `reads`: sum, for every pixel, what its readers have in `grads`, over taps and places."""
     reach, margin = dilation * (kernel_size - 1), dilation * (kernel_size // 2)
     if scale > 1:
         axis = dim + grads[0].ndim
@@ -57,7 +58,7 @@ def reads_transposed(
 
 
 def _shifted_transposed(grad: Tensor, dim: int, dilation: int, margin: int) -> Tensor:
-    """What one tap of a shifted window gives to the pixels it reads."""
+    """Bring what one tap of a shifted window has in `grad` to the pixels that it reads."""
     if margin == 0:
         return grad
     axis = dim + grad.ndim
@@ -89,7 +90,7 @@ def _zeros_around(input: Tensor, dim: int, before: int, after: int) -> Tensor:
 
 
 def _shifted(input: Tensor, dim: int, offset: int, reach: int, dilation: int) -> Tensor:
-    """What one tap of a shifted window reads, `offset` behind the window's first.
+    """Return what one tap of a shifted window reads; the tap is `offset` pixels after the first one of the window.
 
     Within `reach // 2` of a border the window of every pixel is the first, or the last, that lies in the frame; each
     residue class of the dilation is a frame of its own.
@@ -116,13 +117,14 @@ def _pad(input: Tensor, dim: int, margin: int, padding_mode: str) -> Tensor:
 
 
 def _cut(input: Tensor, dim: int, begin: int, end: int) -> Tensor:
-    """The part [begin, end) of rows or columns; negative ends count from the back, and an end of 0 is the back."""
+    """Return the part [begin, end) of rows or columns. Negative ends count from the back, and an end of 0 is the
+    back."""
     part = slice(begin, end or None)
     return input[..., part] if dim == -1 else input[..., part, :]
 
 
 def repeat(input: Tensor, dim: int, times: int) -> Tensor:
-    """Every row or column so many times, one after another."""
+    """Repeat every row or column `times` times, one after another."""
     if times == 1:
         return input
     dim += input.ndim
@@ -132,13 +134,14 @@ def repeat(input: Tensor, dim: int, times: int) -> Tensor:
 
 
 def unfold(input: Tensor, **window) -> Tensor:
-    """(N, C, H, W) -> (N, C, K*K, scale * H, scale * W): what every tap of every pixel of the result reads."""
+    """Return what every tap of every pixel of the result reads: (N, C, H, W) -> (N, C, K*K, scale * H, scale * W)."""
     rows = torch.stack(reads(input, -2, **window), -3)
     return torch.stack(reads(rows, -1, **window), -3).flatten(-4, -3)
 
 
 def taps_inside(height: int, width: int, device: torch.device, **window) -> Tensor:
-    """(K*K, scale * H, scale * W), bool: does a tap read inside the frame? For windows that may read outside it."""
+    """Whether each tap reads inside the frame, bool (K*K, scale * H, scale * W), for windows that may read outside
+    it."""
     rows, columns = (
         torch.stack(reads(torch.ones(shape, dtype=torch.bool, device=device), dim, **window))
         for dim, shape in ((-2, (height, 1)), (-1, (1, width)))
@@ -147,13 +150,14 @@ def taps_inside(height: int, width: int, device: torch.device, **window) -> Tens
 
 
 def flip_taps(logits: Tensor, groups: int) -> Tensor:
-    """(N, groups * K*K, H, W) of a correlation to those of the convolution, and back."""
+    """Turn logits (N, groups * K*K, H, W) of a correlation into those of the convolution, or back."""
     n, channels, h, w = logits.shape
     return logits.reshape(n, groups, channels // groups, h, w).flip(2).reshape(logits.shape)
 
 
 def groups_first(logits: Tensor, groups: int) -> Tensor:
-    """(N, K*K * groups, H, W), channels that count taps first, to (N, groups * K*K, H, W); of one group no copy."""
+    """Turn logits (N, K*K * groups, H, W), whose channels count taps first, into (N, groups * K*K, H, W); with one
+    group without a copy."""
     return _exchanged(logits, logits.shape[1] // groups, groups)
 
 
@@ -168,7 +172,7 @@ def _exchanged(logits: Tensor, first: int, second: int) -> Tensor:
 
 
 def to_images(fine: Tensor, scale: int) -> Tensor:
-    """(N, C, scale * H, scale * W) -> (N * scale**2, C, H, W): the pixels at each place of a cell are an image."""
+    """Make an image of the pixels at each place of a cell: (N, C, scale * H, scale * W) -> (N * scale**2, C, H, W)."""
     n, c, h, w = fine.shape
     cells = fine.reshape(n, c, h // scale, scale, w // scale, scale).permute(0, 3, 5, 1, 2, 4)
     return cells.reshape(n * scale**2, c, h // scale, w // scale)
@@ -182,13 +186,15 @@ def from_images(images: Tensor, scale: int) -> Tensor:
 
 
 def repeat_images(coarse: Tensor, scale: int) -> Tensor:
-    """(N, C, H, W) -> (N * scale**2, C, H, W): one image for each place of a cell; of one image, without a copy."""
+    """Repeat images once for each place of a cell: (N, C, H, W) -> (N * scale**2, C, H, W); one image without a
+    copy."""
     n, c, h, w = coarse.shape
     return coarse.unsqueeze(1).expand(n, scale**2, c, h, w).reshape(n * scale**2, c, h, w)
 
 
 def svconv2d(plain: Callable, exact: Callable, input: Tensor, logits: Tensor, **options) -> Tensor:
-    """Any svconv2d from one of plain windows (`plain`), and one of any windows for thin frames (`exact`)."""
+    """Do any svconv2d by means of `plain`, which takes plain windows, and `exact`, which takes any windows, for thin
+    frames."""
     groups, scale, padding_mode = options["groups"], options["scale"], options["padding_mode"]
     if options["taps"] == "correlation":
         logits = flip_taps(logits, groups)
@@ -203,7 +209,8 @@ def svconv2d(plain: Callable, exact: Callable, input: Tensor, logits: Tensor, **
 
 
 def correlation2d(plain: Callable, exact: Callable, query: Tensor, key: Tensor, **options) -> Tensor:
-    """Any correlation2d from one of plain windows (`plain`), and one of any windows for thin frames (`exact`)."""
+    """Do any correlation2d by means of `plain`, which takes plain windows, and `exact`, which takes any windows, for
+    thin frames."""
     scale, taps = options["scale"], options["taps"]
     inner = {**options, "taps": "convolution", "scale": 1}
     if scale > 1:
@@ -217,10 +224,11 @@ def correlation2d(plain: Callable, exact: Callable, query: Tensor, key: Tensor, 
 
 
 def _framed(plain: Callable, exact: Callable, first: Tensor, second: Tensor, options: dict) -> Tensor:
-    """Windows that never leave the interior are plain; a frame as wide as the window's radius is computed by `exact`.
+    """Compute the interior, whose windows never leave the frame, by `plain`, and a border as wide as the window's
+    radius by `exact`.
 
-    What lies in the frame depends on the pixels of one window's size along that border alone, so that each of its four
-    sides is the border of a smaller problem.
+    The result near a border depends only on the pixels within one window's size of it, so that each of the four sides
+    is the border of a smaller problem.
     """
     size, margin = (options["dilation"] * k for k in (options["kernel_size"], options["kernel_size"] // 2))
     if margin == 0:

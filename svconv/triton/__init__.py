@@ -18,19 +18,19 @@ OLDEST = (3, 4)
 
 
 def obstacle(*, device_type: str, **_) -> str | None:
-    """Why the operator can't run in Triton on tensors of this type of device, or None."""
+    """Why the operator can't run in Triton on tensors of this type of device; None if it can."""
     return _obstacle_on(device_type)
 
 
 def run(input: Tensor, logits: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
-    """The operator on checked arguments, of windows that are plain (`svconv.windows`)."""
+    """Do the operator on checked arguments, on windows that are plain (`svconv.windows`)."""
     from svconv.triton import ops
 
     return ops.PRODUCTS.forward(input, logits, *_raw(**options), padding_mode == "renormalize", asks_for_tf32())[0]
 
 
 def correlation(query: Tensor, key: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
-    """`svconv.correlation2d` on checked arguments, of windows that are plain."""
+    """Do `svconv.correlation2d` on checked arguments, on windows that are plain."""
     from svconv import ops as explained
     from svconv.triton import ops
 
@@ -52,7 +52,7 @@ def _obstacle_on(device_type: str) -> str | None:
 
 
 def _interpreter_asked_for() -> bool:
-    """True if Triton's own setting asks for its interpreter; Triton keeps the setting that it is imported with."""
+    """Whether Triton's own setting asks for its interpreter; Triton keeps the setting that it was imported with."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 
 

@@ -1,7 +1,8 @@
-"""How the kernels are cut into programs: candidates by problem class, the fastest of them measured once and kept.
+"""How the kernels are cut into programs: there are candidates for each class of problems, of which the fastest is
+measured once and kept.
 
-Free of Triton. What was measured is kept in a file for each GPU, version of Triton and version of the kernels, which
-all processes of a user share.
+Free of Triton. Measurements are kept in a file for each GPU, version of Triton and version of the kernels, which all
+processes of a user share.
 """
 
 import atexit
@@ -19,7 +20,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Config:
-    """A tile of rows x columns pixels, how many channels and taps at a time, and Triton's warps and pipeline stages."""
+    """A tile of rows x columns pixels, how many channels and taps are done at a time, and Triton's warps and pipeline
+    stages."""
 
     rows: int
     columns: int
@@ -31,7 +33,7 @@ class Config:
 
 @dataclass(frozen=True)
 class ProblemClass:
-    """Problems that one configuration serves. Sizes are exponents of two, rounded up."""
+    """A class of problems that one configuration serves. Sizes are exponents of two, rounded up."""
 
     product: str  # "sum": forward and grad_input; "gradient": grad_weight
     family: str  # "band" or "taps"
@@ -46,12 +48,13 @@ class ProblemClass:
 
 
 def window_rows(kernel_size: int, rows: int) -> int:
-    """Rows that a band's tile reads, rounded up to a power of two."""
+    """Return how many rows a band's tile reads, rounded up to a power of two."""
     return _power_of_two(rows + kernel_size - 1, 1 << 20)
 
 
 def candidates(product: str, family: str, kernel_size: int, itemsize: int, amd: bool = False) -> tuple[Config, ...]:
-    """The configurations worth trying; the first fits every GPU of this maker, spills nothing and runs unmeasured."""
+    """Return the configurations worth trying. The first one fits every GPU of this maker, spills nothing, and runs
+    unless another has been measured."""
     if family == "taps":
         return tuple(Config(rows, 16, channels, 4) for rows, channels in ((2, 32), (4, 32), (4, 64), (8, 16)))
     configs = _band_candidates(product, kernel_size, itemsize)
@@ -77,8 +80,8 @@ def _band_candidates(product: str, kernel_size: int, itemsize: int) -> tuple[Con
 
 
 def interpreted(family: str, kernel_size: int, channels: int, rows: int, columns: int) -> Config:
-    """The configuration for Triton's interpreter, whose time goes by the number of operations: few programs, and blocks
-    not much larger than the problem."""
+    """Return the configuration for Triton's interpreter, whose time depends on the number of operations: few programs,
+    with blocks not much larger than the problem."""
     channels = _power_of_two(channels, 32)
     if family == "band":
         tile = _power_of_two(rows, 8), 8 if kernel_size <= 9 and columns <= 16 else 16
@@ -94,7 +97,7 @@ def _power_of_two(size: int, most: int) -> int:
 
 
 class Cache:
-    """Configurations by problem class in a JSON file; without one, in memory alone."""
+    """Configurations by problem class in a JSON file, or in memory alone if there is no file."""
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
@@ -111,7 +114,7 @@ class Cache:
         return self.known.get(str(problem))
 
     def put(self, problem: ProblemClass, config: Config) -> None:
-        """Adds to what other processes have written since; readers see the old file or the new one, never a part."""
+        """Add to what other processes have written meanwhile. Readers see the old file or the new one, never a part."""
         self.known = {**self._read(), **self.known, str(problem): config}
         if self.file is None:
             return
@@ -131,7 +134,8 @@ class Cache:
 
 
 def folder() -> Path | None:
-    """The folder that keeps measured configurations: svconv/triton in the user's cache folder; None without a user."""
+    """Return the folder that keeps measured configurations, svconv/triton in the user's cache folder; None without a
+    user."""
     try:
         caches = (Path(os.environ.get("XDG_CACHE_HOME", "")), Path.home() / ".cache")
     except RuntimeError:
@@ -143,7 +147,7 @@ def folder() -> Path | None:
 
 @cache
 def source_hash() -> str:
-    """A hash of this package's sources: another version of the kernels is measured anew."""
+    """Return a hash of this package's sources, so that another version of the kernels is measured anew."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -155,7 +159,7 @@ def cache_of(gpu: str, triton_version: str) -> Cache:
 
 
 def give_triton_a_folder(knobs) -> None:
-    """Has Triton compile into a folder of this process alone where its own one can't be written.
+    """Have Triton compile into a folder of this process alone if its own folder can't be written to.
 
     `knobs` are `triton.knobs`, whose `cache.dir` is the folder that it compiles into.
     """
@@ -171,10 +175,11 @@ def give_triton_a_folder(knobs) -> None:
 
 
 def fastest(configs: tuple[Config, ...], seconds_of: Callable[[Config], float]) -> Config:
-    """The config for which `seconds_of(config)` is least; one that asks for more than the GPU has raises, and is out.
+    """Return the config for which `seconds_of(config)` is least. A config that asks for more than the GPU has raises an
+    error, and is left out.
 
     Raises:
-        The last one's error, if all raised one.
+        The error of the last config, if all raised one.
     """
     measured, failure = {}, None
     for config in configs:
