@@ -1,4 +1,4 @@
-"""`lowlat.adopt`: a network that somebody has already, made low-latency."""
+"""`lowlat.adopt` makes a network that somebody already has low-latency."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ def adopt(
     fused: int = 64,
     check: bool = True,
 ) -> AdoptedNetwork:
-    """Make a segmentation network low-latency: cut it in two, and give it a fast track, untrained, that fits.
+    """Make a segmentation network low-latency: cut it in two, and give it an untrained fast track that fits.
 
-    The model is cut by `torch.export`, for each size of frames when it is first seen, or by hand::
+    The model is cut by `torch.export`, for each size of frames when that size is first seen, or by hand::
 
         network = lowlat.adopt(model, split="backbone.layer3.2", features="classifier.3",
                                example=torch.zeros(1, 3, 360, 480), classes=["road", ...])
         network = lowlat.adopt(lower=stem, higher=[body, neck], classify=head, example=..., classes=...)
 
-    `lowlat train distill` teaches the fast track from video without labels. Written in a function that returns the
-    network, say ``network`` in ``mynet.py``, it goes by the name ``mynet:network`` in every command, and in the files
-    of weights that they write. The model is put in eval mode and shared, not copied.
+    `lowlat train distill` teaches the fast track from video without labels. A function that returns the network, say
+    ``network`` in ``mynet.py``, gives it the name ``mynet:network``, by which every command knows it, and the files of
+    weights that they write. The model is put in eval mode and shared, not copied.
 
     Args:
-        model: takes normalised RGB ``(N, 3, H, W)``, returns scores ``(N, classes, h, w)``; with weights of float32.
+        model: takes normalised RGB ``(N, 3, H, W)``, returns scores ``(N, classes, h, w)``; its weights are float32.
         split: the module after which S_l ends; its result is F_l, which the fast track reads. `lowlat.split_points`
-            shows what there is to choose from.
+            lists the modules to choose from.
         features: the module whose result is F_h, which is propagated; what follows it is the classifier.
         example: a frame ``(1, 3, H, W)`` of the size that the network is to work at; its numbers don't matter.
         classes: the classes' names, a `lowlat.Classes`, or how many there are.
         mean, std: normalisation of RGB in [0, 1], per channel; by default ImageNet's.
-        output: the scores' name or place among what the model returns; ``"out"`` and ``"logits"`` are found.
+        output: the scores' name or place in what the model returns; ``"out"`` and ``"logits"`` are found.
         lower: S_l by hand: ``(1, 3, H, W)`` -> F_l ``(1, C_l, h, w)``, or a tuple of F_l and what else S_h needs.
-        higher: S_h by hand: what `lower` gives -> F_h ``(1, C_h, h, w)``; or several steps, each given what the one
-            before gives, that can take turns with frames.
+        higher: S_h by hand: takes what `lower` returns, and returns F_h ``(1, C_h, h, w)``; or several steps that can
+            take turns with frames, each of which takes the result of the one before.
         classify: F_h -> scores, by hand. The three are modules, methods of one module, or functions of (model, input).
-        multiple: sides of the working size are multiples of so many pixels; by default the model's largest stride.
-        reduced, fused: channels of the fast track.
+        multiple: the sides of the working size are multiples of so many pixels; by default the model's largest stride.
+        reduced, fused: channels of the reduced F_l for each of its readers, and within fusion.
         check: whether to run the parts in sequence beside the whole model on random frames of two sizes.
 
     Raises:
-        ValueError: arguments that make no sense, a model that can't be cut like that, parts that give other scores than
-            the model by more than 1e-5 of the largest, another number of classes than the model's.
-        TypeError: no module, or no tensor.
+        ValueError: wrong arguments, a model that can't be cut like that, parts whose scores differ from the model's by
+            more than 1e-5 of the largest, or another number of classes than the model's.
+        TypeError: the model is no module, or the example no tensor.
     """
     by_hand = [part is not None for part in (lower, higher, classify)]
     if any(by_hand) and not all(by_hand):
@@ -123,13 +123,14 @@ class _Tracer:
         self._last: Traced | None = None
 
     def traced(self, size: Size) -> Traced:
-        """The model at that size; the last one is kept."""
+        """Return the model traced at that size; the last one is kept."""
         if self._last is None or self._last.size != size:
             self._last = trace(self._model, size, self._output)
         return self._last
 
     def strides(self, size: Size) -> list[int]:
-        """What the sides of a size should be multiples of: each stride of the model, and that of what is propagated."""
+        """Return what the sides of a size should be multiples of: each stride of the model, and that of what is
+        propagated."""
         traced = self.traced(size)
         features = named_node(traced, self._features, self._model, "features")
         return [*traced.strides.values(), propagated_stride(traced, features)]
@@ -151,7 +152,7 @@ def _legend(classes: Sequence[str] | Classes | int) -> Classes:
 
 
 def _normalisation(name: str, numbers: Sequence[float]) -> tuple[float, ...]:
-    """Three numbers for RGB in [0, 1]; ValueError for others, those for RGB in 0 to 255 too."""
+    """Return three numbers for RGB in [0, 1]; ValueError for any others, also for those for RGB in 0 to 255."""
     try:
         found = tuple(float(number) for number in numbers)
     except (TypeError, ValueError):
@@ -166,5 +167,5 @@ def _normalisation(name: str, numbers: Sequence[float]) -> tuple[float, ...]:
 
 
 def _rounded(size: Size, multiple: int, least: int = 1) -> Size:
-    """The nearest size whose sides are multiples of so many pixels, at least so many times."""
+    """Return the nearest size whose sides are multiples of ``multiple`` pixels, at least ``least`` times."""
     return tuple(multiple * max(least, round(side / multiple)) for side in size)

@@ -1,5 +1,5 @@
-"""Tracing beside other threads: `torch.export` stands in for every module's call in the process, not in its own thread
-alone. For `lowlat.adoption.tracing`."""
+"""Tracing while other threads run networks: `torch.export` replaces the call of every module in the process, not only
+in its own thread. For `lowlat.adoption.tracing`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _one_at_a_time = threading.RLock()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """While entered, what `torch.export` traces is what this thread does; modules that others run are left as they are.
-    Whoever traces meanwhile waits."""
+    """Within the block, `torch.export` traces what this thread does alone, and modules that other threads run are left
+    as they are. Another thread that wants to trace waits."""
     # The class has no public name; without it a trace is as `torch.export` makes it.
     tracer = getattr(proxy_tensor, "_ModuleStackTracer", None)
     with _one_at_a_time:

@@ -1,4 +1,4 @@
-"""A network's three parts given as callables, where no tracing finds them."""
+"""A network's three parts given as callables, for networks that can't be traced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Part = Callable[[nn.Module, Any], Any]
 def parts_by_hand(
     model: nn.Module | None, lower: Callable, higher: Callable | Sequence[Callable], classify: Callable
 ) -> tuple[nn.Module, nn.Module | None, Callable[[Size, int | None], Plan]]:
-    """What holds the weights of three callables; the whole model, if there is one; what makes the parts for a size.
+    """Return the module that holds the weights of three callables; the whole model, if there is one; and the function
+    that makes the parts for a size.
 
     Raises:
         TypeError: callables whose weights can't be found.
@@ -88,7 +89,8 @@ def _crossing(found: Any) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def _tried(holder: nn.Module, parts: dict[str, Part], size: Size) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """The shapes of F_l and F_h for frames of a size, and the number of classes; ValueError where parts don't fit."""
+    """Return the shapes of F_l and F_h for frames of ``size``, and the number of classes; ValueError if the parts don't
+    fit."""
     weight = next((p for p in holder.parameters() if p.is_floating_point()), torch.empty(0))
     value: Any = torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device)
     maps = []

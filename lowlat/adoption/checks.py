@@ -1,4 +1,5 @@
-"""Whether an adopted network's parts are those of the model: scores, classes, and who is to blame where they differ."""
+"""Checks whether an adopted network's parts give the model's scores, and finds the module that differs if they
+don't."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from lowlat.adoption.watching import scores_of, watching
 from lowlat.classes import Classes
 
 TOLERANCE = 1e-5
-"""Largest difference of scores, over the largest score."""
+"""The largest allowed difference of scores, over the largest score."""
 
 
 def check_module(who: str, model: nn.Module) -> nn.Module:
-    """The model to cut, that within a compiled one, in eval mode; TypeError where it is none, or a program without
-    modules, ValueError for weights that the fast track, in float32, can't be beside."""
+    """Return the model to cut, in eval mode; of a compiled model, the module within it. Raises TypeError if it is no
+    module, or a program without modules, ValueError for weights that a fast track in float32 can't go with."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"{who}: expected a torch.nn.Module, got {type(model).__name__}"
@@ -42,7 +43,7 @@ def check_module(who: str, model: nn.Module) -> nn.Module:
 
 
 def check_weights(who: str, model: nn.Module) -> None:
-    """ValueError for weights that the fast track, in float32, can't be beside."""
+    """Raise ValueError for weights that a fast track in float32 can't go with."""
     for name, weight in model.named_parameters():
         if weight.is_meta or weight.is_floating_point() and weight.dtype != torch.float32:
             got = "one on no device (meta)" if weight.is_meta else str(weight.dtype).removeprefix("torch.")
@@ -53,7 +54,7 @@ def check_weights(who: str, model: nn.Module) -> None:
 
 
 def check_example(who: str, example: Tensor) -> Size:
-    """The size of an example; TypeError or ValueError where it is no frame."""
+    """Return the size of an example; TypeError or ValueError if it is no frame."""
     if not isinstance(example, Tensor):
         raise TypeError(f"{who}: expected example as a tensor (1, 3, H, W), got {type(example).__name__}")
     if example.ndim != 4 or example.shape[1] != 3 or min(example.shape[-2:]) < 1:
@@ -65,7 +66,7 @@ def check_example(who: str, example: Tensor) -> Size:
 
 
 def check_classes(found: int, legend: Classes) -> None:
-    """ValueError where a model's scores are of another number of classes than those named, or of one alone."""
+    """Raise ValueError if a model's scores are of another number of classes than those named, or of a single class."""
     if found == 1:
         raise ValueError(
             "adopt: expected scores of two classes or more, the highest of which is a pixel's label, got one, as a "
@@ -85,8 +86,8 @@ def check_parts(
     """Run a network's parts in sequence on random frames, beside the whole model if there is one.
 
     Raises:
-        ValueError: the parts give other scores, or the model gives other scores each time; names the first module that
-            does.
+        ValueError: the parts give other scores, or the model gives other scores each time. It names the first module
+            that does.
     """
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
@@ -142,7 +143,7 @@ def _called(name: str) -> str:
 
 
 def differ(found: Tensor, expected: Tensor) -> bool:
-    """Whether two tensors differ by more than `TOLERANCE` of the largest number; NaN where the other has none too."""
+    """Whether two tensors differ by more than `TOLERANCE` of the largest number, or by NaN in one of them alone."""
     if found.shape != expected.shape:
         return True
     largest = expected.abs().max().clamp(min=1e-12)
@@ -150,7 +151,7 @@ def differ(found: Tensor, expected: Tensor) -> bool:
 
 
 def _modules(model: nn.Module, image: Tensor, output: str | int | None) -> dict[str, Tensor]:
-    """What each module gives for a frame, in order; the model's scores last, under the empty name."""
+    """Return what each module gives for a frame, in order, with the model's scores last under the empty name."""
     seen: dict[str, Tensor] = {}
     with watching(model, seen):
         # A copy: some models normalise what they are given in place.
@@ -159,7 +160,7 @@ def _modules(model: nn.Module, image: Tensor, output: str | int | None) -> dict[
 
 
 def _first_differing(model: nn.Module, image: Tensor, output: str | int | None, expected: dict[str, Tensor]) -> str:
-    """The first module whose result the traced model gives otherwise; the empty name for the model itself."""
+    """Return the first module whose result differs in the traced model; the empty name for the model itself."""
     traced = trace(model, tuple(image.shape[-2:]), output)
     names = [name for name in traced.outputs if name in expected]
     fragment = Writer(traced, model).write([traced.image], [traced.outputs[name] for name in names])
@@ -168,8 +169,8 @@ def _first_differing(model: nn.Module, image: Tensor, output: str | int | None, 
 
 
 def _first_by_hand(network: AdoptedNetwork, image: Tensor, expected: dict[str, Tensor]) -> str:
-    """The first module that parts given by hand have another result of, or leave out; the empty name where it lies
-    between modules."""
+    """Return the first module whose result differs in parts given by hand, or that they leave out; the empty name if
+    the difference lies between modules."""
     seen: dict[str, Tensor] = {}
     with watching(network.model, seen):
         network(image.clone())
@@ -181,7 +182,7 @@ def _first_by_hand(network: AdoptedNetwork, image: Tensor, expected: dict[str, T
 
 
 class _Holder:
-    """What a fragment asks of a network, for a model alone."""
+    """Stands for a network where a fragment is run on a model alone."""
 
     def __init__(self, model: nn.Module, image: Tensor) -> None:
         self.model, self.mean = model, image

@@ -1,4 +1,5 @@
-"""A traced model cut in three: S_l, S_h in links of a chain, and what follows F_h. For `AdoptedNetwork`."""
+"""A traced model cut in three: S_l, S_h in links of a chain, and the classifier that follows F_h. For
+`AdoptedNetwork`."""
 
 from __future__ import annotations
 
@@ -19,30 +20,30 @@ HEAVY = {
     _aten.matmul.default, _aten.bmm.default, _aten.mm.default, _aten.addmm.default, _aten.einsum.default,
     _aten.scaled_dot_product_attention.default,
 }  # fmt: skip
-"""Operators that a link of S_h begins with."""
+"""The heavy operators; each link of S_h begins with one."""
 MOST_BETWEEN = 6
-"""Tensors that go from one link to the next, at most; F_l and what goes along with it apart."""
+"""The most tensors that go from one link to the next, not counting what crosses the cut."""
 FINEST = 4
 """Pixels a side of the finest positions that are propagated: kernels of 9x9 on finer ones reach too few pixels."""
 
 Link = Callable[[Any, Any, Sequence[Tensor]], Any]
-"""A link on a network: (network, what the link before gave, all that crosses the cut) -> what the next one takes."""
+"""A link on a network: (network, result of the link before, all that crosses the cut) -> what the next link takes."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A network's three parts for one size of frames; each takes the network whose weights it uses first.
+    """A network's three parts for one size of frames. Each part takes the network whose weights it uses first.
 
     Attributes:
-        size: of the frames.
+        size: the height and width of the frames.
         lower: (network, image) -> F_l and what else crosses the cut.
-        links: S_h; the first one takes nothing of the link before.
+        links: the links of S_h; the first one ignores what the link before gave.
         classify: (network, F_h) -> scores.
         low, high: shapes of F_l and F_h.
-        classes: how many the scores tell apart.
-        upsampled: whether the model's scores are these, bilinearly upsampled to the frame.
-        code: what tells plans apart whose F_l has one size.
-        folds: the batch norms that convolutions have taken over where ``network.folded`` says so.
+        classes: how many classes the scores have.
+        upsampled: whether the model returns these scores bilinearly upsampled to the frame.
+        code: a text that tells plans apart whose F_l has one size.
+        folds: the batch norms that convolutions have taken over if ``network.folded`` says so.
     """
 
     size: Size
@@ -58,7 +59,7 @@ class Plan:
 
 
 class _Fragments:
-    """One fragment written twice: as the model is, and with its batch norms folded."""
+    """One fragment in two versions: as the model is, and with its batch norms folded."""
 
     def __init__(self, plain: Fragment, folded: Fragment) -> None:
         self.plain, self.folded = plain, folded
@@ -72,12 +73,12 @@ class Cut:
     """Where a traced model is cut.
 
     Attributes:
-        split: gives F_l.
-        features: gives F_h.
+        split: the node that gives F_l.
+        features: the node that gives F_h.
         crossing: what S_h reads of S_l and of the frame, in order.
         higher: the operators of S_h, in order.
-        scores: what `classify` gives.
-        upsampled: whether the model's scores are these, bilinearly upsampled to the frame.
+        scores: the node that gives the scores of `classify`.
+        upsampled: whether the model returns these scores bilinearly upsampled to the frame.
     """
 
     split: fx.Node
@@ -89,7 +90,7 @@ class Cut:
 
 
 def named_node(traced: Traced, name: str, model: nn.Module, what: str) -> fx.Node:
-    """The node that a module gives; ``ValueError`` with the closest names where there is none, or no map."""
+    """Return the node that a module gives; ValueError, with the closest names, if there is none or it is no map."""
     if not isinstance(name, str):
         raise TypeError(
             f"adopt: expected {what} as the name of a module, got {type(name).__name__}; name it as "
@@ -157,7 +158,7 @@ def cut(traced: Traced, split: str, features: str, model: nn.Module) -> Cut:
 
 
 def _others(traced: Traced) -> str:
-    """Which modules may be named as features, for an error."""
+    """Say which modules may be named as features, for an error."""
     found = feature_points(traced)[-3:]
     if not found:
         return "no module of this model will do: give other scores by output=, or its parts by hand"
@@ -165,7 +166,8 @@ def _others(traced: Traced) -> str:
 
 
 def _scores(traced: Traced, until: set[fx.Node]) -> tuple[fx.Node, bool]:
-    """The node whose scores labels are made from, and whether the model upsamples them as labels are upsampled."""
+    """Return the node of the scores that labels are made from, and whether the model upsamples them as labels are
+    upsampled."""
     node = traced.scores
     if node.target is _aten.upsample_bilinear2d.vec and node not in until:
         source, size, align_corners = node.args[:3]
@@ -184,7 +186,7 @@ def _names_of(traced: Traced, nodes: set[fx.Node]) -> list[str]:
 
 
 def _outermost(traced: Traced) -> dict[fx.Node, str]:
-    """The module that gives each node, the outermost one where several do."""
+    """Return the module that gives each node, the outermost one if several do."""
     names: dict[fx.Node, str] = {}
     for name in sorted(traced.outputs, key=lambda name: name.count(".")):
         names.setdefault(traced.outputs[name], name)
@@ -192,7 +194,8 @@ def _outermost(traced: Traced) -> dict[fx.Node, str]:
 
 
 def feature_points(traced: Traced) -> list[str]:
-    """The modules that F_h may come from: maps that everything behind them is made from alone."""
+    """Return the modules that F_h may come from: their results are maps from which alone everything after them is
+    made."""
     behind, found = traced.behind_image, []
     whole = traced.ancestors(traced.scores) & behind
     for node, name in _outermost(traced).items():
@@ -205,11 +208,11 @@ def feature_points(traced: Traced) -> list[str]:
 
 
 def plan(traced: Traced, split: str, features: str, model: nn.Module, multiple: int, links: int | None = None) -> Plan:
-    """The three parts of a traced model.
+    """Make the three parts of a traced model.
 
     Args:
         multiple: what the sides of all sizes are multiples of, so that F_h has the same channels at each.
-        links: how many S_h has; by default as many as it has heavy operators.
+        links: how many links S_h has; by default as many as it has heavy operators.
     """
     found = cut(traced, split, features, model)
     folds = find_folds(traced, model, {*found.crossing, found.split, found.features, found.scores})
@@ -242,13 +245,15 @@ def plan(traced: Traced, split: str, features: str, model: nn.Module, multiple: 
 
 
 def propagated_stride(traced: Traced, features: fx.Node) -> int:
-    """Pixels a side of what is propagated as one: a position of F_h, or as many side by side as make it `FINEST`."""
+    """Return the pixels a side of what is propagated as one: a position of F_h, or several side by side that make up
+    `FINEST`."""
     stride = traced.stride(features)
     return stride * max(1, FINEST // stride)
 
 
 def _fold(traced: Traced, node: fx.Node, multiple: int) -> int:
-    """Positions a side of F_h that are propagated as one: as many as `propagated_stride` says, where sides allow it."""
+    """Return how many positions a side of F_h are propagated as one, as `propagated_stride` says, if the sides allow
+    it."""
     stride, grid = traced.stride(node), traced.grid(node)
     fold = propagated_stride(traced, node) // stride
     while fold > 1 and (multiple % (stride * fold) or any(side % fold for side in grid)):
@@ -257,7 +262,7 @@ def _fold(traced: Traced, node: fx.Node, multiple: int) -> int:
 
 
 def _links(found: Cut, start: list[fx.Node | None], high: Fit, write: Callable) -> tuple[list[Link], str]:
-    """S_h in links, each from one heavy operator to the next, and its code."""
+    """Make the links of S_h, each from one heavy operator to the next, and their code."""
     order, made, code = found.higher, [], ""
     before: list[fx.Node] = []
     for begin, end in _stretches(order, found.features):
@@ -285,21 +290,21 @@ def _link(fragments: _Fragments, places: list[int], *, first: bool) -> Link:
 
 
 def _stretches(order: list[fx.Node], features: fx.Node) -> list[tuple[int, int]]:
-    """Where links begin and end in the order of S_h's operators."""
+    """Return where links begin and end in the order of S_h's operators."""
     heavy = [place for place, node in enumerate(order) if node.target in HEAVY]
     cuts = [place for place in heavy[1:] if 1 <= len(_live(order, place, features)) <= MOST_BETWEEN]
     return list(zip([0, *cuts], [*cuts, len(order)], strict=True))
 
 
 def _live(order: list[fx.Node], place: int, features: fx.Node) -> list[fx.Node]:
-    """What is made before a place in the order and read behind it."""
+    """Return what is made before a place in the order and read after it."""
     behind = set(order[place:])
     return [node for node in order[:place] if node is features or behind.intersection(node.users)]
 
 
 def _regrouped(links: list[Link], count: int) -> list[Link]:
-    """A chain of as many links as another size has: the last ones joined, or with some that do nothing before the last
-    one."""
+    """Return a chain of as many links as another size has: the last links joined, or some that do nothing added before
+    the last."""
     if len(links) <= count:
         idle: list[Link] = [lambda network, state, start: state] * (count - len(links))
         return [*links[:-1], *idle, links[-1]]

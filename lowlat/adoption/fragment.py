@@ -1,4 +1,4 @@
-"""Pieces of a traced model as functions of Python, with the weights looked up in whatever copy of it runs them."""
+"""Pieces of a traced model as Python functions that look up the weights in whatever copy of it runs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Fold:
-    """A batch norm that the convolution before it can take over: names of modules and tensors in the model."""
+    """A batch norm that the convolution before it can take over, by the names of modules and tensors in the model."""
 
     conv: str
     mean: str
@@ -39,10 +39,10 @@ class Fold:
 
 
 class Fragment:
-    """A piece of a traced model: ``fragment(network, *given)`` -> the tensors that are wanted, as a tuple.
+    """A piece of a traced model: ``fragment(network, *given)`` returns the tensors that are wanted, as a tuple.
 
-    Parameters and buffers are those of ``network.model`` at the time of the call, so that copies of a network share
-    it. Types and devices that the traced model names become the network's own.
+    Parameters and buffers are those of ``network.model`` at the time of the call, so that copies of a network can share
+    a fragment. Types and devices that the traced model names become the network's own.
 
     Attributes:
         code: the function as text.
@@ -68,7 +68,8 @@ class Writer:
     """Writes fragments of one traced model.
 
     Args:
-        model: the model that was traced; tells which convolutions are plain modules.
+        traced: the traced model.
+        model: the model that was traced, which shows which convolutions are plain modules.
         folds: batch norms to leave out, because their convolutions have taken them over.
     """
 
@@ -79,11 +80,11 @@ class Writer:
         self, given: Sequence[fx.Node], wanted: Sequence[fx.Node], *, given_map: Fit | None = None,
         wanted_map: Fit | None = None,
     ) -> Fragment:  # fmt: skip
-        """The function that makes ``wanted`` from ``given``.
+        """Write the function that makes ``wanted`` from ``given``.
 
         Args:
-            given_map: how the first that is given has been made a map, which is undone here.
-            wanted_map: how the first that is wanted is made a map.
+            given_map: how the first of ``given`` has been made a map, which is undone here.
+            wanted_map: how the first of ``wanted`` is made a map.
         """
         graph = fx.Graph()
         self._graph = graph
@@ -130,7 +131,7 @@ class Writer:
         return copy
 
     def _own(self, value: Any) -> Any:
-        """The network's own device and float type in the place of the traced model's."""
+        """Replace a device or float type of the traced model by the network's own."""
         if isinstance(value, torch.device):
             return self._graph.get_attr("mean.device")
         if isinstance(value, torch.dtype) and value.is_floating_point:
@@ -139,8 +140,8 @@ class Writer:
 
 
 def module_of(node: fx.Node, traced: Traced, model: nn.Module) -> str | None:
-    """The name of the plain convolution that an operator is a call of; the module can be made faster than the operator
-    (`lowlat.networks.layers.Pointwise`). None where it is none."""
+    """Return the name of the plain convolution module that an operator is a call of, since the module can be made
+    faster than the operator (`lowlat.networks.layers.Pointwise`); None if there is none."""
     if node.target is not _aten.conv2d.default:
         return None
     image, weight, *rest = (*node.args, *[None] * 7)[:7]
@@ -164,7 +165,8 @@ def _pair(value: Any, default: int) -> tuple[int, int]:
 
 
 def find_folds(traced: Traced, model: nn.Module, kept: set[fx.Node]) -> dict[fx.Node, Fold]:
-    """The batch norms that a convolution can take over, by their nodes; not where its own result is in ``kept``."""
+    """Return the batch norms that a convolution can take over, by their nodes, except those whose convolution's own
+    result is in ``kept``."""
     readers: dict[str, int] = {}
     for node in traced.order():
         for before in node.all_input_nodes:
@@ -187,12 +189,12 @@ def find_folds(traced: Traced, model: nn.Module, kept: set[fx.Node]) -> dict[fx.
 
 @dataclass(frozen=True)
 class Fit:
-    """How a tensor of the model is made a map ``(1, C, h, w)`` that the fast track reads, and made what it was again.
+    """How a tensor of the model is made a map ``(1, C, h, w)`` that the fast track reads, and turned back.
 
     Args:
         grid: height and width of its positions.
-        prefix: tokens before those of the positions, for tokens ``(1, T, C)``; None for a map.
-        fold: positions a side that become channels of one.
+        prefix: for tokens ``(1, T, C)``, how many precede those of the positions; None for a map.
+        fold: how many positions a side become channels of one.
         last: whether its channels are the last dimension, for a map ``(1, h, w, C)``.
     """
 
@@ -203,7 +205,7 @@ class Fit:
 
     @classmethod
     def of(cls, traced: Traced, node: fx.Node, fold: int = 1) -> Fit:
-        """How a node of a traced model is made a map."""
+        """Find out how a node of a traced model is made a map."""
         grid, dims = traced.grid(node), shape(node)
         if len(dims) == 3:
             return cls(grid, dims[1] - grid[0] * grid[1], fold)
@@ -211,7 +213,7 @@ class Fit:
 
     @property
     def size(self) -> Size:
-        """Height and width of the map."""
+        """The height and width of the map."""
         return self.grid[0] // self.fold, self.grid[1] // self.fold
 
     @property
@@ -220,7 +222,7 @@ class Fit:
         return self.prefix is None and self.fold == 1 and not self.last
 
     def make(self, graph: fx.Graph, value: fx.Node) -> fx.Node:
-        """Writes the steps to the map."""
+        """Write the steps that make the map."""
         if self.prefix is not None:
             if self.prefix:
                 value = graph.call_function(_aten.slice.Tensor, (value, 1, self.prefix, self._end))
@@ -233,7 +235,7 @@ class Fit:
         return value
 
     def undo(self, graph: fx.Graph, value: fx.Node) -> fx.Node:
-        """Writes the steps back; tokens before those of the positions become zero."""
+        """Write the steps back; tokens before those of the positions become zero."""
         if self.fold > 1:
             value = graph.call_function(_aten.pixel_shuffle.default, (value, self.fold))
         if self.last:

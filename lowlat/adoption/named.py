@@ -13,15 +13,15 @@ from lowlat.networks.video_network import VideoNetwork
 
 
 def returned_by(name: str, options: dict[str, Any]) -> VideoNetwork:
-    """The network that the function called ``package.module:function`` returns; the module is found on ``sys.path`` or
-    in the current folder.
+    """Return the network that the function called ``package.module:function`` returns. The module is found on
+    ``sys.path`` or in the current folder.
 
     Args:
         options: keyword arguments of the function.
 
     Raises:
-        ValueError: no such module or function, a package that it imports is missing, its code raises an error, or it
-            returns something else.
+        ValueError: there is no such module or function, a package that it imports is missing, its code raises an error,
+            or it returns something else.
     """
     function = _function(name)
     try:
@@ -41,7 +41,7 @@ def returned_by(name: str, options: dict[str, Any]) -> VideoNetwork:
 
 
 def _raised(name: str, error: Exception) -> ValueError:
-    """What code that isn't this project's raised, and in which of its lines."""
+    """Say which error code outside this project raised, and in which of its lines."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
     words = " ".join(str(error).split())[:300]

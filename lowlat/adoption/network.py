@@ -1,4 +1,5 @@
-"""Anybody's segmentation network as a `VideoNetwork`, with a fast track made to fit. It keeps no state of a video."""
+"""`AdoptedNetwork`: a segmentation network made elsewhere as a `VideoNetwork`, with a fast track that fits. It keeps no
+state of a video."""
 
 from __future__ import annotations
 
@@ -24,11 +25,11 @@ KERNEL_SIZE = 9
 
 
 class Plans:
-    """The parts of a network by the size of its frames, each made when first asked for. Copies of a network share
+    """The parts of a network by the size of its frames, each made when it is first asked for. Copies of a network share
     them, on any thread.
 
     Args:
-        make: what makes the plan of a size, given the number of links of the first one, None for that one itself.
+        make: makes the plan of a size, given the number of links of the first plan, or None for the first plan itself.
         multiple: what sides should be multiples of, for an error.
     """
 
@@ -41,7 +42,7 @@ class Plans:
         self._links: int | None = None
 
     def of_frames(self, size: Size) -> Plan:
-        """The plan for frames of that size.
+        """Return the plan for frames of that size.
 
         Raises:
             ValueError: the network can't run at that size, or features of another size look the same.
@@ -53,11 +54,11 @@ class Plans:
         return plan
 
     def of_low(self, low: Tensor) -> Plan:
-        """The plan by which F_l was made."""
+        """Return the plan by which F_l was made."""
         return self._known(self._by_low, low, "F_l")
 
     def of_high(self, high: Tensor) -> Plan:
-        """The plan by which F_h was made."""
+        """Return the plan by which F_h was made."""
         return self._known(self._by_high, high, "F_h")
 
     def _made(self, size: Size) -> Plan:
@@ -103,7 +104,7 @@ class Plans:
 
 
 class Reduction(ConvBN):
-    """The reductions of F_l, with a stride where F_l is finer than F_h."""
+    """The reductions of F_l, with a stride if F_l is finer than F_h."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int):
         super().__init__(channels_in, channels_out, 3, relu=False)
@@ -114,23 +115,23 @@ class Reduction(ConvBN):
 
 
 class AdoptedNetwork(VideoNetwork):
-    """A network made elsewhere: its own three parts, and the fast track of `lite` in sizes that fit.
+    """A network made elsewhere: its own three parts, with a fast track like `lite`'s in sizes that fit.
 
     Propagation is by matching kernels, and fusion corrects the propagated F_h, which the network's own classifier then
-    reads. Where F_l and F_h have positions of different sizes, the reduced F_l is brought to those of F_h. F_h finer
+    reads. If F_l and F_h have positions of different sizes, the reduced F_l is brought to those of F_h. An F_h finer
     than `lowlat.adoption.cutting.FINEST` pixels is propagated with several positions side by side as channels.
 
     Args:
         model: holds the weights of all three parts.
         plans: the parts.
-        size: height and width of frames that it is made to fit; others follow the same strides.
+        size: height and width of the frames that the fast track is made to fit; other sizes follow the same strides.
         legend: the classes.
         mean, std: normalisation of RGB in [0, 1], per channel.
         reduced: channels of the reduced F_l for the predictor, AdaptNet and the selector, each.
-        fused: channels of the fusion.
+        fused: channels within fusion.
 
     Attributes:
-        folded: whether convolutions have taken over the batch norms behind them.
+        folded: whether convolutions have taken over the batch norms that follow them.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class AdoptedNetwork(VideoNetwork):
         self._constants: dict[tuple, tuple[Tensor, ...]] = {}
 
     def constants(self, fragment: Fragment) -> tuple[Tensor, ...]:
-        """The tensors of a fragment that are no parameters, on the network's device and in its float type."""
+        """Return the tensors of a fragment that are no parameters, on the network's device and in its float type."""
         key = id(fragment), self.mean.device, self.mean.dtype
         if key not in self._constants:
             # Made inside a run of inference they would be of no use to training.
@@ -175,14 +176,14 @@ class AdoptedNetwork(VideoNetwork):
         return self._constants[key]
 
     def fold(self) -> None:
-        """Have the convolutions of the parts take over the batch norms behind them, as `fold_batch_norms` asks."""
+        """Have the convolutions of the parts take over the batch norms that follow them, as `fold_batch_norms` asks."""
         if not self.folded:
             for fold in next(iter(self.plans._by_size.values())).folds:
                 fold.apply(self.model)
             self.folded = True
 
     def lower(self, frames: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """S_l: normalised ``(N, 3, H, W)`` -> F_l ``(N, C_l, h, w)``; in a tuple with what else S_h reads, if anything.
+        """S_l: normalised ``(N, 3, H, W)`` -> F_l ``(N, C_l, h, w)``, or a tuple of F_l and what else S_h reads.
 
         Raises:
             ValueError: the network can't run at that size.
@@ -193,7 +194,7 @@ class AdoptedNetwork(VideoNetwork):
         return crossing[0] if len(crossing) == 1 else crossing
 
     def higher(self, low: Tensor | tuple[Tensor, ...]) -> Tensor:
-        """S_h: what `lower` gives -> F_h ``(N, C_h, h, w)``."""
+        """S_h: what `lower` returned -> F_h ``(N, C_h, h, w)``."""
         crossing = (low,) if isinstance(low, Tensor) else low
         frames = zip(*(tensor.split(1) for tensor in crossing), strict=True)
         return torch.cat([self._whole(start) for start in frames])
@@ -205,7 +206,7 @@ class AdoptedNetwork(VideoNetwork):
         return state
 
     def higher_chain(self) -> list[Link]:
-        """S_h as a chain, of one frame at a time."""
+        """Return S_h as a chain, which takes one frame at a time."""
         return [partial(self._link, number) for number in range(self.links)]
 
     def _link(self, number: int, state: Any, low: Tensor | tuple[Tensor, ...]) -> Any:
@@ -213,13 +214,13 @@ class AdoptedNetwork(VideoNetwork):
         return self.plans.of_low(start[0]).links[number](self, state, start)
 
     def classify(self, high: Tensor) -> Tensor:
-        """What the model makes of F_h: scores ``(N, classes, h', w')``, upsampled as the model does it itself; where
-        it ends with the bilinear upsampling that labels get anyway, before that one."""
+        """F_h -> scores ``(N, classes, h', w')``, upsampled as the model does it; if the model ends with the bilinear
+        upsampling that labels get anyway, the scores before that."""
         plan = self.plans.of_high(high)
         return torch.cat([plan.classify(self, one) for one in high.split(1)])
 
     def reduce(self, low: Tensor | tuple[Tensor, ...]) -> Reduced:
-        """The three reductions of F_l, at the positions of F_h."""
+        """Compute the three reductions of F_l, at the positions of F_h."""
         low = first_of(low)
         reduced, size = self.reduction(low), self.plans.of_low(low).high[-2:]
         if reduced.shape[-2:] != size:

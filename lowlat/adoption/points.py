@@ -47,15 +47,15 @@ class SplitPoint:
 
 @dataclass(frozen=True)
 class SplitPoints:
-    """The modules where a network can be cut, in order; printed, it is a table of those that are blocks.
+    """The modules where a network can be cut, in order. Printed, it is a table of those that are blocks.
 
     Attributes:
-        rows: all of them.
+        rows: all of these modules.
         features: the module whose result would be F_h.
         other_features: further modules that F_h may come from.
-        chosen: the split it would choose; empty where there is none.
+        chosen: the split that `split_points` would choose; empty if there is none.
         why: the reason, in words.
-        gigaflops, ms: from the frame to F_h, of one frame.
+        gigaflops, ms: the cost of one frame, from the frame to F_h.
     """
 
     rows: list[SplitPoint]
@@ -67,7 +67,7 @@ class SplitPoints:
     ms: float
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
     def __iter__(self) -> Iterator[SplitPoint]:
@@ -111,20 +111,20 @@ class SplitPoints:
 def split_points(
     model: nn.Module, example: Tensor, *, features: str | None = None, output: str | int | None = None
 ) -> SplitPoints:
-    """Where a model can be cut into S_l and S_h, with what each cut costs, measured here, and the one to choose.
+    """List where a model can be cut into S_l and S_h, with the cost of each cut, measured here, and choose one.
 
-    The deepest cut is chosen whose S_l has a third of the FLOPs at most, since the fast track sees the more the deeper
-    F_l lies, and every frame pays for S_l; among cuts of about the same cost the one that fewer tensors cross.
+    It chooses the deepest cut whose S_l has at most a third of the FLOPs: the deeper F_l lies the more the fast track
+    sees, but every frame pays for S_l. Among cuts of about the same cost it chooses the one that fewer tensors cross.
 
     Args:
         model: takes normalised RGB ``(1, 3, H, W)``; it is put in eval mode.
         example: a frame of the size that the model is to work at; its numbers don't matter.
         features: the module whose result is F_h; by default the last one before the layer that gives the scores.
-        output: the scores' name or place among what the model returns.
+        output: the scores' name or place in what the model returns.
 
     Raises:
         ValueError: the model can't be traced, or has no module that F_h could come from.
-        TypeError: no module, or no tensor.
+        TypeError: the model is no module, or the example no tensor.
     """
     model = check_module("split_points", model)
     size = check_example("split_points", example)
@@ -174,7 +174,8 @@ def split_points(
 
 
 def _late(traced: Traced, possible: list[str], flops: dict[fx.Node, float]) -> list[str]:
-    """The modules that F_h may come from and behind which little is left to do, since that is done on every frame."""
+    """Return the modules that F_h may come from and after which little is left to do, since that is done on every
+    frame."""
     behind = traced.behind_image
     whole = traced.ancestors(traced.scores) & behind
     limit = MOST_BEHIND * sum(flops[node] for node in whole)
@@ -183,7 +184,7 @@ def _late(traced: Traced, possible: list[str], flops: dict[fx.Node, float]) -> l
 
 
 def _features(traced: Traced, late: list[str]) -> str:
-    """The last module before the layer that gives the scores; where the scores are a sum, the module that sums."""
+    """Return the last module before the layer that gives the scores; if the scores are a sum, the module that sums."""
     if not late:
         raise ValueError(
             "split_points: expected a module whose result all scores are made from, got none in this model; name one "
@@ -199,7 +200,7 @@ def _features(traced: Traced, late: list[str]) -> str:
 
 
 def _blocks(model: nn.Module) -> set[str]:
-    """The outermost members of the model's sequences: what a reader calls its blocks."""
+    """Return the outermost members of the model's sequences, which a reader would call its blocks."""
     found: set[str] = set()
 
     def visit(prefix: str, module: nn.Module) -> None:
@@ -237,7 +238,7 @@ def _chosen(rows: list[SplitPoint]) -> tuple[str, str]:
 
 @torch.no_grad()
 def _costs(traced: Traced, model: nn.Module) -> tuple[dict[fx.Node, float], dict[fx.Node, float]]:
-    """FLOPs and seconds of every operator, for one frame."""
+    """Return the FLOPs and the seconds of every operator, for one frame."""
     flops: dict[fx.Node, float] = {}
     seconds: dict[fx.Node, float] = {}
     for time_it in [False] + [True] * TIMES:

@@ -1,4 +1,4 @@
-"""An exported program read as a `Traced` model: no operator writes in place, none does nothing. For
+"""Reads an exported program as a `Traced` model without operators that write in place or do nothing. For
 `lowlat.adoption.tracing`."""
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _STRIDED = {_aten.conv2d.default, _aten.convolution.default, _aten.max_pool2d.de
 
 
 def read(program: torch.export.ExportedProgram, names: list[str]) -> Traced:
-    """An exported program as a `Traced` model: in-place operators and those that do nothing are gone, and what neither
-    the frame nor a weight has a part in, such as coordinates, is computed."""
+    """Read an exported program as a `Traced` model. In-place operators are replaced and those that do nothing are left
+    out; what depends on neither the frame nor a weight, such as coordinates, is computed."""
     signature, reader = program.graph_signature, _Reader()
     named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lifted = signature.inputs_to_lifted_tensor_constants
@@ -58,7 +58,7 @@ class _Reader:
     """Copies a program's nodes one by one.
 
     Attributes:
-        fixed: what the program's nodes give in which neither the frame nor a weight has a part.
+        fixed: the results of the nodes that depend on neither the frame nor a weight.
     """
 
     def __init__(self) -> None:
@@ -69,19 +69,19 @@ class _Reader:
         self._copies: dict[fx.Node, fx.Node] = {}
 
     def placeholder(self, node: fx.Node) -> fx.Node:
-        """A placeholder in the place of a node."""
+        """Make a placeholder that takes the place of a node."""
         self._copies[node] = made = self.graph.placeholder(node.name)
         made.meta["val"] = node.meta["val"]
         return made
 
     def copied(self, node: fx.Node) -> fx.Node:
-        """The copy of a node; of one that is fixed, a placeholder for a constant."""
+        """Return the copy of a node; for a fixed node, a placeholder for a constant."""
         if node not in self._copies:
             self.constants[self.placeholder(node)] = self.fixed[node]
         return self._copies[node]
 
     def call(self, node: fx.Node) -> None:
-        """Copy an operator, or compute what is fixed."""
+        """Copy an operator, or compute its result if that is fixed."""
         target = node.target
         if "_assert" in str(target) or "_guard" in str(target):
             return
@@ -102,14 +102,14 @@ class _Reader:
 
 
 def _repeatable(target: Any) -> bool:
-    """Whether an operator gives the same each time that it is given the same."""
+    """Whether an operator returns the same each time that it is given the same."""
     if isinstance(target, torch._ops.OpOverload):
         return torch.Tag.nondeterministic_seeded not in target.tags
     return target is operator.getitem
 
 
 def _strides(graph: fx.Graph, image: fx.Node) -> dict[Size, int]:
-    """Pixels a side of a position for the sizes that strided convolutions and pools lead to."""
+    """Return the pixels a side of a position, for the sizes that strided convolutions and pools lead to."""
     found = {shape(image)[-2:]: 1}
     for node in graph.nodes:
         if node.op != "call_function" or len(shape(node)) != 4:
@@ -128,8 +128,8 @@ def _in_place(node: fx.Node) -> bool:
 
 
 def writes_through_views(graph: fx.Graph) -> bool:
-    """Whether an operator writes into memory that other nodes name too: then it takes `torch.export`'s own rewriting,
-    which is slow, to do without."""
+    """Whether an operator writes into memory that other nodes name too. Then only `torch.export`'s own rewriting, which
+    is slow, can do without the writing."""
     places = {node: place for place, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         if node.op != "call_function" or not _in_place(node):
@@ -156,6 +156,6 @@ def _is_view(node: fx.Node) -> bool:
 
 
 def _out_of_place(target: Any) -> Any:
-    """The operator that gives a new tensor where this one writes in place; None where there is none."""
+    """Return the operator that makes a new tensor instead of writing in place; None if there is none."""
     packet = getattr(_aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)
     return getattr(packet, target._overloadname, None) if packet is not None else None

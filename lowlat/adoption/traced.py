@@ -1,4 +1,4 @@
-"""A network of anybody's as a graph of operators at one size of frames: the data. For whoever cuts it."""
+"""`Traced`: a network made elsewhere as a graph of operators, at one size of frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Size = tuple[int, int]
 """Height and width, in pixels or positions."""
 
 MOST_PREFIX = 16
-"""Tokens before those of the positions: a class token and registers."""
+"""The most tokens before those of the positions: a class token and registers."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Traced:
     """A model at one size of frames: operators in order, no control flow, no operator that writes in place.
 
     Attributes:
-        graph: placeholders are the image and what `attributes` and `constants` say; the rest are operators of ATen.
-        image: the normalised frame, ``(1, 3, H, W)``.
-        scores: what the model says of the classes, ``(1, classes, h, w)``.
-        outputs: what each module gives, by the module's name, in the order in which they end; the last time where one
-            runs several times. Maps ``(1, C, h, w)`` or ``(1, h, w, C)`` and tokens ``(1, T, C)`` alone.
+        graph: its placeholders are the image and what `attributes` and `constants` list; everything else is an operator
+            of ATen.
+        image: the node of the normalised frame, ``(1, 3, H, W)``.
+        scores: the node of the model's scores, ``(1, classes, h, w)``.
+        outputs: the result of each module by its name, in the order in which they end, the last one if it runs several
+            times; only maps ``(1, C, h, w)`` or ``(1, h, w, C)`` and tokens ``(1, T, C)``.
         attributes: the parameters and buffers that placeholders stand for, by their names in the model.
         constants: the tensors that other placeholders stand for.
         strides: pixels a side of a position, by the size of the map.
@@ -54,12 +55,12 @@ class Traced:
         return shape(self.image)[-2:]
 
     def order(self) -> list[fx.Node]:
-        """The operators, each behind what it reads."""
+        """The operators, each after those that it reads."""
         return [node for node in self.graph.nodes if node.op == "call_function"]
 
     @cached_property
     def behind_image(self) -> set[fx.Node]:
-        """The operators whose result depends on the frame. The others make numbers of the weights alone."""
+        """The operators whose result depends on the frame. The others compute with weights alone."""
         found = {self.image}
         for node in self.order():
             if found.intersection(node.all_input_nodes):
@@ -67,7 +68,7 @@ class Traced:
         return found - {self.image}
 
     def ancestors(self, node: fx.Node) -> set[fx.Node]:
-        """Everything that a node is made from, itself among it."""
+        """Return everything that a node is made from, itself included."""
         found, waiting = set(), [node]
         while waiting:
             one = waiting.pop()
@@ -77,8 +78,8 @@ class Traced:
         return found
 
     def channels(self, node: fx.Node) -> int:
-        """The dimension of a node's channels: 1 of a map ``(1, C, h, w)``, the last one of tokens ``(1, T, C)`` and of
-        a map ``(1, h, w, C)``. Told by the operators that made it, since shapes may fit both."""
+        """Return the dimension of a node's channels: 1 for a map ``(1, C, h, w)``, the last one for tokens ``(1, T,
+        C)`` and a map ``(1, h, w, C)``. The operators that made it decide, since shapes may fit both."""
         chain, known = [node], self._channels
         while (last := chain[-1]) not in known:
             read = [one for one in last.all_input_nodes if one in self.behind_image and shape(one)]
@@ -91,7 +92,8 @@ class Traced:
         return known[node]
 
     def grid(self, node: fx.Node) -> Size | None:
-        """Height and width of a node's positions; None where it has none, such as a vector of pooled features."""
+        """Return the height and width of a node's positions; None if it has none, such as a vector of pooled
+        features."""
         dims, channels = shape(node), self.channels(node)
         if len(dims) not in (3, 4) or dims[0] != 1 or channels not in (1, len(dims) - 1):
             return None
@@ -110,25 +112,25 @@ class Traced:
         return {node: place for place, node in enumerate(self.graph.nodes)}
 
     def stride(self, node: fx.Node) -> int:
-        """Pixels a side that a position of a node stands for."""
+        """Return how many pixels a side a position of a node stands for."""
         grid = self.grid(node)
         return self.strides.get(grid) or max(1, round(self.size[0] / grid[0]))
 
 
 def shape(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's tensor; empty for what is no tensor."""
+    """Return the shape of a node's tensor; empty if the node is no tensor."""
     value = node.meta.get("val")
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
 def tensor_of(model: nn.Module, name: str) -> Tensor:
-    """A parameter or buffer by its dotted name."""
+    """Return a parameter or buffer by its dotted name."""
     owner, _, leaf = name.rpartition(".")
     return getattr(model.get_submodule(owner), leaf)
 
 
 def _channels_behind(node: fx.Node, before: fx.Node, channels: int) -> int:
-    """The dimension of a node's channels, given that of what it is made from."""
+    """Return the dimension of a node's channels, given that of the node that it is made from."""
     old, new = shape(before), shape(node)
     if node.target is _aten.permute.default:
         return [dim % len(old) for dim in node.args[1]].index(channels)

@@ -1,4 +1,4 @@
-"""A network of anybody's as a graph of operators at one size of frames, by `torch.export`. For whoever cuts it."""
+"""Traces a network made elsewhere at one size of frames, by `torch.export`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
 
     Args:
         model: takes normalised frames ``(1, 3, H, W)`` as its first argument.
-        output: the name or the place of the scores among what it returns; see :func:`scores_of`.
-        who: whose error it is.
+        output: the name or the place of the scores in what it returns, as :func:`scores_of` takes it.
+        who: the function that errors name.
 
     Raises:
         ValueError: the model can't run at that size, or decides by the numbers in a tensor.
@@ -83,7 +83,7 @@ def trace(model: nn.Module, size: Size, output: str | None = None, *, who: str =
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Keep torch from logging an error's fifty lines of traceback before it raises it."""
+    """Keep torch from logging fifty lines of traceback before it raises an error."""
     names = "torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes"
     before = {logger: logger.disabled for logger in map(logging.getLogger, names)}
     for logger in before:
@@ -96,8 +96,9 @@ def _unlogged() -> Iterator[None]:
 
 
 def _with_the_same_tensors(model: nn.Module) -> nn.Module:
-    """Modules of one's own around a model's tensors: a trace puts others in their places meanwhile, which nobody who
-    runs the model shall see, nor what its forward keeps. The model itself where it can't be copied."""
+    """Return a copy of a model's modules on the same tensors. A trace puts other tensors in their places for a while,
+    which whoever runs the model must not see, nor what its forward keeps. Returns the model itself if it can't be
+    copied."""
     tensors = (*model.parameters(), *model.buffers())
     try:
         return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
@@ -106,11 +107,12 @@ def _with_the_same_tensors(model: nn.Module) -> nn.Module:
 
 
 class _Failed(Exception):
-    """Raised from what a model raises while it is traced: of some errors `torch.export` prints the whole graph."""
+    """Raised from an error of the model while it is traced, since `torch.export` prints the whole graph for some
+    errors."""
 
 
 def _regions(program: torch.export.ExportedProgram) -> list[fx.Node]:
-    """The nodes that run steps of a model which are a graph of their own."""
+    """Return the nodes that run some steps of a model as a graph of their own."""
     graphs = [
         node
         for node in program.graph.nodes
@@ -120,14 +122,14 @@ def _regions(program: torch.export.ExportedProgram) -> list[fx.Node]:
 
 
 def _only_idle_regions(program: torch.export.ExportedProgram) -> bool:
-    """Whether there are regions, and all are of an autocast that is off, or is one of another device."""
+    """Whether there are such regions, all of them of an autocast that is off, or is another device's."""
     found = _regions(program)
     return bool(found) and all("wrap_with_autocast" in str(node.target) and not node.args[2] for node in found)
 
 
 def _check_flat(program: torch.export.ExportedProgram) -> None:
-    """ValueError where steps of a model are a graph of their own, which can't be cut: its type is chosen within them,
-    or which of them are taken."""
+    """Raise ValueError if some steps of a model are a graph of their own, which can't be cut: it chooses the type
+    within, or which steps are taken."""
     for node in _regions(program):
         raise ValueError(
             f"a region of its own ({node.target}), as autocast, enable_grad or cond make; do without in forward"

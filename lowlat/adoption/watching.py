@@ -1,4 +1,4 @@
-"""What a model returns, and what each of its modules gives. For tracing, and for checks of a cut."""
+"""What a model returns, and the result of each of its modules, for tracing and for checks of a cut."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 
 class NoScores(ValueError):
-    """Raised where what a model returns holds no scores as they are asked for."""
+    """Raised if what a model returns holds no scores as they are asked for."""
 
 
 def scores_of(output: Any, name: str | int | None, who: str) -> Tensor:
-    """The scores ``(N, classes, h, w)`` in what a model returns.
+    """Return the scores ``(N, classes, h, w)`` in what a model returns.
 
     Args:
-        output: a tensor; or a mapping, a dataclass or a named tuple, whose parts have names; or a sequence.
+        output: what the model returned: a tensor; a mapping, a dataclass or a named tuple, whose parts have names; or a
+            sequence.
         name: the scores' name, or their place in a sequence. None finds ``"out"`` and ``"logits"``, else the only part
             that has the shape of scores; in a sequence the first part.
 
@@ -45,7 +46,7 @@ def scores_of(output: Any, name: str | int | None, who: str) -> Tensor:
 
 
 def _named_parts(output: Any) -> Mapping[Any, Any] | None:
-    """The parts of a mapping, a dataclass or a named tuple by name; None for anything else."""
+    """Return the parts of a mapping, a dataclass or a named tuple by name; None for anything else."""
     if isinstance(output, Mapping):
         return output
     if is_dataclass(output) and not isinstance(output, type):
@@ -54,7 +55,7 @@ def _named_parts(output: Any) -> Mapping[Any, Any] | None:
 
 
 class watching:
-    """Keeps, while entered, a copy of what each module of a model gives; maps and tokens alone."""
+    """Within the block, keeps a copy of the result of each module of a model, if it is a map or tokens."""
 
     def __init__(self, model: nn.Module, seen: dict[str, Tensor]) -> None:
         self._model, self._seen = model, seen
