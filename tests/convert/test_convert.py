@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from lowlat import models
 from lowlat.cli import app
 from lowlat.lab.convert import convert
+from lowlat.lab.convert.checkpoint import read
 from lowlat.lab.data import cityscapes
 from lowlat.networks.backbone import run_chain
 from lowlat.networks.labels import full_size_labels
@@ -226,6 +227,61 @@ def test_numbers_that_are_not_finite_are_refused(refused, semseg):
     broken = semseg["layer2.0.conv1.weight"].clone()
     broken[0, 0] = float("nan")
     assert "layer2.0.conv1.weight" in refused({**semseg, "layer2.0.conv1.weight": broken})
+
+
+def test_two_tensors_of_one_place_are_refused(refused, mmsegmentation):
+    doubled = {**mmsegmentation, "backbone.conv1.0.weight": mmsegmentation["backbone.stem.0.weight"].clone()}
+    assert "those of one place twice: backbone.stem.0.weight" in refused(doubled)
+
+
+def test_numbers_that_are_too_large_for_float32_are_refused(refused, semseg):
+    huge = torch.full(semseg["layer1.0.conv1.weight"].shape, 1e300, dtype=torch.float64)
+    assert "finite numbers, got others in layer1.0.conv1.weight" in refused({**semseg, "layer1.0.conv1.weight": huge})
+
+
+@pytest.mark.parametrize("output", ["checkpoint.pth", "."])
+def test_an_output_that_is_there_otherwise_is_refused(tmp_path, semseg, output):
+    torch.save(semseg, tmp_path / "checkpoint.pth")
+    before = (tmp_path / "checkpoint.pth").read_bytes()
+    with pytest.raises(ValueError, match="convert: expected a new file to write, got the (checkpoint|folder) '.*-o"):
+        convert(tmp_path / "checkpoint.pth", tmp_path / output)
+    assert (tmp_path / "checkpoint.pth").read_bytes() == before
+
+
+NAME, OTHERS = "conv1.weight", {"epoch": 9, "optimizer": {"state": {0: torch.zeros(3)}}}
+
+
+@pytest.mark.parametrize(
+    "content, beside",
+    [
+        ({NAME: 1.0}, ()),
+        ({"state_dict": {NAME: 1.0}, **OTHERS}, ("epoch", "optimizer")),
+        ({"meta": {}, "model": {f"module.{NAME}": 1.0}, "model_ema": {NAME: 2.0}}, ("model_ema",)),
+        ({"state_dict_ema": {NAME: 1.0}, **OTHERS}, ("epoch", "optimizer")),
+        ({"model_ema": {f"module.{NAME}": 1.0, "n_averaged": 7}}, ("n_averaged",)),
+        ({f"module._orig_mod.{NAME}": 1.0}, ()),
+        ({f"_orig_mod.module.{NAME}": 1.0}, ()),
+    ],
+)
+def test_the_state_dict_is_found_and_all_beside_it_is_named(tmp_path, content, beside):
+    def made(value):
+        if isinstance(value, dict):
+            return {key: made(one) for key, one in value.items()}
+        return torch.as_tensor(value)
+
+    torch.save(made(content), tmp_path / "it.pth")
+    found = read(tmp_path / "it.pth")
+    assert (found.state, found.beside) == ({NAME: torch.tensor(1.0)}, beside)
+
+
+@pytest.mark.thorough
+def test_half_precision_and_channels_last_give_the_same_scores(tmp_path):
+    public = filled(Semseg).half().to(memory_format=torch.channels_last)
+    torch.save({"model": public.state_dict(), "epoch": 3}, tmp_path / "psp.pth")
+    report = convert(tmp_path / "psp.pth", tmp_path / "psp.safetensors")
+    assert report.beside == ["epoch"]
+    public.float().forward = public.scores
+    assert_same_scores(models.load(tmp_path / "psp.safetensors"), public, frame(72, 104))
 
 
 class Malicious:

@@ -48,6 +48,8 @@ class Converted:
     """How many tensors of the checkpoint the network has."""
     unused: list[str]
     """The tensors that the network has not: an auxiliary head's, or ImageNet's classifier."""
+    beside: list[str]
+    """What else the file holds and nothing was taken of: an optimizer's state, an average of the weights."""
     untrained: list[str]
     """Modules of the network that are not in the checkpoint."""
 
@@ -79,10 +81,12 @@ def convert(
 
     Raises:
         ValueError: no such file, one that is no such checkpoint, or tensors that are missing, left over, of other
-            shapes or not finite; classes of another number. Nothing is written then.
+            shapes or not finite; classes of another number; an output that is the checkpoint. Nothing is written then.
+        OSError: the output can't be written.
     """
     legend = named_classes(classes) if classes else None
     source = read(checkpoint)
+    _check_output(Path(checkpoint), Path(out))
     naming = recognise(source.state)
     renamed = naming.rename(source.state)
     if strays := [name for name in source.state if name not in renamed]:
@@ -91,6 +95,12 @@ def convert(
             "taken as it is by lowlat.adopt"
         )
     state = {ours: source.state[name] for name, ours in renamed.items() if ours}
+    used = [name for name, ours in renamed.items() if ours]
+    if doubled := [name for name in used if state[renamed[name]] is not source.state[name]]:
+        raise ValueError(
+            f"convert: expected every tensor of a {naming.title} under one name, got those of one place twice: "
+            f"{_listed(doubled)}; leave one out"
+        )
     options, assumed = _options(naming, source, state)
     network = _network(naming, state, options, legend or _legend(source.meta))
     _load(network, naming, state, {ours: name for name, ours in renamed.items() if ours})
@@ -111,8 +121,16 @@ def convert(
         pixels=network.pixels,
         used=len(state),
         unused=[name for name, ours in renamed.items() if not ours],
+        beside=list(source.beside),
         untrained=list(network.untrained),
     )
+
+
+def _check_output(checkpoint: Path, out: Path) -> None:
+    """``ValueError`` for an output that is a folder or the checkpoint itself, before the work of converting."""
+    if out.is_dir() or (out.is_file() and out.samefile(checkpoint)):
+        got = f"the folder {str(out)!r}" if out.is_dir() else f"the checkpoint {str(out)!r} itself"
+        raise ValueError(f"convert: expected a new file to write, got {got}; give -o another name")
 
 
 def _options(naming: Naming, source: Checkpoint, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
@@ -175,11 +193,12 @@ def _load(network: VideoNetwork, naming: Naming, state: Mapping[str, Tensor], pu
             f"convert: expected the tensors of a {naming.title}, got {'; '.join(wrong)}"
             f"{f'; it has {blocks}' if blocks else ''}; another network is taken as it is by lowlat.adopt"
         )
+    state = {name: tensor.to(own[name].dtype) for name, tensor in state.items()}
     if broken := [public[name] for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise ValueError(
             f"convert: expected finite numbers, got others in {_listed(broken)}; take an earlier checkpoint"
         )
-    network.load_state_dict(own | {name: tensor.to(own[name].dtype) for name, tensor in state.items()}, strict=True)
+    network.load_state_dict(own | state, strict=True)
 
 
 def _legend(meta: Mapping[str, Any]) -> Classes | None:

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from lowlat.models import read_safetensors
 
-WRAPPERS = ("state_dict", "model")
-"""Under which of its names a checkpoint keeps the state dict, where it is not the state dict itself."""
+WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema", "ema_state_dict")
+"""Under which of its names a checkpoint keeps the state dict, where it is not the state dict itself; the first that is
+there. The last three hold an average of weights over the training."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What `DataParallel` and `torch.compile` put before every name."""
+"""What `DataParallel` and `torch.compile` put before every name, one around the other where both are used."""
+AVERAGED = "n_averaged"
+"""The counter that `torch.optim.swa_utils.AveragedModel` keeps beside the averages."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Checkpoint:
     state: dict[str, Tensor]
     meta: dict[str, Any] = field(default_factory=dict)
     """What mmsegmentation keeps under ``meta``; empty for others."""
+    beside: tuple[str, ...] = ()
+    """What else the file holds, by name, such as the state of an optimizer or an average of the weights."""
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -40,19 +45,21 @@ def read(path: str | Path) -> Checkpoint:
         raise ValueError(f"convert: expected a checkpoint, found no file {str(path)!r}; check the path")
     if path.suffix == ".safetensors":
         content: Any = _safetensors(path)
-        meta = {}
+        meta, beside = {}, []
     else:
         content = _pickle(path)
-        meta = content.get("meta") if isinstance(content, dict) else None
+        meta, beside = content.get("meta") if isinstance(content, dict) else None, []
         for name in WRAPPERS:
             if isinstance(content, dict) and isinstance(content.get(name), dict):
+                beside = [str(other) for other in content if other not in (name, "meta")]
                 content = content[name]
                 break
-    state = _tensors(path, content)
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return Checkpoint(state, meta if isinstance(meta, dict) else {})
+    state = dict(_tensors(path, content))
+    if state.keys() - {AVERAGED} and state.pop(AVERAGED, None) is not None:
+        beside.append(AVERAGED)
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return Checkpoint(state, meta if isinstance(meta, dict) else {}, tuple(beside))
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
