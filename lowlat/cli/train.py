@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -115,8 +114,13 @@ def train(
     }
     where = {"network": network, "init": init, "pixels": pixels_of("train", pixels, size)}
     if dry_run:
+        from lowlat.lab.methods import OURS
         from lowlat.lab.train.estimate import dry_run as estimated
 
+        if method != OURS:
+            raise ValueError(
+                f"train: expected --dry-run with the network's own method, got --method {method}; leave one out"
+            )
         report = estimated(stage, data=data, **where, **recipe)
         print_json(report) if as_json else print_figures(report)
         return
@@ -128,7 +132,7 @@ def train(
         if not video:
             raise ValueError("train: expected --video with distill, got none; give a video or a folder of images")
         report = distill(video, labels=labels, temperature=temperature, frames=frames, **common)
-        result = json.dumps(report.as_dict(), indent=1)
+        told = report.as_dict()
     else:
         if video:
             raise ValueError(f"train: expected --video with distill only, got it with {stage!r}; see --clip")
@@ -139,6 +143,11 @@ def train(
             )
         if data is None:
             raise ValueError("train: expected --data, got none; give a folder, or as in camvid:FOLDER")
-        result = job(stage, data=data, validate=validate, clips=clips or [], method=method, bank=bank, **common)
-    if first_process():
-        print(result)
+        path = job(stage, data=data, validate=validate, clips=clips or [], method=method, bank=bank, **common)
+        told = {"weights": str(path)}
+    if not first_process():
+        return
+    if as_json or stage == "distill":
+        print_json(told)
+    else:
+        print(told["weights"])

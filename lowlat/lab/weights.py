@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
+from lowlat.lab.writing import writable
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.video.files import whole_file
 
@@ -37,13 +38,15 @@ def save(network: VideoNetwork, path: str | Path, *, half: bool = True, **metada
 
     Raises:
         ValueError: the network has no name, so that nothing could build it again.
+        OSError: the file can't be written.
     """
     if not network.name:
         raise ValueError(
             "save: expected a network with a name, got one without; make it with models.build or models.load"
         )
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writable("save", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # A network from elsewhere keeps its weights as they are; those that it uses twice are stored twice.
     half = half and ":" not in network.name
     state = {
@@ -62,5 +65,6 @@ def save(network: VideoNetwork, path: str | Path, *, half: bool = True, **metada
         **network.legend.as_metadata(),
         **metadata,
     }
-    with whole_file(path) as part:
-        save_file(state, part, metadata=about)
+    with writable("save", path), whole_file(path) as part:
+        # `save_file` would leave a file that its owner alone may read.
+        part.write_bytes(serialised(state, about))

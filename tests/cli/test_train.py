@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from lowlat import models
+
 STREET = "street:64x48,seed=1,frames=6"
 
 
@@ -29,6 +31,9 @@ STREET = "street:64x48,seed=1,frames=6"
         (("base", "--data", STREET, "--network", "no.module:here"), "expected the module 'no.module'"),
         (("distill", "--video", "a.mp4", "--recompute"), "expected --recompute with base, finetune or all"),
         (("distill", "--video", "a.mp4", "--bank", "there"), "expected --video alone with distill, got --bank"),
+        (("base", "--data", STREET, "--seed", -1), "expected seed of at least 0"),
+        (("base", "--dry-run", "--pairs", 7), "expected --pairs with propagation, selector or all"),
+        (("propagation", "--dry-run", "--method", "unified"), "expected --dry-run with the network's own method, got"),
         (("distill", "--video", "a.mp4", "--network", "resnet101"), "expected a shipped network"),
         (
             ("distill", "--video", "a.mp4", "--network", "resnet101", "--init", "lite"),
@@ -41,6 +46,14 @@ def test_what_makes_no_sense_is_one_line_and_exit_code_2(lowlat, tmp_path, words
     assert code == 2 and printed == ""
     assert error.startswith("lowlat: ") and error.count("\n") == 1 and said in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_file_that_is_left_is_printed_as_json_too(lowlat, tmp_path):
+    path = tmp_path / "base.safetensors"
+    path.write_bytes(models.find("lite").read_bytes())
+    words = ("train", "base", "--data", STREET, "--out", tmp_path)
+    assert lowlat(*words)[:2] == (0, f"{path}\n")
+    assert json.loads(lowlat(*words, "--json")[1]) == {"weights": str(path)}
 
 
 def test_a_dry_run_prints_what_a_step_takes_and_trains_nothing(lowlat, tmp_path):

@@ -146,6 +146,21 @@ def test_every_plan_can_be_estimated_on_data(camvid):
         assert report["frame"] == "480x360" and report["base"]["size"] == "96x72"
 
 
+def test_a_frozen_copy_of_the_network_is_counted(tiny_matching_network):
+    network = tiny_matching_network
+    recipe = Recipe(steps=1, batch=4, learning_rate=1e-3, pairs=8)
+    own = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
+    copies = {stage: estimate(stage, network, recipe, SIZE).weights / own for stage in PLANS["lite"].recipes}
+    assert copies == {"base": 1, "finetune": 1, "propagation": 2, "selector": 2, "distill": 2}
+
+
+def test_what_a_training_would_refuse_is_not_estimated():
+    with pytest.raises(ValueError, match="--pairs with propagation, selector or all, got it with 'base'"):
+        dry_run("base", pairs=4)
+    with pytest.raises(ValueError, match="at least 2 examples a pass in 'base', got a batch of 4 in 4 passes"):
+        dry_run("base", batch=4, accumulate=4)
+
+
 def test_what_there_is_not_can_not_be_estimated():
     with pytest.raises(ValueError, match="stage among base, .* or distill, got 'everything'"):
         dry_run("everything")

@@ -104,6 +104,10 @@ def test_the_optimizer_is_the_recipes():
         ({"pairs": -1}, "pairs of at least 0, got -1"),
         ({"soft": -0.5}, "soft of at least 0, got -0.5"),
         ({"warmup": -1}, "warmup of at least 0, got -1"),
+        ({"soft": float("nan")}, "soft of at least 0, got nan"),
+        ({"learning_rate": float("inf")}, "learning_rate and clip above 0, got inf"),
+        ({"seed": -1}, r"seed of at least 0 and below 2\*\*63, got -1"),
+        ({"seed": 2**63}, r"seed of at least 0 and below 2\*\*63, got 9223372036854775808"),
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(wrong, words):
@@ -162,6 +166,8 @@ def test_weights_of_another_network_or_other_classes_are_refused(tiny, tmp_path)
         ("finetune", {"clips": ["a.mp4"]}, "--clip with propagation, selector or all, got it with 'finetune'"),
         ("propagation", {"recompute": True}, "--recompute with base, finetune or all, got it with 'propagation'"),
         ("selector", {"validate": STREET}, "--validate with base, finetune or all, got it with 'selector'"),
+        ("selector", {"validate_every": 5}, "--validate-every with base, finetune, distill or all, got it with 'sel"),
+        ("selector", {"clips": ["a.mp4"]}, "--clip with a stage that makes pairs of clips, got it with 'selector' of"),
         ("base", {"pixels": 0}, "working size of at least 1 pixel, got 0"),
         ("base", {"pixels": "large"}, "working size of at least 1 pixel, got 'large'"),
     ],
@@ -171,6 +177,54 @@ def test_options_of_no_use_are_refused(tmp_path, stage, option, words):
         train(stage, data=STREET, out=tmp_path, init="lite", **option)
     with pytest.raises(ValueError, match="--crop with base, .* got it with 'distill'"):
         distill(["a.mp4"], out=tmp_path, crop=97)
+
+
+def test_a_bank_that_nothing_is_kept_in_is_refused(tiny, tmp_path):
+    options = {"data": STREET, "out": tmp_path / "out", "init": tmp_path / "tiny.safetensors", **SMALL}
+    save(models.build(tiny), options["init"])
+    with pytest.raises(ValueError, match="--bank with pairs that are kept, got it with 'selector' of a network that"):
+        train("selector", bank=tmp_path / "bank", pairs=0, **options)
+    assert train("selector", bank=tmp_path / "bank", pairs=4, **options).is_file()
+
+
+@pytest.mark.parametrize(
+    "stage, given, words",
+    [
+        ("propagation", {"batch": 3, "accumulate": 2}, "batch that divides by processes x accumulate = 1 x 2, got 3"),
+        ("base", {"batch": 4, "accumulate": 4}, "at least 2 examples a pass in 'base'"),
+    ],
+)
+def test_a_batch_that_does_not_come_out_is_told_before_the_work(tiny, tmp_path, monkeypatch, stage, given, words):
+    monkeypatch.setattr("lowlat.lab.train.stages.weights_digest", lambda *_: pytest.fail("work has begun"))
+    save(models.build(tiny), tmp_path / "tiny.safetensors")
+    options = {"data": STREET, "out": tmp_path / "out", "init": tmp_path / "tiny.safetensors", "steps": 1}
+    with pytest.raises(ValueError, match=words):
+        train(stage, **options, **given)
+
+
+def test_weights_keep_their_threshold_and_what_is_untrained(tiny, tmp_path):
+    """Of other classes, whatever was trained of the fast track carries features that are no longer there."""
+    network = models.build(tiny)
+    network.threshold = 0.31
+    others = Classes(tuple(map(str, range(11))), CAMVID.palette)
+    trained = {}
+    for name, legend, untrained in (("same", CAMVID, ("selector",)), ("other", others, ())):
+        network.legend, network.untrained = legend, untrained
+        save(network, tmp_path / f"{name}.safetensors")
+        path = train("base", data=STREET, out=tmp_path / name, init=tmp_path / f"{name}.safetensors", **SMALL)
+        trained[name] = models.load(path)
+        assert trained[name].threshold == 0.31
+    assert trained["same"].untrained == ("selector",)
+    assert set(trained["other"].untrained) == {"reduction", "predictor", "adapt", "fusion", "selector"}
+
+
+def test_a_stage_that_is_done_says_that_nothing_was_done(tiny, tmp_path, capsys):
+    options = {"data": STREET, "out": tmp_path, "network": tiny, **SMALL}
+    train("base", **options)
+    assert "already" not in capsys.readouterr().err
+    train("base", **{**options, "steps": 500})
+    said = capsys.readouterr().err
+    assert said == f"lowlat: train: base in {tmp_path} had been trained already; to train anew, give another --out\n"
 
 
 def test_start_weights_have_no_working_size_of_their_own(tiny, tmp_path):

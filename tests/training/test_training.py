@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -46,6 +48,21 @@ def test_labels_that_are_void_everywhere_teach_nothing_and_are_refused(tmp_path)
     ):
         train("base", data=str(tmp_path / "set"), out=tmp_path / "out", steps=1, batch=2)
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("stage, network", [("finetune", "lite"), ("propagation", "resnet101")])
+def test_labels_that_are_void_everywhere_are_refused_without_class_weights_too(tmp_path, monkeypatch, stage, network):
+    """No loss is left where every pixel is void: every stage would end well, having learned nothing."""
+    monkeypatch.setattr("lowlat.lab.train.Stages.run", lambda *_: pytest.fail("training has begun"))
+    monkeypatch.setattr("lowlat.lab.train.stage_before", lambda *_: None)
+    data = folder(tmp_path / "set", Street.classes)
+    for path in (data / "labels").iterdir():
+        Image.fromarray(np.full((48, 64), 11, np.uint8)).save(path)
+    words = "train: expected labels of 11 classes, 0 to 10, got void in every pixel"
+    with pytest.raises(ValueError, match=words):
+        train(stage, data=data, out=tmp_path / "out", network=network)
+    with pytest.raises(ValueError, match=words):
+        train("base", data=STREET, out=tmp_path / "out", validate=data)
 
 
 def test_numbers_of_no_sense_are_told_of_a_finished_stage_too(tmp_path):
@@ -310,7 +327,10 @@ def test_propagation_hangs_on_its_clips(tmp_path, watched, one_thread):
     assert starts[0]["start"] == weights_digest("lite") != starts[2]["start"]
 
 
-def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(tmp_path, watched, one_thread):
+def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(
+    tmp_path, watched, monkeypatch, one_thread
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None))
     options = {"data": STREET, "out": tmp_path, "method": "unified"}
     with pytest.raises(ValueError, match="no set to validate on with method 'unified', got 'street"):
         train("propagation", validate=STREET, init="lite", **options)
@@ -321,6 +341,10 @@ def test_another_method_takes_start_weights_and_tensorboard_but_no_validation(tm
         assert file.metadata()["network"] == fingerprint(models.load("lite"))
     given = watched["propagation-unified"]
     assert given["tensorboard"] and given["starts_from"]["start"] == weights_digest("lite")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr("lowlat.lab.train.open_dataset", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        train("base", data=STREET, out=tmp_path, tensorboard=True)
 
 
 def folder(root, classes, *, labels=True):

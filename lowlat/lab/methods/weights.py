@@ -6,11 +6,13 @@ import hashlib
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 
 from lowlat.lab.methods import build
 from lowlat.lab.methods.base import Method
 from lowlat.lab.methods.flow import ExactFlows
+from lowlat.lab.writing import writable
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.video.files import whole_file
 
@@ -38,8 +40,9 @@ def save(method: Method, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in method.learned.state_dict().items()}
-    with whole_file(path) as part:
-        save_file(state, part, {"method": method.name, "network": fingerprint(method.network)})
+    with writable("save", path), whole_file(path) as part:
+        # As for a network's weights: `save_file` would leave a file that its owner alone may read.
+        part.write_bytes(serialised(state, {"method": method.name, "network": fingerprint(method.network)}))
 
 
 def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Method:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lowlat.lab.data.dataset import labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS
+from lowlat.lab.notices import notice
 from lowlat.lab.train import processes
+from lowlat.lab.train.base import check_labels
 from lowlat.lab.train.distillation import distill
 from lowlat.lab.train.methods import check_trained, methods_of
 from lowlat.lab.train.recipe import Recipe, change
-from lowlat.lab.train.recipes import DEFAULT, STAGES, check_used, plan_of
+from lowlat.lab.train.recipes import DEFAULT, STAGES, check_pairs, check_used, plan_of
+from lowlat.lab.train.records import check_tensorboard
 from lowlat.lab.train.stages import Stages, stage_before
 from lowlat.lab.train.start import check_pixels, name_of
 
@@ -65,8 +67,10 @@ def train(
 
     Raises:
         ValueError: an unknown stage or network, no such data, nothing labelled in it, the stage before has not been
-            trained, weights of another network or other classes, or ``out`` holds a run begun with other data or
-            options.
+            trained, weights of another network or other classes, options of no use, or ``out`` holds a run begun with
+            other data or options.
+        OSError: a file can't be written.
+        ImportError: TensorBoard is asked for and not installed.
         RuntimeError: another process failed.
     """
     if stage not in (*STAGES, "all"):
@@ -88,13 +92,20 @@ def train(
     }
     wanted = _wanted(stage, network, init, out)
     missing = [name for name in wanted if method != OURS or not (out / f"{name}.safetensors").is_file()]
-    if missing and missing[0] != STAGES[0] and (init is None or missing[0] != wanted[0]):
-        stage_before(missing[0], out, network)
     if not missing:
+        notice(f"train: {', '.join(wanted)} in {out} had been trained already; to train anew, give another --out")
         return out / f"{wanted[-1]}.safetensors"
+    start = init
+    if missing[0] != STAGES[0] and (init is None or missing[0] != wanted[0]):
+        start = stage_before(missing[0], out, network)
+    if clips or (bank and method == OURS):
+        recipes = plan_of(name_of(network, start, DEFAULT)).recipes
+        check_pairs({name: change(recipes[name], **changes) for name in wanted}, clips, bank)
+    if tensorboard:
+        check_tensorboard()
     with processes.joined(device) as device:
         labelled = open_dataset(data, "train")
-        labelled_indices(labelled)
+        check_labels(labelled)
         stages = Stages(labelled, out, **{**starts, "device": device}, changes=changes)
         if method != OURS:
             return list(stages.compare(method, init).values())[-1]

@@ -38,12 +38,23 @@ def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
     for label in labels:
         counts += torch.bincount(label[label < classes].long(), minlength=classes)
     if not counts.any():
-        raise ValueError(
-            f"train: expected labels of {classes} classes, 0 to {classes - 1}, got void in every pixel; number the "
-            "classes from 0, as classes.csv names them"
-        )
+        raise _all_void(classes)
     weights = 1 / torch.log(1.05 + counts / counts.sum())
     return weights / weights.mean()
+
+
+def check_labels(data: LabelledImages) -> None:
+    """``ValueError`` where no pixel of a labelled set has a class; its label maps are read up to the first one."""
+    classes = len(data.classes)
+    if not any((data.label(index) < classes).any() for index in labelled_indices(data)):
+        raise _all_void(classes)
+
+
+def _all_void(classes: int) -> ValueError:
+    return ValueError(
+        f"train: expected labels of {classes} classes, 0 to {classes - 1}, got void in every pixel; number the "
+        "classes from 0, as classes.csv names them"
+    )
 
 
 @torch.no_grad()
@@ -100,6 +111,16 @@ def segmentation_loss(scores: Tensor, labels: Tensor, weights: Tensor | None, ov
         plain = (scores - weights.log().view(-1, 1, 1)).softmax(1)
         total = total + overlap * weight * lovasz_loss(plain.movedim(1, -1).flatten(0, 2), labels.flatten())
     return Mean(total, weight)
+
+
+def check_examples(name: str, recipe: Recipe) -> None:
+    """``ValueError`` for passes of one example in the stage ``name``."""
+    if recipe.batch // recipe.accumulate < 2:
+        # The pyramid's batch norm of one bin has one value a channel and an example.
+        raise ValueError(
+            f"train: expected at least 2 examples a pass in {name!r}, got a batch of {recipe.batch} in "
+            f"{recipe.accumulate} passes; raise the batch, or divide it less"
+        )
 
 
 def per_frame_modules(network: VideoNetwork) -> nn.ModuleDict:
@@ -198,12 +219,7 @@ def train_base(
         ValueError: nothing is labelled, passes of one example, or what `fit` refuses.
     """
     labelled = labelled_indices(data)
-    if recipe.batch // recipe.accumulate < 2:
-        # The pyramid's batch norm of one bin has one value a channel and an example.
-        raise ValueError(
-            f"train: expected at least 2 examples a pass in {name!r}, got a batch of {recipe.batch} in "
-            f"{recipe.accumulate} passes; raise the batch, or divide it less"
-        )
+    check_examples(name, recipe)
     network.to(device, memory_format=torch.channels_last)
     train_mode(network, recipe.frozen)
     weights = class_weights(label_sample(data), network.classes) if recipe.balanced else torch.ones(network.classes)

@@ -29,6 +29,7 @@ from lowlat.lab.train.propagation import divergence as divergence_of
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import change
 from lowlat.lab.train.recipes import DEFAULT, check_used, recipe_of
+from lowlat.lab.train.records import check_tensorboard
 from lowlat.lab.train.selector import train_selector
 from lowlat.lab.train.start import check_pixels, name_of
 from lowlat.lab.weights import FAST_TRACK, SELECTOR
@@ -117,12 +118,15 @@ def distill(
     recipe = change(recipe_of(network.name, "distill"), **changes)
     if pixels != "default":
         network.pixels = pixels
+    if tensorboard:
+        check_tensorboard()
     for video in videos:
         # One that can't be opened shows before anything is made; a pipe can be opened once only.
         if not is_pipe(str(video)):
             open_source(video).close()
     prepare_folder("train", out)
     with processes.joined(device) as device:
+        recipe.share(processes.world())
         network = network.to(device, memory_format=torch.channels_last)
         # A selector that nobody has trained says the same of every two frames.
         untrained_selector = "selector" in network.untrained or not network.selector.fc.weight.any()

@@ -27,7 +27,7 @@ from lowlat.lab.train import base, distillation, propagation, selector
 from lowlat.lab.train.bank import Batch
 from lowlat.lab.train.fakes import Kept, faked
 from lowlat.lab.train.recipe import PRECISIONS, Recipe, change
-from lowlat.lab.train.recipes import DEFAULT, STAGES, plan_of
+from lowlat.lab.train.recipes import DEFAULT, PER_FRAME, STAGES, check_used, plan_of
 from lowlat.lab.train.recompute import links_of
 from lowlat.lab.train.start import build, check_pixels, name_of
 from lowlat.networks.backbone import first_of
@@ -53,7 +53,7 @@ class Estimate:
         size: width and height of what is trained on.
         parameters, trained: of the whole network, and of what the stage trains.
         flops: of a step, over all passes: forward, backward, and what is computed again or frozen.
-        weights: bytes of all parameters and buffers.
+        weights: bytes of all parameters and buffers; twice where a frozen copy of the network makes the features.
         gradients, optimizer, average: bytes of what is kept for the trained parameters.
         activations: bytes kept from the forward for the backward pass.
         h200_s: seconds a step on one H200, the larger of those by FLOPs and by bytes.
@@ -100,6 +100,7 @@ def dry_run(
     check_pixels(pixels)
     if stage not in (*STAGES, "all", "distill"):
         raise ValueError(f"train: expected a stage among {', '.join(STAGES)}, all or distill, got {stage!r}")
+    check_used(stage, changes)
     name = name_of(network, init, DEFAULT)
     plan = plan_of(name)
     frame, legend = plan.frame, Classes.numbered(19)
@@ -113,6 +114,8 @@ def dry_run(
     made: dict[int | None, VideoNetwork] = {}
     for stage_name in plan.order if stage == "all" else (stage,):
         recipe = change(plan.recipes[stage_name], **changes)
+        if stage_name in PER_FRAME:
+            base.check_examples(stage_name, recipe)
         if recipe.output_stride not in made:
             made[recipe.output_stride] = _network(name, legend, recipe, given)
         built = made[recipe.output_stride]
@@ -147,7 +150,7 @@ def estimate(stage: str, network: VideoNetwork, recipe: Recipe, size: tuple[int,
         counted = [_counted(loss, recipe) for loss in losses]
         flops = sum(weight * loss_flops for (weight, _), (loss_flops, _) in zip(losses, counted, strict=True))
         activations = max(kept for _, kept in counted)
-        if recipe.recompute and stage in ("base", "finetune"):
+        if recipe.recompute and stage in PER_FRAME:
             activations = _kept_by_links(network, count, size, recipe)
         # As many bytes for SGD's momentum as for the parameters, twice as many for AdamW's two averages.
         states = 1 if recipe.optimizer == "sgd" else 2
@@ -166,7 +169,7 @@ def estimate(stage: str, network: VideoNetwork, recipe: Recipe, size: tuple[int,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             trained=sum(parameter.numel() for parameter in parameters),
             flops=step_flops,
-            weights=_bytes([*network.parameters(), *network.buffers()]),
+            weights=(1 if stage in PER_FRAME else 2) * _bytes([*network.parameters(), *network.buffers()]),
             gradients=gradients,
             optimizer=states * gradients,
             average=_bytes(trained.state_dict().values()),
@@ -185,7 +188,7 @@ def _step(
     """What a stage trains, ready for it, and the losses of a pass."""
     frames = torch.zeros(count, 3, *size)
     labels = torch.zeros(count, *size, dtype=torch.int64)
-    if stage in ("base", "finetune"):
+    if stage in PER_FRAME:
         base.train_mode(network, recipe.frozen)
         weights = torch.ones(network.classes)
         loss = base.per_frame_loss

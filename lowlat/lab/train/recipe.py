@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from math import cos, pi
+from math import cos, inf, pi
 
 import torch
 
@@ -11,6 +11,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 OPTIMIZERS = ("adamw", "sgd")
 DECAYS = ("cosine", "poly")
 MOMENTUM = 0.9  # of "sgd"
+SEEDS = 2**63  # as many as a generator of PyTorch takes
 POWER = 0.9  # of "poly"
 # These fields say how work is divided, how often it is saved and what memory it takes: they may change when a run is
 # resumed.
@@ -92,12 +93,14 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise ValueError(f"Recipe: expected {name} of at least 1, got {getattr(self, name)}")
         for name in ("workers", "warmup", "pairs", "between", "soft"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"Recipe: expected {name} of at least 0, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or (self.clip is not None and not self.clip > 0):
+        if not 0 < self.learning_rate < inf or (self.clip is not None and not self.clip > 0):
             raise ValueError(
                 f"Recipe: expected learning_rate and clip above 0, got {self.learning_rate} and {self.clip}"
             )
+        if not 0 <= self.seed < SEEDS:
+            raise ValueError(f"Recipe: expected seed of at least 0 and below 2**63, got {self.seed}")
         if not 0 <= self.average < 1:
             raise ValueError(f"Recipe: expected average in [0, 1), got {self.average}")
         if self.crop is not None and self.crop < SMALLEST_CROP:

@@ -158,6 +158,7 @@ USED_IN = {
     "soft": ("propagation",),
     "bank": ON_PAIRS,
     "crop": (*PER_FRAME, *ON_PAIRS),
+    "validate_every": (*PER_FRAME, "distill"),
 }
 
 
@@ -166,10 +167,31 @@ def check_used(stage: str, options: Mapping[str, object]) -> None:
     for name, value in options.items():
         stages = USED_IN.get(name)
         if value not in (None, (), []) and stages is not None and stage not in (*stages, "all"):
+            option = "clip" if name == "clips" else name.replace("_", "-")
             raise ValueError(
-                f"train: expected --{'clip' if name == 'clips' else name} with {', '.join(stages)} or all, got it with "
-                f"{stage!r}, which has no use for it; leave it out"
+                f"train: expected --{option} with {', '.join(stages)} or all, got it with {stage!r}, which has no use "
+                "for it; leave it out"
             )
+
+
+def check_pairs(recipes: Mapping[str, Recipe], clips: object, bank: object) -> None:
+    """``ValueError`` for clips or a bank that are given, not empty, and of use in none of a network's stages.
+
+    Args:
+        recipes: those of the stages asked for, by name.
+    """
+    stages = " and ".join(map(repr, recipes))
+    kinds = sorted({kind for recipe in recipes.values() for kind in recipe.kinds})
+    if clips and not {"clips", "unlabelled"}.intersection(kinds):
+        raise ValueError(
+            f"train: expected --clip with a stage that makes pairs of clips, got it with {stages} of a network that "
+            f"makes {', '.join(kinds)} ones there; leave it out"
+        )
+    if bank and not any(recipe.pairs for recipe in recipes.values()):
+        raise ValueError(
+            f"train: expected --bank with pairs that are kept, got it with {stages} of a network that draws them "
+            "afresh there; give --pairs too, or leave it out"
+        )
 
 
 def plan_of(network: str) -> Plan:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import torch
 
+from lowlat.lab.writing import writable
 from lowlat.video.files import whole_file
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Write tensors and plain values in PyTorch's format; the file is whole whenever the process or machine dies."""
-    with whole_file(path, durable=True) as part, part.open("wb") as file:
+    """Write tensors and plain values in PyTorch's format; the file is whole whenever the process or machine dies.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with writable("train", path), whole_file(path, durable=True) as part, part.open("wb") as file:
         torch.save(state, file)
 
 
@@ -44,11 +49,11 @@ class Log:
         self.path = path
         self.board = summary_writer(path.with_suffix(""), start) if tensorboard else None
         kept = [line for line in _rows(path) if json.loads(line)["step"] < start]
-        with whole_file(path, durable=True) as part:
+        with writable("train", path), whole_file(path, durable=True) as part:
             part.write_text("".join(f"{line}\n" for line in kept))
 
     def write(self, step: int, **figures: float) -> None:
-        with self.path.open("a") as file:
+        with writable("train", self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": step, **figures}) + "\n")
         if self.board is not None:
             for name, figure in figures.items():
@@ -66,8 +71,13 @@ def _rows(path: Path) -> list[str]:
 
 def summary_writer(folder: Path, start: int):
     """TensorBoard's writer; steps from ``start`` on that an earlier run left are hidden."""
+    return check_tensorboard()(folder, purge_step=start)
+
+
+def check_tensorboard() -> type:
+    """The class of TensorBoard's writer; ``ImportError`` where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError("train: expected TensorBoard, found none; pip install tensorboard") from error
-    return SummaryWriter(folder, purge_step=start)
+    return SummaryWriter

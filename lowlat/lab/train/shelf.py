@@ -18,6 +18,7 @@ from lowlat.jobs.progress import progress_bar
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import seeded
 from lowlat.lab.train.records import save_state
+from lowlat.lab.writing import writable
 from lowlat.video.files import whole_file
 
 TOGETHER = 8  # examples a file
@@ -108,7 +109,7 @@ class Shelf:
                         f"same data and options, or remove {self.folder}"
                     )
         elif processes.rank() == 0:
-            with whole_file(path, durable=True) as part:
+            with writable("train", path), whole_file(path, durable=True) as part:
                 part.write_text(json.dumps(about, indent=1))
         processes.wait()
 

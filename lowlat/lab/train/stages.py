@@ -15,7 +15,7 @@ from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS
 from lowlat.lab.methods import build as build_method
 from lowlat.lab.methods.weights import FAST_TRACK
-from lowlat.lab.train import base, propagation, selector
+from lowlat.lab.train import base, processes, propagation, selector
 from lowlat.lab.train.finish import leave
 from lowlat.lab.train.methods import PAIRS, draw_bank, methods_of, train_methods
 from lowlat.lab.train.pairing import crops_of, kinds_of
@@ -67,13 +67,17 @@ class Stages:
             self._on_pairs(name, recipe, start, fresh=init is None)
 
     def recipe(self, network: str, stage: str) -> Recipe:
-        """The recipe of a stage with the changes asked for; ``ValueError`` for a network without that stage."""
-        return change(plan_of(network).recipes[stage], **self.changes)
+        """The recipe of a stage with the changes asked for; ``ValueError`` where its batch can't be divided so."""
+        recipe = change(plan_of(network).recipes[stage], **self.changes)
+        if stage in PER_FRAME:
+            base.check_examples(stage, recipe)
+        recipe.share(processes.world())
+        return recipe
 
     def held_out(self, spec: str | Path) -> LabelledImages:
         """The set that decides which weights are kept; ``ValueError`` where it has no labels or other classes."""
         data = open_dataset(spec, "val")
-        labelled_indices(data)
+        base.check_labels(data)
         if data.classes != self.labelled.classes:
             raise ValueError(
                 f"train: expected the data's classes ({', '.join(self.labelled.classes)}) in the set to validate on, "
@@ -92,7 +96,6 @@ class Stages:
             network.untrained = FAST_TRACK
         else:
             load_start(network, given, start)
-            network.untrained = given.untrained
         # A backbone alone, as `lowlat convert` makes of ImageNet's weights, has been trained at no working size.
         fresh = given is None or "head" in given.untrained
         network.pixels = self._working_pixels(network if given is None else given, plan.frame, fresh=fresh)

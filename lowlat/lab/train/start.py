@@ -12,6 +12,7 @@ from torch import Tensor
 from lowlat import models
 from lowlat.classes import Classes
 from lowlat.lab.data.dataset import check_classes
+from lowlat.lab.methods.weights import FAST_TRACK
 from lowlat.lab.notices import notice
 from lowlat.lab.train.recipe import Recipe
 from lowlat.networks.backbone import Backbone
@@ -99,7 +100,8 @@ def build(name: str, legend: Classes, recipe: Recipe, options: Mapping[str, obje
 
 
 def load_start(network: VideoNetwork, given: VideoNetwork, path: str | Path) -> None:
-    """Take over the weights of a network of the same name; of other classes, layers of one output a class start afresh.
+    """Take over the weights of a network of the same name, its threshold, and what of it is untrained. Of other
+    classes, layers of one output a class start afresh, and the fast track has to be trained anew.
 
     Raises:
         ValueError: weights of another network.
@@ -116,6 +118,8 @@ def load_start(network: VideoNetwork, given: VideoNetwork, path: str | Path) -> 
         if name in own and own[name].shape == tensor.shape and (same or not _per_class(network, name))
     }
     network.load_state_dict({**own, **kept})
+    network.threshold = given.threshold
+    network.untrained = given.untrained if same else tuple(dict.fromkeys((*given.untrained, *FAST_TRACK)))
 
 
 def _names(network: VideoNetwork) -> tuple[str, ...]:
