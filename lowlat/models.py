@@ -97,7 +97,8 @@ def load(source: str | Path = "lite") -> VideoNetwork:
         state, metadata = read_safetensors(path)
     except Exception as error:
         raise ValueError(f"load: expected a safetensors file at {path}, got one that can't be read: {error}") from error
-    name = metadata.get("network", "lite")
+    if not (name := metadata.get("network")):
+        raise ValueError(f"load: expected weights that name a network, got {path}; lowlat convert takes others")
     options = json.loads(metadata.get("options", "{}"))
     try:
         if ":" not in name:

@@ -16,11 +16,13 @@ import torch
 from lowlat import models
 from lowlat.jobs.progress import track
 from lowlat.jobs.steadiness import SteadinessFigures
+from lowlat.jobs.untrained import check_trained
 from lowlat.lab.clip import evaluate_clip, live_policy
 from lowlat.lab.data.dataset import LabelledImages, check_classes, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS, Method, build
 from lowlat.lab.metrics import Confusion, Scores
+from lowlat.lab.notices import notice
 from lowlat.lab.recorded import LabelledVideo, MethodStages, check_video
 from lowlat.lab.replay import PAPER_DELAY
 from lowlat.lab.streaming import run_live
@@ -234,8 +236,8 @@ def evaluate(
         device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the labelled video.
 
     Raises:
-        ValueError: no such set or clip, no labels or no video in it, or classes not as many as the network's; options
-            that contradict each other.
+        ValueError: no such set or clip, no labels or no video in it, or classes not as many as the network's; weights
+            that label nothing yet; options that contradict each other.
         RuntimeError: no such GPU.
     """
     if data is None and clip is None:
@@ -253,6 +255,8 @@ def evaluate(
     network = models.load(weights)
     if pixels != "default":
         network.pixels = pixels
+    if said := check_trained("evaluate", network, fast_track=labelled_video or distances or clip is not None):
+        notice(said)
     clip_policy = None if clip is None else live_policy(network, policy, interval, threshold)
     interval = 5 if interval is None else interval
     report: dict[str, object] = {"weights": str(weights), "working_size": {}}

@@ -65,7 +65,19 @@ class Scores:
 
     @staticmethod
     def of(confusion: Confusion, classes: Sequence[str]) -> Scores:
-        """The figures of a confusion matrix, rounded to two digits; ``classes``: their names."""
+        """The figures of a confusion matrix, rounded to two digits.
+
+        Args:
+            classes: their names.
+
+        Raises:
+            ValueError: nothing is counted, so that there are no figures.
+        """
+        if not confusion.counts.any():
+            raise ValueError(
+                f"Scores: expected labels of {len(classes)} classes, 0 to {len(classes) - 1}, got void in every pixel; "
+                "number the classes from 0, as classes.csv names them"
+            )
         ious = zip(classes, confusion.class_iou.tolist(), strict=True)
         by_class = {name: None if math.isnan(iou) else round(100 * iou, 2) for name, iou in ious}
         figures = (confusion.miou, confusion.pixel_accuracy, confusion.class_accuracy)

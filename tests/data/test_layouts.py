@@ -230,6 +230,14 @@ class TestFolder:
             data.label(1)
         assert data.label(0).shape == (HEIGHT, WIDTH)
 
+    def test_labels_are_png_whatever_the_case_of_their_suffix(self, tmp_path):
+        self.tree(tmp_path)
+        (tmp_path / "labels" / "f2.png").rename(tmp_path / "labels" / "f2.PNG")
+        assert Folder(tmp_path, "train").label(1)[0, 0] == 2
+        save(tmp_path / "labels" / "f2.jpg", 3, (HEIGHT, WIDTH))
+        with pytest.raises(ValueError, match=r"PNG files of class indices in .*labels, got f2\.jpg; save labels as"):
+            Folder(tmp_path, "train")
+
     def test_greys_of_16_bits_become_8(self, tmp_path):
         self.tree(tmp_path)
         Image.fromarray(np.full((HEIGHT, WIDTH), 51200, np.uint16)).save(tmp_path / "images" / "f2.png")

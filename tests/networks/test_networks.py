@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from lowlat import models
 from lowlat.lab.train.base import remove_class_weights
@@ -347,6 +348,9 @@ def test_loading_says_what_is_wrong(tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not weights")
     with pytest.raises(ValueError, match="can't be read"):
+        models.load(broken)
+    save_file({"conv1.weight": torch.zeros(2)}, broken, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="weights that name a network, got .*broken.*; lowlat convert takes others"):
         models.load(broken)
     older = models.build("lite")
     del older.predictor.describe

@@ -151,6 +151,21 @@ def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
     assert {None} < set(figures()["test_per_frame"]["class_iou"].values())
 
 
+def test_untrained_weights_are_refused_or_told(network, tmp_path, capsys):
+    network = copy.deepcopy(network)
+    network.untrained = ("fusion",)
+    save(network, tmp_path / "net.safetensors")
+    options = {"data": "street:64x48,frames=12", "weights": tmp_path / "net.safetensors", "policy": "every"}
+    evaluate(**options, video=False)
+    assert "untrained" not in capsys.readouterr().err
+    evaluate(**options, images=False)
+    assert "trained fast track for evaluate, got weights whose fusion is untrained" in capsys.readouterr().err
+    network.untrained = ("head", "classifier")
+    save(network, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="evaluate: expected weights that were trained, got start weights"):
+        evaluate(**options)
+
+
 def test_labels_are_what_the_network_says_of_the_frame(network, video, labelled):
     with torch.no_grad():
         image = labelled.image(4)[None]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowlat.lab.metrics import Confusion
+from lowlat.lab.metrics import Confusion, Scores
 
 
 def test_scores_of_a_small_case():
@@ -21,3 +21,10 @@ def test_scores_of_a_small_case():
 def test_maps_of_different_shape_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         Confusion(3).add(torch.zeros(2, 2), torch.zeros(2, 3))
+
+
+def test_labels_that_are_void_everywhere_have_no_figures():
+    confusion = Confusion(3)
+    confusion.add(torch.zeros(2, 2, dtype=torch.uint8), torch.full((2, 2), 3, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="Scores: expected labels of 3 classes, 0 to 2, got void in every pixel"):
+        Scores.of(confusion, "abc")

@@ -38,7 +38,7 @@ class Folder(LabelledFiles):
         stems = {path.stem: index for index, path in enumerate(self.images)}
         if len(stems) < len(self.images):
             raise ValueError(f"Folder: expected one image a name in {place / 'images'}, got two; remove one")
-        labels = {path.stem: path for path in (place / "labels").glob("*.png") if is_image(path)}
+        labels = {path.stem: path for path in _labels(place / "labels")}
         if strays := sorted(labels.keys() - stems.keys()):
             raise ValueError(
                 f"Folder: expected an image for every file of {place / 'labels'}, got none for {strays[0]}"
@@ -53,6 +53,17 @@ def _images(folder: Path) -> list[Path]:
     images = sorted(filter(is_image, paths), key=natural_key)
     if not images:
         raise ValueError(f"Folder: expected images in {folder}, found none; check the path")
+    return images
+
+
+def _labels(folder: Path) -> list[Path]:
+    """The label maps of a folder, which may be missing; ``ValueError`` for images of another kind."""
+    images = [path for path in folder.iterdir() if is_image(path)] if folder.is_dir() else []
+    if others := sorted(path.name for path in images if path.suffix.lower() != ".png"):
+        raise ValueError(
+            f"Folder: expected PNG files of class indices in {folder}, got {others[0]}; save labels as PNG, which "
+            "keeps every index as it is"
+        )
     return images
 
 
