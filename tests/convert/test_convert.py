@@ -154,7 +154,7 @@ def test_the_backbone_that_semseg_starts_from_gives_the_same_features(tmp_path):
     public = filled(SemsegResNet)
     torch.save(public.state_dict(), tmp_path / "r101.pth")
     report = convert(tmp_path / "r101.pth", tmp_path / "start.safetensors")
-    assert report.source == "ResNet-101 of semseg" and sorted(report.unused) == ["fc.bias", "fc.weight"]
+    assert report.program == "ResNet-101 of semseg" and sorted(report.unused) == ["fc.bias", "fc.weight"]
     assert report.options == {"deep_stem": [64, 128], "contract": False, "align_corners": True}
     assert report.used + 2 == len(names_of(public)) and report.untrained[:2] == ["head", "classifier"]
     network = models.load(tmp_path / "start.safetensors")

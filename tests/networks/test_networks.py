@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from lowlat import models
-from lowlat.lab.train.base import remove_class_weights
+from lowlat.lab.train.per_frame import remove_class_weights
 from lowlat.lab.train.start import load_imagenet, load_imagenet_lite0
 from lowlat.lab.weights import save
 from lowlat.networks.backbone import run_chain

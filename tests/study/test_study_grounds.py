@@ -10,7 +10,7 @@ from small_study import SMALL, STREET
 
 from lowlat import models
 from lowlat.lab.data.street import Street
-from lowlat.lab.methods.base import reset_parameters
+from lowlat.lab.methods.method import reset_parameters
 from lowlat.lab.study.grounds import Ground, Which
 from lowlat.lab.study.measure import OURS, frames_unit, images_unit, method_unit, schedule_unit
 from lowlat.lab.study.paper import table4_units
@@ -95,7 +95,7 @@ def test_weights_of_other_classes_are_refused(tmp_path):
 def test_a_set_without_a_labelled_video_is_refused(tiny_weights, tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "0.png")
-    with pytest.raises(ValueError, match="study: expected a labelled video .* got 1 images, 0 of them labelled"):
+    with pytest.raises(ValueError, match="study: expected a labelled video .* got 1 image, 0 of them labelled"):
         Ground(f"folder:{tmp_path}", str(tiny_weights), Parts(tmp_path / "parts"), SMALL)
 
 

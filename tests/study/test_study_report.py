@@ -79,8 +79,8 @@ def test_rows_are_grouped_in_order_and_averaged_where_all_have_a_number():
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
-def test_every_published_point_names_its_source(system):
-    assert system.source and system.hardware and 0 < system.miou < 100 and system.average_ms > 0
+def test_every_published_point_names_its_publication(system):
+    assert system.publication and system.hardware and 0 < system.miou < 100 and system.average_ms > 0
 
 
 def test_the_published_low_latency_average_leaves_s_h_out():

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lowlat import models
 from lowlat.lab.methods import OURS, build
-from lowlat.lab.train import base, propagation
+from lowlat.lab.train import per_frame, propagation
 from lowlat.lab.train.estimate import SHARE, counted_flops, dry_run, estimate
 from lowlat.lab.train.loop import _Run
 from lowlat.lab.train.recipe import Recipe, change
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def per_frame_step(network, recipe):
-    base.train_mode(network, recipe.frozen)
+    per_frame.train_mode(network, recipe.frozen)
     frames = torch.rand(recipe.batch, 3, *SIZE) * 255
     labels = torch.randint(0, network.classes, (recipe.batch, *SIZE))
-    return base.per_frame_loss(network, frames, labels, None, recipe).total
+    return per_frame.per_frame_loss(network, frames, labels, None, recipe).total
 
 
 def test_a_step_of_the_base_network_takes_what_is_estimated(tmp_path):
@@ -40,7 +40,9 @@ def test_a_step_of_the_base_network_takes_what_is_estimated(tmp_path):
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert found.gradients == sum(grad.numel() * 4 for grad in gradients)
     assert found.trained == sum(grad.numel() for grad in gradients) < found.parameters
-    run = _Run("base", base.per_frame_modules(network), base.parameter_groups(network, recipe), recipe, tmp_path, {})
+    run = _Run(
+        "base", per_frame.per_frame_modules(network), per_frame.parameter_groups(network, recipe), recipe, tmp_path, {}
+    )
     run.optimizer.step()
     states = [value for state in run.optimizer.state.values() for value in state.values() if value.ndim]
     assert found.optimizer == sum(value.numel() * value.element_size() for value in states)

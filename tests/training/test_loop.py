@@ -9,9 +9,9 @@ import torch
 from worker import SIZE, recipe, train
 
 from lowlat.lab.train.average import Average
-from lowlat.lab.train.base import segmentation_loss
 from lowlat.lab.train.batch import batches, collate, shares
 from lowlat.lab.train.loop import Mean
+from lowlat.lab.train.per_frame import segmentation_loss
 from lowlat.lab.train.recipe import change
 from lowlat.lab.train.records import Log, load_state, save_state
 

@@ -7,7 +7,7 @@ import torch
 
 from lowlat import models
 from lowlat.lab.data.augment import degrade, random_view
-from lowlat.lab.train.base import lovasz_loss, parameter_groups, segmentation_loss, train_mode
+from lowlat.lab.train.per_frame import lovasz_loss, parameter_groups, segmentation_loss, train_mode
 from lowlat.lab.train.recipes import recipe_of
 
 

@@ -11,8 +11,8 @@ from lowlat import models
 from lowlat.classes import CAMVID, Classes
 from lowlat.lab.data.dataset import LabelledImages
 from lowlat.lab.train import STAGES, distill, finish, train
-from lowlat.lab.train.base import view_size
 from lowlat.lab.train.loop import optimizer_of
+from lowlat.lab.train.per_frame import view_size
 from lowlat.lab.train.recipe import Recipe, change, schedule
 from lowlat.lab.train.recipes import ADOPTED, PLANS, plan_of, recipe_of
 from lowlat.lab.train.stages import stage_before

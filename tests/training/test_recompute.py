@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lowlat import models
-from lowlat.lab.train import base, train
+from lowlat.lab.train import per_frame, train
 from lowlat.lab.train.recipe import change
 from lowlat.lab.train.recipes import recipe_of
 
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def step(network, recipe):
-    base.train_mode(network, recipe.frozen)
+    per_frame.train_mode(network, recipe.frozen)
     generator = torch.Generator().manual_seed(0)
     frames = torch.rand(2, 3, 48, 64, generator=generator) * 255
     labels = torch.randint(0, network.classes, (2, 48, 64), generator=generator)
-    loss = base.per_frame_loss(network, frames, labels, None, recipe)
+    loss = per_frame.per_frame_loss(network, frames, labels, None, recipe)
     loss.total.backward()
     return loss.total.detach()
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from lowlat.lab.train import processes
-from lowlat.lab.train.base import segmentation_loss
 from lowlat.lab.train.loop import Recipe, fit
+from lowlat.lab.train.per_frame import segmentation_loss
 from lowlat.networks.layers import ConvBN
 
 SIZE = (12, 20)

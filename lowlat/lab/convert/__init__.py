@@ -35,7 +35,7 @@ class Converted:
 
     checkpoint: str
     weights: str
-    source: str
+    program: str
     """The program whose names the checkpoint has."""
     options: dict[str, Any]
     """What `lowlat.models.resnet101` is built with: stem, places of dilation, `align_corners`, normalisation."""
@@ -85,24 +85,24 @@ def convert(
         OSError: the output can't be written.
     """
     legend = named_classes(classes) if classes else None
-    source = read(checkpoint)
+    given = read(checkpoint)
     _check_output(Path(checkpoint), Path(out))
-    naming = recognise(source.state)
-    renamed = naming.rename(source.state)
-    if strays := [name for name in source.state if name not in renamed]:
+    naming = recognise(given.state)
+    renamed = naming.rename(given.state)
+    if strays := [name for name in given.state if name not in renamed]:
         raise ValueError(
             f"convert: expected the tensors of a {naming.title}, got others too: {_listed(strays)}; another network is "
             "taken as it is by lowlat.adopt"
         )
-    state = {ours: source.state[name] for name, ours in renamed.items() if ours}
+    state = {ours: given.state[name] for name, ours in renamed.items() if ours}
     used = [name for name, ours in renamed.items() if ours]
-    if doubled := [name for name in used if state[renamed[name]] is not source.state[name]]:
+    if doubled := [name for name in used if state[renamed[name]] is not given.state[name]]:
         raise ValueError(
             f"convert: expected every tensor of a {naming.title} under one name, got those of one place twice: "
             f"{_listed(doubled)}; leave one out"
         )
-    options, assumed = _options(naming, source, state)
-    network = _network(naming, state, options, legend or _legend(source.meta))
+    options, assumed = _options(naming, given, state)
+    network = _network(naming, state, options, legend or _legend(given.meta))
     _load(network, naming, state, {ours: name for name, ours in renamed.items() if ours})
     if pixels != "default":
         network.pixels = pixels
@@ -114,14 +114,14 @@ def convert(
     return Converted(
         checkpoint=str(checkpoint),
         weights=str(out),
-        source=naming.title,
+        program=naming.title,
         options=options,
         assumed=assumed,
         classes=list(network.legend.names),
         pixels=network.pixels,
         used=len(state),
         unused=[name for name, ours in renamed.items() if not ours],
-        beside=list(source.beside),
+        beside=list(given.beside),
         untrained=list(network.untrained),
     )
 
@@ -133,9 +133,9 @@ def _check_output(checkpoint: Path, out: Path) -> None:
         raise ValueError(f"convert: expected a new file to write, got {got}; give -o another name")
 
 
-def _options(naming: Naming, source: Checkpoint, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+def _options(naming: Naming, given: Checkpoint, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
     """Arguments of `resnet101` beside the classes, as little as differs from its defaults; and which are assumed."""
-    told = of_config(source.meta)
+    told = of_config(given.meta)
     published = {"contract": naming.contract, "align_corners": naming.align_corners}
     assumed = [] if told else [f"{name}={value}" for name, value in published.items()] + ["ImageNet's mean and std"]
     said = published | (told or {})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lowlat.lab.methods.base import Method, View
 from lowlat.lab.methods.flow import ExactFlow, ExactFlows, Flow
 from lowlat.lab.methods.kernels import Adaptive, AdaptiveFusion, ImageDifference, Unified
+from lowlat.lab.methods.method import Method, View
 from lowlat.lab.methods.reuse import Clockwork, Reuse
 from lowlat.networks.video_network import VideoNetwork
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lowlat.lab.methods.base import Method, View
+from lowlat.lab.methods.method import Method, View
 from lowlat.networks.video_network import VideoNetwork
 
 ExactFlows = Callable[[int], Tensor]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlat.lab.methods.base import Method, View, fork
+from lowlat.lab.methods.method import Method, View, fork
 from lowlat.networks.video_network import Anchor, VideoNetwork
 from svconv import svconv2d
 

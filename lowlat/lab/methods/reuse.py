@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lowlat.lab.methods.base import Method, View, fork
+from lowlat.lab.methods.method import Method, View, fork
 from lowlat.networks.video_network import VideoNetwork
 
 

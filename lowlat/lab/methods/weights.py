@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
 from lowlat.lab.methods import build
-from lowlat.lab.methods.base import Method
 from lowlat.lab.methods.flow import ExactFlows
+from lowlat.lab.methods.method import Method
 from lowlat.lab.writing import writable
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.video.files import whole_file

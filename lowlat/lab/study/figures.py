@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from lowlat.lab.study.checks import Tables
 from lowlat.lab.study.parts import Row
 from lowlat.lab.study.rows import grouped
+from lowlat.runtime.words import counted
 from lowlat.video.latency_plot import write_figure
 
 # Okabe and Ito's palette: told apart with any colour vision; markers say the same again.
@@ -77,7 +78,8 @@ def figure1(rows: list[Row]) -> Figure:
 def figure3(rows: list[Row]) -> Figure:
     """Predicted and true deviation over time, a key frame every ten frames."""
     row = rows[0]
-    title = f"Deviation from the key frame, {row['data']}: Pearson {row['pearson']:.2f} over {row['pairs']} pairs"
+    pairs = counted(row["pairs"], "pair")
+    title = f"Deviation from the key frame, {row['data']}: Pearson {row['pearson']:.2f} over {pairs}"
     figure, axes = _figure(title, "frame", "share of pixels whose label changes")
     for number, name in enumerate(("true", "predicted")):
         x = [point["index"] for point in row["series"]]
@@ -104,7 +106,7 @@ def figure5(rows: list[Row]) -> Figure:
 
 
 def distances(rows: list[Row]) -> Figure:
-    """Accuracy by distance from the key frame, of each method or source."""
+    """Accuracy by distance from the key frame, of each method or source of pairs."""
     name = "method" if "method" in rows[0] else "source"
     title = f"Accuracy by distance from the key frame, {rows[0]['data']}"
     figure, axes = _figure(title, "frames from the key frame", "mIoU")

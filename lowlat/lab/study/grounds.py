@@ -134,8 +134,8 @@ class Ground:
 
     def network(self, which: Which) -> VideoNetwork:
         """The per-frame network, or one with its fast track and selector trained from a seed."""
-        base = self._given or self.training.base()
-        network = models.load(base if which.seed is None else self.training.network(base, which.seed))
+        per_frame = self._given or self.training.per_frame()
+        network = models.load(per_frame if which.seed is None else self.training.network(per_frame, which.seed))
         if self.settings.pixels != "default":
             network.pixels = self.settings.pixels
         return network
@@ -151,23 +151,23 @@ class Ground:
     def _frames(self, data: LabelledImages) -> range:
         return range(len(data))[: self.settings.frames]
 
-    def sources(self) -> list[str]:
+    def pair_sources(self) -> list[str]:
         """The sources of pairs there are to train on."""
-        return self.training.sources()
+        return self.training.pair_sources()
 
     def methods(self) -> list[str]:
         """The methods that this data allows."""
         return [name for name, kind in METHODS.items() if self.has_flow or not kind.needs_flow]
 
-    def method(self, name: str, seed: int | None, source: str | None = None) -> Method:
+    def method(self, name: str, seed: int | None, pair_source: str | None = None) -> Method:
         """A method around the per-frame network, trained from a seed where it has anything to train."""
         network = self.network(self.given)
         # Flows over several frames are composed of the same ones again and again.
         flow = lru_cache(maxsize=32)(self.images("val").flow) if METHODS[name].needs_flow else None
         if seed is None:
             return build(name, network, flow=flow)
-        base = self._given or self.training.base()
-        return method_weights.load(self.training.method(base, name, seed, source), network)
+        per_frame = self._given or self.training.per_frame()
+        return method_weights.load(self.training.method(per_frame, name, seed, pair_source), network)
 
     @cached_property
     def weights(self) -> Any:

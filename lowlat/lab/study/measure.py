@@ -32,28 +32,28 @@ def frames_unit(ground: Ground) -> Unit:
     return Unit("frames", ground.inputs(), compute)
 
 
-def method_unit(ground: Ground, name: str, seed: int | None, source: str | None = None) -> Unit:
+def method_unit(ground: Ground, name: str, seed: int | None, pair_source: str | None = None) -> Unit:
     """A method by distance from the key frame, and with a key frame every `INTERVAL` frames that is waited for.
 
     Args:
         seed: the seed of its training; None where there is nothing to train.
-        source: the source of the pairs it is trained on; None for the ground's own mixture.
+        pair_source: the source of the pairs it is trained on; None for the ground's own mixture.
     """
     settings = ground.settings
 
     def compute() -> list[Row]:
-        method = ground.method(name, seed, source)
+        method = ground.method(name, seed, pair_source)
         video = ground.video(ground.given)
         found = by_distance(method, video, settings.distances)
         at = {str(distance): round(confusion.miou, 2) for distance, confusion in found.items()}
         blocking = run_method(method, video, Timing(Every(INTERVAL), delay=0))
         figures = Scores.of(blocking.confusion, video.classes).overall()
-        return [{"data": ground.name, "method": name, "seed": seed, "source": source, **figures, "at": at}]
+        return [{"data": ground.name, "method": name, "seed": seed, "source": pair_source, **figures, "at": at}]
 
     training = {} if seed is None else ground.training_inputs(seed)
     inputs = ground.inputs(
         method=name,
-        source=source,
+        source=pair_source,
         interval=INTERVAL,
         distances=list(settings.distances),
         **training,

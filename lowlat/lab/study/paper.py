@@ -71,7 +71,7 @@ def table2_units(ground: Ground) -> list[Unit]:
 
 
 def method_rows(ground: Ground, units: Sequence[Unit], rows: RowsOf, name: str) -> list[Row]:
-    """One row a method or source: means over seeds, at the interval and by distance."""
+    """One row a method or source of pairs: means over seeds, at the interval and by distance."""
     (baseline,) = rows(measure.frames_unit(ground))
     table = []
     for key, group in grouped((row for unit in units for row in rows(unit)), name):

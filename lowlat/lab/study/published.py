@@ -17,11 +17,11 @@ class System(NamedTuple):
 
     name: str
     miou: float
-    split: str  # empty where the source does not say
+    split: str  # empty where the publication does not say
     average_ms: float
     """The average time of a frame; in systems with key frames, a key frame takes longer."""
     hardware: str
-    source: str
+    publication: str
 
 
 SYSTEMS = (
@@ -31,4 +31,4 @@ SYSTEMS = (
     System("DVSNet, fast", 63.2, "", 32.9, "not said", "Xu et al., CVPR 2018, abstract (30.4 frames/s)"),
 )
 """The other systems of the paper's Figure 1 (PSPNet, Clockwork, Deep Feature Flow, ...) and its mIoU figures are left
-out: no source at hand gives them beside their times."""
+out: no publication at hand gives them beside their times."""

@@ -79,7 +79,7 @@ def _figure1(ground: Ground, rows: RowsOf) -> list[Row]:
     ]
     theirs = [
         {"data": f"Cityscapes {system.split}".strip(), "system": system.name, "published": True, "miou": system.miou}
-        | {"average_ms": system.average_ms, "max_ms": None, "hardware": system.hardware, "source": system.source}
+        | {"average_ms": system.average_ms, "max_ms": None, "hardware": system.hardware, "source": system.publication}
         for system in SYSTEMS
     ]
     return ours + theirs
@@ -114,11 +114,11 @@ def _consistency(ground: Ground, rows: RowsOf) -> list[Row]:
     ]
 
 
-def _source_units(ground: Ground) -> list[Unit]:
+def _pair_source_units(ground: Ground) -> list[Unit]:
     return [
-        measure.method_unit(ground, OURS, seed, source)
+        measure.method_unit(ground, OURS, seed, pair_source)
         for seed in range(ground.settings.seeds)
-        for source in ground.sources()
+        for pair_source in ground.pair_sources()
     ]
 
 
@@ -143,8 +143,8 @@ TABLES = {
     "consistency": Table("Temporal consistency along exact motion", _consistency_units, _consistency),
     "sources": Table(
         "What each source of pairs is worth",
-        lambda ground: [measure.frames_unit(ground), *_source_units(ground)],
-        lambda ground, rows: method_rows(ground, _source_units(ground), rows, "source"),
+        lambda ground: [measure.frames_unit(ground), *_pair_source_units(ground)],
+        lambda ground, rows: method_rows(ground, _pair_source_units(ground), rows, "source"),
         trains=True,
     ),
 }

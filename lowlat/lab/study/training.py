@@ -18,7 +18,7 @@ from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, SimulatedPairs, VideoPairs, read_clip
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods import OURS, weights
-from lowlat.lab.methods.base import reset_parameters
+from lowlat.lab.methods.method import reset_parameters
 from lowlat.lab.study.settings import Settings
 from lowlat.lab.train import propagation, selector, train
 from lowlat.lab.train.bank import Bank
@@ -78,7 +78,7 @@ class Training:
         """The crops that pairs are made of: whole frames, where they are of one shape."""
         return Crops(self.size)
 
-    def sources(self) -> list[str]:
+    def pair_sources(self) -> list[str]:
         """The sources of pairs there are: motion simulated on the labelled images, the labelled video, the procedural
         street, unlabelled clips under the network's own labels."""
         there = {
@@ -89,7 +89,7 @@ class Training:
         }
         return [name for name, given in there.items() if given]
 
-    def base(self) -> Path:
+    def per_frame(self) -> Path:
         """Train the per-frame network, and give its file of weights."""
         steps, batch = self.settings.base_steps, self.settings.batch
         folder = self._folder("base", steps=steps, batch=batch)
@@ -97,24 +97,24 @@ class Training:
         fewer = None if steps is None else min(steps, recipe_of(DEFAULT, "finetune").steps)
         return train("finetune", data=self.spec, out=folder, device=self.device, steps=fewer, batch=batch)
 
-    def method(self, base: Path, name: str, seed: int, source: str | None) -> Path:
-        """Train a method on pairs of one source, or of all in `SHARES` that the data has; gives its file of weights."""
-        folder = self._seed_folder(base, seed, source)
+    def method(self, per_frame: Path, name: str, seed: int, pair_source: str | None) -> Path:
+        """Train a method on one source of pairs, or on all in `SHARES` that the data has; gives its file of weights."""
+        folder = self._seed_folder(per_frame, seed, pair_source)
         path = folder / f"propagation-{name}.safetensors"
         if not path.is_file():
-            network = models.load(base).to(self.device)
-            bank = self._pairs(network, folder, seed, source)
+            network = models.load(per_frame).to(self.device)
+            bank = self._pairs(network, folder, seed, pair_source)
             recipe = self._recipe(recipe_of(network.name, "propagation"), seed)
             train_methods([name], network, bank, folder, recipe=recipe, device=self.device)
         return path
 
-    def network(self, base: Path, seed: int) -> Path:
+    def network(self, per_frame: Path, seed: int) -> Path:
         """Train a fast track and selector around the per-frame network; gives the file of the whole network."""
-        folder = self._seed_folder(base, seed, None)
+        folder = self._seed_folder(per_frame, seed, None)
         path = folder / "network.safetensors"
         if not path.is_file():
-            network = models.load(base).to(self.device)
-            weights.load(self.method(base, OURS, seed, None), network)
+            network = models.load(per_frame).to(self.device)
+            weights.load(self.method(per_frame, OURS, seed, None), network)
             torch.manual_seed(seed)
             reset_parameters(network.selector)
             features = propagation.frozen_features(network, self.device)
@@ -129,12 +129,12 @@ class Training:
         given = {"steps": self.settings.steps, "batch": self.settings.batch}
         return replace(recipe, seed=seed, **{name: value for name, value in given.items() if value is not None})
 
-    def _pairs(self, network: VideoNetwork, folder: Path, seed: int, source: str | None) -> Bank:
+    def _pairs(self, network: VideoNetwork, folder: Path, seed: int, pair_source: str | None) -> Bank:
         """The pairs of a seed, the same for all its methods; only the last ones are kept in memory."""
         if self._bank is None or self._bank[0] != folder:
             self._bank = None
             features = propagation.frozen_features(network, self.device)
-            names = [source] if source else [name for name in self.sources() if name in SHARES]
+            names = [pair_source] if pair_source else [name for name in self.pair_sources() if name in SHARES]
             kinds = {"video" if name == STREET else name: self._kind(name, features) for name in names}
             bank = draw_bank(network, kinds, pairs=self.settings.pairs, seed=seed, device=self.device)
             self._bank = folder, bank
@@ -153,12 +153,12 @@ class Training:
         chosen = spread(labelled_indices(self.data), self.settings.stills)
         return SimulatedPairs(self.data, chosen, features, self.crops)
 
-    def _seed_folder(self, base: Path, seed: int, source: str | None) -> Path:
-        """The folder of a training around the per-frame network in ``base``, whatever fast track that file holds."""
+    def _seed_folder(self, per_frame: Path, seed: int, pair_source: str | None) -> Path:
+        """The folder of a training around the network frame by frame in ``per_frame``, whatever fast track it holds."""
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
-        base = weights.fingerprint(models.load(base))
-        return self._folder(f"{source or 'pairs'}-seed{seed}", base=base, clips=self.clips_content, **settings)
+        held = weights.fingerprint(models.load(per_frame))
+        return self._folder(f"{pair_source or 'pairs'}-seed{seed}", base=held, clips=self.clips_content, **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
         """The folder for results that depend on ``inputs`` and on the data: another one for other inputs."""

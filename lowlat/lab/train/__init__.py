@@ -9,9 +9,9 @@ from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS
 from lowlat.lab.notices import notice
 from lowlat.lab.train import processes
-from lowlat.lab.train.base import check_labels
 from lowlat.lab.train.distillation import distill
 from lowlat.lab.train.methods import check_trained, methods_of
+from lowlat.lab.train.per_frame import check_labels
 from lowlat.lab.train.recipe import Recipe, change
 from lowlat.lab.train.recipes import DEFAULT, STAGES, check_pairs, check_used, plan_of
 from lowlat.lab.train.records import check_tensorboard

@@ -23,7 +23,7 @@ from lowlat.lab.data.dataset import labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS, View
 from lowlat.lab.methods import build as build_method
-from lowlat.lab.train import base, distillation, propagation, selector
+from lowlat.lab.train import distillation, per_frame, propagation, selector
 from lowlat.lab.train.bank import Batch
 from lowlat.lab.train.fakes import Kept, faked
 from lowlat.lab.train.recipe import PRECISIONS, Recipe, change
@@ -115,7 +115,7 @@ def dry_run(
     for stage_name in plan.order if stage == "all" else (stage,):
         recipe = change(plan.recipes[stage_name], **changes)
         if stage_name in PER_FRAME:
-            base.check_examples(stage_name, recipe)
+            per_frame.check_examples(stage_name, recipe)
         if recipe.output_stride not in made:
             made[recipe.output_stride] = _network(name, legend, recipe, given)
         built = made[recipe.output_stride]
@@ -123,7 +123,7 @@ def dry_run(
             built.pixels = pixels
         elif fresh:
             built.pixels = min(plan.frame[0] * plan.frame[1], frame[0] * frame[1])
-        found = estimate(stage_name, built, recipe, base.view_size(built, frame, recipe.crop))
+        found = estimate(stage_name, built, recipe, per_frame.view_size(built, frame, recipe.crop))
         share = round(found.bytes / MEMORY, 3)
         report[stage_name] = {**asdict(found), "bytes": found.bytes, "share_of_h200_memory": share}
     report["assumed"] = f"{SHARE:.0%} of the peak, {CROSSINGS} crossings of the memory a byte kept; nothing measured"
@@ -189,10 +189,10 @@ def _step(
     frames = torch.zeros(count, 3, *size)
     labels = torch.zeros(count, *size, dtype=torch.int64)
     if stage in PER_FRAME:
-        base.train_mode(network, recipe.frozen)
+        per_frame.train_mode(network, recipe.frozen)
         weights = torch.ones(network.classes)
-        loss = base.per_frame_loss
-        return base.per_frame_modules(network), [(1, lambda: loss(network, frames, labels, weights, recipe).total)]
+        loss = per_frame.per_frame_loss
+        return per_frame.per_frame_modules(network), [(1, lambda: loss(network, frames, labels, weights, recipe).total)]
     network.eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from pathlib import Path
 from lowlat.lab.data.dataset import LabelledImages, labelled_indices
 from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, SimulatedPairs, VideoPairs, followers, read_clip
 from lowlat.lab.notices import notice
-from lowlat.lab.train.base import view_size
+from lowlat.lab.train.per_frame import view_size
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import working_size
 

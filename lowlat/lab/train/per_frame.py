@@ -189,7 +189,7 @@ def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> fl
     return confusion.miou
 
 
-def train_base(
+def train_per_frame(
     name: str,
     network: VideoNetwork,
     data: LabelledImages,

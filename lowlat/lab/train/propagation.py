@@ -14,9 +14,9 @@ from torch import Generator, Tensor
 from lowlat.lab.data.pairs import Features
 from lowlat.lab.methods import Method
 from lowlat.lab.train.bank import Bank, Batch, Fresh
-from lowlat.lab.train.base import class_weights, remove_class_weights, segmentation_loss
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Mean, fit
+from lowlat.lab.train.per_frame import class_weights, remove_class_weights, segmentation_loss
 from lowlat.lab.train.recipe import PRECISIONS, Recipe
 from lowlat.networks.backbone import first_of
 from lowlat.networks.labels import full_size_labels

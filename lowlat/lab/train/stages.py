@@ -15,7 +15,7 @@ from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS
 from lowlat.lab.methods import build as build_method
 from lowlat.lab.methods.weights import FAST_TRACK
-from lowlat.lab.train import base, processes, propagation, selector
+from lowlat.lab.train import per_frame, processes, propagation, selector
 from lowlat.lab.train.finish import leave
 from lowlat.lab.train.methods import PAIRS, draw_bank, methods_of, train_methods
 from lowlat.lab.train.pairing import crops_of, kinds_of
@@ -24,6 +24,7 @@ from lowlat.lab.train.recipe import Recipe, change
 from lowlat.lab.train.recipes import DEFAULT, PER_FRAME, STAGES, plan_of
 from lowlat.lab.train.start import STARTS, build, load_per_frame, load_start, name_of
 from lowlat.networks.video_network import VideoNetwork
+from lowlat.runtime.words import counted
 from lowlat.video.files import prepare_folder
 
 
@@ -70,14 +71,14 @@ class Stages:
         """The recipe of a stage with the changes asked for; ``ValueError`` where its batch can't be divided so."""
         recipe = change(plan_of(network).recipes[stage], **self.changes)
         if stage in PER_FRAME:
-            base.check_examples(stage, recipe)
+            per_frame.check_examples(stage, recipe)
         recipe.share(processes.world())
         return recipe
 
     def held_out(self, spec: str | Path) -> LabelledImages:
         """The set that decides which weights are kept; ``ValueError`` where it has no labels or other classes."""
         data = open_dataset(spec, "val")
-        base.check_labels(data)
+        per_frame.check_labels(data)
         if data.classes != self.labelled.classes:
             raise ValueError(
                 f"train: expected the data's classes ({', '.join(self.labelled.classes)}) in the set to validate on, "
@@ -100,7 +101,7 @@ class Stages:
         fresh = given is None or "head" in given.untrained
         network.pixels = self._working_pixels(network if given is None else given, plan.frame, fresh=fresh)
         prepare_folder("train", self.out)
-        best = base.train_base(
+        best = per_frame.train_per_frame(
             name,
             network,
             self.labelled,
@@ -119,7 +120,9 @@ class Stages:
         )
         told = {}
         if best:
-            told["validation"] = f"mIoU {best.figure:.2f} on {name_of_data(held_out)} after {best.steps} steps"
+            told["validation"] = (
+                f"mIoU {best.figure:.2f} on {name_of_data(held_out)} after {counted(best.steps, 'step')}"
+            )
         self.finish(network, name, **told)
 
     def _working_pixels(self, network: VideoNetwork, frame: tuple[int, int], *, fresh: bool) -> int | None:
