@@ -25,11 +25,11 @@ CALLS = []
 
 
 class OnHost(TorchFunctionMode):
-    """Tensors that are asked for on a GPU are made in the host's memory, on the thread that enters it. A copy that
-    doesn't wait is never on torch's own stream, which none of ours waits for.
+    """Tensors that are asked for on a GPU are made in the host's memory, on the thread that enters it; the stand-in
+    notes which GPU it was. A copy that doesn't wait is never on torch's own stream, which none of ours waits for.
     """
 
-    def __init__(self, stand_in=None):
+    def __init__(self, stand_in):
         super().__init__()
         self.stand_in = stand_in
 
@@ -39,18 +39,22 @@ class OnHost(TorchFunctionMode):
             return function(*arguments, **options)
         if function is torch.Tensor.pin_memory:
             return arguments[0]
-        beside = function is torch.Tensor.copy_ and options.get("non_blocking") and self.stand_in is not None
+        beside = function is torch.Tensor.copy_ and options.get("non_blocking")
         if beside and self.stand_in.current() is self.stand_in.default:
             raise AssertionError("a copy on torch's own stream")
         if "device" in options:
-            options["device"] = on_host(options["device"])
-        return function(*map(on_host, arguments), **options)
+            options["device"] = self.on_host(options["device"])
+        return function(*map(self.on_host, arguments), **options)
 
-
-def on_host(value):
-    if isinstance(value, str) and value.startswith("cuda"):
-        return "cpu"
-    return torch.device("cpu") if isinstance(value, torch.device) and value.type == "cuda" else value
+    def on_host(self, value):
+        """The CPU in place of a GPU; anything else as it is."""
+        if isinstance(value, str) and value.startswith("cuda"):
+            value = torch.device(value)
+        if not isinstance(value, torch.device) or value.type != "cuda":
+            return value
+        assert value.index in (None, *range(GPUS)), f"invalid device ordinal: {value}"
+        self.stand_in.asked.add(value)
+        return torch.device("cpu")
 
 
 class Recorder(TorchDispatchMode):
@@ -124,10 +128,11 @@ class CudaStandIn:
 
     Attributes:
         taken: the handle of every stream that anybody has asked for, in order.
+        asked: the GPUs on which anybody has asked for memory.
     """
 
     def __init__(self):
-        self.taken, self.entered = [], 0
+        self.taken, self.asked, self.entered = [], set(), 0
         self.streams = threading.local()
         self.capturing = None
         turn = {True: itertools.cycle(range(POOL)), False: itertools.cycle(range(POOL, 2 * POOL))}

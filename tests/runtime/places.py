@@ -4,6 +4,7 @@
 - `stand-in`: the real file for `torch.cuda`, on a stand-in for it (`cuda_stand_in`).
 """
 
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -12,7 +13,6 @@ from cuda_stand_in import CudaStandIn, OnHost
 from fake_device import FakeDevice
 
 import lowlat.runtime.gpu.engine as gpu_engine_room
-from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.gpu import driver
 
 GPUS = ["fake", "stand-in", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -38,19 +38,27 @@ def at(place):
             # Without a thread of its own: parts of S_h are launched while the host asks for something.
             patch.setattr(gpu_engine_room, "CudaDevice", fake_device)
             patch.setattr(gpu_engine_room, "InTurns", unthreaded)
-        patch.setattr(EngineThread, "run", on_host(EngineThread.run, stand_in))
+        patch.setattr(threading.Thread, "start", on_host(threading.Thread.start, stand_in))
         with OnHost(stand_in):
             yield "cuda"
 
 
-def on_host(run, stand_in):
-    """A thread's `run`, in the mode that each thread has to enter for itself."""
+def on_host(start, stand_in):
+    """`Thread.start`, for threads in the mode that each has to enter for itself."""
 
-    def entered(thread):
-        with OnHost(stand_in):
-            run(thread)
+    def started(thread):
+        run = thread.run
 
-    return entered
+        def entered():
+            # It refers to the thread.
+            vars(thread).pop("run", None)
+            with OnHost(stand_in):
+                run()
+
+        thread.run = entered
+        start(thread)
+
+    return started
 
 
 def fake_device(device):

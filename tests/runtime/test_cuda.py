@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from cuda_stand_in import CALLS, CudaStandIn, OnHost
+from cuda_stand_in import CALLS, CudaStandIn
 from places import at
 
 from lowlat.runtime.gpu import driver
@@ -88,24 +88,55 @@ def test_nobody_waits_for_a_device_while_a_video_of_another_thread_captures(tiny
     frames = [np.full((24, 32, 3), grey, np.uint8) for grey in range(0, 200, 40)]
     raised = []
 
-    def video(stand_in):
+    def video():
         try:
-            with OnHost(stand_in):
-                for _ in range(3):
-                    with VideoSegmenter(prepared, policy=Every(2)) as segmenter:
-                        for frame in frames:
-                            segmenter.step(frame)
+            for _ in range(3):
+                with VideoSegmenter(prepared, policy=Every(2)) as segmenter:
+                    for frame in frames:
+                        segmenter.step(frame)
         except BaseException as error:
             raised.append(error)
 
     with at("stand-in") as name:
         prepared = prepare(tiny_network, device=name)
-        videos = [threading.Thread(target=video, args=(driver.library().stand_in,)) for _ in range(3)]
+        videos = [threading.Thread(target=video) for _ in range(3)]
         for thread in videos:
             thread.start()
         for thread in videos:
             thread.join()
     assert not raised
+
+
+@pytest.mark.parametrize("isolation", ["priority", "segment", "partition"])
+def test_memory_is_asked_for_on_the_gpu_that_was_named_on_every_thread(tiny_network, one_thread, isolation):
+    frames = [np.full((24, 32, 3), grey, np.uint8) for grey in range(0, 200, 40)]
+
+    def video():
+        with VideoSegmenter(tiny_network, device="cuda:1", policy=Every(2), isolation=isolation) as segmenter:
+            labels.extend(segmenter.step(frame).labels for frame in frames)
+            torch.ones(1, device="cuda:1")
+
+    with at("stand-in"):
+        labels, thread = [], threading.Thread(target=video)
+        thread.start()
+        thread.join()
+        assert len(labels) == len(frames)
+        assert driver.library().stand_in.asked == {torch.device("cuda:1")}
+
+
+def test_a_thread_that_asks_for_a_gpu_that_is_not_there_is_noticed():
+    raised = []
+
+    def ask():
+        with pytest.raises(AssertionError, match="invalid device ordinal: cuda:2") as error:
+            torch.ones(1, device="cuda:2")
+        raised.append(error)
+
+    with at("stand-in"):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert raised
 
 
 def test_the_stand_in_refuses_what_cuda_would():

@@ -6,7 +6,6 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from cuda_stand_in import OnHost
 from places import at
 
 from lowlat.runtime.gpu import driver
@@ -99,13 +98,7 @@ class Source:
 
 
 def in_thread(function):
-    """A thread at ``function``; tensors of a stand-in for a GPU are in the host's memory there too."""
-
-    def work():
-        with OnHost():
-            function()
-
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
 
