@@ -3,6 +3,7 @@ one. Against the engine of the CPU, and against itself with everything switched 
 
 import json
 import runpy
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,11 @@ def late(engine, delay):
         if worker._job is None or index < worker._job[0].index + delay:
             return None
         device.synchronize()
-        return poll(index)
+        # A thread that launches S_h in parts may be behind.
+        waited = threading.Event()
+        while (outcome := poll(index)) is None and getattr(engine._stages.turns, "_thread", None) is not None:
+            waited.wait(0.001)
+        return outcome
 
     worker.poll = wait_and_poll
     return engine
