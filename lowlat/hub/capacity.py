@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lowlat.runtime.words import counted
 from lowlat.schedule import DEFAULT_AGE_BOUND
 
 SPARE = 0.1
@@ -103,12 +104,12 @@ def admitted(name: str, loads: Sequence[Load], over: str) -> int:
     if least is None:
         busy = sum(load.fps * load.fast_ms for load in loads) / 1e3
         raise RuntimeError(
-            f"Hub.open: expected room for {name!r}, got none: with {len(loads)} videos a frame may wait "
+            f"Hub.open: expected room for {name!r}, got none: with {counted(len(loads), 'video')} a frame may wait "
             f"{bound_ms(loads):.0f} ms, and labels without S_h take {busy:.0%} of the time; lower fps, "
             "close a video, or take another device"
         )
     if least > 1:
-        words = f"there is time for S_h every {least} frames of {len(loads)} videos"
+        words = f"there is time for S_h every {least} frames of {counted(len(loads), 'video')}"
         if over == "refuse":
             raise RuntimeError(
                 f"Hub.open: expected room for {name!r}, got none: {words}, not every {DEFAULT_AGE_BOUND}; lower "

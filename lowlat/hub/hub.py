@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -94,7 +95,7 @@ class Hub(AbstractContextManager):
         if cores is not None:
             if self._on_gpu:
                 raise ValueError("Hub: expected no cores on a GPU, which is a CPU's; leave it out")
-            threads.check_cores("Hub", cores, "leave it out to use those at hand")
+            threads.check_cores("Hub", cores, "leave it out to use those at hand", os.cpu_count() or 1)
         self.clock = WallClock()
         self._costs, rule, self._beside = Costs(), PartRule(), Threads()
         self._machine = GpuMachine(prepared, self._beside) if self._on_gpu else CpuMachine(prepared)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from lowlat.jobs.untrained import check_trained
 from lowlat.jobs.workers import Failed, in_processes, on_ray
 from lowlat.runtime.cpu.threads import check_cores, cores_at_hand
 from lowlat.runtime.options import Options, find_device
+from lowlat.runtime.words import counted
 from lowlat.video.files import SinkError, prepare_folder
 from lowlat.video.pipe import is_pipe
 
@@ -101,7 +104,8 @@ def batch(
             f"batch: expected a folder to write to, got {str(output)!r}; name one with --output (lowlat segment writes "
             "to standard output)"
         )
-    check_cores("batch", cores, "1 is the default")
+    # The machines of a cluster may have more cores than this one.
+    check_cores("batch", cores, "1 is the default", (os.cpu_count() or 1) if ray in (None, "local") else inf)
     choose_policy(policy, interval, threshold)
     Options(**({} if dtype is None else {"dtype": dtype}))
     on_gpu = str(device).startswith("cuda")
@@ -184,7 +188,7 @@ def _alone_in(output: Path) -> Iterator[None]:
 def table(report: BatchReport) -> Table:
     """The figures, for a terminal."""
     # A name may hold what would be markup in a string.
-    title = Text(f"{report.videos} videos to {report.output}", style="table.title")
+    title = Text(f"{counted(report.videos, 'video')} to {report.output}", style="table.title")
     rows = Table("", show_header=False, title=title)
     rows.add_column(justify="right")
     rows.add_row("labelled", str(report.labelled))
@@ -202,6 +206,6 @@ def failed_words(report: BatchReport) -> str:
     names = [one["input"] for one in report.failed]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return (
-        f"batch: expected {report.videos} videos that can be labelled, got {len(names)} that can't: "
+        f"batch: expected {counted(report.videos, 'video')} that can be labelled, got {len(names)} that can't: "
         f"{', '.join(names[:5])}{more}; mend or leave out those, the others have their results"
     )

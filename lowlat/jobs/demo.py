@@ -30,6 +30,7 @@ from lowlat.jobs.steadiness import Steadiness, SteadinessFigures, same_labels
 from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult
 from lowlat.runtime.options import find_device
+from lowlat.runtime.words import counted
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.address import shown
@@ -215,7 +216,7 @@ def table(report: DemoReport) -> Table:
     """The figures side by side, for a terminal."""
     whole, fast = report.frame_by_frame, report.low_latency
     # Names may hold what would be markup in a string.
-    title = f"{report.video}, {report.width}x{report.height}, {report.device}, {fast.frames} frames"
+    title = f"{report.video}, {report.width}x{report.height}, {report.device}, {counted(fast.frames, 'frame')}"
     rows = Table(title=Text(title, style="table.title"))
     rows.add_column("")
     for name in ("frame by frame", "low-latency", "ratio"):
@@ -234,7 +235,7 @@ def table(report: DemoReport) -> Table:
     rows.add_row("key frames", str(whole.key_frames), str(fast.key_frames), "")
     rows.add_row("S_h landings in the background", "", str(fast.landings), "")
     if fast.landings:
-        late = f"{fast.landing_delay_frames:g} / {fast.landing_delay_max} frames"
+        late = f"{fast.landing_delay_frames:g} / {counted(fast.landing_delay_max, 'frame')}"
         rows.add_row("how late they came, median / most", "", late, "")
     rows.add_row("dropped frames", str(whole.dropped), str(fast.dropped), "")
     rows.add_section()

@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from lowlat.runtime import Captured, Engine, FrameBuffer, FrameResult, Overload
 from lowlat.runtime.cpu.threads import cores_at_hand
+from lowlat.runtime.words import counted
 from lowlat.segmenter import VideoSegmenter
 
 REFRESH_S = 0.5
@@ -205,7 +206,7 @@ def label_frames(
 
 def device_name(device: torch.device) -> str:
     """What ran, for reports and titles: the GPU's name, or how many cores."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores_at_hand()} CPU cores"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else counted(cores_at_hand(), "CPU core")
 
 
 class Advance:

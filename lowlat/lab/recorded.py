@@ -16,6 +16,7 @@ from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import KeyFrame
 from lowlat.runtime.stages import High, Low, NetworkStages
+from lowlat.runtime.words import counted
 from lowlat.schedule import Signal
 
 
@@ -162,6 +163,7 @@ def check_video(who: str, data: LabelledImages) -> None:
     labelled = sum(map(data.labelled, range(len(data))))
     if not data.videos or len(data) < 2 or not labelled:
         raise ValueError(
-            f"{who}: expected a labelled video of two frames or more in the list {data.split!r}, got {len(data)} "
-            f"images, {labelled} of them labelled, {len(data.videos)} videos; use other data"
+            f"{who}: expected a labelled video of two frames or more in the list {data.split!r}, got "
+            f"{counted(len(data), 'image')}, {labelled} of them labelled, {counted(len(data.videos), 'video')}; "
+            "use other data"
         )

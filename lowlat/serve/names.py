@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from lowlat.runtime.words import counted
 from lowlat.serve.reading import check_source
 from lowlat.video.address import scheme_of
 
@@ -46,7 +47,8 @@ def check_sources(sources: Sequence[str], most_videos: int) -> None:
     """
     if len(sources) > most_videos:
         raise ValueError(
-            f"serve: expected at most {most_videos} sources, got {len(sources)}; leave some out, or raise --max-videos"
+            f"serve: expected at most {counted(most_videos, 'source')}, got {len(sources)}; leave some out, or raise "
+            "--max-videos"
         )
     names = [name for name, _ in map(named_source, sources) if name]
     for name in names:

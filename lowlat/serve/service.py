@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from lowlat.runtime.words import counted
 from lowlat.serve.labelling import Labelled, Labelling
 from lowlat.serve.latest import Latest
 from lowlat.serve.log import say
@@ -191,8 +192,8 @@ class Service(AbstractContextManager):
         with self._lock:
             if self.closing or len(self._videos) >= self.settings.most_videos:
                 raise Full(
-                    f"serve: expected at most {self.settings.most_videos} videos, got one more; close another first, "
-                    "or start the service with a higher --max-videos"
+                    f"serve: expected at most {counted(self.settings.most_videos, 'video')}, got one more; close "
+                    "another first, or start the service with a higher --max-videos"
                 )
             name = name or free_name(spec, self._videos)
             if name in self._videos:

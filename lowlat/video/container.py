@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
+from lowlat.runtime.words import counted
 from lowlat.video.frames import DEFAULT_FPS, HIGH_ROWS, Source, SourceError, Timed, by
 from lowlat.video.places import Numbering, Times, listed
 from lowlat.video.remux import AudioTrack
@@ -271,7 +272,7 @@ class ContainerSource(Source):
         raise SourceError(
             f"ContainerSource: expected a whole {self._kind.removeprefix('a ')}, "
             f"got {self.name!r} truncated or damaged: {why}; "
-            f"the {self._count} frames that could be read were used, fetch or record it again for the rest",
+            f"the {counted(self._count, 'frame')} that could be read went out, fetch or record it again for the rest",
             why,
         )
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from lowlat.runtime.result import FrameResult
+from lowlat.runtime.words import counted
 from lowlat.video.files import whole_file
 from lowlat.video.plot import FAST, KEY, LANDED, WHOLE
 
@@ -24,7 +25,8 @@ def histogram_figure(results: Sequence[FrameResult], baseline_ms: Sequence[float
     for values, colour, name in named:
         if values:
             weights = [100 / len(values)] * len(values)
-            axes.hist(values, bins, weights=weights, color=colour, alpha=0.75, label=f"{name} ({len(values)} frames)")
+            label = f"{name} ({counted(len(values), 'frame')})"
+            axes.hist(values, bins, weights=weights, color=colour, alpha=0.75, label=label)
     axes.set(xlabel="latency, frame to labels (ms)", ylabel="frames", yscale="log", xlim=(0, None))
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=2))
     axes.yaxis.set_minor_formatter(NullFormatter())

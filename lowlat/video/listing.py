@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from lowlat.runtime.words import counted
 from lowlat.video.frames import SourceError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -50,7 +51,7 @@ def list_images(spec: str | Path) -> list[Path]:
     images = [file for file in found if is_image(file)]
     if not images:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        others = f" among its {len(found)} files" if found else ""
+        others = f" among its {counted(len(found), 'file')}" if found else ""
         raise SourceError(f"open_source: expected images ({kinds}) {where}, found none{others}; check the path")
     return sorted(images, key=lambda file: ([natural_key(Path(part)) for part in file.parts[:-1]], natural_key(file)))
 

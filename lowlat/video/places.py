@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 
 import av
 
+from lowlat.runtime.words import counted
 from lowlat.video.remux import ANEW_S
 
 STEP_BACK_S = 1.0
@@ -143,8 +144,8 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def missing_line(name: str, missing: Sequence[int]) -> str:
-    """Say in one line which frames of a source could not be decoded."""
-    return f"{name}: {len(missing)} {'frames' if missing[1:] else 'frame'} could not be decoded: {listed(missing)}"
+    """One line that says which frames of a source could not be decoded."""
+    return f"{name}: {counted(len(missing), 'frame')} could not be decoded: {listed(missing)}"
 
 
 def _hidden(packet: av.Packet) -> bool:

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import av
 
+from lowlat.runtime.words import counted
 from lowlat.video.frames import Source, SourceError, Timed, by
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -216,11 +217,11 @@ class ReconnectingSource(Source):
         self._source.close()
         self._missing = self.missing
         self._first = max([self._next, *(index + 1 for index in self._missing)])
-        what = f"{self.name!r}, which was lost after {self._time_s:.1f} s and {self._count} frames: {reason}"
+        what = f"{self.name!r}, which was lost after {self._time_s:.1f} s and {counted(self._count, 'frame')}: {reason}"
         if self._reconnect_s == 0:
             raise SourceError(
-                f"open_source: expected a live source that goes on, got {what}; the {self._count} frames were handed "
-                "out, --reconnect SECONDS has it waited for"
+                f"open_source: expected a live source that goes on, got {what}; the "
+                f"{counted(self._count, 'frame')} before went out, --reconnect SECONDS has the source waited for"
             )
         for_how_long = "" if math.isinf(self._reconnect_s) else f" for {self._reconnect_s:g} s"
         self._say(f"{self.name} is lost after {self._time_s:.1f} s: {reason}; trying again{for_how_long}")

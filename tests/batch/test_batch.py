@@ -264,6 +264,7 @@ def test_a_result_never_lies_in_another(tmp_path):
         ("--write", "gif"),
         ("--workers", "0"),
         ("--cores", "0"),
+        ("--cores", "1000000"),
         ("--max-frames", "0"),
         ("--policy", "sometimes"),
         ("--device", "tpu"),

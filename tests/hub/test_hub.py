@@ -251,6 +251,7 @@ def test_frames_that_are_none_are_refused_and_counted_nowhere(tiny_network, devi
     [
         ({"batch": 0}, "Hub: expected a batch of at least 1 pass, got 0"),
         ({"cores": 0}, "Hub: expected a whole number of at least 1 core, got 0"),
+        ({"cores": 10**6}, "Hub: expected at most the .* of this machine, got 1000000; leave it out to use those at"),
         ({"device": "tpu"}, "expected device 'cpu'"),
         ({"dtype": "int8"}, "expected dtype to be one of"),
     ],

@@ -205,7 +205,7 @@ def test_a_partition_that_cannot_be_had_is_priority_with_a_notice(tiny_network, 
     segmenter.close()
 
 
-@pytest.mark.parametrize(("asked", "notice"), [(24, ""), (20, "asked for 20 multiprocessors for S_h, granted 16")])
+@pytest.mark.parametrize(("asked", "notice"), [(24, ""), (20, "multiprocessors for S_h: asked for 20, granted 16")])
 def test_a_partition_says_how_many_multiprocessors_it_was_granted(tiny_network, gpu, asked, notice):
     with VideoSegmenter(tiny_network, device="cuda", isolation="partition", sms=asked) as segmenter:
         assert segmenter.isolation == "partition" and segmenter.notice.endswith(notice)

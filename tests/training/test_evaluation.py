@@ -144,7 +144,7 @@ def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
 
     with pytest.raises(ValueError, match="labelled images in the list 'test' of Folder, got none among 2"):
         figures()
-    with pytest.raises(ValueError, match="expected a labelled video .* got 2 images, 0 of them labelled, 1 videos"):
+    with pytest.raises(ValueError, match="expected a labelled video .* got 2 images, 0 of them labelled, 1 video;"):
         figures(images=False)
     Image.new("L", (32, 32)).save(tmp_path / "labels" / "0.png")
     # Sky alone occurs, or is predicted.

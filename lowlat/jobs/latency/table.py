@@ -7,12 +7,13 @@ from rich.text import Text
 
 from lowlat.jobs.latency import LatencyReport
 from lowlat.jobs.latency.paper import rich_tables
+from lowlat.runtime.words import counted
 
 
 def tables(report: LatencyReport) -> list[Table]:
     """The figures, then the paper's tables with ours beside theirs."""
     run, where = report.run, f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}"
-    title = f"{where}, {report.isolation}, {report.fps:g} fps, {run.frames} frames"
+    title = f"{where}, {report.isolation}, {report.fps:g} fps, {counted(run.frames, 'frame')}"
     # Names may hold what would be markup in a string.
     rows = Table(title=Text(title, style="table.title"), show_header=False)
     rows.add_column(justify="left")
@@ -33,7 +34,7 @@ def tables(report: LatencyReport) -> list[Table]:
         "S_h landings": f"{run.landings}",
         "landing delay, median / longest": f"{_or_none(run.landing_delay_frames)} / {_or_none(run.landing_delay_max)}"
         " frames",
-        "age of features, mean / longest": f"{run.age_mean:.1f} / {run.age_max} frames",
+        "age of features, mean / longest": f"{run.age_mean:.1f} / {counted(run.age_max, 'frame')}",
         "fast track beside S_h / alone": _or_none(run.slowdown),
         "host gap, median / longest": f"{run.host_gap_p50_ms:.2f} / {run.host_gap_max_ms:.2f} ms",
         "start-up, longest": f"{report.startup_ms:.1f} ms",

@@ -15,6 +15,7 @@ from lowlat.hub.video import Video
 from lowlat.jobs.latency.runs import WARM_UP, source_frames
 from lowlat.jobs.live import device_name, steady_process
 from lowlat.runtime import FrameResult
+from lowlat.runtime.words import counted
 from lowlat.schedule import Every
 
 
@@ -105,8 +106,8 @@ def measure_videos(
         pictures = list(islice(opened, frames + WARM_UP))
     if len(pictures) <= WARM_UP:
         raise ValueError(
-            f"hub: expected more than the {WARM_UP} frames of the start, got {len(pictures)} of {source!r}; "
-            "give a longer video"
+            f"hub: expected more than the {WARM_UP} frames of the start, got "
+            f"{counted(len(pictures), 'frame')} of {source!r}; give a longer video"
         )
     height, width = pictures[0].shape[:2]
     made = models.load(network)

@@ -35,7 +35,8 @@ class Figure:
         if value is None:
             return "–"
         number = f"{value:.{self.digits}f}"
-        return f"{number} {self.unit}" if self.unit else number
+        unit = "frame" if (number, self.unit) == ("1", "frames") else self.unit
+        return f"{number} {unit}" if unit else number
 
 
 @dataclass(frozen=True)

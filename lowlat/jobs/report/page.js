@@ -84,6 +84,8 @@
     cursor.style.left = `${100 * (shown - from) / (to - from)}%`;
   }
 
+  const counted = (frames) => `${frames} ${frames === 1 ? "frame" : "frames"}`;
+
   // What is known of a frame, by row of the readout.
   function facts(one, place) {
     if (place === undefined) return { "latency": one.dropped?.includes(shown) ? "dropped" : "–" };
@@ -92,12 +94,12 @@
     if (!one.age) return { ...found, "what happened": events.join(", ") || "–" };
     if (one.key[place]) events.push("key frame");
     if (one.landed[place] !== null) {
-      events.push(`S_h of frame ${one.landed[place]} landed, ${one.index[place] - one.landed[place]} frames late`);
+      events.push(`S_h of frame ${one.landed[place]} landed, ${counted(one.index[place] - one.landed[place])} late`);
     }
     if (one.degraded[place]) events.push("degraded");
     const stages = Object.entries(one.stages_ms[place]).map(([name, ms]) => `${name} ${ms.toFixed(1)}`);
     return {
-      ...found, "age": `${one.age[place]} frames`, "what happened": events.join("; ") || "nothing else",
+      ...found, "age": counted(one.age[place]), "what happened": events.join("; ") || "nothing else",
       "stages, ms": stages.join(", "),
     };
   }

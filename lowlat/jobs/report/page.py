@@ -21,6 +21,7 @@ from PIL import Image
 from lowlat.jobs.report.kinds import KINDS, lines_of, series_of, title_of
 from lowlat.jobs.report.plot import plot
 from lowlat.jobs.report.record import address, beside, in_lines
+from lowlat.runtime.words import counted
 from lowlat.video.files import whole_file
 
 MOST_EMBEDDED = 10 << 20
@@ -185,8 +186,8 @@ def warnings(report: Mapping[str, Any], name: str = "") -> str:
     told = [
         f"It broke off: {report['error']}" if report.get("error") else "",
         "It was interrupted before its end." if report.get("interrupted") else "",
-        f"{len(missing)} frames of the source could not be decoded: {_numbers(missing)}." if missing else "",
-        f"The source was away {len(report['gaps'])} times." if report.get("gaps") else "",
+        f"{counted(len(missing), 'frame')} of the source could not be decoded: {_numbers(missing)}." if missing else "",
+        f"The source was away {counted(len(report['gaps']), 'time')}." if report.get("gaps") else "",
         f"The plot shows the last frames only: {left} before them are left out." if left else "",
         report.get("notice", ""),
     ]

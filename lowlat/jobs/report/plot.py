@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from lowlat.runtime.words import counted
+
 EVENTS = {
     "key": "key frames",
     "landed": "S_h landed",
@@ -89,7 +91,9 @@ def described(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]])
     parts = []
     for one in series:
         ms = steady(one)[1]
-        said = f"{min(ms):.1f} to {max(ms):.1f} ms in {len(ms)} frames" if ms else "no frames behind start-up"
+        said = (
+            f"{min(ms):.1f} to {max(ms):.1f} ms in {counted(len(ms), 'frame')}" if ms else "no frames behind start-up"
+        )
         parts.append(f"{one['name']}: {said}")
     parts += [f"{line['name']}: {line['ms']:.1f} ms" for line in lines]
     return f"Latency of every frame. {'; '.join(parts)}."

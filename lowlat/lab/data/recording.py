@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from lowlat.jobs.progress import progress_bar
 from lowlat.lab.data.pairs import DISTANCES
+from lowlat.runtime.words import counted
 from lowlat.video.frames import is_cut
 from lowlat.video.source import open_source
 
@@ -58,7 +59,7 @@ class Recording:
             if not pairs:
                 raise ValueError(
                     f"Recording: expected a scene of more than {DISTANCES[1]} frames in the part of {path} that is "
-                    f"{part}, found none in {len(self)} frames; take more frames of it, or give a longer video"
+                    f"{part}, found none in {counted(len(self), 'frame')}; take more of it, or give a longer video"
                 )
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ import torch
 
 import svconv
 from lowlat.runtime.cpu.threads import cores_at_hand
+from lowlat.runtime.words import counted
 
 
 @cache
@@ -22,7 +23,7 @@ def machine() -> str:
     if cpuinfo.is_file():
         lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
         name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
-    return f"{name}, {cores_at_hand()} cores, {svconv.build_info()['active_instruction_set']}"
+    return f"{name}, {counted(cores_at_hand(), 'core')}, {svconv.build_info()['active_instruction_set']}"
 
 
 def versions() -> dict[str, str]:

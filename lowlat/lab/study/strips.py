@@ -15,6 +15,7 @@ from lowlat.lab.recorded import LabelledVideo, MethodStages
 from lowlat.lab.study.grounds import Ground, Which
 from lowlat.lab.study.parts import Row, Unit
 from lowlat.runtime import KeyFrame
+from lowlat.runtime.words import counted
 from lowlat.video.files import whole_file
 
 DISTANCES = (1, 3, 5, 8)
@@ -84,5 +85,5 @@ def draw(video: LabelledVideo, key: int, palette: np.ndarray) -> Figure:
                 axes.imshow(shown, interpolation="nearest")
         axes_row[0].set_ylabel(name, fontsize=9)
     for axes, distance in zip(grid[0], columns, strict=True):
-        axes.set_title(f"{distance} frame{'s' if distance > 1 else ''} from the key frame", fontsize=9)
+        axes.set_title(f"{counted(distance, 'frame')} from the key frame", fontsize=9)
     return figure

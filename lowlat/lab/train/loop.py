@@ -20,6 +20,7 @@ from lowlat.lab.train.average import Average
 from lowlat.lab.train.batch import Share, batches
 from lowlat.lab.train.recipe import MOMENTUM, PRECISIONS, Recipe, schedule
 from lowlat.lab.train.records import Log, load_state, save_state
+from lowlat.runtime.words import counted
 
 __all__ = ["Best", "Mean", "Recipe", "fit", "schedule"]
 
@@ -205,8 +206,8 @@ class _Run:
             figure = measure()
         if not math.isfinite(figure):
             raise RuntimeError(
-                f"fit: expected a finite validation figure, got {figure} after {self.steps} steps of {self.name}; "
-                "validate on images whose labels hold classes"
+                f"fit: expected a finite validation figure, got {figure} after {counted(self.steps, 'step')} of "
+                f"{self.name}; validate on images whose labels hold classes"
             )
         if self.best is None or figure > self.best.figure:
             self.best = Best(figure, self.steps)

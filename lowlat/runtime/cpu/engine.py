@@ -39,14 +39,9 @@ def cpu_engine(
             f"VideoSegmenter: expected isolation {' or '.join(map(repr, ISOLATIONS))} on a CPU, 'priority' with a "
             f"CoreSplit, got {isolation!r}; 'partition' is a GPU's"
         )
-    if cores is not None and not split:
-        check_cores("VideoSegmenter", cores, "leave it out to use those at hand")
-    threads = cores.fast + cores.slow if split else cores or 1
-    if threads > (most := os.cpu_count() or 1):
-        raise ValueError(
-            f"VideoSegmenter: expected at most the {most} cores of this machine, got {threads}; leave them out to use "
-            "those at hand"
-        )
+    if cores is not None:
+        threads = cores.fast + cores.slow if split else cores
+        check_cores("VideoSegmenter", threads, "leave it out to use those at hand", os.cpu_count() or 1)
     clock = WallClock()
     if schedule.mode is Mode.BLOCKING:
         return Engine(schedule, stages, None, clock)

@@ -19,6 +19,7 @@ import torch
 
 from lowlat.runtime.ending import EngineThread
 from lowlat.runtime.protocols import Clock, Job, Outcome
+from lowlat.runtime.words import counted
 
 NICENESS = 5
 """Added to the niceness of the S_h thread, so that another process takes a core from S_h, not from the fast track."""
@@ -45,10 +46,12 @@ def set_own_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def check_cores(what: str, cores: int, mend: str) -> None:
-    """Raises ValueError, from ``what`` to ``mend``, unless ``cores`` is a whole number of at least 1."""
+def check_cores(what: str, cores: int, mend: str, most: float = float("inf")) -> None:
+    """Raises ValueError, from ``what`` to ``mend``, unless ``cores`` is a whole number from 1 to ``most``."""
     if not isinstance(cores, Integral) or cores is True or cores < 1:
         raise ValueError(f"{what}: expected a whole number of at least 1 core, got {cores!r}; {mend}")
+    if cores > most:
+        raise ValueError(f"{what}: expected at most the {counted(most, 'core')} of this machine, got {cores}; {mend}")
 
 
 @dataclass(frozen=True)

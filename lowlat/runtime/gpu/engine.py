@@ -47,7 +47,7 @@ def gpu_engine(
         try:
             device.low, granted = partition(sms, device.device)
             if granted != sms:
-                notice = f"gpu_engine: asked for {sms} multiprocessors for S_h, granted {granted or 'unknown'}"
+                notice = f"gpu_engine: multiprocessors for S_h: asked for {sms}, granted {granted or 'unknown'}"
         except RuntimeError as error:
             notice = f"gpu_engine: isolation 'partition' can't be had, 'priority' takes its place: {error}"
             warnings.warn(notice, RuntimeWarning, stacklevel=2)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from lowlat.runtime.words import counted
 from lowlat.serve.log import say
 from lowlat.serve.names import check_name, free_name
 from lowlat.serve.reading import check_source
@@ -156,8 +157,8 @@ class Many:
             await asyncio.to_thread(check_source, spec)
         if self.closing or len(self.placed) >= self.settings.most_videos:
             raise Full(
-                f"serve: expected at most {self.settings.most_videos} videos, got one more; close another first, or "
-                "start the service with a higher --max-videos"
+                f"serve: expected at most {counted(self.settings.most_videos, 'video')}, got one more; close another "
+                "first, or start the service with a higher --max-videos"
             )
         name = name or free_name(spec, self.placed)
         if name in self.placed:

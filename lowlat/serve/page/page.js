@@ -138,7 +138,7 @@ class Card {
       "whole network": milliseconds(figures.baseline_ms),
       bound: milliseconds(figures.bound_ms),
       "frames a second": figures.fps == null ? "–" : figures.fps.toFixed(1),
-      age: last ? `${last[SAMPLE.age]} frames` : "–",
+      age: last ? `${last[SAMPLE.age]} ${last[SAMPLE.age] === 1 ? "frame" : "frames"}` : "–",
       labelled: counts.labelled,
       dropped: counts.dropped,
       skipped: counts.skipped,
