@@ -14,6 +14,8 @@ from lowlat.video.files import whole_file
 PER_FRAME = ("head", "refine", "classifier")
 FAST_TRACK = ("reduction", "predictor", "adapt", "fusion")
 SELECTOR = ("selector",)
+BETWEEN_KEY_FRAMES = (*FAST_TRACK, *SELECTOR)
+"""The modules that a network does not use frame by frame."""
 TAUGHT = {
     "base": PER_FRAME,
     "finetune": PER_FRAME,

@@ -3,7 +3,7 @@
 import pytest
 
 from lowlat import models
-from lowlat.lab.weights import FAST_TRACK, PER_FRAME, SELECTOR, save
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES, PER_FRAME, save
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def weights(tmp_path_factory):
 
 
 def test_an_untrained_fast_track_is_told(lowlat, segmenter, weights, clip, tmp_path):
-    path = weights(*FAST_TRACK, *SELECTOR)
+    path = weights(*BETWEEN_KEY_FRAMES)
     for words in (("segment", clip, "-o", tmp_path / "out.mp4"), ("demo", clip, "-o", tmp_path / "out")):
         code, _, err = lowlat(*words, "--weights", path)
         assert code == 0 and "predictor, adapt, fusion, selector is untrained" in err and "lowlat train distill" in err
@@ -33,7 +33,7 @@ def test_an_untrained_fast_track_is_told(lowlat, segmenter, weights, clip, tmp_p
 
 
 def test_start_weights_are_refused(refused, segmenter, weights, clip, tmp_path):
-    path = weights(*PER_FRAME, *FAST_TRACK, *SELECTOR)
+    path = weights(*PER_FRAME, *BETWEEN_KEY_FRAMES)
     for command in ("segment", "demo"):
         error = refused(command, clip, "-o", tmp_path / "out", "--weights", path)
         assert "classifier, head, refine is untrained" in error and "train base --init" in error
@@ -42,9 +42,9 @@ def test_start_weights_are_refused(refused, segmenter, weights, clip, tmp_path):
 
 def test_a_stage_of_training_takes_off_what_it_has_taught(tmp_path):
     network = models.load("lite")
-    network.untrained = (*PER_FRAME, *FAST_TRACK, *SELECTOR)
+    network.untrained = (*PER_FRAME, *BETWEEN_KEY_FRAMES)
     for stage, left in (
-        ("base", (*FAST_TRACK, *SELECTOR)),
+        ("base", BETWEEN_KEY_FRAMES),
         # A distillation says itself what it has taught: nothing where its start was the best.
         ("distill", network.untrained),
         ("", network.untrained),

@@ -12,7 +12,7 @@ from lowlat import models
 from lowlat.lab import study as room
 from lowlat.lab.study import TABLES, study
 from lowlat.lab.study.parts import Parts
-from lowlat.lab.weights import save
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES, save
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,8 @@ def test_each_table_can_be_the_first_to_need_training(tiny_weights, tmp_path, ta
     """Those left out need a live run, and train as table1's schedules do."""
     settings = replace(SMALL, seeds=1, frames=8, intervals=(2,), distances=(1,))
     bare = tmp_path / "bare.safetensors"
-    save(models.load(tiny_weights), bare, stage="finetune")
+    network = models.load(tiny_weights)
+    network.untrained = BETWEEN_KEY_FRAMES
+    save(network, bare, stage="finetune")
     found = study([table], data=[STREET], weights=[str(bare)], out=tmp_path / "study", settings=settings)
     assert found.tables[table]

@@ -16,6 +16,7 @@ from lowlat.lab.study.measure import OURS, frames_unit, images_unit, method_unit
 from lowlat.lab.study.paper import table4_units
 from lowlat.lab.study.parts import Parts
 from lowlat.lab.study.timing import modules_unit
+from lowlat.lab.weights import FAST_TRACK, SELECTOR
 from lowlat.lab.weights import save as save_weights
 
 
@@ -54,6 +55,15 @@ def digests(ground):
         "trained": schedule_unit(ground, Which(0), "every", 2, 0).digest,
         "given": schedule_unit(ground, ground.given, "every", 2, 0).digest,
     }
+
+
+def test_weights_are_given_whole_where_no_module_is_untrained_whatever_was_trained_last(tiny_weights, tmp_path):
+    assert ground("lite", tmp_path).complete
+    network = models.load(tiny_weights)
+    for last, untrained in (("propagation", ()), ("selector", FAST_TRACK), ("finetune", SELECTOR)):
+        network.untrained = untrained
+        save_weights(network, tmp_path / "weights.safetensors", stage=last)
+        assert ground(tmp_path / "weights.safetensors", tmp_path).complete == (not untrained)
 
 
 def changed(tiny_weights, altered, tmp_path):

@@ -21,7 +21,7 @@ from lowlat.lab.convert.legend import named_classes
 from lowlat.lab.convert.names import Naming, depth, recognise, variant
 from lowlat.lab.convert.settings import of_config
 from lowlat.lab.convert.start import start_at_the_classifier
-from lowlat.lab.weights import FAST_TRACK, PER_FRAME, SELECTOR, save
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES, PER_FRAME, save
 from lowlat.networks.video_network import VideoNetwork
 
 COUNTER = "num_batches_tracked"
@@ -108,7 +108,7 @@ def convert(
         network.pixels = pixels
     if naming.head:
         start_at_the_classifier(network)
-    here = [name for name in (*PER_FRAME, *FAST_TRACK, *SELECTOR) if getattr(network, name) is not None]
+    here = [name for name in (*PER_FRAME, *BETWEEN_KEY_FRAMES) if getattr(network, name) is not None]
     network.untrained = tuple(name for name in here if not (naming.head and name in PER_FRAME))
     save(network, out, half=half, converted=naming.title)
     return Converted(

@@ -12,12 +12,10 @@ from safetensors.torch import save as serialised
 from lowlat.lab.methods import build
 from lowlat.lab.methods.flow import ExactFlows
 from lowlat.lab.methods.method import Method
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES
 from lowlat.lab.writing import writable
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.video.files import whole_file
-
-FAST_TRACK = ("reduction", "predictor", "adapt", "fusion", "selector")
-"""The modules of a network that it does not use frame by frame."""
 
 
 def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
@@ -28,7 +26,7 @@ def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
     """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        if whole or name.split(".")[0] not in FAST_TRACK:
+        if whole or name.split(".")[0] not in BETWEEN_KEY_FRAMES:
             digest.update(name.encode())
             # Files store convolutions in float16: rounded, a network has the same hash before and after it is saved.
             digest.update((value.half() if value.ndim > 1 else value).cpu().contiguous().numpy().tobytes())

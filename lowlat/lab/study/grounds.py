@@ -94,7 +94,7 @@ class Ground:
     @cached_property
     def complete(self) -> bool:
         """Whether the weights given hold a trained fast track and selector, not the per-frame network alone."""
-        return self._given is not None and about(self._given).get("stage") in ("selector", "distill")
+        return self._given is not None and not models.load(self._given).untrained
 
     @cached_property
     def architecture(self) -> str:

@@ -11,13 +11,13 @@ from torch import Generator, Tensor, nn
 
 from lowlat.lab.data.augment import random_view
 from lowlat.lab.data.dataset import LabelledImages, labelled_indices
-from lowlat.lab.methods.weights import FAST_TRACK
 from lowlat.lab.metrics import Confusion
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Best, Mean, fit
 from lowlat.lab.train.recipe import Recipe
 from lowlat.lab.train.recompute import scores_of
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES
 from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import resized, working_size
@@ -125,7 +125,7 @@ def check_examples(name: str, recipe: Recipe) -> None:
 
 def per_frame_modules(network: VideoNetwork) -> nn.ModuleDict:
     """The modules that the per-frame network is made of: all but the fast track's."""
-    return nn.ModuleDict({name: child for name, child in network.named_children() if name not in FAST_TRACK})
+    return nn.ModuleDict({name: child for name, child in network.named_children() if name not in BETWEEN_KEY_FRAMES})
 
 
 def train_mode(network: VideoNetwork, frozen: Iterable[str] = ()) -> None:

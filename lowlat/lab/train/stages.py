@@ -14,7 +14,6 @@ from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices
 from lowlat.lab.data.open import open_dataset
 from lowlat.lab.methods import OURS
 from lowlat.lab.methods import build as build_method
-from lowlat.lab.methods.weights import FAST_TRACK
 from lowlat.lab.train import per_frame, processes, propagation, selector
 from lowlat.lab.train.finish import leave
 from lowlat.lab.train.methods import PAIRS, draw_bank, methods_of, train_methods
@@ -23,6 +22,7 @@ from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.train.recipe import Recipe, change
 from lowlat.lab.train.recipes import DEFAULT, PER_FRAME, STAGES, plan_of
 from lowlat.lab.train.start import STARTS, build, load_per_frame, load_start, name_of
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.words import counted
 from lowlat.video.files import prepare_folder
@@ -94,7 +94,7 @@ class Stages:
         network = build(network_name, self.legend, recipe, getattr(given, "options", None))
         if given is None:
             STARTS[plan.start](network)
-            network.untrained = FAST_TRACK
+            network.untrained = BETWEEN_KEY_FRAMES
         else:
             load_start(network, given, start)
         # A backbone alone, as `lowlat convert` makes of ImageNet's weights, has been trained at no working size.

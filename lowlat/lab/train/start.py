@@ -12,9 +12,9 @@ from torch import Tensor
 from lowlat import models
 from lowlat.classes import Classes
 from lowlat.lab.data.dataset import check_classes
-from lowlat.lab.methods.weights import FAST_TRACK
 from lowlat.lab.notices import notice
 from lowlat.lab.train.recipe import Recipe
+from lowlat.lab.weights import BETWEEN_KEY_FRAMES
 from lowlat.networks.backbone import Backbone
 from lowlat.networks.video_network import VideoNetwork
 
@@ -119,7 +119,7 @@ def load_start(network: VideoNetwork, given: VideoNetwork, path: str | Path) -> 
     }
     network.load_state_dict({**own, **kept})
     network.threshold = given.threshold
-    network.untrained = given.untrained if same else tuple(dict.fromkeys((*given.untrained, *FAST_TRACK)))
+    network.untrained = given.untrained if same else tuple(dict.fromkeys((*given.untrained, *BETWEEN_KEY_FRAMES)))
 
 
 def _names(network: VideoNetwork) -> tuple[str, ...]:
