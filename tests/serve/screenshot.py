@@ -1,4 +1,4 @@
-"""The picture of the page in docs/serve.md: `python tests/serve/screenshot.py docs/images/serve.png`."""
+"""The picture of the page in README.md and docs/serve.md: `python tests/serve/screenshot.py docs/images/serve.png`."""
 
 import sys
 from pathlib import Path
