@@ -41,9 +41,7 @@ class Backbone(nn.Module):
         """Cut after the step called ``name``; ValueError, which lists the steps, if there is none or it is the last."""
         names = [step for step, _ in self.steps()]
         if name not in names[:-1]:
-            raise ValueError(
-                f"{type(self).__name__}: expected a split point among {', '.join(names[:-1])}, got {name!r}"
-            )
+            raise ValueError(f"{type(self).__name__}: expected a split among {', '.join(names[:-1])}, got {name!r}")
         self.split = name
         cut = names.index(name) + 1
         self.lower_names, self.higher_names = names[:cut], names[cut:]

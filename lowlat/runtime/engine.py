@@ -51,9 +51,7 @@ class Engine(AbstractContextManager):
         self, schedule: Schedule, stages: Stages, worker: Worker | None = None, clock: Clock | None = None
     ) -> None:
         if worker is None and schedule.mode is Mode.LOW_LATENCY:
-            raise ValueError(
-                "Engine: expected a worker in low-latency mode, got None; pass one, or use mode='blocking'"
-            )
+            raise ValueError("Engine: expected a worker in low-latency mode, got None; pass one, or mode='blocking'")
         self.schedule = schedule
         self._stages = stages
         self._pipelined = stages if isinstance(stages, Pipelined) else None

@@ -1,5 +1,4 @@
-"""How a network is made ready to run, before its first frame. Each of these options can be switched off, and changes no
-result beyond rounding."""
+"""How a network is made ready to run. Each option can be switched off, and changes no result beyond rounding."""
 
 from __future__ import annotations
 
@@ -44,10 +43,8 @@ class Options:
                 f"Options: expected dtype to be one of {', '.join(DTYPES)}, got {self.dtype!r}; give it as a string"
             )
         for switch in ("channels_last", "fold", "pointwise", "graphs", "compiled"):
-            if not isinstance(getattr(self, switch), bool):
-                raise ValueError(
-                    f"Options: expected {switch} to be True or False, got {getattr(self, switch)!r}; give one of them"
-                )
+            if not isinstance(value := getattr(self, switch), bool):
+                raise ValueError(f"Options: expected {switch} to be True or False, got {value!r}; give one of them")
 
 
 DEFAULT = Options()
@@ -113,9 +110,7 @@ class PreparedNetwork:
     ) -> None:
         pixels = network.pixels if pixels == "default" else pixels
         if pixels is not None and not (isinstance(pixels, Integral) and pixels >= 1 and pixels is not True):
-            raise ValueError(
-                f"prepare: expected pixels of at least 1, got {pixels!r}; None keeps each frame's own size"
-            )
+            raise ValueError(f"prepare: expected pixels of at least 1, got {pixels!r}; None keeps a frame's own size")
         self.device = torch.device(device)
         self.network = prepared(network, options, self.device)
         self.options = options

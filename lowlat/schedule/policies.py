@@ -87,9 +87,7 @@ class _Bounded(Policy):
     def _check_threshold(self) -> None:
         if not (0 <= self.threshold <= self.most and math.isfinite(self.threshold)):
             name, bounds = type(self).__name__, "[0, 1]" if self.most == 1 else "the finite numbers from 0 up"
-            raise ValueError(
-                f"{name}: expected a threshold in {bounds}, got {self.threshold!r}; choose one in that range"
-            )
+            raise ValueError(f"{name}: expected a threshold in {bounds}, got {self.threshold!r}; choose another one")
 
     def is_key(self, distance: int, value: float | None) -> bool:
         return _exceeds(value, self.threshold)

@@ -132,7 +132,7 @@ def test_s_h_link_by_link_is_s_h(name, size):
 
 
 def test_an_unknown_split_names_the_steps_there_are():
-    with pytest.raises(ValueError, match=r"split point among stem, blocks\.0.*got 'conv4_3'"):
+    with pytest.raises(ValueError, match=r"split among stem, blocks\.0.*got 'conv4_3'"):
         EfficientNetLite0(split="conv4_3")
     with pytest.raises(ValueError, match="output_stride 8, 16 or 32, got 4"):
         EfficientNetLite0(output_stride=4)

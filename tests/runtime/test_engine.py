@@ -221,7 +221,7 @@ def test_ctrl_c_within_a_landing_starts_up_again(build, monkeypatch):
 def test_a_blocking_engine_needs_no_worker_and_a_low_latency_engine_does(build):
     stages = build(Schedule(ADAPTIVE)).stages
     Engine(Schedule(PerFrame(), mode="blocking"), stages)
-    with pytest.raises(ValueError, match="or use mode='blocking'"):
+    with pytest.raises(ValueError, match="or mode='blocking'"):
         Engine(Schedule(ADAPTIVE), stages)
 
 

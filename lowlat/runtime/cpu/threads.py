@@ -1,5 +1,4 @@
-"""The CPU runtime under `priority`: S_h runs on a thread of its own beside the fast track, for frames that come without
-a pause. Also the counts of threads and cores that both CPU runtimes need."""
+"""The CPU runtime under `priority`: S_h runs on a thread beside the fast track. Also how many threads there are."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The work of one video on a device, in pieces that say which buffers they read and write. Each is run once before it
-counts, then launched, or captured and replayed."""
+"""The work of one video on a device, in pieces that say which buffers they read and write, run or captured once."""
 
 from __future__ import annotations
 
@@ -84,8 +83,8 @@ class Pieces:
         ]
 
     def all(self, *, fast_track: bool, background: bool, waited: bool) -> Iterator[Piece]:
-        """Yields every piece that can occur after the first frame, with every combination of buffers. The arguments say
-        whether frames are propagated, S_h runs in the background, and a frame after the first waits for S_h."""
+        """Yields every piece that can occur after the first frame, with every combination of buffers: if frames are
+        propagated, if S_h runs in the background, and if a frame after the first waits for S_h."""
         slots, sides = self._caches.slots, self._caches.sides
         for slot in slots:
             yield self.lower(slot)

@@ -130,9 +130,7 @@ class GpuStages:
     def propagate(self, key: KeyFrame, low: FrameLow, scores: str = "") -> tuple[Slot, FrameHigh]:
         """Enqueues the fast track of a frame, the copy of its labels to the host and, if deferred, its decision."""
         if key.low is not self._kept:
-            raise RuntimeError(
-                f"GpuStages: expected the key frame that is cached, got frame {key.index}; restart the engine"
-            )
+            raise RuntimeError(f"GpuStages: expected the cached key frame, got frame {key.index}; restart the engine")
         slot, side = self._slot(low), self._active
         self._fast.wait(slot.lowered)
         self._fast.wait(slot.fetched)
