@@ -1,4 +1,5 @@
-"""The job behind `lowlat batch`: many recorded videos labelled, one result each, on one machine or on a Ray cluster."""
+"""The job behind `lowlat batch`: many recorded videos are labelled, each with a result of its own, on one machine or on
+a Ray cluster."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ from lowlat.video.pipe import is_pipe
 
 @dataclass
 class BatchReport:
-    """What :func:`batch` did; `videos` is the sum of the three counts and of what an interrupted run left undone."""
+    """What :func:`batch` did. `videos` is the sum of the three counts below and of what an interrupted run left
+    undone."""
 
     output: str
     videos: int
@@ -40,14 +42,14 @@ class BatchReport:
     skipped: int = 0
     """Videos whose result was there, whole and made from the same input in the same way."""
     failed: list[dict[str, str]] = field(default_factory=list)
-    """Videos without a result: each its `input` and the `error`."""
+    """Videos without a result, each with its `input` and the `error`."""
     frames: int = 0
     """Frames labelled."""
     seconds: float = 0.0
     interrupted: bool = False
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
@@ -69,23 +71,24 @@ def batch(
     max_frames: int | None = None,
     console: Console | None = None,
 ) -> BatchReport:
-    """Label recorded videos; each gets a folder in ``output``, whole or not at all.
+    """Label recorded videos. Each gets a folder in ``output``, whole or not at all.
 
-    Every frame is labelled, and passes of S_h are waited for (`lowlat segment --mode blocking`): labels depend on the
-    video and the options alone, not on how fast or where it was labelled. A video that is damaged fails alone. Begun
-    again, it skips what is there already. After Ctrl-C the report has `interrupted`, and what is whole stays.
+    Every frame is labelled, and passes of S_h are waited for (`lowlat segment --mode blocking`), so labels depend on
+    the video and the options alone, not on how fast or where they were made. A video that is damaged fails alone. When
+    it is called again it skips what is there already. After Ctrl-C the report has `interrupted`, and whole results
+    stay.
 
     Args:
         videos: files, folders and globs, as :func:`lowlat.jobs.recordings.recordings` takes them.
         output: a folder; the result of ``drive.mp4`` is the folder ``drive`` in it, with a ``report.json``.
         ray: a cluster's address, as `ray.init` takes it, whose machines see the same files under the same paths;
             "local" for Ray on this machine; None for processes of this machine without Ray.
-        workers: videos at once; by default one for every ``cores`` cores of this machine, or of the cluster. On a GPU
-            one; on a cluster as many as it has GPUs.
-        cores: a worker's, on a CPU.
+        workers: how many videos are labelled at once; by default one for every ``cores`` cores of this machine, or of
+            the cluster. On a GPU it is one; on a cluster as many as it has GPUs.
+        cores: CPU cores of each worker.
         write: "rle", "grey" or "palette", as `lowlat segment --labels` writes label maps, or "overlay", a video.
         weights, policy, interval, threshold, pixels, device, dtype, max_frames: as in `segment`.
-        console: where the progress bar goes; None for nowhere.
+        console: where the progress bar is shown; None for nowhere.
 
     Raises:
         ValueError, SinkError: bad input that concerns all videos, before any is begun.
@@ -144,7 +147,7 @@ def _work_off(
     report: BatchReport,
     console: Console | None,
 ) -> None:
-    """Take in what becomes of each video, and write it into the report."""
+    """Take in the outcome of each video, and write it into the report."""
     began, told = time.monotonic(), set()
     try:
         with closing(run), progress_bar(console or Console(quiet=True)) as progress:
@@ -173,7 +176,7 @@ def _work_off(
 
 @contextmanager
 def _alone_in(output: Path) -> Iterator[None]:
-    """Keep another batch out of the folder: it would take our results under way for those of a dead one."""
+    """Keep other batches out of the folder, which would take our unfinished results for those of a dead batch."""
     with open(output / ".batch.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -186,7 +189,7 @@ def _alone_in(output: Path) -> Iterator[None]:
 
 
 def table(report: BatchReport) -> Table:
-    """The figures, for a terminal."""
+    """Make the table of figures for a terminal."""
     # A name may hold what would be markup in a string.
     title = Text(f"{counted(report.videos, 'video')} to {report.output}", style="table.title")
     rows = Table("", show_header=False, title=title)
@@ -200,7 +203,7 @@ def table(report: BatchReport) -> Table:
 
 
 def failed_words(report: BatchReport) -> str:
-    """How many videos failed and which, in one line; empty where none has."""
+    """Say in one line how many videos failed and which; empty if none has."""
     if not report.failed:
         return ""
     names = [one["input"] for one in report.failed]

@@ -1,4 +1,5 @@
-"""What a run on a live source needs beside its frames: patience with it, its gaps, words for a stall. For the jobs."""
+"""What runs on live sources need beside the frames: how long a source is waited for, its gaps, and words for a
+stall."""
 
 from __future__ import annotations
 
@@ -32,21 +33,21 @@ def check_patience(job: str, reconnect_s: float, stall_s: float) -> None:
 
 
 def away(source: Source) -> Callable[[], bool]:
-    """A function that says whether the source is lost and waited for."""
+    """Return a function that says whether the source is lost and waited for."""
     return lambda: isinstance(source, ReconnectingSource) and source.away
 
 
 def gaps_of(source: Source) -> tuple[dict[str, object], ...]:
-    """The times without the source, as a report has them: "from", "to", "seconds", "reason"; "to" is None for one that
-    lasted to the end."""
+    """Return the times without the source, as a report has them: "from", "to", "seconds", "reason"; "to" is None if the
+    source did not come back."""
     return tuple(gap.as_dict() for gap in source.gaps) if isinstance(source, ReconnectingSource) else ()
 
 
 def refuse_live(job: str, spec: str, why: str) -> None:
-    """Refuse a live source where a job reads its input more than once; opens it, to find out.
+    """Refuse a live source in a job that reads its input more than once. It opens the source to find out.
 
     Args:
-        why: what the job needs of a recording, for the message.
+        why: why the job needs a recording, for the message.
 
     Raises:
         SourceError: it is live, standard input, or can't be opened.
@@ -69,17 +70,17 @@ def refuse_live(job: str, spec: str, why: str) -> None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, passwords in it masked."""
+    """Return the message of an error in one line, with the passwords in it masked."""
     return masked(" ".join(str(error).split())) or type(error).__name__
 
 
 @contextmanager
 def failures_told(on_failure: Callable[[Any], None] | None, report: Callable[[bool, str], Any]) -> Iterator[None]:
-    """Hand on a report of the block if it raises, before that goes on.
+    """If the block raises an error, hand on a report of the run before the error goes on.
 
     Args:
-        on_failure: takes the report.
-        report: makes it, from whether the run was interrupted and what went wrong.
+        on_failure: is called with the report.
+        report: makes the report, from whether the run was interrupted and from the error's message.
     """
     try:
         yield

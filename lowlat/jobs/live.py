@@ -1,4 +1,4 @@
-"""The loop of every run on video, with what keeps its latency steady and what counts it. For the jobs."""
+"""The loop of every run on video: it keeps latency steady, and counts results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SWITCH_S = 5e-4
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one run, latencies in ms; all but ``frames`` and ``startup_ms`` leave start-up out."""
+    """Figures of one run, latencies in ms. Only ``frames`` and ``startup_ms`` include start-up."""
 
     frames: int
     """Frames answered, start-up included."""
@@ -52,7 +52,7 @@ class Summary:
 
 
 class Tally:
-    """Counts results one by one, in bounded memory but for eight bytes a frame and a landing."""
+    """Counts results one by one, in bounded memory except for eight bytes a frame and a landing."""
 
     def __init__(self) -> None:
         self.latencies = array("d")
@@ -74,7 +74,7 @@ class Tally:
             self.landing_delays.append(result.index - result.landed)
 
     def summary(self) -> Summary:
-        """The figures so far; None where there is nothing to take them from."""
+        """Return the figures so far; None if there are no results to take them from."""
         figures: list[float | None] = [None, None, None]
         if self.latencies:
             figures = [round(float(value), 3) for value in np.percentile(self.latencies, (50, 99, 100))]
@@ -87,8 +87,8 @@ class Tally:
 
 @contextmanager
 def steady_process() -> Iterator[None]:
-    """Keep the pauses of CPython out of the latency for the length of the block: what lives already is taken out of the
-    garbage collector's rounds, and threads give way sooner."""
+    """Keep the pauses of CPython out of the latency during the block: objects that live already are left out of garbage
+    collection, and threads give way sooner."""
     interval = sys.getswitchinterval()
     gc.collect()
     gc.freeze()
@@ -101,10 +101,10 @@ def steady_process() -> Iterator[None]:
 
 
 class _Passing:
-    """Frames on their way to the engine, which may take one early; those it has not answered are in `taken`.
+    """Frames on their way to the engine, which may take one early. The frames that it has not answered are in `taken`.
 
-    The engine starts up again, by ``restart``, for a frame of another size than the one before. Silence is borne while
-    ``away`` says that the source is waited for.
+    For a frame of another size than the one before, the engine starts up again by ``restart``. Silence is no stall
+    while ``away`` says that the source is waited for.
     """
 
     def __init__(self, coming: Iterable[Any], restart: Callable[[], None], away: Callable[[], bool]) -> None:
@@ -131,7 +131,7 @@ class _Passing:
             yield item
 
     def take_waiting(self) -> Captured | None:
-        """The next frame if it is there already: only a buffer can tell."""
+        """Return the next frame if it is there already, which only a buffer can tell; otherwise None."""
         if self._held is not None or not isinstance(self._coming, FrameBuffer):
             return None
         item = self._coming.take_waiting()
@@ -168,18 +168,19 @@ def label_frames(
     away: Callable[[], bool] = lambda: False,
     first: int = 0,
 ) -> None:
-    """Label frames as they come and hand on each with its result, once the work after its labels is done.
+    """Label frames as they come, and hand on each with its result once the work after its labels is done.
 
     Args:
+        segmenter: labels the frames.
         frames: uint8 RGB ``(H, W, 3)``, or :class:`~lowlat.video.frames.Timed` ones.
-        on_settled: called with a frame and its result when the next labels are out, so that it is part of no
-            latency; for the last one also if the run breaks off.
-        tally: counts the results, and the frames dropped.
-        overload: read ``frames`` on a thread of its own into a buffer with this policy, as a live source
-            must be; None takes them one by one as the segmenter is ready: no frame waits, none is dropped.
+        on_settled: is called with a frame and its result when the next labels are out, so that the call is part of no
+            latency; for the last frame also if the run breaks off.
+        tally: counts the results, and the dropped frames.
+        overload: reads ``frames`` on a thread of its own into a buffer with this rule, as a live source needs; None
+            takes them one by one when the segmenter is ready, so that no frame waits and none is dropped.
         stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
-        away: says whether the source is lost and waited for: then silence is no stall.
-        first: index of the first frame, for a segmenter that has seen some; needs ``overload``.
+        away: says whether the source is lost and waited for; silence is no stall then.
+        first: the index of the first frame, for a segmenter that has seen some; needs ``overload``.
     """
     last: tuple[np.ndarray, FrameResult] | None = None
     buffer = None
@@ -205,12 +206,12 @@ def label_frames(
 
 
 def device_name(device: torch.device) -> str:
-    """What ran, for reports and titles: the GPU's name, or how many cores."""
+    """Name what a run ran on, for reports and titles: the GPU's name, or how many cores."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else counted(cores_at_hand(), "CPU core")
 
 
 class Advance:
-    """Advances one task of a progress bar and draws it now and then: a thread that draws would cost latency."""
+    """Advances a task of a progress bar, and draws the bar now and then. A thread that draws it would cost latency."""
 
     def __init__(self, progress: Progress, description: str, total: int | None):
         self._progress = progress

@@ -1,4 +1,4 @@
-"""The job behind `lowlat segment`: any source in, labels out, at the source's own pace."""
+"""The job behind `lowlat segment`: any source is labelled at its own pace, and the labels are written."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SegmentReport:
     """What the run broke off with; None if it ended well or was interrupted."""
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         report = asdict(self)
         figures = report.pop("summary")
         return {**report, **figures}
@@ -225,19 +225,19 @@ def segment(
 
 
 def failed(source: str | Path, output: str | Path, error: BaseException) -> SegmentReport:
-    """The report of a run that broke off before its source was open."""
+    """Make the report of a run that broke off before its source was open."""
     interrupted = isinstance(error, KeyboardInterrupt)
     told = None if interrupted else in_one_line(error)
     return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
 
 
 def missing_words(report: SegmentReport) -> str:
-    """Which frames of the source could not be decoded, in one line; empty if all could."""
+    """Say in one line which frames of the source could not be decoded; empty if all could."""
     return missing_line(report.input, report.missing) if report.missing else ""
 
 
 def table(report: SegmentReport) -> Table:
-    """The figures, for a terminal."""
+    """Make the table of figures for a terminal."""
     figures = report.summary
     title = f"{report.input} to {report.output}, {report.width}x{report.height}"
     # Names may hold what would be markup in a string.

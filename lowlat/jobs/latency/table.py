@@ -1,4 +1,4 @@
-"""A latency report for a terminal."""
+"""A latency report as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lowlat.runtime.words import counted
 
 
 def tables(report: LatencyReport) -> list[Table]:
-    """The figures, then the paper's tables with ours beside theirs."""
+    """Make the table of figures, then the paper's tables with ours beside theirs."""
     run, where = report.run, f"{report.network}, {report.width}x{report.height}, {report.dtype}, {report.device}"
     title = f"{where}, {report.isolation}, {report.fps:g} fps, {counted(run.frames, 'frame')}"
     # Names may hold what would be markup in a string.

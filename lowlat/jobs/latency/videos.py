@@ -1,4 +1,4 @@
-"""`lowlat hub`: several videos on one device by a hub, each held against one video alone."""
+"""The job behind `lowlat hub`: several videos on one device, each compared with one video alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lowlat.schedule import Every
 
 @dataclass(frozen=True)
 class VideoFigures:
-    """One video of a run, start-up and the frames after it left out; latencies in ms, ages in frames."""
+    """One video of a run, its start-up and the frames after that left out; latencies in ms, ages in frames."""
 
     frames: int
     p50_ms: float
@@ -38,7 +38,7 @@ class VideoFigures:
 
 @dataclass(frozen=True)
 class VideosFigures:
-    """A run of so many videos."""
+    """A run of several videos."""
 
     videos: int
     bound_ms: float
@@ -65,7 +65,7 @@ class VideosReport:
     runs: tuple[VideosFigures, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """The report as plain values, for JSON."""
+        """Return the report as plain values, for JSON."""
         return asdict(self)
 
 
@@ -82,21 +82,22 @@ def measure_videos(
     size: tuple[int, int] = (480, 360),
     cores: int | None = None,
 ) -> VideosReport:
-    """Gives one video alone, then each number of ``counts``, frames at a locked rate, evenly spread.
+    """Give one video alone, then each number of videos in ``counts``, frames at a locked rate, evenly spread, and
+    measure their latencies.
 
     Args:
-        counts: of videos.
-        network, device, dtype: as of :class:`lowlat.Hub`.
-        frames: of each video, after the first ones.
-        fps: of each video.
+        counts: how many videos, one number for each run.
+        network, device, dtype: as in :class:`lowlat.Hub`.
+        frames: how many frames of each video are measured, after the first ones.
+        fps: frames a second of each video.
         interval: frames between key frames.
         source: a video, by default a synthetic one; every video has the same frames.
-        size: width and height.
-        cores: on a CPU; by default those at hand.
+        size: ``(width, height)`` of the frames.
+        cores: threads on a CPU; by default one for each core at hand.
 
     Raises:
-        ValueError: figures that are none.
-        RuntimeError: a video is refused: its bound would not hold, whatever S_h does.
+        ValueError: an impossible number.
+        RuntimeError: a video is refused, since its bound would not hold.
     """
     if not counts or min(counts) < 1:
         raise ValueError(f"hub: expected --videos of at least 1, got {list(counts)}; say how many videos")
@@ -139,7 +140,7 @@ def measure_videos(
 
 
 def _feed(videos: Sequence[Video], pictures: Sequence[np.ndarray], fps: float) -> None:
-    """Hands every video its frames, one video after the other within each period, and waits for the last labels."""
+    """Hand every video its frames, one video after the other within each period, and wait for the last labels."""
     begun = time.perf_counter()
     for index, picture in enumerate(pictures):
         for number, video in enumerate(videos):
@@ -151,7 +152,7 @@ def _feed(videos: Sequence[Video], pictures: Sequence[np.ndarray], fps: float) -
 
 
 def _figures(video: Video, results: Sequence[FrameResult], alone: float | None) -> VideoFigures:
-    """Figures of a video whose results are held whole; reading them ends with the newest."""
+    """Make the figures of a video all of whose results are held; reading ends with the newest."""
     steady = [result for result in results if result.index >= WARM_UP]
     if not steady:
         raise ValueError(f"hub: expected labels after the first {WARM_UP} frames, got none; lower fps")

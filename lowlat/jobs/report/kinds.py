@@ -1,4 +1,4 @@
-"""The kinds of runs that leave a report: which figures each has and what they are called, and what is drawn of it."""
+"""The kinds of runs that leave a report: which figures each has, what they are called, and what is drawn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Figure:
     Attributes:
         name: what it is called.
         path: where it stands in the report, as in "low_latency.median_ms".
-        unit: of the number, as in "ms"; may be empty.
-        digits: after the point.
+        unit: its unit, as in "ms"; may be empty.
+        digits: how many digits are shown after the point.
     """
 
     name: str
@@ -24,14 +24,14 @@ class Figure:
     digits: int = 0
 
     def of(self, report: Mapping[str, Any]) -> Any:
-        """Its value in a report; ``KeyError`` where it has none."""
+        """Return its value in a report; ``KeyError`` if the report has none."""
         value: Any = report
         for step in self.path.split("."):
             value = value[step]
         return value
 
     def words(self, value: Any) -> str:
-        """The value with its unit; a dash for None."""
+        """Return the value with its unit; a dash for None."""
         if value is None:
             return "–"
         number = f"{value:.{self.digits}f}"
@@ -41,17 +41,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Kind:
-    """What the page of a run shows.
+    """What the page of a kind of runs shows.
 
     Attributes:
-        command: what made it.
-        frames: the key of its list of frames.
-        series: the runs in that list: what each is called, and the key of its latencies. The first one is the run with
+        command: the command that makes such runs.
+        frames: the key of the list of frames.
+        series: the runs in that list, each with its name and the key of its latencies. The first run is the one with
             key frames, landings and ages.
-        lines: level lines of the plot: what each is called, the path of its ms, and its kind, "baseline" or "bound".
+        lines: level lines of the plot, each with its name, the path of its ms, and its kind, "baseline" or "bound".
         first: the figures that stand at the top.
-        figures: all others.
-        facts: paths of what a title says.
+        figures: all other figures.
+        facts: paths of the facts in a title.
     """
 
     command: str
@@ -64,7 +64,7 @@ class Kind:
 
     @property
     def all(self) -> tuple[Figure, ...]:
-        """Every figure, the first ones first."""
+        """All figures, `first` first."""
         return (*self.first, *self.figures)
 
 
@@ -169,7 +169,7 @@ KINDS = {
 
 
 def title_of(report: Mapping[str, Any]) -> tuple[str, str]:
-    """What a run was of, and a line of facts about it."""
+    """Return what a run was of, and a line of facts about it."""
     kind = KINDS[report["kind"]]
     facts = [report[name] for name in kind.facts]
     where = kind.facts.index("width")
@@ -178,7 +178,8 @@ def title_of(report: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def series_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The curves of a run in columns, as the plot and the page's script take them; the first one has all columns."""
+    """Return the curves of a run in columns, as the plot and the page's script take them; the first curve has all
+    columns."""
     kind = KINDS[report["kind"]]
     rows, missing = report[kind.frames], set(report.get("missing", ()))
     index = [row["index"] for row in rows]
@@ -200,7 +201,7 @@ def series_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def lines_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The level lines of a run's plot: name, ms, kind; those without a value are left out."""
+    """Return the level lines of a run's plot, each with name, ms and kind; those without a value are left out."""
     found = [
         {"name": name, "ms": Figure(name, path).of(report), "kind": line}
         for name, path, line in KINDS[report["kind"]].lines

@@ -1,7 +1,8 @@
-"""The page of one run: one file that a browser shows without a network, made from what its report.json holds.
+"""The page of one run: one file that a browser shows without a network, made from its report.json.
 
-A video of at most `MOST_EMBEDDED` bytes is part of the page. A larger one stays beside it, and the page refers to it by
-a relative path. Whatever comes from outside (names, messages) is escaped here, and only here, on its way into the page.
+A video of at most `MOST_EMBEDDED` bytes is part of the page. A larger one stays beside the page, which refers to it by
+a relative path. Everything that comes from outside (names, messages) is escaped here, and only here, on its way into
+the page.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lowlat.runtime.words import counted
 from lowlat.video.files import whole_file
 
 MOST_EMBEDDED = 10 << 20
-"""Bytes of a video that becomes part of a page; base64 makes a third more of them."""
+"""The most bytes of a video that becomes part of a page; base64 makes a third more of them."""
 ROOM = Path(__file__).parent
 # Browsers go by this name and by what the file holds: a QuickTime file is read as an mp4, Matroska as its child WebM.
 _TYPES = {".mp4": "video/mp4", ".mov": "video/mp4", ".mkv": "video/webm"}
@@ -49,17 +50,17 @@ def write_run(folder: str | Path, report: Mapping[str, Any]) -> None:
 
 
 def write_page(path: str | Path, page: str) -> None:
-    """Write a page, whole or not at all; what a file's name has that is no text becomes question marks."""
+    """Write a page, whole or not at all. Bytes of a file's name that are no text become question marks."""
     with whole_file(path) as part:
         part.write_bytes(page.encode("utf-8", "replace"))
 
 
 def run_page(report: Mapping[str, Any], folder: str | Path) -> str:
-    """The page of a run.
+    """Make the page of a run.
 
     Args:
         report: as `record.make_report` makes it and report.json holds it.
-        folder: where the page will stand, and the files that the report names relative to it.
+        folder: the folder that the page will be in, relative to which the report names its files.
     """
     kind, (name, facts) = KINDS[report["kind"]], title_of(report)
     series, lines = series_of(report), lines_of(report)
@@ -93,7 +94,7 @@ def document(
     series: Sequence[Mapping[str, Any]],
     lines: Sequence[Mapping[str, Any]],
 ) -> str:
-    """A whole page around a body of HTML; all other words are plain text."""
+    """Make a whole page around a body of HTML; all other arguments are plain text."""
     script = (ROOM / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Template((ROOM / "page.html").read_text("utf-8")).substitute(
@@ -110,18 +111,18 @@ def document(
 
 
 def embedded(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element or begins another."""
+    """Return JSON that may stand in a script element, since nothing in it ends the element or begins another."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def section(title: str, inside: str, kind: str = "") -> str:
-    """A part of a page under a heading of its own."""
+    """Make a part of a page, with a heading."""
     return f'<section class="{kind}"><h2>{escape(title)}</h2>{inside}</section>' if inside else ""
 
 
 def plot_section(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> str:
-    """The plot, what it says of a frame, and the buttons that a script works."""
+    """Make the plot, the place where a frame's values are shown, and the buttons that a script needs."""
     names = {"in": "Zoom in", "out": "Zoom out", "earlier": "Earlier", "later": "Later", "all": "All frames"}
     buttons = "".join(f'<button type="button" id="{key}">{name}</button>' for key, name in names.items())
     return (
@@ -136,12 +137,13 @@ def plot_section(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any
 
 
 def film(report: Mapping[str, Any], folder: str | Path, page: str | Path, name: str = "") -> str:
-    """The labelled video of a run, in the page or beside it, with its picture; in its place a way to label maps.
+    """Make the labelled video of a run, embedded or beside the page, with its picture; without one, a link to the label
+    maps.
 
     Args:
-        folder: of the report, from where it names its files.
+        folder: the folder of the report, relative to which it names its files.
         page: the folder of the page.
-        name: what the run is called, where there are several.
+        name: the run's name, if there are several.
     """
     of = f" of {name}" if name else ""
     if report["overlay"] is None:
@@ -171,16 +173,16 @@ def film(report: Mapping[str, Any], folder: str | Path, page: str | Path, name: 
 
 
 def films(found: Iterable[str]) -> str:
-    """Videos beside each other, as `film` gives them; empty where there are none."""
+    """Put videos side by side, as `film` makes them; empty if there are none."""
     inside = "".join(found)
     return f'<div class="films">{inside}</div>' if inside else ""
 
 
 def warnings(report: Mapping[str, Any], name: str = "") -> str:
-    """What a reader must know before any figure: a run that broke off, frames that are not there.
+    """Say what a reader must know before any figure: that a run broke off, that frames are missing.
 
     Args:
-        name: what the run is called, where there are several.
+        name: the run's name, if there are several.
     """
     missing, left = report.get("missing", ()), report["frames_left_out"]
     told = [
@@ -199,10 +201,10 @@ def warnings(report: Mapping[str, Any], name: str = "") -> str:
 def table(
     caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, number: bool = False, id: str = ""
 ) -> str:
-    """A table of plain words, whose first column names the rows.
+    """Make a table of plain words, whose first column names the rows.
 
     Args:
-        number: all other columns hold numbers.
+        number: whether all other columns hold numbers.
     """
     kind = ' class="number"' if number else ""
     head = "".join(f'<th scope="col"{kind if place else ""}>{escape(name)}</th>' for place, name in enumerate(header))
@@ -216,7 +218,8 @@ def table(
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under one name each, as in "svconv: compiler"; of what is there or not, the names of what is."""
+    """Return nested values each under one name, as in "svconv: compiler". A mapping of booleans becomes the list of
+    its true keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key.replace('_', ' ')}"
@@ -230,7 +233,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> str:
-    """A value in words for a table."""
+    """Return a value in words, for a table."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -241,7 +244,7 @@ def plain(value: Any) -> str:
 def _table(
     caption: str, rows: Iterable[tuple[str, Any]], header: Sequence[str], kind: str = "", *, number: bool = False
 ) -> str:
-    """One table of names and values, or two halves side by side where ``kind`` is "columns"."""
+    """Make one table of names and values, or two halves side by side if ``kind`` is "columns"."""
     rows = [(name, plain(value)) for name, value in rows]
     if kind != "columns":
         return table(caption, header, rows, number=number)
@@ -273,7 +276,7 @@ def _labels_link(report: Mapping[str, Any], folder: str | Path, page: str | Path
 
 
 def _picture(path: Path) -> str | None:
-    """A picture as JPEG within the page; None where it isn't there, or damaged: the page can do without."""
+    """Return a picture as JPEG within the page; None if it isn't there or is damaged, since the page can do without."""
     kept = io.BytesIO()
     try:
         with Image.open(path) as image:
