@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import json
 import threading
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -101,15 +100,6 @@ def running(network, sources=(), *, allow=(), token=None, most_bytes=1 << 20, po
 def picture(level=0, size=SIZE):
     """A grey picture as a client sends it."""
     return jpeg(np.full((size[1], size[0], 3), level % 256, np.uint8))
-
-
-def until(holds, what, seconds=60, pause=0.02):
-    """Wait for something that must come to pass; what it is at last."""
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, f"expected {what} within {seconds} s"
-        time.sleep(pause)
-    return found
 
 
 def balanced(counts):

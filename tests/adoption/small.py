@@ -1,8 +1,17 @@
-"""Small networks that a test adopts: plain ones, and some that can't be adopted."""
+"""Small networks to adopt, plain ones and some that can't be adopted; and how they are."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import lowlat
+
+EXAMPLE = torch.zeros(1, 3, 32, 48)
+
+
+def adopt(model, **options):
+    """Adopt a `Plain` model, or one with its modules, at the size of `EXAMPLE`."""
+    return lowlat.adopt(model, **{"split": "stem", "features": "neck", "example": EXAMPLE, "classes": 3, **options})
 
 
 class Plain(nn.Module):
@@ -29,6 +38,17 @@ class Plain(nn.Module):
     def forward(self, frames):
         scores = self.scores(self.high(self.low(frames)))
         return F.interpolate(scores, frames.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class Returning(Plain):
+    """Returns what a function makes of the frame and of its scores."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, frames):
+        return self.make(frames, super().forward(frames))
 
 
 class Aligned(Plain):

@@ -7,18 +7,13 @@ import pytest
 import small
 import torch
 import zoo
+from small import EXAMPLE, Returning, adopt
 from torch import nn
 
 import lowlat
 from lowlat.adoption.network import AdoptedNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-EXAMPLE = torch.zeros(1, 3, 32, 48)
-
-
-def adopt(model, **options):
-    given = {"split": "stem", "features": "neck", "example": EXAMPLE, "classes": 3, **options}
-    return lowlat.adopt(model, **given)
 
 
 CASES = {
@@ -106,38 +101,27 @@ def test_weights_that_are_nowhere_are_refused():
         adopt(small.Plain().to("meta"))
 
 
-class Returning(small.Plain):
-    """Returns what a function makes of its scores and the frame."""
-
-    def __init__(self, make):
-        super().__init__()
-        self.make = make
-
-    def forward(self, frames):
-        return self.make(super().forward(frames), frames)
-
-
 def test_what_a_model_returns_is_said_once_where_it_holds_no_scores():
     message = r"^adopt: expected scores \(N, classes, h, w\) from the model, got {}; give their name as output="
     with pytest.raises(ValueError, match=message.format("tuple")):
-        adopt(Returning(lambda scores, frames: (scores, frames)), output=9)
+        adopt(Returning(lambda frames, scores: (scores, frames)), output=9)
     with pytest.raises(ValueError, match=message.format("tuple")):
-        adopt(Returning(lambda scores, frames: (scores, frames)), output="aux")
+        adopt(Returning(lambda frames, scores: (scores, frames)), output="aux")
     with pytest.raises(ValueError, match=message.format(r"a tensor of shape \(1, 32, 48\)")):
-        adopt(Returning(lambda scores, frames: scores.argmax(1)))
+        adopt(Returning(lambda frames, scores: scores.argmax(1)))
     with pytest.raises(ValueError, match="which the scores aren't made from; no module of this model will do"):
-        adopt(Returning(lambda scores, frames: (scores, frames)), output=1)
-    assert adopt(Returning(lambda scores, frames: (scores, frames)), output=-2).classes == 3
+        adopt(Returning(lambda frames, scores: (scores, frames)), output=1)
+    assert adopt(Returning(lambda frames, scores: (scores, frames)), output=-2).classes == 3
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers_are_not_taken_for_chance(factor):
     with pytest.raises(ValueError, match="expected finite scores .* got NaN or infinity, first in .*; load weights"):
-        adopt(Returning(lambda scores, frames: scores * factor))
+        adopt(Returning(lambda frames, scores: scores * factor))
 
 
 def test_a_model_of_one_size_is_told_what_it_can_do():
-    def of_one_size(scores, frames):
+    def of_one_size(frames, scores):
         if frames.shape[-2:] != (32, 48):
             raise ValueError("positions for 32x48 alone")
         return scores

@@ -8,6 +8,7 @@ import pytest
 import small
 import torch
 import zoo
+from small import EXAMPLE, Returning, adopt
 from torch import nn
 
 import lowlat
@@ -18,13 +19,7 @@ from lowlat.runtime.options import DEFAULT, Options, prepared
 from lowlat.schedule import Every
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SIZE = (32, 48)
-EXAMPLE = torch.zeros(1, 3, *SIZE)
-
-
-def adopt(model, **options):
-    given = {"split": "stem", "features": "neck", "example": EXAMPLE, "classes": 3, **options}
-    return lowlat.adopt(model, **given)
+SIZE = tuple(EXAMPLE.shape[-2:])
 
 
 @dataclass
@@ -36,17 +31,6 @@ class Parts:
 class Pair(NamedTuple):
     features: torch.Tensor
     masks: torch.Tensor
-
-
-class Returning(small.Plain):
-    """Returns what a function makes of the frame and of its scores."""
-
-    def __init__(self, make):
-        super().__init__()
-        self.make = make
-
-    def forward(self, frames):
-        return self.make(frames, super().forward(frames))
 
 
 @pytest.mark.parametrize("make", [Parts, Pair, lambda frames, scores: {"features": frames, "masks": scores}])

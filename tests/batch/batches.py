@@ -1,7 +1,6 @@
 """Videos for batches, what becomes of them, and the processes that do it."""
 
 import os
-import time
 
 import numpy as np
 
@@ -32,15 +31,6 @@ def results(folder):
 def under_way(folder):
     """The temporary folders of videos in work, by the process that writes them."""
     return {int(path.name.split("-")[-1].partition(".")[0]): path for path in folder.rglob(".*.part") if path.is_dir()}
-
-
-def until(holds, what, seconds=120, pause=0.02):
-    """Wait for something that must come to pass; what it is at last."""
-    end = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < end, f"expected {what} within {seconds} s"
-        time.sleep(pause)
-    return found
 
 
 def writing(folder):

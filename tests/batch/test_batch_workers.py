@@ -11,7 +11,8 @@ import time
 from contextlib import suppress
 
 import pytest
-from batches import children, record, results, under_way, until, writing
+from batches import children, record, results, under_way, writing
+from waiting import until
 
 import lowlat.jobs.batch as job
 from lowlat.jobs.workers import Failed, in_processes, on_ray

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from browser import chromium
-from running_service import until
+from waiting import until
 
 import lowlat.jobs.report.page as page_module
 from lowlat.jobs.report.compare import compare

@@ -4,7 +4,6 @@ stand-in for `torch.cuda`."""
 import inspect
 import sys
 import textwrap
-import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ from fake_device import RuleError
 from hub_places import hub_at
 from hub_stage import FakeRows, Stage
 from test_hub import know
+from waiting import until
 
 import lowlat
 from lowlat.hub.gpu_machine import GpuMachine
@@ -201,7 +201,7 @@ def test_f_h_of_a_batch_is_that_of_single_passes(tiny_network, one_thread, graph
             return torch.cat([one.low.side.high.value for one in passes])
 
         alone = f_h(*([one] for one in passes))
-        assert wait_for(lambda: machine.ready(passes))
+        until(lambda: machine.ready(passes), "a batch that is ready")
         together = f_h(passes)
         assert alone.isfinite().all() and alone.unique(dim=0).shape == alone.shape
         torch.testing.assert_close(together, alone)
@@ -219,12 +219,3 @@ def test_memory_of_several_is_laid_out_as_that_of_one():
     Rows.gather(2)(other, low)
     for rows, source in zip(low.features, other.features, strict=True):
         assert torch.equal(rows[2:], source) and not torch.equal(rows[:1], source)
-
-
-def wait_for(condition):
-    """Whether it comes true."""
-    for _ in range(2000):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False

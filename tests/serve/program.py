@@ -7,7 +7,7 @@ import sys
 import threading
 import urllib.request
 
-from running_service import until
+from waiting import until
 
 
 class Program:

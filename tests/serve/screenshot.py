@@ -8,7 +8,7 @@ if __name__ == "__main__":
 
 from browser import chromium, page_of
 from program import Program
-from running_service import until
+from waiting import until
 
 from lowlat.jobs.demo import sample_clip
 

@@ -7,7 +7,8 @@ import os
 
 import pytest
 from PIL import Image
-from running_service import picture, running, until
+from running_service import picture, running
+from waiting import until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lowlat.serve.allowed import AllowList

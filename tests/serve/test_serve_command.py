@@ -8,8 +8,9 @@ import urllib.error
 import pytest
 from local_cameras import HttpCamera, Refuse, Show
 from program import Program
-from running_service import balanced, until
+from running_service import balanced
 from typer.testing import CliRunner
+from waiting import until
 from websockets.sync.client import connect
 
 from lowlat.cli import app

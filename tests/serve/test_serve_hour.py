@@ -11,7 +11,8 @@ from http.client import HTTPConnection
 
 import numpy as np
 import pytest
-from running_service import SIZE, balanced, running, until
+from running_service import SIZE, balanced, running
+from waiting import until
 
 import lowlat.serve.service as service_module
 from lowlat.serve.service import DEFAULT_FPS

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 from program import Program
 from prometheus_client.parser import text_string_to_metric_families
-from running_service import SIZE, Client, balanced, picture, until
+from running_service import SIZE, Client, balanced, picture
 from timed_clips import write_clip
 from typer.testing import CliRunner
+from waiting import until
 from websockets.exceptions import ConnectionClosed
 
 from lowlat import models

@@ -5,8 +5,9 @@ import pytest
 from browser import chromium, page_of
 from local_cameras import HttpCamera, Refuse, Show
 from PIL import Image
-from running_service import running, until
+from running_service import running
 from screenshot import screenshot
+from waiting import until
 
 # Thorough: `make test` asks nobody to install a browser, `make check` installs one.
 pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_thread")]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from running_service import SIZE, balanced, picture, running, until
+from running_service import SIZE, balanced, picture, running
+from waiting import until
 
 import lowlat.serve.service as service_module
 from lowlat.serve.history import OUTCOMES

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from running_service import running, until
+from running_service import running
+from waiting import until
 
 import lowlat.serve.service as made
 from lowlat.runtime import FrameResult
