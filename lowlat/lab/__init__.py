@@ -1,4 +1,4 @@
 """The laboratory: data sets, training, other methods, accuracy, the paper's study.
 
-No program that runs live needs it.
+Programs that run live don't need it.
 """

@@ -1,4 +1,5 @@
-"""An unlabelled video under a schedule beside the same network frame by frame: how steady its labels are."""
+"""Runs an unlabelled video under a schedule and frame by frame with the same network, and measures how steady the
+labels are."""
 
 from __future__ import annotations
 
@@ -31,14 +32,14 @@ from lowlat.video.source import open_source
 
 
 class Seen(NamedTuple):
-    """A frame of which S_l and S_h have been computed."""
+    """A frame whose S_l and S_h have been computed."""
 
     low: Low
     high: High
 
 
 class SeenStages:
-    """The stages of a network on frames that it has seen whole: what a schedule asks of S_l and S_h is looked up."""
+    """The stages of a network on frames whose S_l and S_h have been computed, which are then only looked up."""
 
     def __init__(self, stages: NetworkStages) -> None:
         self._stages, self._seen = stages, None
@@ -64,10 +65,10 @@ class SeenStages:
 def live_policy(
     network: VideoNetwork, policy: str, interval: float | None = None, threshold: float | None = None
 ) -> Policy:
-    """The policy that a live run has from these words: adaptive at the weights' threshold where none is given.
+    """Make the policy of a live run from these words: adaptive at the weights' threshold if none is given.
 
     Raises:
-        ValueError: an unknown policy, or an option that it lacks or has no use for.
+        ValueError: an unknown policy, or an option that it lacks or doesn't take.
     """
     if policy == "adaptive" and interval is None and threshold is None:
         return Adaptive(network.threshold)

@@ -1,4 +1,5 @@
-"""One line to whoever started a job, on stderr: what it does that they may not expect."""
+"""Prints one line on stderr to whoever started a job, about something that the job does and that they may not
+expect."""
 
 from __future__ import annotations
 
@@ -8,6 +9,6 @@ from lowlat.jobs.progress import first_process
 
 
 def notice(line: str) -> None:
-    """Say ``line`` on stderr; of the processes that `torchrun` started, the first one alone speaks."""
+    """Print ``line`` on stderr. Of the processes that `torchrun` started, only the first one does."""
     if first_process():
         print(f"lowlat: {line}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""The replay runtime: S_h lands an exact number of frames later. For accuracy that doesn't depend on the machine."""
+"""The replay runtime: S_h lands an exact number of frames after its launch, so that accuracy doesn't depend on the
+machine."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from lowlat.runtime.cpu.threads import run_job
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Stages, WallClock
 
 PAPER_DELAY = 3
-"""Frames: ceil(299 / 119), S_h against the fast track of the paper's Table 3."""
+"""Frames: ceil(299 / 119), the time of S_h over that of the fast track in the paper's Table 3."""
 
 
 class ReplayWorker:
-    """Runs a job when it is submitted and keeps its outcome back for `delay` frames; then its F_h is carried along all
+    """Runs a job when it is submitted and keeps its outcome back for `delay` frames. Then its F_h is carried along all
     bases that have come since.
 
-    What was launched on frame t is used from frame t + delay on: frames t + 1 to t + delay - 1 still see the
-    temporary key frame's propagated features.
+    F_h of frame t is used from frame t + delay on: frames t + 1 to t + delay - 1 still use the temporary key frame's
+    carried features.
 
     Raises:
         ValueError: `delay` is below 1 frame.
@@ -54,8 +55,8 @@ class ReplayWorker:
 
 
 def carried_on(stages: Stages, outcome: Outcome) -> Outcome:
-    """The outcome of a pass, its F_h carried to the last of the bases that have come since; what a stage raises is its
-    error."""
+    """Return the outcome of a pass whose F_h has been carried to the last base that has come since; an error of a stage
+    becomes its error."""
     job, base, high = outcome.job, outcome.job.low, outcome.high
     if outcome.error is not None:
         return outcome

@@ -1,8 +1,8 @@
-"""Labels against the truth of the time at which they are done, and a run at a camera's pace that has such times.
+"""A run at a camera's pace, and the accuracy of its labels against the truth of the time at which they are done.
 
 Streaming accuracy after Li, Wang, Ramanan, "Towards Streaming Perception", ECCV 2020, and Courdier, Fleuret, "Real-Time
-Segmentation Networks should be Latency Aware", ACCV 2020: an output is compared with the truth of the newest frame
-at the time at which it is completed.
+Segmentation Networks should be Latency Aware", ACCV 2020: an output is compared with the truth of the newest frame at
+the time at which it is completed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STALL_S = 15.0
 
 @dataclass(frozen=True)
 class Shown:
-    """One output: labels of frame ``index``, ready while frame ``current`` was the newest."""
+    """One output: the labels of frame ``index``, completed while frame ``current`` was the newest."""
 
     index: int
     current: int
@@ -43,8 +43,8 @@ class Shown:
 class Answer:
     """The labels of frame ``index`` in a live run, compressed, since those of a long clip would fill the memory.
 
-    ``current`` is the newest frame at the time at which they were ready; None for the frame of start-up, which comes
-    before time begins, and for labels that were ready when the video was over.
+    ``current`` is the newest frame at the time at which they were completed. It is None for the start-up frame, which
+    comes before time begins, and for labels that were completed after the video was over.
     """
 
     index: int
@@ -61,7 +61,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Live:
-    """What a run at a camera's pace left: an answer for each frame that was not dropped, and the run's figures."""
+    """The outcome of a run at a camera's pace: an answer for each frame that was not dropped, and the run's figures."""
 
     answers: list[Answer]
     summary: Summary
@@ -71,7 +71,7 @@ class Live:
         return completed([answer for answer in self.answers if answer.current is not None], truth, classes)
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """How the run went, as plain values for JSON."""
+        """Describe how the run went in plain values, for JSON."""
         told = ("frames", "dropped", "median_ms", "max_ms", "landings", "landing_delay_frames", "landing_delay_max")
         return {name: getattr(self.summary, name) for name in told}
 
@@ -85,14 +85,14 @@ def run_live(
     mode: str = "low-latency",
     on_answer: Callable[[], None] = lambda: None,
 ) -> Live:
-    """Run a video at a camera's pace: one frame every ``1 / fps`` seconds, and one that finds another waiting takes its
-    place. The first frame is start-up and comes before; time begins with the second.
+    """Run a video at a camera's pace: a frame every ``1 / fps`` seconds, which takes the place of one that still waits.
+    The first frame is start-up and comes before; time begins with the second.
 
     Args:
         network: as `prepare` makes it.
-        frames: the video; read on a thread of its own.
+        frames: the video, which is read on a thread of its own.
         policy, mode: as in `VideoSegmenter`.
-        on_answer: called for each answer, for a progress bar.
+        on_answer: is called for each answer, for a progress bar.
 
     Raises:
         SourceError, ValueError: what ``frames`` raises, or ``fps`` that is not above 0.
@@ -118,8 +118,8 @@ def run_live(
 
 
 def newest(arrivals: Sequence[tuple[float, int]], time_ms: float, period_ms: float) -> int | None:
-    """The newest frame at a time, of frames given as (ms, index) of their arrival; None before the first one, and from
-    a period behind the last one on."""
+    """Return the newest frame at a time, given frames as (ms, index) of their arrival; None before the first one, and
+    from a period after the last one on."""
     place = bisect_right(arrivals, time_ms, key=lambda arrival: arrival[0]) - 1
     return arrivals[place][1] if place >= 0 and time_ms < arrivals[-1][0] + period_ms else None
 
@@ -127,10 +127,11 @@ def newest(arrivals: Sequence[tuple[float, int]], time_ms: float, period_ms: flo
 def completed(
     shown: Sequence[Shown | Answer], truth: Sequence[Tensor | None], classes: int
 ) -> dict[str, float | int | None]:
-    """How late outputs were, and their accuracy against their own frame and against the newest at their completion.
+    """Return how late outputs were, and their accuracy against their own frame and against the newest frame at their
+    completion.
 
-    A figure is None where there is nothing to take it from: the machine is so slow that the video ended before the
-    first output, or none of these frames has labels.
+    A figure is None if there is nothing to take it from: the machine is so slow that the video ended before the first
+    output, or none of these frames has labels.
     """
     late, own = Confusion(classes), Confusion(classes)
     for output in shown:

@@ -1,4 +1,4 @@
-"""Schedules in replay for the accuracy protocol: a policy, and how many frames late S_h lands."""
+"""Schedules in replay for the accuracy protocol: a policy, and how many frames after its launch S_h lands."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Timing:
     """A schedule in replay.
 
     Args:
-        policy: when a frame is a key frame.
-        delay: frames from the launch of S_h to the first frame that uses its features; 0: it is waited for (blocking).
-        age_bound: the bound on ages of `Schedule`.
+        policy: decides which frames are key frames.
+        delay: frames from the launch of S_h to the first frame that uses its features; 0 waits for it (blocking).
+        age_bound: the age bound of `Schedule`.
     """
 
     policy: Policy
@@ -29,7 +29,7 @@ class Timing:
     age_bound: int | None = DEFAULT_AGE_BOUND
 
     def engine(self, stages: Stages) -> Engine:
-        """An engine over these stages that keeps to the schedule; close it."""
+        """Make an engine that runs these stages by this schedule; close it afterwards."""
         if self.delay == 0:
             return Engine(Schedule(self.policy, mode="blocking", age_bound=self.age_bound), stages)
         schedule = Schedule(self.policy, decision="deferred", age_bound=self.age_bound)
@@ -49,12 +49,12 @@ def timing_at(
     *,
     threshold: float | None = None,
 ) -> Timing:
-    """A policy set so that its key frames come every ``interval`` frames of this video, on average.
+    """Make a schedule whose key frames come every ``interval`` frames of this video, on average.
 
     Args:
         policy: ``"every"`` or one of `MEASURED`.
-        interval: frames. The bound on ages is `DEFAULT_AGE_BOUND` or twice the interval, whichever is more, since the
-            default one would set the rate of long intervals by itself.
+        interval: frames. The age bound is `DEFAULT_AGE_BOUND` or twice the interval, whichever is more, since the
+            default bound would set the rate of long intervals by itself.
         delay: frames, as in `Timing`.
         threshold: the policy's threshold, given in place of ``interval``.
 
@@ -82,7 +82,7 @@ def timing_at(
 
 
 def _find_threshold(policy: str, interval_of: Callable[[Policy], float], interval: float, age_bound: int) -> Policy:
-    """The policy whose mean interval comes nearest to ``interval``; it looks for no cuts."""
+    """Return the policy whose mean interval comes nearest to ``interval``; it looks for no cuts."""
     tried = {}
     # A deviation of 1 at the bound on ages is the most that accumulates.
     low, high = 0.0, float(age_bound) if policy == "accumulated" else 1.0
@@ -95,5 +95,5 @@ def _find_threshold(policy: str, interval_of: Callable[[Policy], float], interva
 
 
 def mean_interval(results: list[FrameResult]) -> float:
-    """Frames after start-up over key frames after start-up."""
+    """Return how many frames there are for each key frame, start-up left out of both."""
     return (len(results) - 1) / max(1, sum(result.key for result in results[1:]))

@@ -108,7 +108,9 @@ class EfficientNetLite0(Backbone):
         if output_stride not in (8, 16, 32):
             raise ValueError(f"EfficientNetLite0: expected output_stride 8, 16 or 32, got {output_stride}")
         if detail and split not in AT_STRIDE_8:
-            raise ValueError(f"EfficientNetLite0: with detail expected split among {AT_STRIDE_8}, got {split!r}")
+            raise ValueError(
+                f"EfficientNetLite0: expected a split among {', '.join(AT_STRIDE_8)} with detail, got {split!r}"
+            )
         self._conv_stem = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
         self._bn0 = nn.BatchNorm2d(32, EPS)
         self._blocks = nn.ModuleList()

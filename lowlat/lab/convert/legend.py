@@ -1,4 +1,4 @@
-"""Names and colours of classes for a checkpoint that has none: of a known data set, or from a file."""
+"""Names and colours of classes for a checkpoint without any, from a known data set or from a file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KNOWN = {"camvid": CAMVID, "cityscapes": Classes(cityscapes.CLASSES, cityscapes.
 
 
 def named_classes(words: str) -> Classes:
-    """The classes of a data set by its name, or those that a file ``classes.csv`` lists.
+    """Return the classes of a data set by its name, or those that a file ``classes.csv`` lists.
 
     Raises:
-        ValueError: no such name or file, or a row of it that can't be understood.
+        ValueError: there is no such name or file, or a row of the file can't be understood.
     """
     if words in KNOWN:
         return KNOWN[words]

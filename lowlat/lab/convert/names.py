@@ -1,4 +1,5 @@
-"""The names that public ResNet-101s and PSPNets give their tensors, and what `lowlat`'s `resnet101` calls the same."""
+"""The names that public ResNet-101s and PSPNets give their tensors, and the names of the same tensors in
+`resnet101`."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Naming:
     contract: bool = True
 
     def rename(self, names: Iterable[str]) -> dict[str, str | None]:
-        """Our name of each public one; None for one that is not used. Names that fit no rule are left out."""
+        """Return our name for each public name, None for a tensor that is not used. Names that fit no rule are left
+        out."""
         found: dict[str, str | None] = {}
         for name in names:
             if re.match(self.unused, name):
@@ -117,7 +119,8 @@ NAMINGS = (MMSEGMENTATION, SEMSEG, SEMSEG_PLAIN, DEEP_RESNET, SEMSEG_RESNET, RES
 
 
 def recognise(state: Mapping[str, Tensor]) -> Naming:
-    """The naming that a state dict follows; ``ValueError`` shows names of one that follows none."""
+    """Return the naming that a state dict follows; ``ValueError``, which shows some of its names, if it follows
+    none."""
     for naming in NAMINGS:
         if any(re.match(naming.sign, name) for name in state):
             return naming
@@ -129,7 +132,7 @@ def recognise(state: Mapping[str, Tensor]) -> Naming:
 
 
 def variant(state: Mapping[str, Tensor]) -> dict[str, object]:
-    """Which stem and shortcuts a state dict under our names has, as arguments of `lowlat.models.resnet101`."""
+    """Return which stem and shortcuts a state dict under our names has, as arguments of `lowlat.models.resnet101`."""
     found: dict[str, object] = {}
     first, last = (state.get(f"backbone.conv1.{index}.weight") for index in (0, 6))
     if first is not None and last is not None:
@@ -140,7 +143,7 @@ def variant(state: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def depth(state: Mapping[str, Tensor]) -> str:
-    """What the numbers of blocks say of a ResNet's depth, in words; empty where they are ResNet-101's."""
+    """Say which depth the numbers of blocks mean, in words; empty if they are ResNet-101's."""
     places = [re.match(r"backbone\.layer(\d)\.(\d+)\.", name) for name in state]
     found = [(int(place[1]), int(place[2])) for place in places if place]
     blocks = [1 + max((block for layer, block in found if layer == wanted), default=-1) for wanted in range(1, 5)]

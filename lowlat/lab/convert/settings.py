@@ -1,4 +1,5 @@
-"""What mmsegmentation's configuration, kept as text beside the weights, says of a network. It is parsed, never run."""
+"""Reads what mmsegmentation's configuration, kept as text beside the weights, says of a network. It is parsed, never
+run."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ PUBLISHED = {"contract": True, "align_corners": False}
 
 
 def of_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arguments of `lowlat.models.resnet101` that the configuration in ``meta`` asks for.
+    """Return the arguments of `lowlat.models.resnet101` that the configuration in ``meta`` asks for.
 
     Returns:
-        None where there is no configuration, or none that can be parsed.
+        None if there is no configuration, or none that can be parsed.
 
     Raises:
-        ValueError: it describes a network that `resnet101` can't be, and says what of it.
+        ValueError: it describes a network that `resnet101` can't be; the error says in which point.
     """
     text = meta.get("cfg") or meta.get("config")
     if not isinstance(text, str):
@@ -53,7 +54,7 @@ def of_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _normalisation(config: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and standard deviation in [0, 1], where they are not those of ImageNet."""
+    """Return mean and standard deviation in [0, 1], if they are not those of ImageNet."""
     said = model.get("data_preprocessor") or config.get("data_preprocessor") or config.get("img_norm_cfg")
     if not isinstance(said, dict) or "mean" not in said:
         return {}
@@ -80,7 +81,8 @@ def _expect(part: str, settings: Mapping[str, Any], name: str, allowed: tuple, d
 
 
 def _assigned(text: str) -> dict[str, Any]:
-    """The values that a file of assignments gives its names: literals and ``dict(...)``; None for anything else."""
+    """Return the values that a file of assignments gives its names: literals and ``dict(...)``; None for anything
+    else."""
     values = {}
     for statement in ast.parse(text).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):

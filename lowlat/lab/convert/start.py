@@ -1,4 +1,5 @@
-"""Where the untrained fast track of a converted network starts: at the key frame's own scores, moved by nothing."""
+"""The start of a converted network's untrained fast track: features stay in their place and give the key frame's own
+scores."""
 
 from __future__ import annotations
 
@@ -10,13 +11,15 @@ from lowlat.networks.video_network import VideoNetwork
 
 @torch.no_grad()
 def start_at_the_classifier(network: VideoNetwork) -> bool:
-    """Have fusion give the scores that the key frames' classifier makes of the propagated F_h, whatever AdaptNet says.
+    """Have fusion give the scores that the key frames' classifier gives for the propagated F_h, whatever AdaptNet
+    computes.
 
-    A fresh `Fusion` gives random scores. Here two of its channels a class hold ``relu(score)`` and ``relu(-score)``,
-    and its classifier takes one from the other. The other channels keep their random weights, for training to use.
+    A fresh `Fusion` gives random scores. Here two of its channels for each class hold ``relu(score)`` and
+    ``relu(-score)``, and its classifier subtracts the second from the first. The other channels keep their random
+    weights, which training can use.
 
     Returns:
-        whether fusion has the channels for it; it is left as it is where not.
+        Whether fusion has enough channels for that; if not, it is left as it is.
     """
     fusion = network.fusion
     scores, high = network.classifier.weight.shape[:2]

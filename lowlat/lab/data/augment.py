@@ -10,7 +10,7 @@ from lowlat.lab.data.camvid import VOID
 
 
 def uniform(generator: Generator, low: float, high: float, *shape: int) -> Tensor:
-    """Numbers drawn evenly from ``[low, high)``."""
+    """Draw numbers evenly from ``[low, high)``."""
     return torch.rand(*shape, generator=generator) * (high - low) + low
 
 
@@ -35,7 +35,8 @@ def sample_labels(labels: Tensor, grid: Tensor, void: int = VOID) -> Tensor:
 
 
 def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) -> Tensor:
-    """Random brightness, contrast and saturation, one draw an image, on float ``(N, 3, H, W)`` in [0, 255]."""
+    """Change brightness, contrast and saturation at random, with one draw for each image, of float ``(N, 3, H, W)`` in
+    [0, 255]."""
     brightness, contrast, saturation = uniform(generator, 1 - strength, 1 + strength, 3, len(images), 1, 1, 1)
     images = images * brightness
     images = (images - images.mean((1, 2, 3), keepdim=True)) * contrast + images.mean((1, 2, 3), keepdim=True)
@@ -44,8 +45,8 @@ def jitter_colours(images: Tensor, generator: Generator, strength: float = 0.3) 
 
 
 def degrade(images: Tensor, generator: Generator) -> Tensor:
-    """Blur, noise, tint and gamma as other cameras have them, drawn for each image, on float ``(N, 3, H, W)`` in
-    [0, 255]."""
+    """Apply blur, noise, tint and gamma as of other cameras, drawn for each image, to float ``(N, 3, H, W)`` in [0,
+    255]."""
     count, _, height, width = images.shape
     tint = uniform(generator, 0.85, 1.15, count, 3, 1, 1)
     gamma = torch.exp(uniform(generator, -0.4, 0.4, count, 1, 1, 1))
@@ -59,9 +60,9 @@ def degrade(images: Tensor, generator: Generator) -> Tensor:
 
 
 def shrunk(images: Tensor, height: float, width: float) -> Tensor:
-    """Images ``(N, 3, H, W)``, antialiased at ``height`` x ``width`` where they are larger.
+    """Return images ``(N, 3, H, W)``, antialiased at ``height`` x ``width`` if they are larger.
 
-    What is read from a larger image at so many pixels apart would be aliased.
+    Sampling a larger image at such distances would alias it.
     """
     target = max(1, round(height)), max(1, round(width))
     if target[0] >= images.shape[-2] or target[1] >= images.shape[-1]:

@@ -17,10 +17,11 @@ MOST = 255  # classes: labels are bytes, and one value must be left for void
 
 
 def read_classes(path: str | Path) -> Classes:
-    """The classes of a file of rows ``index,name,r,g,b``, in any order, with a row of these words before them or not.
+    """Read the classes of a file of rows ``index,name,r,g,b``, in any order, with or without a first row of these
+    words.
 
     Raises:
-        ValueError: a file that can't be read, or a row that is none; the line is named.
+        ValueError: the file can't be read, or a row, whose line is named, can't be understood.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""What every set of labelled images offers to training and evaluation."""
+"""The interface of every set of labelled images, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class LabelledImages(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Tensor:
-        """RGB, uint8 ``(3, H, W)``."""
+        """Return an image, RGB, uint8 ``(3, H, W)``."""
         ...
 
     def label(self, index: int) -> Tensor | None:
-        """Class indices, uint8 ``(H, W)``; None for a frame nobody labelled."""
+        """Return class indices, uint8 ``(H, W)``; None for a frame without labels."""
         ...
 
     def labelled(self, index: int) -> bool:
-        """Whether there is a label map, told without reading it."""
+        """Whether there is a label map, which is told without reading it."""
         return True
 
     def content(self, index: int) -> bytes:
-        """Bytes that differ for a labelled image with other pixels or other labels."""
+        """Return bytes that differ between labelled images with different pixels or labels."""
         return b"".join(
             repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes()
             for tensor in (self.image(index), self.label(index))
@@ -55,10 +55,10 @@ class LabelledImages(Protocol):
 
 
 def labelled_indices(data: LabelledImages) -> list[int]:
-    """The indices of the images that have a label map.
+    """Return the indices of the images that have a label map.
 
     Raises:
-        ValueError: none has.
+        ValueError: no image has one.
     """
     indices = [index for index in range(len(data)) if data.labelled(index)]
     if not indices:
@@ -70,17 +70,17 @@ def labelled_indices(data: LabelledImages) -> list[int]:
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """``most`` of the items at most, evenly spread."""
+    """Return at most ``most`` of the items, evenly spread."""
     count = min(most, len(items))
     return [items[step * len(items) // count] for step in range(count)]
 
 
 def digest(data: LabelledImages) -> str:
-    """A hash of what a labelled set holds, wherever it lies: its length, its classes, which images are labelled, and
-    the content of ``SAMPLED`` of these.
+    """Return a hash of a labelled set's contents, wherever it lies: its length, its classes, which images are labelled,
+    and the content of ``SAMPLED`` of these.
 
     Raises:
-        ValueError: nothing is labelled.
+        ValueError: no image is labelled.
     """
     indices = labelled_indices(data)
     total = hashlib.sha256(repr((len(data), tuple(data.classes), indices)).encode())
@@ -90,13 +90,14 @@ def digest(data: LabelledImages) -> str:
 
 
 def check_classes(job: str, network: VideoNetwork, names: Sequence[str], *, weights: str, mend: str) -> None:
-    """Refuse data whose classes are not those of a network; one whose classes nobody has named takes any names.
+    """Refuse data whose classes are not those of a network. A network whose classes have no names of their own takes
+    any names.
 
     Args:
-        job: whose complaint it is.
+        job: the command that checks, for the message.
         names: the data's classes.
         weights: what the network is called in the message.
-        mend: what to do where it is the network that is wrong.
+        mend: what to do if the network is the wrong one.
 
     Raises:
         ValueError: another number of classes, other names, or another order.

@@ -1,4 +1,4 @@
-"""Open a data set by its name, or by what lies in a folder: for every job that takes ``--data``."""
+"""Opens a data set by its name, or by what lies in a folder, for every job that takes ``--data``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_dataset(spec: str | Path, split: str) -> LabelledImages:
 
 
 def recognise(folder: Path) -> str:
-    """The kind of data set that a folder holds; ``ValueError`` where it is none."""
+    """Return the kind of data set that a folder holds; ``ValueError`` if it holds none."""
     layouts = {
         "camvid": ("train.txt", "val.txt", "test.txt", "701_StillsRaw_full"),
         "cityscapes": ("leftImg8bit_sequence", "leftImg8bit"),

@@ -1,7 +1,8 @@
 """Pairs of frames that the fast track learns from: a key frame with its features, and a frame some frames later.
 
-Three kinds: simulated motion on labelled images, unlabelled clips with the per-frame network's labels as targets, and
-frames of videos. Every pair is drawn afresh, images and features computed as they are needed: nothing is kept here.
+There are three kinds: simulated motion on labelled images, unlabelled clips with the per-frame network's labels as
+targets, and frames of videos. Every pair is drawn anew, and images and features are computed when they are needed:
+nothing is kept here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LARGEST = 1.6  # enlargement of a view
 
 @dataclass
 class Pairs:
-    """Pairs: key frames with their features, current frames with labels, and for some frames between the two."""
+    """Key frames with their features, current frames with labels, and for some pairs the frames between the two."""
 
     low: Tensor  # F_l of the key frames
     high: Tensor  # F_h of the key frames
@@ -45,7 +46,7 @@ Seen = Callable[[int, int], tuple[int, int]]
 
 
 class PairKind(Protocol):
-    """The interface of what pairs are drawn from."""
+    """The interface of a source that pairs are drawn from."""
 
     def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
         """Draw ``count`` pairs, with ``between`` frames between key and current frame, in their order."""
@@ -102,15 +103,17 @@ class Crops:
 
 
 class SimulatedPairs:
-    """Key frames are random crops of labelled images; current frames are those crops after simulated motion.
+    """Pairs whose key frames are random crops of labelled images, and whose current frames are those crops after
+    simulated motion.
 
     Args:
-        data: a labelled set, of images of any sizes.
-        indices: those of its labelled images to take.
+        data: a labelled set, with images of any sizes.
+        indices: which of its labelled images to take.
         features: the frozen per-frame network.
+        crops: how frames are cropped.
 
     Raises:
-        ValueError: no images to take.
+        ValueError: there are no images to take.
     """
 
     def __init__(self, data: LabelledImages, indices: Sequence[int], features: Features, crops: Crops):
@@ -145,8 +148,8 @@ class SimulatedPairs:
 
 
 def other_camera(frames: Sequence[Tensor], generator: Generator) -> list[Tensor]:
-    """The frames of pairs, float ``(N, 3, H, W)`` in [0, 255] each: every other pair of another tint and gamma, the
-    same in all its frames, and with noise, of each frame's own."""
+    """Give every other pair, float ``(N, 3, H, W)`` in [0, 255] for each frame, another tint and gamma, the same in all
+    its frames, and noise, drawn for each frame."""
     count = len(frames[0])
     other = (uniform(generator, 0, 1, count, 1, 1, 1) < 0.5).float()
     tint = 1 + other * uniform(generator, -0.2, 0.2, count, 3, 1, 1)
@@ -200,12 +203,13 @@ class ClipPairs:
 
 
 class VideoPairs:
-    """Frames of a set's videos, the same crop of both.
+    """Pairs of frames of a set's videos, with the same crop of both.
 
     Args:
-        data: a set with videos; of snippets with one labelled frame each, that frame is always the second one.
+        data: a set with videos; in snippets with one labelled frame, that frame is always the second one.
         features: the frozen per-frame network.
-        labelled: whether the second frame must have labels; without, any frame will do, and pairs have none.
+        crops: how frames are cropped.
+        labelled: whether the second frame must have labels; if not, any frame will do, and pairs have no labels.
 
     Raises:
         ValueError: no such frame has a frame ``DISTANCES`` before it in its video.
@@ -248,8 +252,8 @@ class VideoPairs:
 
 
 def followers(data: LabelledImages, *, labelled: bool = True) -> dict[int, list[int]]:
-    """The frames within ``DISTANCES`` after each frame of each video, where there are any; ``labelled`` ones alone, or
-    all."""
+    """Return the frames within ``DISTANCES`` after each frame of each video that has some; only labelled ones with
+    ``labelled``."""
     found = {}
     for video in data.videos:
         for key in video:
