@@ -113,7 +113,7 @@ def segment(
         audio: copy the sound of a video file into the video.
         max_frames: stop after so many frames of the source.
         resize: scale frames to ``(width, height)`` first; what comes out has that size too.
-        pixels: of the working size, as in `VideoSegmenter`.
+        pixels: the pixels of the working size, as in `VideoSegmenter`.
         device: "cpu", "cuda" or "cuda:1".
         dtype: "float32", "bfloat16" or "float16"; by default float32.
         labels: how label maps are written: "palette" (by default), "grey" or "rle".

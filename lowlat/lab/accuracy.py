@@ -52,7 +52,7 @@ class Run:
 
     @property
     def mean_age(self) -> float:
-        """Frames since S_h saw what the labels come from, after start-up."""
+        """The mean of the frames since the source of the labels, after start-up."""
         return sum(result.age for result in self.results[1:]) / max(1, len(self.results) - 1)
 
 
@@ -77,7 +77,7 @@ def by_distance(method: Method, video: LabelledVideo, distances: Iterable[int] =
 
 
 def per_frame(video: LabelledVideo) -> Confusion:
-    """Score the same network frame by frame: what every drop is quoted against."""
+    """Score the same network frame by frame, against which every drop is quoted."""
     return video.score(enumerate(video.per_frame))
 
 
@@ -231,8 +231,8 @@ def evaluate(
             (`live_policy`): nothing is fitted to it.
         policy, interval, threshold, delay: see `timing_at`; the interval is 5 frames by default.
         fps: frames a second at which both kinds of video are run live too, see :func:`evaluate_live`.
-        max_frames: use so many frames of the clip.
-        pixels: of the working size, as in `VideoSegmenter`.
+        max_frames: how many frames of the clip are used; None for all.
+        pixels: the pixels of the working size, as in `VideoSegmenter`.
         device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the labelled video.
 
     Raises:
@@ -287,7 +287,7 @@ def evaluate(
 
 
 def _working_size(network: VideoNetwork, height: int, width: int) -> str:
-    """At what size the network sees images of a size, in words."""
+    """Return the size at which the network sees images of a size, in words."""
     h, w = working_size(height, width, network.pixels, network.multiple)
     return f"{w}x{h}, images of {width}x{height}"
 

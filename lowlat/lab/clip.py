@@ -101,7 +101,7 @@ def evaluate_clip(
         policy: when a frame is a key frame; by default adaptive, at the weights' threshold.
         delay: frames until S_h lands; 0: it is waited for.
         fps: frames a second of a live run on this machine, whose S_h lands as late as it really does.
-        max_frames: use so many frames of the clip.
+        max_frames: how many frames of the clip are used; None for all.
 
     Returns:
         Plain values for JSON: `SteadinessFigures` of the replay, and under ``live`` those of the live run beside what

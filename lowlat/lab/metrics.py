@@ -45,18 +45,19 @@ class Confusion:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Percent of known pixels labelled right."""
+        """The percentage of known pixels that are labelled right."""
         return 100 * (self.counts.diag().sum() / self.counts.sum()).item()
 
     @property
     def class_accuracy(self) -> float:
-        """Mean over the classes that occur of the percent of their pixels labelled right."""
+        """The percentage of pixels that are labelled right in each class that occurs, averaged over these classes."""
         return 100 * (self.counts.diag().double() / self.counts.sum(1)).nanmean().item()
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Percent: mean IoU, pixel accuracy, mean class accuracy; IoU by class, None for one that does not occur."""
+    """Percentages: mean IoU, pixel accuracy, mean class accuracy; IoU by class, None for a class that does not
+    occur."""
 
     miou: float
     pixel_accuracy: float
@@ -65,13 +66,13 @@ class Scores:
 
     @staticmethod
     def of(confusion: Confusion, classes: Sequence[str]) -> Scores:
-        """The figures of a confusion matrix, rounded to two digits.
+        """Compute the figures of a confusion matrix, rounded to two digits.
 
         Args:
-            classes: their names.
+            classes: the names of the classes.
 
         Raises:
-            ValueError: nothing is counted, so that there are no figures.
+            ValueError: nothing has been counted.
         """
         if not confusion.counts.any():
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Files of weights, as training leaves them and `lowlat.models.load` reads them."""
+"""Writes files of weights, which `lowlat.models.load` reads."""
 
 from __future__ import annotations
 

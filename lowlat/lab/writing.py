@@ -1,4 +1,4 @@
-"""Files of weights and states that can't be written: a full disk or a folder without permission, told in one line."""
+"""Errors of writing files of weights and states, such as a full disk or a missing permission, told in one line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 @contextmanager
 def writable(job: str, path: str | Path) -> Iterator[None]:
-    """Around a block that does nothing but write a file: neither Python nor PyTorch says where a disk is full.
+    """Turn an error of the block, which must do nothing but write a file, into one that names the file: neither Python
+    nor PyTorch says which disk is full.
 
     Args:
-        job: whose complaint it is.
+        job: the command that writes, for the message.
         path: the file.
 
     Raises:
-        OSError: it can't be written; names it, and the mend.
+        OSError: it can't be written; the error names it, and the mend.
     """
     try:
         yield

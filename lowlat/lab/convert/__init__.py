@@ -134,7 +134,8 @@ def _check_output(checkpoint: Path, out: Path) -> None:
 
 
 def _options(naming: Naming, given: Checkpoint, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-    """Arguments of `resnet101` beside the classes, as little as differs from its defaults; and which are assumed."""
+    """Return the arguments of `resnet101` beside the classes that differ from its defaults, and which of them are
+    assumed."""
     told = of_config(given.meta)
     published = {"contract": naming.contract, "align_corners": naming.align_corners}
     assumed = [] if told else [f"{name}={value}" for name, value in published.items()] + ["ImageNet's mean and std"]
@@ -146,7 +147,8 @@ def _options(naming: Naming, given: Checkpoint, state: Mapping[str, Tensor]) -> 
 def _network(
     naming: Naming, state: Mapping[str, Tensor], options: dict[str, Any], legend: Classes | None
 ) -> VideoNetwork:
-    """`resnet101` as the checkpoint has it, with its classes' names; what is untrained is the same on every run."""
+    """Build `resnet101` as the checkpoint has it, with its classes' names. Untrained modules are the same on every
+    run."""
     count = len(legend) if legend else None
     if naming.head:
         scores = state.get("classifier.weight")
@@ -202,7 +204,7 @@ def _load(network: VideoNetwork, naming: Naming, state: Mapping[str, Tensor], pu
 
 
 def _legend(meta: Mapping[str, Any]) -> Classes | None:
-    """The classes that mmsegmentation keeps beside the weights, in either of its two ways."""
+    """Return the classes that mmsegmentation keeps beside the weights, in either of its two ways."""
     told = meta.get("dataset_meta")
     told = told if isinstance(told, Mapping) else {}
     names = told.get("classes") or meta.get("CLASSES")

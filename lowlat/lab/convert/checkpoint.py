@@ -1,4 +1,4 @@
-"""Reads a checkpoint that another program wrote: its tensors by name, and what it says beside them. Runs no code."""
+"""Reads a checkpoint that another program wrote: its tensors by name, and what else it holds. It runs no code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AVERAGED = "n_averaged"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by their public names, without the prefixes that wrappers put before all of them."""
+    """Tensors by their public names, without the prefixes that wrappers put before all names."""
 
     state: dict[str, Tensor]
     meta: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """The checkpoint at ``path``: a safetensors file, or what `torch.save` wrote.
+    """Read the checkpoint at ``path``: a safetensors file, or what `torch.save` wrote.
 
     Raises:
         ValueError: no such file, one that can't be read, one whose pickle asks for code to be run, or one without a
@@ -100,7 +100,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    """``content`` if it is a state dict; ``ValueError`` says what else it is."""
+    """Return ``content`` if it is a state dict; ``ValueError`` says what it is otherwise."""
     if not isinstance(content, dict) or not content:
         raise ValueError(
             f"convert: expected a state dict in {str(path)!r}, got {type(content).__name__} of "

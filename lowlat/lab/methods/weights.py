@@ -1,4 +1,4 @@
-"""Files of what a method learned, each with a hash of the network it was learned on."""
+"""Files of what a method has learned, each with a hash of the network that it was learned on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from lowlat.video.files import whole_file
 
 
 def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
-    """A hash of the per-frame network: S_l, S_h and their classifier. The same before and after saving the network.
+    """Return a hash of the per-frame network: S_l, S_h and their classifier. It is the same before and after saving the
+    network.
 
     Args:
         whole: whether the fast track and the selector count too.
@@ -34,7 +35,7 @@ def fingerprint(network: VideoNetwork, *, whole: bool = False) -> str:
 
 
 def save(method: Method, path: str | Path) -> None:
-    """Write what ``method`` learned (safetensors); the file appears whole or not at all."""
+    """Write what ``method`` has learned (safetensors), in a file that appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in method.learned.state_dict().items()}
@@ -44,12 +45,12 @@ def save(method: Method, path: str | Path) -> None:
 
 
 def load(path: str | Path, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Method:
-    """The method that a file written by :func:`save` holds, around the network it was learned on.
+    """Read a method from a file written by :func:`save`, around the network that it was learned on.
 
     ``"adaptive-fusion"`` is read into the network itself.
 
     Args:
-        flow: the data set's exact flow, see `build`.
+        flow: the data set's exact flow, as in `build`.
 
     Raises:
         ValueError: no such file, a file that holds no method, or one learned on another network.

@@ -194,7 +194,7 @@ def distill(
 
 
 def _teacher(name: str | None, init: str | Path | None) -> tuple[VideoNetwork, str]:
-    """The network that is distilled, and a hash of what it starts from."""
+    """Return the network that is distilled, and a hash of what it starts from."""
     if init is None and name and ":" in name:
         network = models.build(name).eval()
         return network, fingerprint(network, whole=True)
@@ -224,7 +224,8 @@ def teach_selector(
 
 
 def per_frame(network: VideoNetwork, device: str):
-    """The per-frame network as it runs live, at its working size, from a frame to (F_l, F_h, scores)."""
+    """Return the per-frame network as it runs live, at its working size, as a function from a frame to (F_l, F_h,
+    scores)."""
     stages = NetworkStages(network, pixels=network.pixels, device=device, fast_track=False)
 
     @torch.inference_mode()
@@ -237,7 +238,7 @@ def per_frame(network: VideoNetwork, device: str):
 
 
 def fast_track(network: VideoNetwork, batch: Batch, device: str) -> Tensor:
-    """Scores of the current frames, propagated by way of the frames half-way where there are any."""
+    """Compute scores of the current frames, propagated by way of the frames half-way if there are any."""
 
     def reduced(low: Tensor):
         return network.reduce(low.to(device, memory_format=torch.channels_last))
@@ -266,7 +267,8 @@ def divergence(scores: Tensor, taught: Tensor, labels: str, temperature: float) 
 
 @torch.no_grad()
 def agreement(network: VideoNetwork, recordings: Sequence[Recording], device: str) -> float:
-    """Percent of pixels that the fast track labels as the per-frame network does, on the held-out frames.
+    """Measure the percentage of pixels that the fast track labels as the per-frame network does, on the held-out
+    frames.
 
     Each process measures its share of the pairs.
     """

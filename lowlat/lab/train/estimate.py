@@ -1,7 +1,7 @@
-"""What a training costs, on paper: parameters, FLOPs and bytes of a step of each stage, counted without computing it.
+"""Estimates what a training costs without computing it: parameters, FLOPs and bytes of a step of each stage.
 
-The stages' own losses run on fake tensors, which have shapes and no numbers. FLOPs of the forward and the backward pass
-are counted by PyTorch's `FlopCounterMode`. Activations are what autograd keeps for the backward pass.
+The stages' own losses run on fake tensors, which have shapes and no numbers. PyTorch's `FlopCounterMode` counts FLOPs
+of the forward and the backward pass. Activations are what autograd keeps for the backward pass.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Estimate:
     """What a step of one stage takes; bytes are those of one process and one pass.
 
     Attributes:
-        size: width and height of what is trained on.
-        parameters, trained: of the whole network, and of what the stage trains.
-        flops: of a step, over all passes: forward, backward, and what is computed again or frozen.
-        weights: bytes of all parameters and buffers; twice where a frozen copy of the network makes the features.
+        size: width and height of the crops that are trained on.
+        parameters, trained: how many numbers the whole network has, and how many the stage trains.
+        flops: FLOPs of a step, over all passes: forward, backward, and what is computed again or frozen.
+        weights: bytes of all parameters and buffers; twice if a frozen copy of the network makes the features.
         gradients, optimizer, average: bytes of what is kept for the trained parameters.
         activations: bytes kept from the forward for the backward pass.
-        h200_s: seconds a step on one H200, the larger of those by FLOPs and by bytes.
+        h200_s: seconds of a step on one H200, the larger of those by FLOPs and by bytes.
     """
 
     steps: int
@@ -251,7 +251,7 @@ def _low(network: VideoNetwork, frames: Tensor) -> Tensor:
 
 
 def _counted(loss: Loss, recipe: Recipe) -> tuple[int, int]:
-    """FLOPs of a loss and its gradient, and the bytes that it keeps for it."""
+    """Return the FLOPs of a loss and its gradient, and the bytes that autograd keeps for it."""
     kept = Kept()
     with counted_flops() as counter:
         with _precision(recipe), kept.watching():
