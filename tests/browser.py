@@ -8,7 +8,7 @@ from playwright.sync_api import sync_playwright
 
 @contextmanager
 def chromium():
-    """The browser; one at a time in a process. It has a camera that shows a test picture, and may use it."""
+    """Start the browser; one at a time in a process. It has a camera that shows a test picture, and may use it."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "expected Chromium on the PATH, found none; apt-get install chromium, or run make browser as root"
     arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -22,7 +22,7 @@ def chromium():
 
 @contextmanager
 def page_of(browser, address, **options):
-    """A page that has been opened, as Playwright gives it; `errors` is what its scripts complained of."""
+    """Open a page and return it as Playwright does; its `errors` are the complaints of its scripts."""
     page = browser.new_page(viewport={"width": 1100, "height": 900}, **options)
     try:
         page.set_default_timeout(60_000)

@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def threads_are_given_back():
-    """The number of threads after a test is the number before it."""
+    """A test that changes the number of torch's threads restores it."""
     before = torch.get_num_threads()
     yield
     after = torch.get_num_threads()
@@ -74,7 +74,7 @@ def threads_are_given_back():
 
 @pytest.fixture
 def nan_filled_memory():
-    """Every torch.empty, in Python and in C++, comes filled with NaN: an output not written can't pass."""
+    """Fills every torch.empty, in Python and in C++, with NaN, so that an output that isn't written can't pass."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
@@ -87,7 +87,7 @@ def nan_filled_memory():
 
 @pytest.fixture(scope="session")
 def tiny_network():
-    """A `VideoNetwork` with random weights and batch norms that do something."""
+    """A `VideoNetwork` with random weights, and batch norms that change their input."""
     return tiny()
 
 
@@ -101,7 +101,7 @@ def tiny_matching_network():
 
 @pytest.fixture
 def one_thread():
-    """Small work by one thread: two that wait for each other take long on a busy machine."""
+    """Runs small work on one thread, since two that wait for each other take long on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -128,7 +128,7 @@ def camvid(tmp_path_factory):
 
 @pytest.fixture
 def lowlat():
-    """Runs the command line; gives exit code, stdout and stderr."""
+    """Runs the command line; returns exit code, stdout and stderr."""
     # The operator's tests run where the commands' packages are not installed too.
     from typer.testing import CliRunner
 

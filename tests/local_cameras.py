@@ -1,10 +1,10 @@
-"""Cameras on this machine: an HTTP and an RTSP server, each with a script of what every connection gets.
+"""Cameras on this machine: an HTTP and an RTSP server, each with a script that says what every connection gets.
 
     with HttpCamera([Show(10), Refuse(), Show(10, size=(96, 64))]) as camera:
         open_source(camera.address)
 
-A script has one line a connection; behind its end every connection is refused. So a test says when a camera dies and
-what it is when it is back, and needs no clock.
+A script has one entry for each connection; after its end every connection is refused. So a test says when a camera dies
+and what it is when it is back, without a clock.
 """
 
 import io
@@ -24,8 +24,8 @@ SIZE = (64, 48)
 
 @dataclass(frozen=True)
 class Show:
-    """So many frames, grey: the n-th of all connections at level 10 n; then the server hangs up, falls silent, or sends
-    parts that are no pictures (by HTTP only)."""
+    """A number of grey frames, of which the n-th of all connections has level 10 n; then the server hangs up, falls
+    silent, or sends parts that are no pictures (only by HTTP)."""
 
     frames: int
     size: tuple[int, int] = SIZE
@@ -42,7 +42,7 @@ class Refuse:
 
 
 class Camera:
-    """What both servers share. `connections` counts those that were answered from the script."""
+    """The common part of both servers. `connections` counts those that were answered from the script."""
 
     scheme = path = ""
 
@@ -69,7 +69,7 @@ class Camera:
         self.address = self.at("")
 
     def at(self, user):
-        """The address, with "user:password@" in it."""
+        """Return the address, with "user:password@" in it."""
         return f"{self.scheme}://{user}127.0.0.1:{self.port}/{self.path}"
 
     def __enter__(self):
@@ -86,7 +86,8 @@ class Camera:
         return next(self._script, Refuse())
 
     def pictures(self, show):
-        """The frames of a connection, each when its time has come; silence behind them lasts until the test's end."""
+        """Yield the frames of a connection, each when its time has come; the silence after them lasts until the test's
+        end."""
         width, height = show.size
         began = time.monotonic()
         for number in range(show.frames):
@@ -97,7 +98,7 @@ class Camera:
 
 
 class HttpCamera(Camera):
-    """Motion JPEG over HTTP, as cameras have it: parts of one answer that never ends."""
+    """Serves Motion JPEG over HTTP as cameras do: parts of one answer that never ends."""
 
     scheme, path = "http", "video"
 
@@ -122,7 +123,7 @@ class HttpCamera(Camera):
 
 
 class RtspCamera(Camera):
-    """MPEG-2 in a transport stream in RTP in RTSP, over one connection."""
+    """Serves MPEG-2 in a transport stream in RTP in RTSP, over one connection."""
 
     scheme, path = "rtsp", "live"
     _SDP = (

@@ -1,4 +1,4 @@
-"""Contenders that have to be found out; in a module of their own, which the processes of their tasks import."""
+"""Wrong contenders that the benchmark must find out, in a module that the processes of their tasks can import."""
 
 import torch
 
@@ -6,12 +6,12 @@ from benchmarks.contenders import Contender, unfold
 
 
 def flipped(input, logits, kernel_size):
-    """A correlation."""
+    """Compute a correlation instead of a convolution."""
     return unfold(input, logits.flip(1), kernel_size)
 
 
 def wrong_at_size(input, logits, kernel_size):
-    """Right on the gate's problem of 24 channels, wrong at the last pixel of a larger one."""
+    """Be right on the gate's problem of 24 channels, and wrong at the last pixel of a larger one."""
     out = unfold(input, logits, kernel_size)
     if input.shape[1] > 24:
         out = out.clone()
@@ -20,7 +20,7 @@ def wrong_at_size(input, logits, kernel_size):
 
 
 def hungry(input, logits, kernel_size):
-    """Asks for more than is free, and doesn't touch it."""
+    """Ask for more memory than is free, and don't touch it."""
     if input.shape[1] > 24:
         with open("/proc/meminfo") as file:
             free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))

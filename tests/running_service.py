@@ -1,4 +1,4 @@
-"""The service in this process, on a port of its own, over a tiny network; and clients that talk to it."""
+"""The service in this process over a tiny network, on a port of its own, and clients that talk to it."""
 
 import asyncio
 import http.client
@@ -28,7 +28,7 @@ class Client:
         self.address = f"http://127.0.0.1:{port}"
 
     def ask(self, method, path, body=None, **headers):
-        """Status, headers and body of an answer."""
+        """Send a request; return status, headers and body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             data = json.dumps(body).encode() if isinstance(body, dict) else body
@@ -43,7 +43,7 @@ class Client:
         return status, json.loads(data) if data else None
 
     def socket(self, path, **options):
-        """A WebSocket, to be used as a context manager."""
+        """Open a WebSocket, to be used as a context manager."""
         return connect(f"ws://127.0.0.1:{self.port}/{path}", max_size=None, **options)
 
     def video(self, name):
@@ -52,7 +52,7 @@ class Client:
 
 @contextmanager
 def running(network, sources=(), *, allow=(), token=None, most_bytes=1 << 20, port=0, **settings):
-    """A client of a service that lives as long as the block."""
+    """Run a service during the block, and give a client of it."""
     listener, started, held = listening("127.0.0.1", port), threading.Event(), {}
     port = listener.getsockname()[1]
 
@@ -98,7 +98,7 @@ def running(network, sources=(), *, allow=(), token=None, most_bytes=1 << 20, po
 
 
 def picture(level=0, size=SIZE):
-    """A grey picture as a client sends it."""
+    """Return a grey picture, encoded as a client sends it."""
     return jpeg(np.full((size[1], size[0], 3), level % 256, np.uint8))
 
 

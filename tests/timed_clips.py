@@ -1,4 +1,4 @@
-"""Clips with times, sound and damage of choice, and what is in a file. For tests of videos and commands."""
+"""Clips with chosen times, sound and damage, and what is in a file, for tests of videos and commands."""
 
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ STEADY = [index * 0.04 for index in range(20)]
 
 
 def picture(index, size=SIZE):
-    """A frame whose grey level, ten times its index, tells which one it is."""
+    """Return a frame whose grey level, ten times its index, tells which one it is."""
     return np.full((size[1], size[0], 3), index * 10, np.uint8)
 
 
@@ -80,7 +80,7 @@ def spoil(path, numbers, spoilt=lambda packet: b"\xff" * len(packet)):
 
 
 def times_of(path, kind="video"):
-    """Times of the packets of a file, in seconds and in their order."""
+    """Return the times of the packets of a file, in seconds and in their order."""
     with av.open(str(path)) as container:
         stream = getattr(container.streams, kind)[0]
         stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
@@ -88,7 +88,7 @@ def times_of(path, kind="video"):
 
 
 def boxes(path):
-    """Names of the parts that an mp4 consists of, in their order."""
+    """Return the names of the parts that an mp4 consists of, in their order."""
     data, at, names = path.read_bytes(), 0, []
     while at + 8 <= len(data):
         names.append(data[at + 4 : at + 8].decode("latin-1"))

@@ -8,7 +8,7 @@ from lowlat.networks.video_network import VideoNetwork, Widths
 
 
 class TinyBackbone(Backbone):
-    """Four layers of a few channels to stride 8, cut in the middle: real numbers in no time."""
+    """Four layers of a few channels to stride 8, cut in the middle: real numbers at next to no cost."""
 
     folds = ()
 

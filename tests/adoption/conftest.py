@@ -12,5 +12,5 @@ import zoo
 
 @pytest.fixture(params=[pytest.param(n, marks=() if n in zoo.QUICK else pytest.mark.thorough) for n in zoo.ZOO])
 def adopted(request):
-    """A network of another library, adopted as its name in `zoo.ZOO` says, with the model it was made from."""
+    """A network of another library, adopted as its entry in `zoo.ZOO` says, with the model that it was made from."""
     return zoo.adopted(request.param)

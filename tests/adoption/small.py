@@ -15,7 +15,7 @@ def adopt(model, **options):
 
 
 class Plain(nn.Module):
-    """Stride 4, three blocks, a head; the kind of a network that anybody writes."""
+    """A network such as anybody writes: a stem to stride 4, three blocks, a neck, a head."""
 
     def __init__(self, channels=8, classes=3):
         super().__init__()
@@ -52,7 +52,7 @@ class Returning(Plain):
 
 
 class Aligned(Plain):
-    """Upsamples its scores with corners aligned: their size is in its last step."""
+    """Upsamples its scores with corners aligned, so that its last step depends on the frame's size."""
 
     def forward(self, frames):
         scores = self.scores(self.high(self.low(frames)))
@@ -60,14 +60,14 @@ class Aligned(Plain):
 
 
 class Deciding(Plain):
-    """Takes one way or the other by the numbers in its features."""
+    """Chooses a branch by the numbers in its features."""
 
     def high(self, low):
         return super().high(low if low.mean() > 0 else -low)
 
 
 class Counting(Plain):
-    """Gives other scores each time it is called: one of its blocks counts."""
+    """Gives other scores each time it is called, because one of its blocks counts its calls."""
 
     def __init__(self):
         super().__init__()
@@ -85,8 +85,8 @@ class Counter(nn.Module):
 
 
 class Remembering(Plain):
-    """Does the same each time that it is called as itself, and something else while it is traced: its second block
-    asks whether the numbers are real."""
+    """Does the same at every call, and something else while it is traced, because its second block asks whether its
+    numbers are real."""
 
     def __init__(self):
         super().__init__()
@@ -99,7 +99,7 @@ class Suspicious(nn.Module):
 
 
 class Odd(nn.Module):
-    """Skips, a padding of an odd size, and an activation in place on what another layer reads as well."""
+    """Has skips, padding of an odd size, and an activation in place on a tensor that another layer reads as well."""
 
     def __init__(self):
         super().__init__()
@@ -121,7 +121,8 @@ class Odd(nn.Module):
 
 
 class Strict(nn.Module):
-    """A U-Net of two levels without padding of its own: takes frames whose sides are multiples of 16 alone."""
+    """A U-Net of two levels without padding of its own, so that it only takes frames whose sides are multiples of
+    16."""
 
     def __init__(self, classes=3):
         super().__init__()

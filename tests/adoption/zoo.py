@@ -15,7 +15,7 @@ CLASSES = ["road", "pavement", "building", "tree", "car"]
 
 
 class Entry(NamedTuple):
-    """A network, where it is cut, and what comes of that."""
+    """A network of the zoo: how it is built, where it is cut, and what is to be expected of that."""
 
     make: object
     split: str
@@ -91,7 +91,7 @@ def conv(channels_in, channels_out, stride=1, kernel=3):
 
 
 class Attention(nn.Module):
-    """PIDNet's Pag: the detail branch takes from the context branch what it has in common with it."""
+    """PIDNet's Pag: the detail branch takes over from the context branch what the two have in common."""
 
     def __init__(self, channels):
         super().__init__()
@@ -105,7 +105,7 @@ class Attention(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """PAPPM: average pools of several sizes, each upsampled to the map's own."""
+    """PAPPM: average pools of several sizes, each upsampled to the map's own size."""
 
     def __init__(self, channels, out):
         super().__init__()
@@ -124,8 +124,8 @@ class Pyramid(nn.Module):
 
 
 class TwoBranches(nn.Module):
-    """A detail branch at stride 8 and a context branch down to stride 32 that exchange twice, in the structure of
-    mmsegmentation's PIDNet without its branch of boundaries."""
+    """A detail branch at stride 8 and a context branch down to stride 32 that exchange features twice, like
+    mmsegmentation's PIDNet without its boundary branch."""
 
     def __init__(self, channels=8):
         super().__init__()
@@ -189,7 +189,7 @@ QUICK = ["dinov2", "fpn", "two branches, within"]
 
 
 def build(name):
-    """A model of the zoo in eval mode, with batch norms that do something."""
+    """Build a model of the zoo, in eval mode, with batch norms that change their input."""
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -210,7 +210,7 @@ class Adopted(NamedTuple):
 
 @cache
 def adopted(name):
-    """A model of the zoo and the network made of it, whose fusion does something and whose scores tell apart."""
+    """Build a model of the zoo and adopt it; its fusion changes features, and its scores tell frames apart."""
     entry, model = ZOO[name], build(name)
     example = torch.zeros(1, 3, *entry.size)
     network = lowlat.adopt(model, split=entry.split, features=entry.features, example=example, classes=CLASSES)
@@ -220,14 +220,14 @@ def adopted(name):
 
 
 def whole(model, frames):
-    """The model's own scores."""
+    """Return the model's own scores."""
     with torch.no_grad():
         found = model(frames)
     return found if isinstance(found, torch.Tensor) else found["out"] if "out" in found else found["logits"]
 
 
 def frames(size, count=6, seed=0):
-    """Frames of a texture that moves by some pixels each."""
+    """Return frames of a texture that moves by a few pixels from one to the next."""
     random = np.random.default_rng(seed)
     texture = random.integers(0, 256, (size[0] // 4 + 8, size[1] // 4 + 8, 3), np.uint8)
     texture = np.kron(texture, np.ones((4, 4, 1), np.uint8))

@@ -1,4 +1,4 @@
-"""Videos for batches, what becomes of them, and the processes that do it."""
+"""Videos for batches, the results of batches, and the processes that make them."""
 
 import os
 
@@ -10,7 +10,7 @@ SIZE = (64, 48)
 
 
 def record(path, frames=6, seed=0):
-    """A video of coloured blocks, of which two frames have labels of their own."""
+    """Write a video of coloured blocks, of which two frames have labels of their own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     with VideoSink(path, SIZE, 25) as sink:
@@ -20,7 +20,7 @@ def record(path, frames=6, seed=0):
 
 
 def results(folder):
-    """What is in a folder, by path, but for reports, which tell of times."""
+    """Return the contents of a folder by path, without reports, which hold times."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in (".batch.lock", "report.json"):
@@ -29,12 +29,12 @@ def results(folder):
 
 
 def under_way(folder):
-    """The temporary folders of videos in work, by the process that writes them."""
+    """Return the temporary folders of videos in work, by the process that writes them."""
     return {int(path.name.split("-")[-1].partition(".")[0]): path for path in folder.rglob(".*.part") if path.is_dir()}
 
 
 def writing(folder):
-    """A process that has written labels of a video, and is not done; None if there is none."""
+    """Return a process that has written labels of a video and is not done; None if there is none."""
     for pid, path in under_way(folder).items():
         lines = path / "labels.jsonl"
         if lines.exists() and lines.stat().st_size:
@@ -43,7 +43,7 @@ def writing(folder):
 
 
 def children():
-    """The processes that this one has started and that live, but for the one that `multiprocessing` keeps."""
+    """Return the running processes that this one has started, without the one that `multiprocessing` keeps."""
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdecimal():

@@ -1,4 +1,4 @@
-"""A segmenter without a network: the real engine over stages that cost nothing."""
+"""A segmenter without a network: the real engine on stages that cost nothing."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SIZE = (64, 48)
 
 
 class Stages:
-    """F_l is the frame, F_h its grey level and size; labels are the level's class."""
+    """Stages in which F_l is the frame and F_h its grey level and size; every label is the class of that level."""
 
     def __init__(self, broken):
         self.broken = dict(broken)
@@ -67,7 +67,8 @@ class FakeSegmenter:
 
 @pytest.fixture
 def segmenter(monkeypatch):
-    """The fake in place of the real one; `segmenter.broken[n] = error` makes its n-th frame raise."""
+    """Puts the fake segmenter in place of the real one. `segmenter.broken[n] = error` makes its n-th frame raise that
+    error."""
     fake = type("Fake", (FakeSegmenter,), {"broken": {}})
     monkeypatch.setattr(segment_job, "VideoSegmenter", fake)
     monkeypatch.setattr(demo_job, "VideoSegmenter", fake)
@@ -85,7 +86,7 @@ def clip(tmp_path):
 
 @pytest.fixture
 def refused(lowlat):
-    """Runs a command line that must end in exit code 2 and one line; gives the line."""
+    """Runs a command line that must end with exit code 2 and one line on stderr; returns the line."""
 
     def run(*words):
         code, out, err = lowlat(*words)

@@ -1,11 +1,11 @@
-"""What is in a page of a run, read as a browser reads it: its tables, scripts and addresses."""
+"""The contents of a report's page, read as a browser reads it: tables, scripts and addresses."""
 
 import json
 from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """The texts of table cells by row, scripts, and every attribute that names an address."""
+    """A page: the texts of its table cells by row, its scripts, and every attribute that names an address."""
 
     def __init__(self, path):
         super().__init__()
@@ -46,11 +46,11 @@ class Page(HTMLParser):
 
     @property
     def data(self):
-        """What the page's script is given."""
+        """Return the data that the page's script is given."""
         return json.loads(self.scripts[0])
 
     @property
     def outside(self):
-        """The addresses that a browser loads when it shows the page, but for those in the page and beside it."""
+        """Return the addresses that a browser loads when it shows the page, without those in the page and beside it."""
         loaded = [value for tag, name, value in self.addresses if not (tag == "a" and name == "href")]
         return [value for value in loaded if "//" in value.partition(",")[0]]

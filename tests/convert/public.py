@@ -63,7 +63,7 @@ def deep_stem(inner, channels):
 
 
 class ResNet(nn.Module):
-    """torchvision's, timm's plain one, and those of mmsegmentation: with ``stem``, v1c; with ``pool`` too, v1d."""
+    """torchvision's ResNet-101, timm's plain one, and mmsegmentation's: v1c with ``stem``, v1d with ``pool`` too."""
 
     def __init__(self, stem=None, pool=False, imagenet=False):
         super().__init__()
@@ -139,8 +139,8 @@ class SemsegPPM(nn.Module):
 
 
 class SemsegResNet(nn.Module):
-    """What semseg starts from: ImageNet's classifier on a deep stem of three named convolutions, here with the
-    dilations that its PSPNet gives the layers."""
+    """The network that semseg starts from: ImageNet's classifier on a deep stem of three named convolutions, here with
+    the dilations that its PSPNet gives the layers."""
 
     def __init__(self):
         super().__init__()
@@ -159,7 +159,7 @@ class SemsegResNet(nn.Module):
 
 
 class Semseg(nn.Module):
-    """For images of sides 8 k + 1; gives scores at the images' size, as its authors' code does."""
+    """semseg's PSPNet, for images of sides 8 k + 1. It gives scores at the images' size, as its authors' code does."""
 
     def __init__(self, classes=11, plain=False):
         super().__init__()
@@ -183,7 +183,7 @@ class Semseg(nn.Module):
         )
 
     def scores(self, x):
-        """At the features' size."""
+        """Return scores at the features' size."""
         return self.cls(self.ppm(self.layer4(self.layer3(self.layer2(self.layer1(self.layer0(x)))))))
 
     def forward(self, x):
@@ -191,7 +191,7 @@ class Semseg(nn.Module):
 
 
 def filled(make, **options):
-    """The network that ``make`` makes, in eval mode, filled."""
+    """Make the network that ``make`` makes, in eval mode, with the weights of :func:`fill`."""
     with torch.device("meta"):
         network = make(**options)
     return fill(network.to_empty(device="cpu").eval())
@@ -199,7 +199,7 @@ def filled(make, **options):
 
 @torch.no_grad()
 def fill(network):
-    """Random weights that keep activations near 1, and batch norms that do something."""
+    """Give a network random weights that keep activations near 1, and batch norms that change their input."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -219,6 +219,6 @@ def fill(network):
 
 
 def normalised(frames):
-    """uint8 ``(N, 3, H, W)`` as mmsegmentation and semseg normalise them, in 0 to 255."""
+    """Normalise uint8 frames ``(N, 3, H, W)`` as mmsegmentation and semseg do, in the range 0 to 255."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (frames.float() - mean) / std

@@ -1,11 +1,11 @@
-"""`make gpu`: what needs an NVIDIA GPU, in stages, what must be right before what is fast.
+"""`make gpu`: everything that needs an NVIDIA GPU, in stages; what must be right comes before what is fast.
 
     python tests/gpu/run.py                     on the GPU at hand; builds for its architecture alone
     python tests/gpu/run.py --simulate          each stage's stand-in on a machine without one, a short part of it
     python tests/gpu/run.py kernels operator    these stages
 
-Each stage's log and `status.json` are written as it ends, whatever becomes of the others: in benchmarks/results/<gpu>,
-or where --out says. The exit status is 1 if a stage failed. Nothing is downloaded or installed.
+Each stage's log and `status.json` are written when it ends, even if others fail: in benchmarks/results/<gpu>, or where
+--out says. The exit status is 1 if a stage failed. Nothing is downloaded or installed.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Stage:
-    """Commands that run in order; `why_not` in their place where they can't run."""
+    """Commands that run in order, or `why_not`, the reason why they can't."""
 
     commands: tuple[tuple[str, ...], ...] = ()
     seconds: float = 60
@@ -64,7 +64,7 @@ ENGINE = ("tests/runtime/test_segmenter.py", "tests/runtime/test_on_device.py")
 
 
 def find_gpu() -> Gpu | str:
-    """The first GPU, or why there is none."""
+    """Return the first GPU, or the reason why there is none."""
     query = ["nvidia-smi", "--query-gpu=compute_cap,memory.total,name", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True)
@@ -81,7 +81,7 @@ def pytest(*arguments: str) -> tuple[str, ...]:
 
 
 def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
-    """On a GPU."""
+    """Return the stages on a GPU."""
     # Thorough tests too, in any case.
     marked = "memory or not memory" if gpu.megabytes > 20_000 else "not memory"
     short_set = (PYTHON, "tests/gpu/short_set.py", "cuda")
@@ -126,7 +126,7 @@ def stages_on(gpu: Gpu, out: Path) -> dict[str, Stage]:
 
 
 def stages_off(out: Path) -> dict[str, Stage]:
-    """What stands for them without a GPU: a short part of what `make check` runs in full."""
+    """Return the stages that stand for them without a GPU: a short part of what `make check` runs in full."""
     simulator = ("tests/simulator/test_primitives.py", "tests/simulator/test_products.py")
     kernels = "none and mma_m16n8k16 or generic_kernel and float32"
     operator = ("tests/svconv/test_svconv_out.py", "tests/svconv/test_svconv_transforms.py")
@@ -156,12 +156,12 @@ def missing(needs: tuple[str, ...]) -> list[str]:
 
 
 def search_path() -> str:
-    """Programs that came with this Python's packages, then those of the machine."""
+    """Return where programs are looked for: first those that came with this Python's packages, then the machine's."""
     return os.pathsep.join([str(Path(PYTHON).parent), os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
 
 
 def run(name: str, stage: Stage, log: Path, seconds: float, settings: dict[str, str]) -> Outcome:
-    """Runs a stage within so many seconds."""
+    """Run a stage within ``seconds`` seconds."""
     if stage.why_not:
         return Outcome(name, "not run", stage.why_not)
     if absent := missing(stage.needs):

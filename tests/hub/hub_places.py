@@ -1,4 +1,4 @@
-"""One fake device that several videos share, and where a hub runs in tests."""
+"""Where a hub runs in tests, and one fake device that its videos share."""
 
 import threading
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ import lowlat.runtime.gpu.engine as gpu_engine_room
 
 
 class View:
-    """One video's device on a fake device that all videos share, each with streams, events and buffers of its own."""
+    """One video's device, on a fake device that all videos share; it has streams, events and buffers of its own."""
 
     def __init__(self, shared, number):
         self._shared, self._number = shared, number
@@ -35,7 +35,8 @@ class View:
 
 
 def views_of(shared):
-    """This stands in the place of `CudaDevice`: views of a fake device, numbered from 0, the hub's own first."""
+    """Return a function that stands in for `CudaDevice`: it makes views of a fake device, numbered from 0, the hub's
+    own first."""
     views = []
 
     def view(device):
@@ -48,7 +49,7 @@ def views_of(shared):
 
 @contextmanager
 def hub_at(place, seed=7):
-    """As `places.at`; videos of the fake device share one, so that it sees who waits for whom among them."""
+    """Do what `places.at` does. Videos on the fake device share one, so that it sees who waits for whom among them."""
     with at(place) as device, pytest.MonkeyPatch.context() as patch:
         if place == "fake":
             lock_fakes(patch)
@@ -57,7 +58,8 @@ def hub_at(place, seed=7):
 
 
 def lock_fakes(patch):
-    """Has one thread at a time use the fake device: a real one is used by the hub's and others at once."""
+    """Let only one thread at a time use the fake device, since the hub's thread and others use it at once, as they may
+    a real one."""
     lock = threading.RLock()
 
     def locked(function):

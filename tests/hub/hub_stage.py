@@ -1,4 +1,5 @@
-"""Several videos on one fake GPU whose streams get on in random orders; the loop takes its turns as a test says."""
+"""Several videos on one fake GPU, whose streams progress in random orders, while the test says when the loop takes a
+turn."""
 
 import math
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from lowlat.schedule import Every, Schedule
 
 
 class Several:
-    """Stands for a tensor of several frames: a cell for each."""
+    """Stands for a tensor of several frames, with a cell for each."""
 
     def __init__(self, count):
         self.cells = [Cell() for _ in range(count)]
@@ -41,7 +42,7 @@ class FakeRows:
 
 
 class Programs(FakePrograms):
-    """All that a hub's engines ask of a prepared network, S_h of several frames among it."""
+    """Everything that a hub's engines ask of a prepared network, S_h of several frames included."""
 
     def higher(self, segments):
         def of_all(work):
@@ -62,7 +63,7 @@ class Programs(FakePrograms):
 
 
 class Stage:
-    """Videos on a shared fake device; the loop takes its turns as the test says."""
+    """Videos on a shared fake device, with a loop that takes its turns when the test says so."""
 
     def __init__(self, monkeypatch, seed, videos, graphs=False, policy=None, batch=1, **device):
         self.device = FakeDevice(seed, **device)
@@ -95,7 +96,8 @@ class Stage:
             self.turn()
 
     def turn(self):
-        """A turn, and what it says there is to wait for; whether there is anything to do."""
+        """Take a turn, and note for how long it says there is nothing to do; return whether there was anything to
+        do."""
         wait = self.loop.turn()
         if wait < math.inf:
             self.device.time_ms += wait

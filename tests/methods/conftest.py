@@ -11,7 +11,7 @@ FRAMES = 14
 
 
 class Drifting:
-    """A labelled video: coloured blocks that drift to the left, two pixels a frame; frame 5 has no labels."""
+    """A labelled video of coloured blocks that drift to the left, two pixels a frame; frame 5 has no labels."""
 
     split, classes = "val", tuple("abcdefghijk")
 
@@ -37,7 +37,7 @@ class Drifting:
 
 
 class DriftingPairs:
-    """Pairs from it, as `SimulatedPairs` and `ClipPairs` give them."""
+    """Pairs from such a video, as `SimulatedPairs` and `ClipPairs` give them."""
 
     def __init__(self, network, data):
         self.network, self.data = network, data

@@ -1,4 +1,4 @@
-"""Fakes for the engine's three parts, on frame numbers: what is computed says which frame it came from."""
+"""Fakes of the engine's three parts that work on frame numbers: every result says which frame it came from."""
 
 import pytest
 import torch_wheels
@@ -12,7 +12,8 @@ def pytest_configure(config):
 
 
 class FakeStages:
-    """F_l is ("low", t), F_h ("high", t); labels tell how they came about. Costs pass on a virtual clock."""
+    """Stages in which F_l of frame t is ("low", t) and F_h ("high", t); labels say how they came about. Costs pass on a
+    virtual clock."""
 
     def __init__(self, clock, values=None):
         self.clock = clock
@@ -54,7 +55,8 @@ class FakeStages:
 
 
 class FakeWorker:
-    """S_h lands when the test says so: `delays` in frames by launch, `failing` launches by number."""
+    """A worker whose S_h lands when the test says so: `delays` in frames, by launch; `failing` are the numbers of the
+    launches that fail."""
 
     def __init__(self, clock, delays=(), failing=()):
         self.clock = clock
@@ -84,7 +86,7 @@ class FakeWorker:
 
 @pytest.fixture
 def build():
-    """build(schedule, values, delays=..., failing=...) -> engine; its fakes are engine.stages and .worker."""
+    """build(schedule, values, delays=..., failing=...) makes an engine; its fakes are engine.stages and .worker."""
 
     def make(schedule, values=None, **worker):
         clock = VirtualClock()

@@ -1,7 +1,7 @@
-"""A device without hardware that checks the rules of use, and a network on it whose values tell where they came from.
+"""A device without hardware that checks the rules of use, and a network on it whose values say where they came from.
 
-Work is carried out in any order that the streams and events allow; who may run before whom is told by vector clocks, so
-that a missing event is found whatever the order was. Rules, a `RuleError` each:
+Work is done in any order that the streams and events allow. Vector clocks tell what must come before what, so that a
+missing event is found whatever the order was. Breaking one of these rules is a `RuleError`:
 
 - a buffer is read after the event behind its writer, written after the events behind its readers and writers;
 - graphs of one pool belong to one stream, and run one after the other;
@@ -16,7 +16,7 @@ from lowlat.runtime.gpu.device import Buffer
 
 
 class RuleError(BaseException):
-    """A rule is broken; no runtime's `except Exception` gets hold of it."""
+    """Raised if a rule is broken. It is no `Exception`, so that no handler of the runtime swallows it."""
 
 
 def joined(clock, other):
@@ -129,8 +129,8 @@ class FakeStream:
 
 
 class FakeDevice:
-    """Streams that get on at random: `weights` says how readily, by name; `drop` leaves out calls (stream, "wait" or
-    "record", event without its number), as a runtime would that forgot them."""
+    """A device whose streams progress at random. `weights` says how readily, by the stream's name; `drop` names calls
+    that are left out, as (stream, "wait" or "record", event without its number), as by a runtime that forgot them."""
 
     def __init__(self, seed=0, weights=None, drop=None):
         self.random = random.Random(seed)
@@ -204,8 +204,8 @@ class FakeDevice:
         self.host_clock["host"] += 1
 
     def access(self, label, place, clock, reads, writes):
-        """Checks reads and writes at `clock` against those before, and notes them; what has a number of its own place
-        not above the clock's happened before."""
+        """Check reads and writes at `clock` against earlier ones, and note them. An earlier access happened before this
+        one if its number is not above the clock's entry of its place."""
         for buffer in reads:
             written, readers = self.accesses.setdefault(buffer, (None, []))
             if written and clock.get(written[0], 0) < written[1]:
@@ -219,7 +219,7 @@ class FakeDevice:
             self.accesses[buffer] = ((place, clock[place]), [])
 
     def step(self):
-        """Lets one stream do one thing; False if none can."""
+        """Let one stream do one thing; return False if none can."""
         ready = [stream for stream in self.streams if stream.runnable()]
         if not ready:
             return False
@@ -228,12 +228,12 @@ class FakeDevice:
         return True
 
     def finish(self):
-        """Streams do all there is to do."""
+        """Let the streams do everything there is to do."""
         while self.step():
             pass
 
     def progress(self):
-        """Time passes: streams get on a little, or much."""
+        """Let some time pass, in which streams progress a little, or much."""
         if self.beside is not None and self.random.random() < 0.5:
             beside, self.beside = self.beside, None
             beside()
@@ -244,7 +244,7 @@ class FakeDevice:
 
 
 class Cell:
-    """Stands for a tensor: holds any value."""
+    """Stands for a tensor; it holds any value."""
 
     def __init__(self, value=None):
         self.value = value
@@ -254,7 +254,7 @@ class Cell:
 
 
 class FakePrograms:
-    """A network on cells: F_l of frame t is ("low", t), F_h ("high", t); labels say what they were made from."""
+    """A network on cells: F_l of frame t is ("low", t), F_h is ("high", t), and labels say what they were made from."""
 
     def __init__(self, values=None):
         self.values = values or {}

@@ -14,7 +14,7 @@ STREAMS = ("upload", "S_l", "propagation", "fetch", "S_h")
 
 
 class Interrupted(Exception):
-    """A frame is given up before its labels are waited for."""
+    """Raised to give a frame up before its labels are waited for."""
 
 
 def deferred(policy=None):
@@ -22,7 +22,7 @@ def deferred(policy=None):
 
 
 def build(schedule, device=None, *, values=None, graphs=False, segments=None, programs=None):
-    """An engine over the fakes; they are `engine.device`, `.stages`, `.turns`."""
+    """Make an engine over the fakes, which are its `.device`, `.stages` and `.turns`."""
     device = device or FakeDevice()
     turns = InTurns(device, segments, threaded=False) if segments else Turns()
     stages = GpuStages(device, programs or FakePrograms(values), schedule, graphs=graphs, turns=turns)
@@ -34,7 +34,7 @@ def build(schedule, device=None, *, values=None, graphs=False, segments=None, pr
 
 
 class Irregular(FrameBuffer):
-    """Frames 0, 1, 2, ...; the next one is there early, or not, at random."""
+    """Frames 0, 1, 2, ..., each of which is there early or not, at random."""
 
     def __init__(self, device, frames):
         super().__init__("wait", capacity=frames, clock=device)
@@ -51,11 +51,11 @@ class Irregular(FrameBuffer):
 
 
 def run(engine, frames, *, lookahead=False, abandoned=(), restarts=(), failing=(), scores=""):
-    """Labels `frames` frames, checks where each result's labels came from, and gives the results.
+    """Label `frames` frames, check where each result's labels came from, and return the results.
 
     At the frames of `abandoned` the labels are not waited for; at those of `restarts` the engine is told to start up
-    again; from those of `failing` on, the next work on S_h's stream is refused memory. `engine.lost` are the frames on
-    which that happened to a start. `scores` says at what size scores are asked for, if they are.
+    again; from those of `failing` on, the next work on S_h's stream is refused memory. `engine.lost` are the frames at
+    which that happened to a start. `scores` is the size at which scores are asked for, if they are.
     """
     device, results = engine.device, []
     waiting = engine.stages.wait

@@ -1,4 +1,4 @@
-"""A stream to feed by hand: the schedule with its state, and a short form for one whole frame."""
+"""A stream that tests feed by hand: the schedule with its state, and a short form for one whole frame."""
 
 import pytest
 
@@ -18,7 +18,7 @@ class Stream:
         return list(actions)
 
     def frame(self, index, value=0.0, fails=False):
-        """All actions of one frame, in order."""
+        """Do one frame, and return all its actions in order."""
         todo, done = self.feed(FrameBegun(index)), []
         while todo:
             action = todo.pop(0)
@@ -58,7 +58,7 @@ def stream():
 
 @pytest.fixture
 def launched():
-    """The frame a list of actions launches S_h on, or None."""
+    """Returns the frame that a list of actions launches S_h on, or None."""
 
     def find(actions):
         return only(Launch, actions).index if has(Launch, actions) else None

@@ -27,7 +27,8 @@ class Program:
             self.events.append(json.loads(line) if line.startswith("{") else {"event": line})
 
     def told(self, event, **fields):
-        """The first event of this name and these fields, or whose name satisfies a function; waited for."""
+        """Wait for the first event with this name, or a name that satisfies a function, and with these fields; return
+        it."""
         fits = event if callable(event) else lambda name: name == event
 
         def found():

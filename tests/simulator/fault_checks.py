@@ -1,4 +1,4 @@
-"""What a planted fault is, and the small problems that show one."""
+"""What a planted fault is, and the small problems that show it."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Fault:
-    """A text of a file of csrc/cuda, found there once, and what stands in its place; `unit` is the source compiled."""
+    """A fault: a text that a file of csrc/cuda holds exactly once, and what replaces it; `unit` is the source to
+    compile again."""
 
     name: str
     file: str

@@ -18,7 +18,7 @@ ERRORS = {0: "success", 1: "invalid value", 9: "invalid configuration"}
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel and its cut, as csrc/cuda/kernels.h has it."""
+    """A kernel and how the problem is cut for it, as in csrc/cuda/kernels.h."""
 
     path: str = "generic"
     columns: int = 1
@@ -33,7 +33,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Device:
-    """What a launch is chosen for."""
+    """The facts about a GPU for which a launch is chosen."""
 
     processors: int = 132
     shared_bytes: int = 227 << 10
@@ -50,7 +50,8 @@ def sources() -> list:
 
 
 def lay_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
-    """The numbers of an (N, C, H, W) tensor in other strides; views lie in NaN, off any alignment but their own."""
+    """Return the numbers of an (N, C, H, W) tensor in other strides. Views lie in NaN, and off every alignment but
+    their own."""
     if layout == "nchw":
         return tensor.contiguous()
     if layout == "channels_last":
@@ -65,12 +66,12 @@ def lay_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
 
 
 def storage(tensor: torch.Tensor) -> np.ndarray:
-    """The bytes under a tensor, shared with it."""
+    """Return the bytes under a tensor, shared with it."""
     return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
 
 
 def _numbers(product: str, case: Case, tensors) -> list[int]:
-    """The problem in the words of products.cpp; `tensors`: data, grad, logits, result."""
+    """Return the problem in the words of products.cpp; `tensors`: data, grad, logits, result."""
     n, c, h, w = case.shape
     numbers = [PRODUCTS.index(product), TYPES.index(case.dtype), n, c, case.groups, h, w]
     numbers += [case.kernel_size, case.dilation, case.normalize, case.padding_mode == "renormalize"]
@@ -118,7 +119,8 @@ def run(program: Program, case: Case, product: str, layout: str, launch, order: 
 
 
 def work(program: Program, case: Case, product: str, layout: str, device: Device, launch: Launch) -> tuple[float, ...]:
-    """Bytes, exponentials and chunks of the launch on the device, as launch.cu counts them; nothing is launched."""
+    """Return bytes, exponentials and chunks of the launch on the device, as launch.cu counts them; nothing is
+    launched."""
     input, logits, grad_out = (lay_out(tensor, layout) for tensor in case.tensors())
     result = logits if product == "grad_weight" else input
     numbers = _numbers(product, case, (input, grad_out, logits, result))
@@ -145,7 +147,7 @@ def log_sum_exp(case: Case) -> torch.Tensor:
 
 
 def check(program: Program, case: Case, product: str, layout: str, launch, orders=tuple(simulated.ORDERS)) -> Launch:
-    """The product gives the reference's answer, and the same bits in every order of the threads."""
+    """Check that the product gives the reference's answer, and the same bits in every order of the threads."""
     (ran, *first), *others = (run(program, case, product, layout, launch, order) for order in orders)
     index = PRODUCTS.index(product)
     assert_close(case, NAMES[index], first[0], expected(case)[index], ran.path)

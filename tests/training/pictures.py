@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def moving(folder, seed):
-    """A folder of sixty frames of a blurred picture that slides by."""
+    """Make a folder of sixty frames of a blurred picture that slides by."""
     folder.mkdir()
     noise = np.random.default_rng(seed).integers(0, 256, (12, 30, 3), dtype=np.uint8)
     picture = np.array(Image.fromarray(noise).resize((150, 60)))

@@ -1,4 +1,4 @@
-"""Clips made on the spot: every frame one grey, its index told by the level."""
+"""Clips made on the spot; every frame has one grey level, which tells its index."""
 
 import av
 import numpy as np
@@ -36,7 +36,7 @@ def make_clip(tmp_path):
 
 @pytest.fixture
 def levels():
-    """The index that each frame's grey level tells, from its plain right side."""
+    """Reads from each frame the index that its grey level tells, at its plain right side."""
 
     def read(frames):
         return [round(float(frame[:, frame.shape[1] * 3 // 4 :].mean()) / LEVELS) for frame in frames]
