@@ -95,7 +95,7 @@ class FrameBuffer(AbstractContextManager):
         self.close()
 
     def capture(self, source: Iterable[Any]) -> None:
-        """Reads `source` on a thread of its own until it ends or raises, or the buffer is closed or garbage.
+        """Reads `source` on a thread of its own until it ends or raises, or the buffer is closed or collected.
         Raises RuntimeError if the buffer has a source already."""
         if self._thread is not None:
             raise RuntimeError("FrameBuffer.capture: expected no source yet, got a second one; use a buffer a source")
