@@ -31,7 +31,7 @@ def check_module(who: str, model: nn.Module) -> nn.Module:
         program = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
         model.eval()
     except NotImplementedError:
-        # That is what a program of `torch.export` answers.
+        # A program of `torch.export` raises this.
         program = True
     if program:
         raise TypeError(

@@ -281,7 +281,7 @@ def _links(found: Cut, start: list[fx.Node | None], high: Fit, write: Callable) 
 
 def _link(fragments: _Fragments, places: list[int], *, first: bool) -> Link:
     def run(network: Any, state: Any, start: Sequence[Tensor]) -> Any:
-        # One tensor goes by itself, several in a tuple.
+        # One tensor is passed by itself, several as a tuple.
         before = () if first else (state,) if isinstance(state, Tensor) else state
         results = fragments(network, *before, *(start[place] for place in places))
         return results[0] if len(results) == 1 else results

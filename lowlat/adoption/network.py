@@ -109,7 +109,7 @@ class Reduction(ConvBN):
     def __init__(self, channels_in: int, channels_out: int, stride: int):
         super().__init__(channels_in, channels_out, 3, relu=False)
         if stride > 1:
-            # The kernel sees all that lies between its places.
+            # The kernel covers everything between the positions that it steps over.
             size = 3 if stride == 2 else 2 * stride - 1
             self.conv = nn.Conv2d(channels_in, channels_out, size, stride, size // 2, bias=False)
 

@@ -91,7 +91,7 @@ class _Reader:
         if _in_place(node):
             target = _out_of_place(target)
         elif target in _VIEWS:
-            # A view of the traced tensor's memory need not be one of another layout's.
+            # A view of the traced tensor need not exist for a tensor of another layout.
             target = _aten.reshape.default
         if all(before in self.fixed for before in node.all_input_nodes) and _repeatable(target):
             args, kwargs = map_arg((node.args, node.kwargs), self.fixed.__getitem__)

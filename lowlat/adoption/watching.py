@@ -29,7 +29,7 @@ def scores_of(output: Any, name: str | int | None, who: str) -> Tensor:
     if parts is not None and not (isinstance(output, tuple) and isinstance(name, int)):
         known = [key for key in ("out", "logits") if key in parts]
         maps = [key for key, part in parts.items() if isinstance(part, Tensor) and part.ndim == 4]
-        # Which of several is meant is not for chance to say.
+        # Which of several is meant must not be left to chance.
         chosen = [name] if name is not None else known[:1] or (maps if len(maps) == 1 else [])
         found = next((parts[key] for key in chosen if key in parts), None)
     elif isinstance(output, (tuple, list)):

@@ -43,7 +43,7 @@ CLOSED_PIPE = 141
 """The status that a shell gives a program ended by SIGPIPE: whoever read its output has gone."""
 
 
-# What a wrong command line raises; typer names only the child of it.
+# The error of a wrong command line, of which typer names only a subclass.
 _WrongWords = typer.BadParameter.__base__
 
 
@@ -62,11 +62,11 @@ class _Group(TyperGroup):
     def _invoke(self, ctx: typer.Context) -> Any:
         try:
             returned = super().invoke(ctx)
-            # What is printed late must fail here, not when Python ends.
+            # Output that is still buffered must fail here, not when Python ends.
             sys.stdout.flush()
             return returned
         except typer.Exit:
-            # This is how `--help` ends; its class is a RuntimeError's child.
+            # `--help` ends so; the class is a subclass of RuntimeError.
             raise
         except _WrongWords as error:
             _print_error(ctx, error.format_message())

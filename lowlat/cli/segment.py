@@ -123,10 +123,10 @@ def segment(
     """Segment any source live; write a video with the segmentation over it, or a folder of label maps."""
     from lowlat.jobs import segment as job
 
-    # Standard output holds the results alone where they go there.
+    # If results go to standard output, nothing else does.
     piped = str(output) == "-"
     broken: list[job.SegmentReport] = []
-    # A live source that is not there at first is waited for by those who say so: most likely its address is wrong.
+    # A live source that is not there at first is waited for only if asked, since most likely its address is wrong.
     waiting = {"reconnect_s": reconnect, "wait_s": reconnect, "stall_s": stall}
     try:
         found = job.segment(

@@ -67,7 +67,7 @@ def _several(stages: NetworkStages, lows: Sequence[Low]) -> Parts:
     for run in stages.network.higher_chain():
         yield
         features = run(features, crossing)
-    # Copies: a view would keep the features of the whole batch in memory.
+    # These are copies, because a view would keep the features of the whole batch in memory.
     highs = [High(features[n : n + 1].clone(), low.size) for n, low in enumerate(lows)]
     carried = []
     for low, high in zip(lows, highs, strict=True):

@@ -51,7 +51,7 @@ class Loop:
         """Does the next thing there is to do and returns 0; if there is nothing to do, returns for how many ms, unless
         a frame comes."""
         idle = self.passes.collect([seat for seat in self._seats if seat.ready()])
-        # Asked again: a first frame goes on once its pass is complete.
+        # This is asked again, because a first frame goes on once its pass is complete.
         waiting = [seat for seat in self._seats if seat.ready()]
         progress = self.passes.progress() if idle else None
         if waiting and not (progress and self._rule.goes_first(progress, waiting)):

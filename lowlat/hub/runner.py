@@ -95,7 +95,7 @@ class Runner:
             try:
                 self._loop.close()
             finally:
-                # Whoever still asks must not wait for ever.
+                # A thread that still asks must not wait for ever.
                 for _, result in self._calls:
                     result.set_exception(Closed("Hub: expected an open hub, got one that is closing; make another"))
 

@@ -89,7 +89,7 @@ class Together:
         segments: int,
     ) -> None:
         self._stream, self._rows = stream, rows
-        # What different parts leave in one place for one frame may be in one place for several too.
+        # Parts that share their scratch for one frame can share it for several too.
         made: dict[Buffer, Buffer] = {}
 
         def several(one: Buffer) -> Buffer:
@@ -101,7 +101,7 @@ class Together:
         self._low = device.buffer(f"{count} x low", lambda: rows.low(like.source.value, count))
         between = [several(one) for one in like.scratch]
         self._high = device.buffer(f"{count} x high", lambda: rows.several(like.side.high.value, count))
-        # Fresh memory is filled on torch's own stream, which none of ours waits for.
+        # New memory is filled on torch's own stream, which no stream here waits for.
         device.synchronize()
         reads = [(self._low,), *((self._low, before) for before in between)]
         self._pieces = [

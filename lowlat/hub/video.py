@@ -107,7 +107,7 @@ class Video(AbstractContextManager):
     def counts(self) -> Account:
         """What has become of the frames so far."""
         seat = self._seat
-        # Those submitted last: a frame that comes and is answered meanwhile is not answered before it came.
+        # Submitted frames are counted last, so that one that comes and is answered meanwhile is counted in both.
         labelled, failed, dropped = seat.labelled, seat.failed, seat.buffer.dropped
         submitted = self._submitted
         return Account(

@@ -58,7 +58,7 @@ def refuse_live(job: str, spec: str, why: str) -> None:
             f"{job}: expected a recording, got '-' for standard input, which can be read once: {why}; "
             "write it to a file first, or use lowlat segment"
         )
-    # A camera need not be there to be refused.
+    # A camera is refused whether it is there or not.
     if scheme_of(spec) not in LIVE_SCHEMES:
         with open_source(spec) as source:
             if not source.live:

@@ -6,7 +6,7 @@ import ctypes
 import sys
 from pathlib import Path
 
-# Numbers of glibc's malloc.h.
+# These numbers are from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _MOST = 2**31 - 1
 _STATM = Path("/proc/self/statm")

@@ -110,7 +110,7 @@ class _Passing:
     def __init__(self, coming: Iterable[Any], restart: Callable[[], None], away: Callable[[], bool]) -> None:
         self._coming, self._restart, self._away = coming, restart, away
         self._size: tuple[int, ...] | None = None
-        # A frame of another size that was there early: it is for the engine to see in its turn.
+        # A frame of another size that is there early is shown to the engine only in its turn.
         self._held: Captured | None = None
         self.taken: deque[np.ndarray] = deque()
 

@@ -65,11 +65,11 @@ def made_from(source: Path, write: str, options: dict[str, Any], weights: str) -
         weights: the word that :func:`prepared_weights` returns for them.
     """
     kept = {name: value for name, value in options.items() if name != "weights"}
-    # On which of several GPUs says nothing.
+    # Which of several GPUs it was makes no difference.
     kept["device"] = str(kept["device"]).partition(":")[0]
     version = importlib.metadata.version("svconv")
     made = {"input": _stamp(source), "weights": weights, "write": write, "options": kept, "version": version}
-    # A report that is read back has lists and plain names, and is compared with this.
+    # This is compared with a report that is read back, which has lists and plain names.
     return json.loads(json.dumps(made))
 
 
@@ -107,7 +107,7 @@ def label_video(task: Task) -> dict[str, Any] | Failed:
         torch.set_num_threads(task.cores)
         labels = {} if task.write == "overlay" else {"labels": task.write, "names": "index"}
         output = part / OVERLAY if task.write == "overlay" else part
-        # What it says is for whoever watches all videos.
+        # Only the batch as a whole prints messages.
         with redirect_stderr(told):
             report = segment(task.source, output, mode="blocking", **labels, **task.options)
         if report.interrupted:
@@ -120,7 +120,7 @@ def label_video(task: Task) -> dict[str, Any] | Failed:
         (part / REPORT).write_text(json.dumps({**found, "made_from": task.made_from}, indent=1) + "\n")
         flush(part / REPORT)
         if folder.exists():
-            # One of other options, or a damaged one. Half removed it would not be known again.
+            # It has other options, or is damaged. If it were removed by half it would not be recognised again.
             folder.rename(before)
         part.rename(folder)
         return found

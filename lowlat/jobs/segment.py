@@ -159,7 +159,7 @@ def segment(
 
     def broken(found: SegmentReport) -> None:
         if kept is not None and found.summary.frames:
-            # What the run broke off with is the error to tell of.
+            # The error to report is the one that the run broke off with.
             with suppress(SinkError):
                 kept.write(found.as_dict())
         if on_failure is not None:
@@ -281,7 +281,7 @@ def _writing(
 
     def close() -> None:
         sink.close()
-        # Some sound shows only when it is copied that it can't be.
+        # That some sound can't be copied shows only when it is tried.
         if sink.notice and not said:
             say_on_stderr(sink.notice)
 

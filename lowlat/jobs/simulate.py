@@ -100,7 +100,7 @@ class SyntheticSignal:
     def __call__(self, key: int, index: int) -> float:
         if key != self._key:
             self._key, self._gap = key, self._next_gap()
-        # Half a frame more than the distance: no comparison hangs on the last bit of a float.
+        # It is half a frame more than the distance, so that no comparison depends on the last bit of a float.
         value = self._level * (index - key + 0.5) / self._gap
         return value / (index - key) if self._by_distance else value
 
@@ -223,7 +223,7 @@ def rule_of(
         return Every(interval), None
     if policy not in POLICIES:
         raise ValueError(f"simulate: expected policy to be one of {', '.join(POLICIES)}, got {policy!r}")
-    # The synthetic signal knows no scenes: no cuts to be found in it.
+    # The synthetic signal has no scenes, so no cuts must be found in it.
     level = _LEVEL if threshold is None else threshold
     signal = SyntheticSignal(interval, level, seed, by_distance=policy == "accumulated")
     return MEASURED[policy](level, cut=None), signal

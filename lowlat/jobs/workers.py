@@ -81,19 +81,19 @@ class _Process:
     """A process that does one task after another; `doing` is its present one."""
 
     def __init__(self, work: Callable[[Any], Any], threads: int) -> None:
-        # Not forked: this one has threads.
+        # It is not forked, because this process has threads.
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
         self._process = context.Process(target=_serve, args=(far, work, threads), daemon=True)
         self.doing: Any = None
-        # Ctrl-C is for this process to answer; what it starts inherits that it is held back.
+        # Only this process answers Ctrl-C; those that it starts inherit that the signal is held back.
         with _held_back(signal.SIGINT):
             self._process.start()
         far.close()
 
     def begin(self, doing: tuple[Any, int]) -> None:
         self.doing = doing
-        # A process that has died shows when it is waited for.
+        # A process that has died is noticed when it is waited for.
         with suppress(OSError):
             self.pipe.send(doing[0])
 
@@ -178,11 +178,11 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
     Raises:
         ConnectionError: there is no such cluster.
     """
-    # It would tell its makers of each start.
+    # Ray would report each start to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     shows_token = address != "local" and "RAY_AUTH_MODE" not in os.environ and _has_token()
     if shows_token:
-        # A cluster that was started where there is one asks for it; without this word Ray would not show it.
+        # A cluster that was started with a token asks for it; without this setting Ray would not send it.
         os.environ["RAY_AUTH_MODE"] = "token"
     import ray
 
@@ -192,7 +192,7 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
         if port.isdecimal():
-            # Ray itself would ask for minutes.
+            # Ray itself would try for minutes.
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
         ray.init(address, log_to_driver=False, logging_level="error", **options)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -205,7 +205,7 @@ def connected(address: str, *, cores: int | None = None) -> Iterator[None]:
             del os.environ["RAY_AUTH_MODE"]
     try:
         if threading.current_thread() is threading.main_thread():
-            # Ray's own answer to SIGTERM ends the process where it stands.
+            # Ray's own handler of SIGTERM ends the process at once.
             signal.signal(signal.SIGTERM, before)
         yield
     finally:

@@ -56,7 +56,7 @@ class DeepStem(nn.Sequential):
         for channels_in, channels_out, stride in ((3, inner, 2), (inner, inner, 1), (inner, channels, 1)):
             convolution = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
             layers += [convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)]
-        # The backbone has the last ReLU.
+        # The backbone applies the last ReLU.
         super().__init__(*layers[:-1])
 
 

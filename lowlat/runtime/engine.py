@@ -176,7 +176,7 @@ class Engine(AbstractContextManager):
             lost = (self.state.key, self.state.base) != (before.key, before.base)
             if not (lost and isinstance(error, Exception)):
                 raise
-            # Memory was short while a frame was kept.
+            # Memory did not suffice for keeping the frame.
             result.error = error
         finally:
             # An error in a decision loses that decision and not the video.

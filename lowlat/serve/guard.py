@@ -103,7 +103,7 @@ class Guard:
             host, page = urlsplit(f"//{asked_of}"), urlsplit(origin or "")
         except ValueError:
             return _error(400, f"serve: expected addresses as Host and Origin, got {asked_of!r} and {origin!r}")
-        # A page of another site can ask, by a name that leads here, whatever a browser on this machine can.
+        # Under a name that leads here, a page of another site could ask whatever a browser on this machine can.
         if self._token is None and not is_local(host.hostname or ""):
             return _error(421, f"serve: expected a Host of this machine, got {asked_of!r}; use 127.0.0.1")
         if scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD"):

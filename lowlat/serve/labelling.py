@@ -74,7 +74,7 @@ class Labelling(AbstractContextManager):
     ) -> None:
         prepared = prepare(weights, **options)
         self.classes, self._policy, self._size = prepared.network.legend, policy, size
-        # Smooth, as frames of a camera are: noise would have all scores interpolated.
+        # The frame is smooth, as a camera's are; noise would have all scores interpolated.
         frame = np.linspace(0, 255, size[0] * size[1] * 3).astype(np.uint8).reshape(*size, 3)
         with VideoSegmenter(prepared, policy=PerFrame(), mode="blocking") as whole:
             times = [whole.step(frame).latency_ms for _ in range(BASELINE_PASSES)]
@@ -100,12 +100,12 @@ class Labelling(AbstractContextManager):
         with self._lock:
             made, before = LabelledVideo(self, fps, on_labelled), self._share
             options = {"size": size or self._size, "policy": self._policy, "over": "lower", **made.options}
-            # A first video is never refused: what made it dear may be over soon.
+            # A first video is never refused, since whatever made frames dear may be over soon.
             lowest, why = LOWEST_FPS if self._videos else 0.0, ""
             while True:
                 try:
                     with warnings.catch_warnings():
-                        # The hub's word of rarer key frames goes to the log.
+                        # The hub's warning of rarer key frames goes to the log.
                         warnings.simplefilter("ignore", RuntimeWarning)
                         made.begin(self._hub.open(name, fps=fps * self._share, **options))
                 except RuntimeError as error:
@@ -137,7 +137,7 @@ class Labelling(AbstractContextManager):
 
     def refresh(self) -> None:
         """Look at the bound again, now and then, and take more frames a second if they cost less than before."""
-        # Whoever opens a video has the lock for as long as that takes, and looks itself.
+        # A thread that opens a video holds the lock meanwhile, and looks at the bound itself.
         if time.monotonic() < self._looked_at + LOOK_S or not self._lock.acquire(blocking=False):
             return
         try:
@@ -184,7 +184,7 @@ class LabelledVideo:
         self._labelling, self._on_labelled = labelling, on_labelled
         self._video: Video | None = None
         self._lock = threading.Lock()
-        # Frames until their results come: the one under way, the one that waits, and some whose result is on its way.
+        # Frames without a result yet: the one under way, the one that waits, and some whose result is being handed on.
         self._frames: dict[int, np.ndarray] = {}
         self._submitted = self._skipped = self._failed_before = 0
         self._due = 0.0
@@ -216,7 +216,7 @@ class LabelledVideo:
             if thinned and self._early():
                 self._skipped += 1
                 return None
-            # Frames that are skipped have no index: ages and intervals count those that may be labelled.
+            # Skipped frames have no index, because ages and intervals count only frames that may be labelled.
             index = self._submitted
             dropped = self._video.counts.dropped
             self._frames[index] = frame
@@ -231,7 +231,7 @@ class LabelledVideo:
                 return None
             waiting = [number for number in self._frames if number < index]
             if waiting and self._video.counts.dropped > dropped:
-                # The one before was still waiting, and has lost its place.
+                # The frame before was still waiting, and this one has taken its place.
                 del self._frames[waiting.pop()]
             for number in waiting[: -HELD - 1]:
                 del self._frames[number]
@@ -241,7 +241,7 @@ class LabelledVideo:
         now, period = time.monotonic(), 1 / self.fps
         if now < self._due:
             return True
-        # A rate is kept over the small unevenness of a source, and begun anew behind a gap.
+        # The rate evens out small variations of a source, and begins anew after a gap.
         self._due = max(self._due + period, now + period / 2)
         return False
 

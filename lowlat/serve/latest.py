@@ -60,7 +60,7 @@ class Latest(Generic[Item]):
             await changed.wait()
 
     def _tell(self) -> None:
-        # A loop that has been closed has nobody waiting.
+        # Nobody waits on a loop that is closed.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake)
 

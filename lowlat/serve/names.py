@@ -63,7 +63,7 @@ def free_name(spec: str | None, taken: Collection[str]) -> str:
     if spec is None:
         stem = "frames"
     elif scheme_of(spec):
-        # The host, without name and password.
+        # The host stands for an address, without user and password.
         stem = re.split(r"[:/?#]", spec.partition("://")[2].rpartition("@")[2])[0]
     else:
         stem = f"camera-{spec}" if spec.isdecimal() else Path(spec).stem

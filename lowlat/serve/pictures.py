@@ -87,5 +87,5 @@ class MadeOnce:
         if held is None or held[0] != number:
             future = asyncio.get_running_loop().run_in_executor(self._pool, make)
             held = self._made[kind] = (number, future)
-        # A viewer who goes must not take it from the others.
+        # A viewer who disconnects must not cancel the picture for the others.
         return await asyncio.shield(held[1])

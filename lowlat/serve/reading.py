@@ -93,7 +93,7 @@ class Reading:
         self._closing.set()
         source = self._source
         if isinstance(source, ReconnectingSource):
-            # It may be waiting for its camera.
+            # The thread may be waiting for its camera.
             source.stop()
         self._thread.join(timeout_s)
 
@@ -115,7 +115,7 @@ class Reading:
                     self._state = "ended"
                     return
                 pause = FIRST_PAUSE_S
-                # A recording without a single frame's length would be opened without a pause.
+                # A recording that lasts no time would be opened again and again without a pause.
                 self._closing.wait(max(0.0, 0.05 - (time.monotonic() - began)))
             except Exception as error:
                 self._source = None
@@ -152,7 +152,7 @@ class Reading:
         for timed in source.timed():
             if not source.live:
                 ahead = began + timed.time_s - time.monotonic()
-                # A reader that is late stays late: frames never come faster than the source's own pace.
+                # A reader that is late stays late, since frames never come faster than the source's own pace.
                 began -= min(ahead, 0.0)
                 self._closing.wait(max(ahead, 0.0))
             if self._closing.is_set():

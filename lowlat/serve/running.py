@@ -104,7 +104,7 @@ async def until_signalled(run: Callable[..., Awaitable[None]]) -> None:
 
     def end() -> None:
         ending.set()
-        # A second one ends the program at once.
+        # A second signal ends the program at once.
         for number in signals:
             loop.remove_signal_handler(number)
 

@@ -230,7 +230,7 @@ class Service(AbstractContextManager):
         try:
             self.close_video(name)
         except KeyError:
-            # Somebody else has closed it.
+            # Another thread has closed it.
             pass
         except RuntimeError as error:
             # The hub was given up while it hung in a frame.
@@ -238,7 +238,7 @@ class Service(AbstractContextManager):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        # Viewers may still ask for the last picture until they are let go.
+        # Until viewers are disconnected they may still ask for the last picture.
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.labelling.close()
 

@@ -32,7 +32,7 @@ def sockets(service: Service, allowed: AllowList) -> dict[str, Endpoint]:
     """Make what answers the service's WebSockets, by the names of `Answers`."""
 
     def number_of(socket: WebSocket) -> int:
-        # Before the client can know that it is connected, so that it misses nothing from then on.
+        # This is read before the client knows that it is connected, so that it misses nothing afterwards.
         found = [video for video in service.videos() if video.name == socket.path_params["name"]]
         return found[0].latest.number if found else 0
 
@@ -59,7 +59,7 @@ def sockets(service: Service, allowed: AllowList) -> dict[str, Endpoint]:
             video = service.get(name)
         except KeyError:
             try:
-                # A video that comes with its connection goes with it.
+                # A video that a connection opens is closed with it.
                 video = mine = await run_in_threadpool(service.open, None, name)
             except (ValueError, Full) as error:
                 await socket.close(FULL if isinstance(error, Full) else REFUSED, str(error)[:120])
@@ -93,7 +93,7 @@ async def while_there(
     of the client."""
 
     async def listen() -> None:
-        # Text or bytes, it says the same.
+        # Any message of the client means the same.
         while (await socket.receive())["type"] != "websocket.disconnect":
             heard()
         group.cancel_scope.cancel()

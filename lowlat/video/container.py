@@ -27,7 +27,7 @@ _NOT_VIDEO = frozenset({"tty"})
 # FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
 _NO_TIMES = 0x80
 _COVER = av.stream.Disposition.attached_pic
-# FFmpeg's matrix of colours that nothing is said of: AVCOL_SPC_UNSPECIFIED.
+# FFmpeg's matrix for colours that are not stated: AVCOL_SPC_UNSPECIFIED.
 _UNSAID = 2
 
 
@@ -203,7 +203,7 @@ class ContainerSource(Source):
         turns = round(frame.rotation / 90) % 4
         if turns % 2 and self._resize:
             width, height = height, width
-        # Where nothing is said FFmpeg takes all videos for BT.601.
+        # FFmpeg takes every video that states nothing for BT.601.
         unsaid = frame.colorspace == _UNSAID and frame.height >= HIGH_ROWS
         colours = {"src_colorspace": Colorspace.ITU709} if unsaid else {}
         array = frame.to_ndarray(format="rgb24", width=width, height=height, **colours)

@@ -93,7 +93,7 @@ class SteadyFlush:
     def written(self, path: Path) -> None:
         """Take note of a file that has been written to."""
         self._paths.add(path)
-        # A disk that takes longer than that gets no second thread.
+        # If the disk takes longer than that, no second thread is started.
         if time.monotonic() - self._flushed > FLUSH_S and not self._thread.is_alive():
             paths, self._paths, self._flushed = self._paths, set(), time.monotonic()
             self._thread = threading.Thread(target=_flush_all, args=(paths,), name="flush", daemon=True)
@@ -107,6 +107,6 @@ class SteadyFlush:
 
 def _flush_all(paths: Iterable[Path]) -> None:
     for path in paths:
-        # It may have got another name meanwhile.
+        # The file may have been renamed meanwhile.
         with suppress(OSError):
             flush(path)

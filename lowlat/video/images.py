@@ -150,7 +150,7 @@ def to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
     Raises:
         ValueError: it is a grey image of 32 bits.
     """
-    # Pillow reads 16-bit greys of these formats into mode I, whose 32 bits they don't fill.
+    # Pillow reads 16-bit greys of these formats into mode I, which has 32 bits.
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PPM", "PNG")):
         # The high byte is kept, as Pillow does for 16-bit colours; convert would clip at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

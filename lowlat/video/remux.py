@@ -111,7 +111,7 @@ def cut_to_whole_boxes(path: Path) -> None:
             if length < 8 or at + length > size:
                 break
             at += length
-            # The box that announces a fragment is of no use without the one that holds it.
+            # The box that announces a fragment is useless without the box that holds it.
             whole = whole if kind == b"moof" else at
         file.truncate(whole)
 

@@ -17,7 +17,7 @@ from lowlat.video.frames import HIGH_ROWS
 from lowlat.video.remux import AudioTrack, cut_to_whole_boxes, finish, growing, measure, named
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-# Without pictures that are predicted from later ones, every fragment stands for itself and times need no shift.
+# Without pictures that are predicted from later ones, each fragment is complete and times need no shift.
 QUALITY = {"preset": "veryfast", "crf": "20", "bf": "0"}
 # The matrix, primaries and transfer that are tagged, and the matrix as the conversion calls it.
 _HIGH = (Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709, Colorspace.ITU709)

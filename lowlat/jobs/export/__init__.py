@@ -81,7 +81,7 @@ def export(
     notice = check_trained("export", network)
     width, height = size
     height, width = working_size(height, width, width * height, network.multiple)
-    # Layouts and 1x1 convolutions are for whoever runs the files to choose.
+    # The program that runs the files chooses layouts and 1x1 convolutions.
     network = prepared(network, Options(channels_last=False, pointwise=False))
     differences: dict[str, float] = {}
     entries = []

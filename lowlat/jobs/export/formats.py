@@ -30,7 +30,7 @@ def write(form: str, stage: Stage, path: Path) -> float:
         RuntimeError: the compiler, or the file, failed; or its results are others.
     """
     with warnings.catch_warnings(), torch.no_grad():
-        # PyTorch warns of its own internals here.
+        # PyTorch warns about its own internals here.
         warnings.simplefilter("ignore")
         got = {"onnx": _onnx, "aoti": _aoti}[form](stage, path)
     return _difference(f"{form} {stage.name}", stage, got)

@@ -62,7 +62,7 @@ class KeyFrame(_Part):
     """The predictor's reduction of the frame to propagate from -> its half of the fast track, once a base."""
 
     def run(self, predict: Tensor) -> tuple[Tensor]:
-        # The other two reductions have no part in it.
+        # The other two reductions are not used here.
         return (self.network.anchor(Reduced(predict, predict, predict)).predict,)
 
 
@@ -70,7 +70,7 @@ class Propagate(_Part):
     """A base's half and F_h with a frame's reductions -> its labels, its scores, and its own F_h (Eq. 1, fusion)."""
 
     def run(self, anchor: Tensor, high: Tensor, predict: Tensor, adapt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # The selector's reduction has no part in either.
+        # The selector's reduction is used by neither.
         current = Reduced(predict, adapt, adapt)
         propagated = self.network.propagate(Anchor(anchor, anchor), high, current)
         fused = self.network.fuse(propagated, current)

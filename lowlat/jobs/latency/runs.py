@@ -84,7 +84,7 @@ class Control:
     milliseconds = 10.0
 
     def __init__(self) -> None:
-        # NumPy computes it: PyTorch would start OpenMP threads beside those that the run has.
+        # NumPy computes it, because PyTorch would start OpenMP threads beside those of the run.
         self._values = np.linspace(-1, 1, 8192, dtype=np.float32)
         self._out = np.empty_like(self._values)
         self._rounds = 100
@@ -142,7 +142,7 @@ class Bench:
         self._make = cpu_engine if self.on_cpu else gpu
         self._isolation = isolation
         self.control = Control() if self.on_cpu else None
-        # An isolation that can't be had is told of here, before anything is measured.
+        # An impossible isolation is reported here, before anything is measured.
         self.engine(Schedule(PerFrame(), "blocking")).close()
 
     def engine(self, schedule: Schedule) -> Engine:
@@ -195,7 +195,7 @@ def record_run(
         advance()
 
     def keep(frame: np.ndarray, result: FrameResult) -> None:
-        # Hours of labels would fill the memory.
+        # The labels of hours would fill the memory.
         result.labels = None
         recorded.spans.extend(result.spans)
         result.spans = []

@@ -132,7 +132,7 @@ def measure_videos(
             spacing = hub.spacing
             _feed(videos, pictures, fps)
             bound_ms, capacity, where = hub.bound_ms, hub.capacity(fps, size=(height, width)), device_name(hub.device)
-        # With the hub the results come to their end.
+        # Results end when the hub is closed.
         alone = runs[0].each[0].p99_ms if runs else None
         each = tuple(_figures(video, list(video), alone) for video in videos)
         runs.append(VideosFigures(count, round(bound_ms, 3), spacing, capacity, each))

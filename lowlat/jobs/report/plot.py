@@ -122,7 +122,7 @@ def _svg(low: float, high: float, top: float, inside: Sequence[str]) -> str:
 
 def _curve(name: str, places: Sequence[int], values: Sequence[float]) -> str:
     points = "L".join(f"{at} {-value:.6g}" for at, value in zip(places, values, strict=True))
-    # A line of no length, so that a single frame is seen as a dot.
+    # A line of length zero shows a single frame as a dot.
     return f'<path class="curve {name}" d="M{points}h0"/>' if points else ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from lowlat.jobs.report.kinds import KINDS
 
 LEFT_BY = "lowlat demo, lowlat latency and lowlat segment --report leave one"
-# What every frame of a report has, but for its latencies.
+# The fields that every frame of a report has beside its latencies.
 _FRAME = {"index": int, "age": int, "key": bool, "degraded": bool, "startup": bool, "stages_ms": Mapping}
 
 

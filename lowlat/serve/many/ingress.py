@@ -78,7 +78,7 @@ class Many:
         """Look at the hubs once."""
         answers = []
         with suppress(Exception):
-            # Ray Serve raises where it has no replica at the moment.
+            # Ray Serve raises an error while it has no replica.
             asked = self._replicas.broadcast("hub")
             answers = await asyncio.wait_for(asked.results_async(return_exceptions=True), ANSWER_S)
         actors = {actor._actor_id.hex(): actor for actor in answers if hasattr(actor, "_actor_id")}
@@ -95,7 +95,7 @@ class Many:
             await self.lose(self.hubs.get(key))
             return
         except asyncio.TimeoutError:
-            # It is busy, with what costs are measured by: Ray Serve replaces one that hangs.
+            # The hub is busy, perhaps measuring costs. Ray Serve replaces one that hangs.
             return
         if key in self.hubs:
             self.hubs[key].state = state

@@ -46,7 +46,7 @@ def by_room(context: Any) -> tuple[int, dict[str, Any]]:
     rooms = {str(replica): room for replica, room in measured.get("room", {}).items()}
     videos = {str(replica): count for replica, count in measured.get("videos", {}).items()}
     wanted = context.target_num_replicas
-    # Some are still starting: it isn't known yet what room they have.
+    # Some are still starting, so their room isn't known yet.
     if len(rooms) >= wanted and set(rooms) == set(videos):
         total = sum(rooms.values())
         if total < 1:
@@ -76,7 +76,7 @@ def deployed(replicas: Replicas, *arguments: Any) -> Any:
         Replica,
         name="hubs",
         ray_actor_options={"num_cpus": 0},
-        # The hub gets them: it is an actor that the replica starts.
+        # These resources are for the hub, an actor that the replica starts.
         placement_group_bundles=[resources],
         health_check_period_s=LOOK_S,
         graceful_shutdown_timeout_s=20,
@@ -85,7 +85,7 @@ def deployed(replicas: Replicas, *arguments: Any) -> Any:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
     if NAME in serve.status().applications:
-        # Those of an ingress that was killed: their videos are nobody's.
+        # An ingress that was killed has left these replicas, and their videos belong to nobody.
         serve.delete(NAME)
     return serve.run(deployment.bind(replicas, arguments), name=NAME, route_prefix=None)
 
@@ -111,7 +111,7 @@ class Replica:
         from lowlat.serve.many.hub import HubActor
 
         options = {"num_cpus": 1 if replicas.gpus else replicas.cores, "num_gpus": replicas.gpus}
-        # What is asked of each GPU's memory and threads is one process's.
+        # The hub has a process of its own, which alone uses the device.
         self._hub = ray.remote(max_concurrency=MOST_CALLS, **options)(HubActor).remote(*arguments)
         ray.get(self._hub.state.remote())
 

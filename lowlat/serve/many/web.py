@@ -81,7 +81,7 @@ def application(many: Many, access: Access) -> Starlette:
         mine = name not in many.placed
         if mine:
             try:
-                # A video that comes with its connection goes with it.
+                # A video that a connection opens is closed with it.
                 await many.open(None, name)
             except (ValueError, Lost) as error:
                 await socket.accept()
@@ -215,7 +215,7 @@ async def _carry(
 
     tasks: list[asyncio.Task[None]] = []
     try:
-        # Ray may begin calls of such an actor in another order: nothing is given before it knows the connection.
+        # Ray may begin this actor's calls in another order, so nothing is given before it knows the connection.
         await hub.actor.connect.remote(key, scope)
         tasks += [asyncio.create_task(carry()), *([asyncio.create_task(listen())] if receive else [])]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -230,7 +230,7 @@ async def _carry(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(RayActorError):
-            # Nobody waits for that.
+            # This call is not waited for.
             hub.actor.give.remote(key, gone)
 
 
