@@ -1,4 +1,4 @@
-"""Sizes that are traced on one thread while others run networks, the same one or another."""
+"""Tracing a size on one thread while others run networks, the same one or another."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

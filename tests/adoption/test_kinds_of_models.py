@@ -188,7 +188,7 @@ class Shifting(small.Plain):
 
 
 def test_costs_are_measured_where_the_model_is():
-    """Tensors of two devices can't be added."""
+    """The model would raise an error on tensors of two devices."""
     model = Shifting().eval()
     traced = trace(model, SIZE)
     on_host, _ = points._costs(traced, model)

@@ -83,7 +83,7 @@ def cut_labels(videos, out):
 
 
 def lose_the_report(videos, out):
-    """The run looks as if it had been killed between the two names."""
+    """Makes the run look as if it had been killed between the two renames."""
     for path in (out / "a").iterdir():
         path.unlink()
     (out / "a").rmdir()
@@ -168,7 +168,7 @@ def test_a_run_that_dies_while_it_replaces_a_result_leaves_nothing_in_the_way(ba
     real = one_video.shutil.rmtree
 
     def dying(path, **options):
-        """Killed with the first file removed of what gives way to the new result."""
+        """Dies when the first file of the old result has been removed."""
         if "before" in path.name:
             (path / "report.json").unlink()
         elif not path.name.endswith(".part"):

@@ -24,7 +24,7 @@ FRAMES = 150
 
 
 def halved(number):
-    """Half a number; of 13 the process dies, of 7 once."""
+    """Returns half of a number; for 13 the process dies, for 7 it dies once."""
     marker = os.path.join(os.environ["LOWLAT_TEST_MARKS"], f"{number}")
     tries = len(os.listdir(marker)) if os.path.isdir(marker) else 0
     os.makedirs(os.path.join(marker, str(tries)))
@@ -115,7 +115,7 @@ def test_an_interrupted_batch_ends_at_once_and_goes_on_where_it_was(videos, weig
 def test_a_cluster_labels_the_video_of_a_killed_worker_all_the_same(
     videos, weights, expected, tmp_path, monkeypatch, kill_one, nothing_is_left
 ):
-    """Two machines of one core each, as far as Ray can tell."""
+    """The cluster has two machines of one core each, as far as Ray can tell."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 

@@ -1,4 +1,4 @@
-"""What the user gets wrong comes back as one line that names it, and exit code 2."""
+"""Every mistake of the user is told in one line that names it, with exit code 2."""
 
 import ast
 from pathlib import Path

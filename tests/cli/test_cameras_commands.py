@@ -82,7 +82,7 @@ def test_a_camera_that_refuses_the_password_is_not_asked_again(lowlat, tmp_path)
 
 
 def test_a_video_that_changes_its_size_goes_on(lowlat, segmenter, tmp_path):
-    """As recordings of browsers do: each size starts up anew, and nothing is left out."""
+    """Browsers record such videos. The network starts up anew at each size, and no frame is left out."""
     path, out = tmp_path / "in.ts", tmp_path / "out"
     parts = [
         write_clip(tmp_path / f"{n}.ts", size=size, options={"bf": "0"}) for n, size in enumerate((SIZE, OTHER_SIZE))

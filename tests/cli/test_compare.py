@@ -1,4 +1,4 @@
-"""`lowlat compare`: two runs side by side, and runs that can't be."""
+"""`lowlat compare`: two runs side by side, and runs that can't be compared."""
 
 import json
 import shutil

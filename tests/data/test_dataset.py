@@ -11,7 +11,7 @@ from lowlat.lab.data.open import open_dataset
 
 
 class Given(LabelledImages):
-    """What it is given: images and labels, some None."""
+    """A labelled set of given images and labels, some of them None."""
 
     split, palette, videos = "train", ((0, 0, 0),) * 2, []
 

@@ -57,7 +57,7 @@ def draw(data, count=16, between=1, **options):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """Colours as they are."""
+    """Leaves the colours of pairs as they are."""
     monkeypatch.setattr("lowlat.lab.data.pairs.jitter_colours", lambda images, generator, strength: images)
 
 

@@ -60,7 +60,7 @@ def test_the_flow_is_more_than_the_nearest_pixel(street):
 
 @pytest.mark.parametrize("index", [0, 57, 150])
 def test_a_frame_follows_from_seed_index_and_size_alone(street, index):
-    """In any order, from another instance of another length."""
+    """This holds in any order, and for another instance of another length."""
     again = Street(seed=3, size=(120, 160), frames=151)
     again.image(index // 2)
     assert torch.equal(street.image(index), again.image(index))
@@ -111,7 +111,7 @@ def test_the_light_changes_within_a_scene():
 
 
 def test_what_lies_on_the_ground_is_road_up_to_the_kerb(street):
-    """By rays from the camera to the ground, worked out here."""
+    """The ground is found here by rays from the camera."""
     index, (height, width) = 200, street.size
     scene, time = street._at(index)
     camera = scene.drive.at(time, street.size)

@@ -26,7 +26,7 @@ def frames(count, size=SIZE):
 
 @contextmanager
 def opened(network, **options):
-    """A hub with room for any video: what things cost is said beforehand."""
+    """A hub with room for any video, because it is told beforehand what frames and parts cost."""
     if options.get("device", "cpu") == "cpu":
         options["cores"] = 1
     with lowlat.Hub(network, **options) as hub:
@@ -48,7 +48,7 @@ def feed(video, given):
 
 
 def test_every_video_has_the_labels_that_it_has_alone(tiny_network, device):
-    """With S_h far from done where it is not waited for: labels are those of a lone first key frame."""
+    """S_h in the background never lands, so that all labels come from the first key frame."""
     given = frames(4)
     with lowlat.VideoSegmenter(tiny_network, policy=Every(9)) as alone:
         expected = [alone.step(frame).labels for frame in given]
@@ -146,7 +146,7 @@ def test_settled_results_are_final(tiny_network, device):
 
 
 def test_a_failing_s_h_is_one_video_s_own(tiny_network, monkeypatch):
-    """Of the video whose frames are dark: its first frame fails, then a key frame does; the other one goes on."""
+    """The video of dark frames fails at its first frame, then at a key frame; the other video goes on."""
     with opened(tiny_network) as hub:
         parts, broken = hub._prepared.higher_parts, threading.Event()
         broken.set()
@@ -324,7 +324,7 @@ def test_a_hub_that_is_dropped_ends_its_thread(tiny_network):
 
 
 def test_batches_label_as_single_passes_do(tiny_network):
-    """Of two videos whose first frames wait for each other's."""
+    """The first frames of two videos wait for each other's, so that their passes form a batch."""
     given = frames(2)
     with opened(tiny_network) as hub:
         machine = hub._passes._machine

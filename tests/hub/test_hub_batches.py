@@ -150,7 +150,7 @@ def test_without_a_fault_all_is_well(stage):
 
 
 def plant(monkeypatch, owner, method, old, new):
-    """Puts other words into a method."""
+    """Replaces a text in the source of a method."""
     text = textwrap.dedent(inspect.getsource(getattr(owner, method)))
     assert text.count(old) == 1, "the fault is not planted"
     made = {}
@@ -180,7 +180,7 @@ def test_a_planted_fault_is_caught(stage, monkeypatch, fault):
 
 @pytest.mark.parametrize("graphs", [False, True], ids=["", "graphs"])
 def test_f_h_of_a_batch_is_that_of_single_passes(tiny_network, one_thread, graphs):
-    """On the stand-in, whose arithmetic is the CPU's."""
+    """This runs on the stand-in, whose arithmetic is the CPU's."""
     random = np.random.default_rng(0)
     with hub_at("stand-in") as device, lowlat.Hub(tiny_network, device=device, batch=3, graphs=graphs) as hub:
         machine, size = hub._machine, (48, 64)

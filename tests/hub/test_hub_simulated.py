@@ -115,7 +115,7 @@ def test_every_video_keeps_its_bound_its_order_and_its_account(given, costs, par
 @settings(max_examples=30, deadline=None)
 @given(videos, costs, part_costs, st.sampled_from([1, 4]))
 def test_no_video_is_left_out_of_the_queue(given, costs, part_costs, batch):
-    """However often others ask, and also beside one whose passes always fail."""
+    """This holds however often others ask, and beside a video whose passes always fail."""
     watched = watch(costs, part_costs, given, batch=batch, more=0.3)
     assert not watched.hub.passes.waiting() and sorted(watched.asked) == sorted(watched.ended), "every pass ends, once"
     assert max(watched.ahead) <= 2 * len(given)
@@ -170,7 +170,7 @@ def test_a_batch_is_tried_and_kept_only_where_its_parts_are_not_much_longer():
 
 
 def test_a_batch_that_fails_is_run_again_one_by_one():
-    """Only the one to blame fails."""
+    """Only the pass that raises the error fails."""
     given = [([40.0] * 60, Every(3), kind) for kind in (0, 0, 0, 2)]
     watched = watch(Costs(1, 0, 0, 1), [3.0] * 4, given, batch=4, more=0.05)
     failures = [seat.engine.state.counts.failures for seat in watched.seats]
@@ -179,7 +179,7 @@ def test_a_batch_that_fails_is_run_again_one_by_one():
 
 
 def test_nothing_grows_in_an_hour_of_frames():
-    """Of two videos at one frame a second, with stalls and failures in between."""
+    """Two videos play at one frame a second, with stalls and failures in between."""
     hour = ([1000.0] * 99 + [3000.0]) * 35
     given = [(hour, Every(5), 1), (hour, Every(5), 0)]
 

@@ -23,7 +23,7 @@ def program(path: Path, script: str) -> Path:
 
 
 def configure(folder: Path, environment: dict[str, str], **settings: str) -> str:
-    """What CMake says."""
+    """Configures a build and returns what CMake prints."""
     settings = {
         "SVCONV_TORCH_INCLUDE": str(Path(torch.__file__).with_name("include")),
         "SVCONV_CUDA": "OFF",

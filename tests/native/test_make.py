@@ -22,7 +22,7 @@ def steps(target: str, folder: Path, **variables: str) -> list[list[str]]:
 
 
 def marks(target: str, folder: Path) -> list[tuple[bool, str]]:
-    """For each call of pytest: whether it is by several processes, and which marks it selects."""
+    """Returns for each call of pytest whether it runs several processes, and which marks it selects."""
     calls = [words for words in steps(target, folder) if "pytest" in words and "for" not in words]
     assert all("--durations=25" in words for words in calls)
     return [("-n" in words, words[-1]) for words in calls]

@@ -13,7 +13,7 @@ from lowlat.networks.labels import full_size_labels, scores_on_host
 
 
 def defined(scores, size):
-    """Every score at full size, float64."""
+    """Returns every score at full size, float64."""
     return F.interpolate(scores.double(), size, mode="bilinear", align_corners=False)
 
 
@@ -35,7 +35,7 @@ def check(scores, size):
 
 
 def blobs(classes, size, generator, *, spread=6, noise=0.1):
-    """Scores with regions, as networks give them."""
+    """Returns scores that form regions, as those of networks do."""
     h, w = size
     rough = torch.randn(1, classes, h // spread + 2, w // spread + 2, generator=generator)
     return 3 * F.interpolate(rough, size, mode="bicubic") + noise * torch.randn(1, classes, h, w, generator=generator)

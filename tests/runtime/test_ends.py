@@ -1,4 +1,5 @@
-"""Ends that come in the middle: of a buffer that is dropped, of a pass of S_h, of a command under another's signals."""
+"""Ends in the middle of work: a buffer is dropped, a pass of S_h is under way, a command runs under another's
+signals."""
 
 import gc
 import os
@@ -21,7 +22,7 @@ PATIENCE_S = 60
 
 @pytest.mark.parametrize("overload", ["drop-oldest", "wait"])
 def test_a_buffer_that_is_dropped_ends_its_capture(overload):
-    """Without `close`, and though its source would go on for ever."""
+    """It ends without `close`, although its source would go on for ever."""
     taken, ended = threading.Semaphore(0), threading.Event()
 
     def source():

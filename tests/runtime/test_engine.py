@@ -180,7 +180,7 @@ def test_a_deferred_decision_that_raises_costs_the_decision_only(build):
 
 @pytest.mark.parametrize("where", ["while the frame is kept", "before S_h is launched", "behind its launch"])
 def test_ctrl_c_between_promotion_and_launch_loses_no_later_pass(build, monkeypatch, where):
-    """Else a flight that no worker has would keep S_h from ever being launched again."""
+    """Otherwise a pass that no worker runs would keep S_h from ever being launched again."""
     engine = build(Schedule(Every(3), age_bound=10), delays=[2] * 20)
     submit, hold = engine.worker.submit, engine._hold
 

@@ -36,7 +36,7 @@ class Parts:
 
 @pytest.fixture
 def turns():
-    """A turns without a thread, on a device that finishes what it is given."""
+    """An `InTurns` without a thread, on a device that finishes what it is given."""
     device = FakeDevice()
     device.progress = device.finish
     turns = InTurns(device, 4, threaded=False)

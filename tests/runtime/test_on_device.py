@@ -38,7 +38,7 @@ def place(request):
 
 @pytest.fixture
 def tiny_network(tiny_network, frames):
-    """With several classes ahead somewhere, so that labels tell."""
+    """Its labels are of several classes, so that wrong ones are noticed."""
     images = torch.stack([torch.from_numpy(frame).permute(2, 0, 1) for frame in frames])
     with torch.inference_mode():
         scores = tiny_network(tiny_network.normalise(images))

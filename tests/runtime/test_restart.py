@@ -1,5 +1,5 @@
 """A restart while a pass of S_h is in flight, in simulated time and on streams: it never lands, and the next one is not
-refused for it. On threads, in turns and in replay: the tests of those."""
+refused for it. Restarts on threads, in turns and in replay are tested with those."""
 
 from fake_device import FakeDevice
 from stream_runs import build, deferred

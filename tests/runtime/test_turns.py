@@ -1,4 +1,4 @@
-"""S_h in parts between frames: when a part may begin, and that labels are the same whoever's turn it was."""
+"""S_h in parts between frames: when a part may begin, and that labels don't depend on whose turn it was."""
 
 import math
 import threading
@@ -33,7 +33,7 @@ def regular(rule, period=100.0, busy=40.0, frames=6):
 
 
 def learn(rule, costs):
-    """One whole pass."""
+    """Runs one whole pass, from which the rule learns the costs."""
     rule.pass_begun()
     for part, cost in enumerate(costs):
         rule.part_ran(part, cost)

@@ -25,7 +25,7 @@ def read(path, **options):
 
 @pytest.fixture
 def joined(tmp_path):
-    """Recordings end to end, as of a recorder that begins a file anew: each begins where the one before began."""
+    """Recordings joined end to end, the times of each beginning where those of the one before began."""
 
     def make(*parts, suffix=".ts", **facts):
         path = tmp_path / f"joined{suffix}"

@@ -1,4 +1,4 @@
-"""What a video that is written says of itself: times, index, pixels, colours, sound; and how it ends."""
+"""What a written video states: times, index, pixels, colours, sound; and how it ends."""
 
 import os
 import signal
