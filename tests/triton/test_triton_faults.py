@@ -14,7 +14,7 @@ from triton_faults import FAULTS
 from triton_interpreter import check_overflow
 
 from svconv import reference, svconv2d
-from svconv.triton import band, ops
+from svconv.triton import band, launch
 
 SOURCES = Path(band.__file__).parent
 FILES = ("tiles", "band", "taps")
@@ -61,7 +61,7 @@ def plant(tmp_path, monkeypatch):
             spec.loader.exec_module(module)
             for kernel in KERNELS:
                 if hasattr(module, kernel):
-                    monkeypatch.setattr(ops, kernel, getattr(module, kernel))
+                    monkeypatch.setattr(launch, kernel, getattr(module, kernel))
 
     return planted
 
@@ -93,15 +93,15 @@ def test_results_repeat_bit_for_bit(dtype):
 def test_offsets_of_64_bits_are_those_of_32(dtype, monkeypatch):
     case = replace(FAULTS[0].case, dtype=dtype)
     short = run(svconv2d, *case.tensors(), **case.options, backend="triton")
-    monkeypatch.setattr(ops, "_wide", lambda *tensors: True)
+    monkeypatch.setattr(launch, "_wide", lambda *tensors: True)
     for a, b in zip(short, run(svconv2d, *case.tensors(), **case.options, backend="triton"), strict=True):
         assert torch.equal(a, b)
 
 
 def test_tf32_takes_the_band_and_float32_is_exact_without():
     input = torch.empty(1, 2, 3, 4)
-    assert ops._family(input, 5, tf32=False) == "taps"
-    assert ops._family(input, 5, tf32=True) == "band" and ops._family(input, 17, tf32=True) == "taps"
+    assert launch._family(input, 5, tf32=False) == "taps"
+    assert launch._family(input, 5, tf32=True) == "band" and launch._family(input, 17, tf32=True) == "taps"
 
 
 def test_the_bound_for_tf32_allows_what_the_products_cut_off_and_no_more():

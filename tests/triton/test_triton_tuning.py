@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from svconv.triton import configs, ops
+from svconv.triton import configs, launch
 from svconv.triton.configs import Cache
 
 DATA = torch.empty(1, 16, 12, 20, dtype=torch.bfloat16)
@@ -29,7 +29,7 @@ def gpu(monkeypatch, tmp_path):
     gpu = Gpu()
     gpu.measured = []
     known = Cache(gpu.file)
-    monkeypatch.setattr(ops, "INTERPRETED", False)
+    monkeypatch.setattr(launch, "INTERPRETED", False)
     monkeypatch.setattr(configs, "fastest", gpu.fastest)
     monkeypatch.setattr(configs, "cache_of", lambda *key: known)
     for name, value in {
@@ -45,7 +45,7 @@ def gpu(monkeypatch, tmp_path):
 def launched(data=DATA):
     """The configuration that a call launches."""
     launches = []
-    ops._launch_best("sum", "band", launches.append, data, 9, 1, 1)
+    launch._launch_best("sum", "band", launches.append, data, 9, 1, 1)
     (config,) = launches
     return config
 
