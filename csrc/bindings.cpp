@@ -117,7 +117,7 @@ void forward(const std::string& dtype, const py::array& input, const py::array& 
   p.width = input.shape(3);
   p.groups = groups;
   p.kernel = kernel_size;
-  p.dilation = dilation;
+  p.dilation = svconv::least_dilation(dilation, p.height, p.width);
   p.normalize = normalize;
   p.renormalize = renormalize;
   check_shape(logits, p.batch, groups * kernel_size * kernel_size, p.height, p.width, "logits");

@@ -1,6 +1,7 @@
 // A product's data as plain pointers and sizes, shared by the CPU and the CUDA kernels and their glue.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace svconv {
@@ -37,5 +38,11 @@ struct Problem {
   // Windows that all kernels read; any others are the CPU's alone (cpu/windowed.h).
   bool plain() const { return border == Border::zeros && !correlation && scale == 1; }
 };
+
+// A dilation without which nothing changes, and none of whose products overflows: taps that are further apart than the
+// frame is large all lie outside it.
+inline int64_t least_dilation(int64_t dilation, int64_t height, int64_t width) {
+  return std::min(dilation, std::max(height, width) + 1);
+}
 
 }  // namespace svconv

@@ -77,8 +77,8 @@ struct Window {
 inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kernel_size, int64_t dilation,
                           int64_t groups, bool normalize, bool renormalize, const Window& window, bool fine = false) {
   STD_TORCH_CHECK(data.dim() == 4, "svconv: expected a 4-d tensor");
-  STD_TORCH_CHECK(kernel_size > 0 && kernel_size % 2 == 1 && dilation > 0 && groups > 0,
-                  "svconv: expected an odd kernel_size, and a positive dilation and groups");
+  STD_TORCH_CHECK(kernel_size > 0 && kernel_size % 2 == 1 && kernel_size < INT32_MAX && dilation > 0 && groups > 0,
+                  "svconv: expected an odd kernel_size of 31 bits, and a positive dilation and groups");
   STD_TORCH_CHECK(data.size(1) % groups == 0, "svconv: expected channels divisible by groups");
   Problem p;
   p.type = type_of(data);
@@ -91,6 +91,7 @@ inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kern
   p.width = times * data.size(3);
   STD_TORCH_CHECK(p.height % window.scale == 0 && p.width % window.scale == 0,
                   "svconv: expected a height and width divisible by scale");
+  dilation = least_dilation(dilation, p.height, p.width);
   p.border = Border(window.border);
   p.correlation = window.correlation;
   p.scale = window.scale;

@@ -12,6 +12,8 @@ PADDING_MODES = (*PLAIN_PADDING_MODES, "shift", "reflect", "replicate")
 # A correlation has no softmax to leave taps out of.
 CORRELATION_PADDING_MODES = tuple(mode for mode in PADDING_MODES if mode != "renormalize")
 TAPS = ("convolution", "correlation")
+# The largest number that the kernels count with.
+MOST = 2**63 - 1
 
 
 def options(
@@ -82,7 +84,7 @@ def sizes(
 
 
 def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (), least: int = 1) -> int:
-    """The value as Python's int, or as the compiler's symbol. Raises TypeError, or ValueError below `least`."""
+    """The value as Python's int, or the compiler's symbol. Raises TypeError; ValueError outside `least` to `MOST`."""
     if isinstance(value, bool) or not isinstance(value, (int, *symbols, Integral)):
         raise TypeError(
             f"{function}: expected {name} to be an int, got {value!r} ({type(value).__name__}); give a whole number"
@@ -92,6 +94,8 @@ def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (
         value = int(value)
     if value < least:
         raise ValueError(f"{function}: expected {name} to be at least {least}, got {value}")
+    if value > MOST:
+        raise ValueError(f"{function}: expected {name} to be at most {MOST}, got {value}")
     return value
 
 

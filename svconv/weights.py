@@ -28,7 +28,13 @@ def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renorm
     With `renormalize`, taps that read outside the frame weigh nothing; `window` are `taps` and `scale`, as in
     `svconv.svconv2d`.
     """
-    return with_excluded(logits, kernel_size, dilation, groups, renormalize, **window).softmax(dim=2)
+    logits = with_excluded(logits, kernel_size, dilation, groups, renormalize, **window)
+    if torch.onnx.is_in_onnx_export():
+        return logits.softmax(dim=2)
+    # torch's softmax takes other exponentials at the ends of what each thread computes, so that its bits depend on the
+    # number of threads. What is subtracted changes no weight, and so no derivative.
+    exponentials = (logits - logits.amax(dim=2, keepdim=True).detach()).exp()
+    return exponentials / exponentials.sum(dim=2, keepdim=True)
 
 
 def with_excluded(

@@ -146,6 +146,25 @@ def test_results_repeat_bit_for_bit_whatever_the_number_of_threads(case):
         assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
 
 
+@pytest.mark.serial
+def test_second_derivatives_repeat_bit_for_bit_whatever_the_number_of_threads():
+    case = Case(shape=(1, 8, 41, 43), kernel_size=5)
+    tensors = case.tensors()
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            input, logits, grad_out = (t.detach().requires_grad_() for t in tensors)
+            out = svconv2d(input, logits, **case.options)
+            grads = torch.autograd.grad(out, (input, logits), grad_out, create_graph=True)
+            results.append(torch.autograd.grad([grad.square().sum() for grad in grads], (input, logits, grad_out)))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
+
+
 def grads_and_out_of(case):
     input, logits, grad_out = case.tensors()
     out = svconv2d(input.requires_grad_(), logits.requires_grad_(), **case.options)
@@ -171,6 +190,17 @@ def test_dilation_moves_no_tap_where_there_is_one(device):
     input, logits, _ = Case(shape=SHAPE, kernel_size=1).tensors(device)
     near, far = (svconv2d(input, logits, kernel_size=1, dilation=dilation) for dilation in (1, 2))
     assert torch.equal(near, far)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "renormalize"])
+def test_taps_out_of_reach_are_outside_however_far(padding_mode, device):
+    """2**63 - 1 is the largest number that the kernels take; none of its products may overflow."""
+    case = Case(shape=(1, 2, 3, 4), kernel_size=9, padding_mode=padding_mode)
+    tensors = case.tensors(device)
+    near = run(svconv2d, *tensors, **replace(case, dilation=4).options)
+    for dilation in (5, 2**30, 2**62, 2**63 - 1):
+        far = run(svconv2d, *tensors, **replace(case, dilation=dilation).options)
+        assert all(torch.equal(a, b) for a, b in zip(near, far, strict=True)), dilation
 
 
 @pytest.mark.parametrize("poison", ["input", "logits"])

@@ -196,7 +196,12 @@ def test_plain_windows_are_those_that_every_kernel_reads():
 
 @pytest.mark.serial
 @pytest.mark.parametrize(
-    "case", [Case((1, 24, 33, 41), 5, padding_mode=mode, scale=2) for mode in checks.PADDING_MODES], ids=str
+    "case",
+    [Case((1, 24, 33, 41), 5, padding_mode=mode, scale=2) for mode in checks.PADDING_MODES]
+    # Put together of parts, some of them by torch.
+    + [Case((1, 24, 33, 41), 5, 2, padding_mode=mode) for mode in ("reflect", "replicate")]
+    + [Case((1, 8, 21, 23), 5, 2, padding_mode="shift", scale=2)],
+    ids=str,
 )
 def test_windows_repeat_bit_for_bit_whatever_the_number_of_threads(case):
     tensors = case.tensors()
