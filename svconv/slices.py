@@ -53,7 +53,9 @@ def correlation2d(
     """Same contract as `svconv.correlation2d`, without its checks. Any device, differentiable any number of times."""
     split = groups, query.shape[1] // groups
     reads = _reads(key, kernel_size, dilation, padding_mode, taps, scale)
-    products = [(query * read).unflatten(1, split).sum(2) for read in reads]
+    # Once, not tap by tap: so is the sum of the taps' gradients, which rounds once.
+    exact = query.to(accumulation_type(query.dtype))
+    products = [(exact * read).unflatten(1, split).sum(2) for read in reads]
     return torch.stack(products, 2).flatten(1, 2).to(query.dtype)
 
 
