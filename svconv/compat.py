@@ -5,19 +5,36 @@ wherever `svconv2d` does, in every type that it takes, and can be differentiated
 raises TypeError or ValueError, which for a right shape is that of `svconv2d` or `correlation2d`.
 """
 
-from math import isqrt
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function
 
 from svconv import checks, windows
 from svconv.functional import correlation2d, svconv2d
 
 # A number, or the same for rows and columns.
 Size = int | tuple[int, int]
+P = ParamSpec("P")
 
 
+def _whole(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """The same function; what stands for a tensor, as torch.fx's Proxy does, takes a call of it as a whole."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        given = (*args, *kwargs.values())
+        if has_torch_function(given):
+            return handle_torch_function(call, given, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+@_whole
 def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
     """`natten.functional.na2d_qk` of NATTEN up to 0.17: the product of each query with the keys of its neighbourhood.
 
@@ -34,6 +51,7 @@ def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -
     return _from_channels(correlation2d(_to_channels(query), _to_channels(key), **options), query)
 
 
+@_whole
 def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
     """`natten.functional.na2d_av` of NATTEN up to 0.17: the weighted sum of the values in each neighbourhood.
 
@@ -51,6 +69,7 @@ def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) 
     return _from_channels(svconv2d(_to_channels(value), _to_channels(attn), normalize=False, **options), value)
 
 
+@_whole
 def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
     """`mmcv.ops.carafe`: content-aware reassembly (Wang et al., "CARAFE", ICCV 2019, Eq. 2).
 
@@ -65,6 +84,7 @@ def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, s
     return svconv2d(features, masks, normalize=False, taps="correlation", **options)
 
 
+@_whole
 def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
     """RAFT's `upsample_flow` (Teed and Deng, ECCV 2020, Section 3.3): convex combinations of the values in coarse
     windows.
@@ -79,9 +99,12 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
     factor = checks.count("convex_upsample", "factor", factor)
     _check("convex_upsample", "(N, channels, H, W)", flow=flow, mask=mask)
     n, channels, h, w = mask.shape
-    taps = channels // factor**2
-    # Even squares are those of even numbers.
-    if taps * factor**2 != channels or isqrt(taps) ** 2 != taps or taps % 2 == 0:
+    # A root that compilers find too, for whom the number of channels may be a symbol.
+    kernel_size = 1
+    while (kernel_size * factor) ** 2 < channels:
+        kernel_size += 2
+    taps = kernel_size**2
+    if taps * factor**2 != channels:
         raise ValueError(
             f"convex_upsample: expected a mask of K * K * {factor**2} channels, K odd, for factor={factor}, got "
             f"{channels}; predict {9 * factor**2} for K = 3"
@@ -93,10 +116,11 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
         )
     # The pixels at each place of a cell are an image, which they are in memory already.
     kernels = mask.reshape(n, taps, factor**2, h, w).transpose(1, 2).reshape(n * factor**2, taps, h, w)
-    images = svconv2d(windows.repeat_images(flow, factor), kernels, kernel_size=isqrt(taps), taps="correlation")
+    images = svconv2d(windows.repeat_images(flow, factor), kernels, kernel_size=kernel_size, taps="correlation")
     return windows.from_images(images, factor)
 
 
+@_whole
 def context_upsample(disp_low: Tensor, up_weights: Tensor, scale_factor: int = 4) -> Tensor:
     """FoundationStereo's and IGEV-Stereo's `context_upsample` (Xu et al., "IGEV", CVPR 2023).
 
@@ -117,6 +141,7 @@ def context_upsample(disp_low: Tensor, up_weights: Tensor, scale_factor: int = 4
     return svconv2d(disp_low, up_weights, **options).squeeze(1)
 
 
+@_whole
 def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
     """FeatUp's `AdaptiveConv.apply` (Fu et al., "FeatUp", ICLR 2024): the sum in its joint bilateral upsampler.
 
@@ -130,7 +155,7 @@ def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
     """
     _check("adaptive_conv", "(N, C, H + K - 1, W + K - 1)", padded=padded)
     _check("adaptive_conv", "(N, H, W, K, K)", filters=filters)
-    kernel_size = filters.shape[-1]
+    kernel_size = int(filters.shape[-1])  # torch.jit.trace has tensors for sizes
     expected = *(side + kernel_size - 1 for side in filters.shape[1:3]), kernel_size
     if (*padded.shape[2:], filters.shape[3]) != expected:
         raise ValueError(
@@ -147,9 +172,6 @@ def _check(function: str, form: str, **tensors: Tensor) -> None:
     """Raise unless each tensor has as many dimensions as its ``form`` names, as in "(N, C, H, W)"."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            if has_torch_function_unary(tensor):
-                # What stands for a tensor, as torch.fx's Proxy does, has no shape to look at.
-                continue
             raise TypeError(f"{function}: expected {name} to be a torch.Tensor, got {type(tensor).__name__}")
         if tensor.ndim != form.count(",") + 1:
             raise ValueError(f"{function}: expected {name} of shape {form}, got {tuple(tensor.shape)}; reshape it")

@@ -126,6 +126,24 @@ def test_pairs_that_are_the_same_twice_are_sizes():
             compat.na2d_av(attn, query, sizes)
 
 
+@pytest.mark.parametrize("name", {name.split()[0]: name for name in CASES}.values())
+def test_each_is_traced_and_compiled_whole(name):
+    _, function, shapes, options = CASES[name]
+    tensors = tensors_of(shapes, torch.float32)
+
+    def model(*tensors):
+        return function(*tensors, *options) + 1
+
+    want = model(*tensors)
+    torch._dynamo.reset()
+    for traced in (
+        torch.compile(model, fullgraph=True, dynamic=True, backend="eager"),
+        torch.fx.symbolic_trace(lambda first, second: model(first, second)),
+        torch.jit.trace(model, tuple(tensors)),
+    ):
+        torch.testing.assert_close(traced(*tensors), want)
+
+
 def test_windows_larger_than_the_frame_are_refused():
     query, attn = tensors_of(NATTEN, torch.float32)
     with pytest.raises(ValueError, match="at least 9 rows and columns.*got 7 x 9"):
