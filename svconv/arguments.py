@@ -34,6 +34,11 @@ def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
     for name, value in tensors.items():
         known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
         checks.check_array(function, name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
+        if value.layout != torch.strided:
+            raise TypeError(
+                f"{function}: expected {name} with memory for every element, got {value.layout}; make it dense with "
+                f"{name}.to_dense()"
+            )
     (first, a), (second, b) = tensors.items()
     if a.device != b.device:
         raise ValueError(
@@ -83,6 +88,16 @@ def _memory(t: Tensor) -> "_C.Memory":
     except RuntimeError:
         address = 0
     return _C.Memory(address, t.element_size(), shape if address else (0,), t.stride() if address else (0,))
+
+
+def brought_together(*tensors: Tensor) -> list[Tensor]:
+    """The same tensors, of those that are spread over devices (DTensor) all parts on each: what reshapes them can't
+    tell how parts of uneven sizes lie."""
+    if not any(hasattr(tensor, "placements") for tensor in tensors):
+        return list(tensors)
+    from svconv import sharding
+
+    return [sharding.brought_together(tensor) for tensor in tensors]
 
 
 def cast_by_autocast(a: Tensor, b: Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from svconv import _C, info, ops, reference, slices, triton, windows
-from svconv.arguments import autocast_available, cast_by_autocast
+from svconv.arguments import autocast_available, brought_together, cast_by_autocast
 from svconv.deferred import constant_to_compilers
 
 _CUDA_BUILD = _C.build_info()["cuda"]
@@ -46,11 +46,13 @@ class Backend:
             return self.run(input, logits, **options)
         if cast_by_autocast(input, logits):
             input, logits = (t.to(torch.get_autocast_dtype(input.device.type)) for t in (input, logits))
+        input, logits = brought_together(input, logits)
         return like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
 
     def correlation(self, query: Tensor, key: Tensor, options: dict[str, object]) -> Tensor:
         if self.reads(**options):
             return self.correlate(query, key, **options)
+        query, key = brought_together(query, key)
         return like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
 
 

@@ -86,6 +86,7 @@ def svconv2d(
     if out is not None:
         arguments.check_out(out, input, logits, options["scale"])
     if options.pop("tap_major"):
+        (logits,) = arguments.brought_together(logits)
         logits = windows.groups_first(logits, options["groups"])
     return dispatch.select(backend, input, options)(input, logits, out, options)
 
@@ -141,7 +142,10 @@ def correlation2d(
         query, key = (t.to(torch.get_autocast_dtype(query.device.type)) for t in (query, key))
     taps_first = options.pop("tap_major")
     out = dispatch.select(backend, query, options, "correlation2d").correlation(query, key, options)
-    return dispatch.like(query, windows.taps_first(out, options["groups"])) if taps_first else out
+    if not taps_first:
+        return out
+    (out,) = arguments.brought_together(out)
+    return dispatch.like(query, windows.taps_first(out, options["groups"]))
 
 
 def explain(
@@ -198,11 +202,16 @@ def warmup(
         The errors of `svconv2d` on the same arguments.
     """
     shapes = tuple(_shape(shape) for shape in shapes)
-    if dtype not in arguments.DTYPES:
+    if not isinstance(dtype, torch.dtype) or dtype not in arguments.DTYPES:
         raise TypeError(f"warmup: expected dtype to be one of {arguments.DTYPES}, got {dtype!r}")
     if not isinstance(device, (str, torch.device)):
         raise TypeError(f'warmup: expected device to be a torch.device or its name, got {device!r}; give "cuda"')
-    if memory_format not in (torch.contiguous_format, torch.channels_last):
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f'warmup: expected device to be the name of one, got {device!r}; give "cuda"') from error
+    formats = torch.contiguous_format, torch.channels_last
+    if not isinstance(memory_format, torch.memory_format) or memory_format not in formats:
         raise ValueError(
             "warmup: expected memory_format to be torch.contiguous_format or torch.channels_last, "
             f"got {memory_format!r}"

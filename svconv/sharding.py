@@ -6,7 +6,8 @@ across, and the channels of several groups, because the number of groups is one 
 imported when somebody imports DTensor.
 """
 
-from torch.distributed.tensor import Partial, Replicate, Shard
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor.experimental import register_sharding
 
 WHOLE, IMAGES, CHANNELS = Replicate(), Shard(0), Shard(1)
@@ -19,6 +20,13 @@ def shard(products) -> None:
     register_sharding(products.forward)(_forward)
     register_sharding(products.grad_input)(_grad_input)
     register_sharding(products.grad_weight)(_grad_weight)
+
+
+def brought_together(tensor: Tensor) -> Tensor:
+    """The tensor with all its parts on each device, if it is spread."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    return tensor.redistribute(placements=[WHOLE] * len(tensor.placements))
 
 
 def _forward(input, logits, *options) -> list[Placements]:

@@ -84,6 +84,13 @@ CASES = {
         "one device",
     ),
     "not a tensor": (([[1.0]], torch.zeros(1, 9, 5, 6)), {}, TypeError, "input to be a torch.Tensor, got list"),
+    "sparse": (
+        (torch.zeros(1, 4, 5, 6).to_sparse(), torch.zeros(1, 9, 5, 6)),
+        {},
+        TypeError,
+        "input with memory for every element, got torch.sparse_coo; make it dense with input.to_dense()",
+    ),
+    "more than the kernels count": (tensors(), dict(dilation=2**63), ValueError, "at most 9223372036854775807"),
     "backend": (tensors(), dict(backend="opencl"), ValueError, "got 'opencl'"),
     "backend off its device": (tensors(device="meta"), dict(backend="cpu"), ValueError, "it runs on CPU tensors"),
 }
@@ -131,7 +138,7 @@ PUBLIC = {
         {
             **WRONG,
             "shape": (3, (4, 5, 6), (1, 4, 5, 6.0), "1456"),
-            "dtype": ("float32", torch.int32),
+            "dtype": ("float32", torch.int32, np.zeros(2)),
             "device": (0, None),
             "gradients": ("no", 0),
             "scale": ("2", 2.0),
@@ -197,6 +204,14 @@ def test_the_module_takes_its_options_by_name():
 def test_autocast_leaves_float64_and_what_does_not_match_it_is_refused(types):
     with torch.autocast("cpu"), pytest.raises(TypeError, match="^svconv2d: expected input and logits of one dtype"):
         svconv2d(*(t.to(dtype) for t, dtype in zip(tensors(), types, strict=True)), kernel_size=3)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("device", "gpu"), ("device", ""), ("memory_format", np.zeros(2)), ("memory_format", None)]
+)
+def test_warmup_names_what_torch_does_not_know(argument, value):
+    with pytest.raises(ValueError, match=f"^warmup: expected {argument} to be "):
+        warmup((1, 4, 5, 6), **{"device": "cpu", "kernel_size": 3, argument: value})
 
 
 def test_module_checks_its_options_at_construction():

@@ -18,6 +18,9 @@ CASES = [
     Case((3, 4, 5, 6), kernel_size=3, padding_mode="renormalize"),
     Case((2, 4, 5, 6), kernel_size=3, dilation=2, groups=2),
     Case((2, 4, 5, 6), kernel_size=3, normalize=False),
+    # Reshaped on the way, in parts of which nobody could.
+    Case((3, 6, 5, 7), kernel_size=3, groups=3, tap_major=True),
+    Case((3, 4, 5, 7), kernel_size=3, dilation=2, padding_mode="reflect", taps="correlation", scale=2),
 ]
 
 
@@ -57,12 +60,14 @@ def on_each(rank: int, store: str) -> None:
 def check(case, whole, spread) -> None:
     for function, options in (
         (svconv2d, case.options),
-        (correlation2d, {n: case.options[n] for n in ("kernel_size", "dilation", "groups")}),
+        # Without softmax there is no "renormalize".
+        (correlation2d, {n: v for n, v in case.correlation_options.items() if v != "renormalize"}),
     ):
         results = []
         for tensors in (whole, spread):
             input, other, grad_out = (t.detach().requires_grad_() for t in tensors)
-            other = grad_out if function is correlation2d else other
+            if function is correlation2d:
+                input, other = grad_out, input
             out = function(input, other, **options)
             gradients = torch.autograd.grad((out * out).sum(), (input, other))
             results.append([t.full_tensor() if hasattr(t, "full_tensor") else t for t in (out, *gradients)])
