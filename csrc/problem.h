@@ -21,9 +21,11 @@ struct View {
 //   forward:      data = input,     result = out
 //   grad_input:   data = grad_out,  result = grad_input
 //   grad_weight:  data = input, grad = grad_out,  result = grad_logits
-// height and width are those of the logits: `scale` times those of the input.
+// height and width are those of the result: `scale` times those of the input.
 // lse is contiguous (N, groups, H, W) in the accumulation type: written by forward, read by the other two; null where
 // normalize is false, and on the CPU where forward need not write it.
+// With `cells` logits, grad_logits and lse have height and width of the input, and scale^2 channels in place of each
+// one: those of the scale x scale pixels that a pixel of the input becomes, row by row.
 struct Problem {
   Type type = Type::float32;
   int64_t batch = 0, channels = 0, groups = 1, height = 0, width = 0;
@@ -32,6 +34,7 @@ struct Problem {
   Border border = Border::zeros;
   bool correlation = false;  // taps in reverse
   int64_t scale = 1;
+  bool cells = false;  // only with a scale
   View data, grad, logits, result;
   void* lse = nullptr;
 

@@ -13,11 +13,11 @@ namespace svconv {
 
 // The schemas. Each product takes logits, and the saved log-sum-exp where it needs the softmax again; with normalize =
 // false the logits are the weights and the three are plain bilinear products. forward_into is forward for inference,
-// into memory that is there. tf32: float32 may be rounded to tf32 before it is multiplied. The last three are
+// into memory that is there. tf32: float32 may be rounded to tf32 before it is multiplied. The last four are
 // those of Problem.
 #define SVCONV_OPTIONS                                                                                 \
   "int kernel_size, int dilation, int groups, bool normalize, bool renormalize, bool tf32=False, int border=0, " \
-  "bool correlation=False, int scale=1"
+  "bool correlation=False, int scale=1, bool cells=False"
 
 template <class Library>
 void define_operators(Library& m) {
@@ -42,9 +42,9 @@ struct Operators {
 
   static std::tuple<Tensor, Tensor> forward(Tensor input, Tensor logits,
       int64_t kernel_size, int64_t dilation, int64_t groups, bool normalize, bool renormalize, bool tf32,
-      int64_t border, bool correlation, int64_t scale) {
+      int64_t border, bool correlation, int64_t scale, bool cells) {
     Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize,
-                           {border, correlation, scale});
+                           {border, correlation, scale, cells});
     Device device(input);
     Tensor out = empty_of_size(device, input, p.height, p.width);
     Tensor lse = new_lse(p, input);
@@ -55,9 +55,9 @@ struct Operators {
 
   static void forward_into(Tensor input, Tensor logits, Tensor out,
       int64_t kernel_size, int64_t dilation, int64_t groups, bool normalize, bool renormalize, bool tf32,
-      int64_t border, bool correlation, int64_t scale) {
+      int64_t border, bool correlation, int64_t scale, bool cells) {
     Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize,
-                           {border, correlation, scale});
+                           {border, correlation, scale, cells});
     check_shape(out, p.batch, p.channels, p.height, p.width, input.scalar_type(), input, "out");
     check_own_memory(out, input, logits);
     Device device(input);
@@ -69,9 +69,9 @@ struct Operators {
 
   static Tensor grad_input(Tensor grad_out, Tensor logits, Tensor lse,
       int64_t kernel_size, int64_t dilation, int64_t groups, bool normalize, bool renormalize, bool tf32,
-      int64_t border, bool correlation, int64_t scale) {
+      int64_t border, bool correlation, int64_t scale, bool cells) {
     Problem p = problem_of(grad_out, logits, kernel_size, dilation, groups, normalize, renormalize,
-                           {border, correlation, scale}, true);
+                           {border, correlation, scale, cells}, true);
     Device device(grad_out);
     const Tensor saved = lse_of(p, grad_out, lse);
     Tensor result = empty_of_size(device, grad_out, p.height / scale, p.width / scale);
@@ -82,9 +82,9 @@ struct Operators {
 
   static Tensor grad_weight(Tensor grad_out, Tensor input, Tensor logits, Tensor lse,
       int64_t kernel_size, int64_t dilation, int64_t groups, bool normalize, bool renormalize, bool tf32,
-      int64_t border, bool correlation, int64_t scale) {
+      int64_t border, bool correlation, int64_t scale, bool cells) {
     Problem p = problem_of(input, logits, kernel_size, dilation, groups, normalize, renormalize,
-                           {border, correlation, scale});
+                           {border, correlation, scale, cells});
     check_shape(grad_out, p.batch, p.channels, p.height, p.width, input.scalar_type(), input, "grad_out");
     Device device(input);
     const Tensor saved = lse_of(p, input, lse);

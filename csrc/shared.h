@@ -26,15 +26,6 @@ using Accumulate = typename AccumulateOf<T>::type;
 
 SVCONV_HOST_DEVICE static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The problem whose height and width are those of the result's frame.
-static inline Problem frame_of(Product product, Problem p) {
-  if (product == Product::grad_input) {
-    p.height /= p.scale;
-    p.width /= p.scale;
-  }
-  return p;
-}
-
 // A dilated product is dilation^2 undilated ones on interleaved sub-images: every dilation-th row and column, from each
 // of the first `rows` rows and `columns` columns on. The first one, of height x width pixels, is the largest; others
 // lack a row or a column.

@@ -71,7 +71,17 @@ struct Window {
   int64_t border;
   bool correlation;
   int64_t scale;
+  bool cells;
 };
+
+// How many times the pixels of logits, and of the log-sum-exp, their frame has: with cells the others are channels.
+inline int64_t coarseness(const Problem& p) { return p.cells ? p.scale : 1; }
+
+inline void check_weights_shape(const Problem& p, const Tensor& t, int64_t channels, ScalarType type,
+                                const Tensor& data, const char* name) {
+  const int64_t s = coarseness(p);
+  check_shape(t, p.batch, s * s * channels, p.height / s, p.width / s, type, data, name);
+}
 
 // `fine`: the data are as large as the logits, not `scale` times smaller.
 inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kernel_size, int64_t dilation,
@@ -95,6 +105,7 @@ inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kern
   p.border = Border(window.border);
   p.correlation = window.correlation;
   p.scale = window.scale;
+  p.cells = window.cells && p.scale > 1;
   check_frame(p.border, std::min(p.height, p.width) / p.scale, kernel_size, dilation);
   STD_TORCH_CHECK(dilation == 1 || (p.scale == 1 && p.border != Border::reflect && p.border != Border::replicate),
                   "svconv: expected a dilation of 1 with a scale, mirrored or repeated borders");
@@ -103,8 +114,7 @@ inline Problem problem_of(const Tensor& data, const Tensor& logits, int64_t kern
   p.dilation = dilation;
   p.normalize = normalize;
   p.renormalize = renormalize;
-  check_shape(logits, p.batch, groups * kernel_size * kernel_size, p.height, p.width, data.scalar_type(), data,
-              "logits");
+  check_weights_shape(p, logits, groups * kernel_size * kernel_size, data.scalar_type(), data, "logits");
   p.data = view(data);
   p.logits = view(logits);
   return p;
@@ -124,18 +134,19 @@ Tensor empty_of_size(const Device& device, const Tensor& like, int64_t height, i
   return torch::stable::transpose(torch::stable::transpose(channels_last, 1, 3), 2, 3);
 }
 
-// An empty log-sum-exp for forward to fill: (N, groups, H, W), nothing without softmax.
+// An empty log-sum-exp for forward to fill: (N, groups, H, W), or as cells; nothing without softmax.
 inline Tensor new_lse(Problem& p, const Tensor& data) {
   if (!p.normalize) return torch::stable::new_empty(data, {0}, lse_type(data));
-  Tensor lse = torch::stable::new_empty(data, {p.batch, p.groups, p.height, p.width}, lse_type(data));
+  const int64_t s = coarseness(p);
+  Tensor lse = torch::stable::new_empty(data, {p.batch, s * s * p.groups, p.height / s, p.width / s}, lse_type(data));
   p.lse = lse.data_ptr();
   return lse;
 }
 
-// The saved log-sum-exp, contiguous (N, groups, H, W).
+// The saved log-sum-exp, contiguous.
 inline Tensor lse_of(Problem& p, const Tensor& data, const Tensor& lse) {
   if (!p.normalize) return lse;
-  check_shape(lse, p.batch, p.groups, p.height, p.width, lse_type(data), data, "lse");
+  check_weights_shape(p, lse, p.groups, lse_type(data), data, "lse");
   Tensor dense = torch::stable::contiguous(lse);
   p.lse = dense.data_ptr();
   return dense;

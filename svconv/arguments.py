@@ -15,7 +15,7 @@ def check_svconv2d(function: str, input: Tensor, logits: Tensor, **options: obje
     """Check the arguments of `svconv2d`, and return its options by name as `checks.options` does. Raises TypeError or
     ValueError for any wrong argument."""
     options = checks.options(function, **options, symbols=SYMBOLS)
-    _check_devices_and_types(function, input=input, logits=logits)
+    check_devices_and_types(function, input=input, logits=logits)
     checks.check_shapes(function, input, logits, options)
     return options
 
@@ -24,12 +24,12 @@ def check_correlation2d(function: str, query: Tensor, key: Tensor, **options: ob
     """Check the arguments of `correlation2d`, and return its options by name as `checks.correlation_options` does.
     Raises TypeError or ValueError for any wrong argument."""
     options = checks.correlation_options(function, **options, symbols=SYMBOLS)
-    _check_devices_and_types(function, query=query, key=key)
+    check_devices_and_types(function, query=query, key=key)
     checks.check_pair(function, query, key, options)
     return options
 
 
-def _check_devices_and_types(function: str, **tensors: Tensor) -> None:
+def check_devices_and_types(function: str, **tensors: Tensor) -> None:
     """Raise unless two 4-dimensional tensors, given by name, share a device and, except under autocast, a dtype."""
     for name, value in tensors.items():
         known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES

@@ -99,6 +99,14 @@ def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (
     return value
 
 
+def odd_root(taps: int) -> int:
+    """Return K of a window of K * K taps, as a number even for a symbol; if there is none, the next greater one."""
+    size = 1
+    while size**2 < taps:
+        size += 2
+    return size
+
+
 def flag(function: str, name: str, value: object, symbols: tuple[type, ...] = ()) -> bool:
     """The value as Python's bool. Raises TypeError for what is neither that nor NumPy's."""
     kind = type(value)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from svconv import checks, windows
+from svconv import arguments, checks, dispatch, fast
 from svconv.functional import correlation2d, svconv2d
 
 # A number, or the same for rows and columns.
@@ -96,15 +96,14 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
     Returns:
         (N, C, factor * H, factor * W).
     """
+    result = fast.convex_upsample(flow, mask, factor)
+    if result is not None:
+        return result
     factor = checks.count("convex_upsample", "factor", factor)
     _check("convex_upsample", "(N, channels, H, W)", flow=flow, mask=mask)
     n, channels, h, w = mask.shape
-    # A root that compilers find too, for whom the number of channels may be a symbol.
-    kernel_size = 1
-    while (kernel_size * factor) ** 2 < channels:
-        kernel_size += 2
-    taps = kernel_size**2
-    if taps * factor**2 != channels:
+    kernel_size = checks.odd_root(channels // factor**2)
+    if kernel_size**2 * factor**2 != channels:
         raise ValueError(
             f"convex_upsample: expected a mask of K * K * {factor**2} channels, K odd, for factor={factor}, got "
             f"{channels}; predict {9 * factor**2} for K = 3"
@@ -114,10 +113,10 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
             f"convex_upsample: expected flow and mask of the same batch, height and width, got {tuple(flow.shape)} and "
             f"{tuple(mask.shape)}; predict the mask at the size of flow"
         )
-    # The pixels at each place of a cell are an image, which they are in memory already.
-    kernels = mask.reshape(n, taps, factor**2, h, w).transpose(1, 2).reshape(n * factor**2, taps, h, w)
-    images = svconv2d(windows.repeat_images(flow, factor), kernels, kernel_size=kernel_size, taps="correlation")
-    return windows.from_images(images, factor)
+    arguments.check_devices_and_types("convex_upsample", flow=flow, mask=mask)
+    options = {"kernel_size": kernel_size, "dilation": 1, "groups": 1, "normalize": True, "padding_mode": "zeros"}
+    options.update(taps="correlation", scale=factor, cells=factor > 1)
+    return dispatch.select(None, flow, options, "convex_upsample")(flow, mask, None, options)
 
 
 @_whole

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from svconv import torch_private
+from svconv import torch_private, windows
 from svconv.weights import softmax_hessian, softmax_jacobian
 
 
@@ -40,19 +40,26 @@ def _softmax_options(options) -> tuple[tuple, dict[str, object]]:
     return (kernel_size, dilation, groups, renormalize), window
 
 
+def _on_pixels(function: Callable, options, *tensors: Tensor) -> Tensor:
+    """Call a function of `svconv.weights` on logits and tensors of their shape, which may have cells."""
+    sizes, window = _softmax_options(options)
+    if len(options) < 10 or not options[9]:
+        return function(*tensors, *sizes, **window)
+    fine = [windows.to_pixels(tensor, window["scale"]) for tensor in tensors]
+    return windows.to_cells(function(*fine, *sizes, **window), window["scale"])
+
+
 def _weights_along(logits: Tensor, direction: Tensor, options) -> Tensor:
     """The weights' derivative along a direction of the logits, and a cotangent of the weights brought to the logits."""
-    sizes, window = _softmax_options(options)
-    return softmax_jacobian(logits, direction, *sizes, **window) if options[3] else direction
+    return _on_pixels(softmax_jacobian, options, logits, direction) if options[3] else direction
 
 
 def _grad_weight_along(ctx, grad_out: Tensor, input: Tensor, logits: Tensor, direction: Tensor, lse: Tensor):
     """grad_weight's derivative along a direction of the logits; None where there is no softmax to derive."""
     if not ctx.options[3]:
         return None
-    sizes, window = _softmax_options(ctx.options)
     weights_grad = ctx.ops.grad_weight(grad_out, input, logits.detach(), lse, *_bilinear(ctx.options))
-    return softmax_hessian(logits, weights_grad, direction, *sizes, **window)
+    return _on_pixels(softmax_hessian, ctx.options, logits, weights_grad, direction)
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:

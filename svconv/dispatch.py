@@ -21,7 +21,8 @@ class Backend:
     `obstacle(device_type=..., device_index=..., dtype=..., **options)`, with the operator's options, is why it can't
     run such a call on this machine, or None if it can; a predicate names the arguments it looks at.
     `run(input, logits, **options)` computes svconv2d on checked arguments; one that `writes_out` does so into the
-    tensor `out` if given that too. `correlate(query, key, **options)` computes correlation2d. Both read the windows
+    tensor `out` if given that too. With the option `cells`, which no public function has, logits are those of
+    `svconv.windows.to_cells`. `correlate(query, key, **options)` computes correlation2d. Both read the windows
     that `reads(**options)` is true for; of those any other is put together (`svconv.windows`).
     """
 
@@ -62,8 +63,8 @@ def like(input: Tensor, out: Tensor) -> Tensor:
     return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _any_window(**_) -> bool:
-    return True
+def _any_window(*, cells: bool = False, **_) -> bool:
+    return not cells
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:
@@ -100,8 +101,10 @@ def _gpu_obstacle(index: int | None) -> str | None:
     return f"this build is for {_CUDA_BUILD}, got a GPU of sm_{major}{minor}; SVCONV_CUDA_ARCHS sets others, from sm_80"
 
 
-def _run_compiled(input: Tensor, logits: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
-    window = ops.raw_window(padding_mode, taps, scale)
+def _run_compiled(
+    input: Tensor, logits: Tensor, *, padding_mode: str, taps: str, scale: int, cells: bool = False, **options
+) -> Tensor:
+    window = ops.raw_window(padding_mode, taps, scale, cells)
     return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize", window=window)
 
 

@@ -2,7 +2,7 @@
 (`svconv.derivatives`), sharding (`svconv.sharding`) and ONNX (`svconv.slices`) by what has a file of its own.
 
 Three products, each with raw schema arguments `(kernel_size, dilation, groups, normalize, renormalize, tf32=False,
-border=0, correlation=False, scale=1)`, Triton's without the last three, which only the CPU's kernels know:
+border=0, correlation=False, scale=1, cells=False)`, Triton's without the last four, which only the CPU's kernels know:
 `torch.ops.svconv.forward`, `grad_input`, `grad_weight`; `svconv.triton.ops` has Triton's, explained alike. With
 `normalize=False` the logits are the weights. `forward_into` is forward into a given tensor, without derivatives.
 """
@@ -74,9 +74,11 @@ def reads(*, dilation: int, padding_mode: str, scale: int, **_) -> bool:
     return dilation == 1 or (scale == 1 and padding_mode not in ("reflect", "replicate"))
 
 
-def raw_window(padding_mode: str, taps: str, scale: int) -> tuple[int, ...]:
+def raw_window(padding_mode: str, taps: str, scale: int, cells: bool = False) -> tuple[int, ...]:
     """The raw arguments of a window; none for a plain one, which every backend's operators take."""
     window = BORDERS[padding_mode], taps == "correlation", scale
+    if cells:
+        return *window, True
     return () if window == (0, False, 1) else window
 
 
@@ -115,8 +117,9 @@ def _empty_of_size(like: Tensor, height: int, width: int) -> Tensor:
 
 def fake_forward(input, logits, kernel_size, dilation, groups, normalize, renormalize, tf32=False, *window):
     n, h, w, scale = input.shape[0], *logits.shape[2:], _scale(window)
-    shape = (n, groups, h, w) if normalize else (0,)
-    out = torch.empty_like(input) if scale == 1 else _empty_of_size(input, h, w)
+    cells = scale if _has_cells(window) else 1
+    shape = (n, groups * cells**2, h, w) if normalize else (0,)
+    out = torch.empty_like(input) if scale == 1 else _empty_of_size(input, cells * h, cells * w)
     return out, input.new_empty(shape, dtype=accumulation_type(input.dtype))
 
 
@@ -127,7 +130,11 @@ def fake_grad_input(grad_out, logits, lse, *options):
 
 
 def _scale(window: tuple[int, ...]) -> int:
-    return window[2] if len(window) == 3 else 1
+    return window[2] if len(window) > 2 else 1
+
+
+def _has_cells(window: tuple[int, ...]) -> bool:
+    return len(window) > 3 and window[3]
 
 
 def fake_grad_weight(grad_out, input, logits, lse, *options):
@@ -194,8 +201,9 @@ def _register_vmap(products: Products) -> None:
 
 
 def _flops(shape, other, *args, out_shape=None, **kwargs) -> int:
-    # At a scale one of the two is smaller than the result of forward, to which each tap contributes.
-    n, c, (h, w) = *shape[:2], max(shape[2:], other[2:])
+    # At a scale one of the two may be smaller than the result of forward, to which each tap contributes.
+    result = out_shape[0] if out_shape and isinstance(out_shape[0], (tuple, list, torch.Size)) else shape
+    n, c, (h, w) = *shape[:2], max(shape[2:], other[2:], result[2:])
     kernel_size = next(arg for arg in args if isinstance(arg, (int, torch.SymInt)))
     return 2 * n * c * h * w * kernel_size**2
 

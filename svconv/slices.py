@@ -71,14 +71,18 @@ def forward(
     border: int = 0,
     correlation: bool = False,
     scale: int = 1,
+    cells: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The result, and the log-sum-exp of the logits over the taps: (N, groups, H, W), or (0,) without softmax."""
+    if cells:
+        logits = windows.to_pixels(logits, scale)
     options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups, "normalize": normalize}
     padding_mode, window = _window(renormalize, border, correlation, scale)
     out = svconv2d(input, logits, **options, padding_mode=padding_mode, **window)
     if not normalize:
         return out, input.new_empty((0,), dtype=accumulation_type(input.dtype))
-    return out, with_excluded(logits, kernel_size, dilation, groups, renormalize, **window).logsumexp(dim=2)
+    lse = with_excluded(logits, kernel_size, dilation, groups, renormalize, **window).logsumexp(dim=2)
+    return out, windows.to_cells(lse, scale) if cells else lse
 
 
 def grad_input(
@@ -94,8 +98,11 @@ def grad_input(
     border: int = 0,
     correlation: bool = False,
     scale: int = 1,
+    cells: bool = False,
 ) -> Tensor:
     """The gradient by the input; `lse` is not read."""
+    if cells:
+        logits = windows.to_pixels(logits, scale)
     # Not torch.func.vjp: a decomposition is traced below the wrappers of functorch.
     padding_mode, options = _window(renormalize, border, correlation, scale)
     if normalize:
@@ -125,8 +132,13 @@ def grad_weight(
     border: int = 0,
     correlation: bool = False,
     scale: int = 1,
+    cells: bool = False,
 ) -> Tensor:
     """The gradient by the logits, or without softmax by the weights; `lse` is not read."""
+    if cells:
+        fine = windows.to_pixels(logits, scale)
+        options = kernel_size, dilation, groups, normalize, renormalize, tf32, border, correlation, scale
+        return windows.to_cells(grad_weight(grad_out, input, fine, lse, *options), scale)
     grads = grad_out.to(accumulation_type(grad_out.dtype))
     options = {"kernel_size": kernel_size, "dilation": dilation, "groups": groups}
     padding_mode, window = _window(renormalize, border, correlation, scale)

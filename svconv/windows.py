@@ -192,15 +192,37 @@ def repeat_images(coarse: Tensor, scale: int) -> Tensor:
     return coarse.unsqueeze(1).expand(n, scale**2, c, h, w).reshape(n * scale**2, c, h, w)
 
 
-def svconv2d(plain: Callable, exact: Callable, input: Tensor, logits: Tensor, **options) -> Tensor:
+def to_pixels(cells: Tensor, scale: int) -> Tensor:
+    """Turn the channels that stand for a cell's places into its pixels: (N, C * scale**2, H, W) becomes
+    (N, C, scale * H, scale * W)."""
+    return from_images(cells_to_images(cells, scale), scale)
+
+
+def to_cells(fine: Tensor, scale: int) -> Tensor:
+    """Do the inverse of `to_pixels`."""
+    n, c, h, w = fine.shape
+    cells = fine.reshape(n, c, h // scale, scale, w // scale, scale).permute(0, 1, 3, 5, 2, 4)
+    return cells.reshape(n, c * scale**2, h // scale, w // scale)
+
+
+def cells_to_images(cells: Tensor, scale: int) -> Tensor:
+    """Make an image of each place of a cell, as `to_images` does of their pixels; for one image nothing is copied."""
+    n, channels, h, w = cells.shape
+    places = cells.reshape(n, channels // scale**2, scale**2, h, w).transpose(1, 2)
+    return places.reshape(n * scale**2, channels // scale**2, h, w)
+
+
+def svconv2d(
+    plain: Callable, exact: Callable, input: Tensor, logits: Tensor, *, cells: bool = False, **options
+) -> Tensor:
     """Do any svconv2d by means of `plain`, which takes plain windows, and `exact`, which takes any windows, for thin
-    frames."""
+    frames. With `cells` the logits are those of `to_cells`, which no public function takes."""
     groups, scale, padding_mode = options["groups"], options["scale"], options["padding_mode"]
+    if scale > 1:
+        input, logits = repeat_images(input, scale), (cells_to_images if cells else to_images)(logits, scale)
     if options["taps"] == "correlation":
         logits = flip_taps(logits, groups)
     options = {**options, "taps": "convolution", "scale": 1}
-    if scale > 1:
-        input, logits = repeat_images(input, scale), to_images(logits, scale)
     if padding_mode in PLAIN_PADDING_MODES:
         out = plain(input, logits, **options)
     else:

@@ -1,6 +1,6 @@
 // Chooses the instruction set at run time and cuts problems into work items.
+#include "frame.h"
 #include "kernels.h"
-#include "../shared.h"
 
 #include <algorithm>
 #include <atomic>
@@ -107,14 +107,15 @@ Plan plan(Product product, const Problem& problem, int64_t threads) {
   const SubImages images = sub_images(p);
   // Wide items make for long runs of memory and little halo; an item's weights (forward) or windows (grad_weight) for
   // a few rows fit a 512 KiB L2. Widths are multiples of every register tile (6 or 12 pixels) and vector (4, 8, 16).
-  const int64_t widest = product == Product::grad_weight ? 64 : 264;
-  const int64_t granule = product == Product::grad_weight ? 16 : images.width > widest ? 48 : 12;
+  const bool keeps_windows = product == Product::grad_weight && !is_narrow(problem);
+  const int64_t widest = keeps_windows ? 64 : 264;
+  const int64_t granule = keeps_windows ? 16 : images.width > widest ? 48 : 12;
   Plan plan;
   plan.columns = divide_up(divide_up(images.width, divide_up(images.width, widest)), granule) * granule;
   const int64_t columns =
       divide_up(images.width, plan.columns) * p.batch * p.groups * images.rows * images.columns;
   // Each thread takes an equal count of items in a row: as many as there are threads, or else a few for each.
-  const int64_t tallest = product == Product::grad_weight ? 32 : 64;
+  const int64_t tallest = keeps_windows ? 32 : 64;
   int64_t parts = std::max(divide_up(images.height, tallest), divide_up(threads, columns));
   if (columns * parts % threads != 0) parts = std::max(parts, divide_up(4 * threads, columns));
   plan.rows = divide_up(images.height, std::min(parts, images.height));

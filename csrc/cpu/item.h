@@ -1,6 +1,7 @@
-// One work item: a block of rows and columns of one image, group and sub-image.
+// One work item: a block of rows and columns of one image, group and sub-image of a product's frame.
 #pragma once
 
+#include "frame.h"
 #include "kernels.h"
 #include "pack.h"
 
@@ -67,11 +68,15 @@ bool goes_past_caches(Plane<T> result, const Problem& p, const Item& item) {
          reinterpret_cast<uintptr_t>(result.at(0, item.row, item.column)) % line == 0;
 }
 
+// The log-sum-exp, which is contiguous.
+inline View lse_view(const Problem& p) {
+  const int64_t scale = p.cells ? p.scale : 1, height = p.height / scale, width = p.width / scale;
+  return {p.lse, p.groups * p.height * p.width, height * width, width, 1};
+}
+
 template <class A>
 Plane<A> lse_plane(const Problem& p, const Item& item) {
-  A* base = static_cast<A*>(p.lse) + (item.n * p.groups + item.group) * p.height * p.width +
-            item.row_phase * p.width + item.column_phase;
-  return {base, 0, p.width * p.dilation, p.dilation};
+  return plane<A>(lse_view(p), p, item, item.group);
 }
 
 }  // namespace

@@ -1,39 +1,39 @@
-// The products on windows that aren't plain where a group has few channels, such as flow or disparity: a vector holds
-// pixels, for channels would not fill one. Columns that windows don't move along by one are laid out as each tap reads
-// them, once for all rows of taps that read the row, and logits are read once, where they lie.
+// The products on windows that aren't plain where a group has few channels, such as flow or disparity, or where logits
+// have a channel for each place of a cell: a vector holds pixels of the input, for channels would not fill one. All
+// places of a cell read one window, so that at a scale a vector reads what it would read without.
 #pragma once
 
-#include "windowed_gradient.h"
+#include "cells.h"
+#include "windowed.h"
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
-// Channels of a group up to which a vector holds pixels. With more, vectors of channels share their loads of weights.
-constexpr int64_t kNarrow = 8;
-
-// What forward and grad_weight share: the rows of the input as each tap reads them, and the logits of a row.
+// The rows of the input that a block of rows reads. Columns that windows don't move along by one are laid out as each
+// tap reads them, once for all rows of taps that read the row.
 template <class T>
-class NarrowRows {
+class NarrowInput {
  public:
   using A = Accumulate<T>;
-  static constexpr int L = kLanes<A>;
 
-  NarrowRows(const Windowed<T>& own, Arena& arena)
+  // Blocks have up to `block` rows.
+  NarrowInput(const Windows& own, int64_t block, Arena& arena)
       : own_(own),
         lo_(own.columns.centre(own.item.column) - own.r),
         count_(own.columns.centre(own.item.column + own.item.columns - 1) + own.r + 1 - lo_),
-        pitch_(divide_up(own.item.columns, L) * L),
+        pitch_(divide_up(own.item.columns, kLanes<A>) * kLanes<A>),
         in_a_row_(count_ == own.item.columns + own.K - 1 && moves_by_one()),
         apart_(in_a_row_ ? pitch_ + own.K - 1 : own.K * pitch_),
+        slots_(block + own.K - 1),
         base_(own.rows.centre(own.item.row) - own.r),
         packed_(base_),
         offsets_(arena.array<int64_t>(own.item.columns)),
         line_(arena.array<A>(in_a_row_ ? 0 : own.depth * count_)),
-        x_(arena.array<A>(own.K * own.depth * apart_)),
-        taps_(arena.array<A>(own.area * pitch_)),
+        x_(arena.array<A>(slots_ * own.depth * apart_)),
         reads_(arena.array<const A*>(own.K)) {}
 
   int64_t pitch() const { return pitch_; }
+  // From a channel to the next.
   int64_t apart() const { return apart_; }
   // From what a tap reads to what the next one of its row reads.
   int64_t step() const { return in_a_row_ ? -1 : pitch_; }
@@ -41,14 +41,14 @@ class NarrowRows {
   void begin() {
     for (int64_t j = 0; j < own_.item.columns; ++j)
       offsets_[j] = own_.columns.centre(own_.item.column + j) - own_.r - lo_;
-    fill(x_, own_.K * own_.depth * apart_, A(0));
+    fill(x_, slots_ * own_.depth * apart_, A(0));
   }
 
-  // Packs what the windows of a row hold that those before did not.
-  void pack_for(const Plane<const T>& source, int64_t row) {
+  // Packs what windows up to those of `last`, a block's last row, hold and those before did not.
+  void pack_until(const Plane<const T>& source, int64_t last) {
     const int64_t K = own_.K, columns = own_.item.columns;
-    for (const int64_t top = own_.rows.centre(row) + own_.r; packed_ <= top; ++packed_) {
-      A* to = x_ + (packed_ - base_) % K * own_.depth * apart_;
+    for (const int64_t bottom = own_.rows.centre(last) + own_.r; packed_ <= bottom; ++packed_) {
+      A* to = x_ + (packed_ - base_) % slots_ * own_.depth * apart_;
       A* const line = in_a_row_ ? to : line_;
       const int64_t size = in_a_row_ ? apart_ : count_;
       pack_positions(line, size, source, 0, own_.depth, own_.rows.at(packed_), own_.columns, lo_, count_, true);
@@ -61,29 +61,17 @@ class NarrowRows {
           for (int64_t j = 0; j < columns; ++j) tap[j] = from[offsets_[j]];
         }
     }
-    for (int64_t t = 0; t < K; ++t) {
-      const int64_t slot = (own_.rows.centre(row) + own_.r - t - base_) % K;
-      reads_[t] = x_ + slot * own_.depth * apart_ + (in_a_row_ ? K - 1 : 0);
+  }
+
+  // Windows are those of `row` from here on.
+  void aim(int64_t row) {
+    for (int64_t t = 0; t < own_.K; ++t) {
+      const int64_t slot = (own_.rows.centre(row) + own_.r - t - base_) % slots_;
+      reads_[t] = x_ + slot * own_.depth * apart_ + (in_a_row_ ? own_.K - 1 : 0);
     }
-    // Logits that lie in a row are read where they are, others are packed.
-    row_ = static_cast<const T*>(own_.logits.at(0, row, own_.item.column));
-    direct_ = own_.logits.w == 1 && !(own_.p.normalize && own_.p.renormalize);
-    if (!direct_) own_.read_logits_of(taps_, pitch_, row);
-    else if (const int64_t whole = columns / L * L; whole < columns)
-      pack(taps_ + whole, pitch_, row_ + whole, 1, own_.logits.c, Span{0, columns - whole, L},
-           Span{0, own_.area, own_.area}, A(0));
   }
 
-  // Calls visit(logits, step) with where a vector of pixels has its logits: that of the first tap of the convolution,
-  // and from there to that of the next.
-  template <class Visit>
-  SVCONV_INLINE void logits(int64_t l, const Visit& visit) const {
-    const int64_t first = own_.stored(0), step = own_.p.correlation ? -1 : 1;
-    if (direct_ && l + L <= own_.item.columns) visit(row_ + first * own_.logits.c + l, step * own_.logits.c);
-    else visit(static_cast<const A*>(taps_ + first * pitch_ + l), step * pitch_);
-  }
-
-  // What the first tap of row t of taps of this row's windows reads of the first channel.
+  // What the first tap of row t of taps reads of the first channel.
   const A* reads(int64_t t) const { return reads_[t]; }
 
  private:
@@ -93,220 +81,228 @@ class NarrowRows {
     return true;
   }
 
-  const Windowed<T>& own_;
+  const Windows& own_;
   const int64_t lo_, count_, pitch_;
   const bool in_a_row_;
-  const int64_t apart_, base_;
+  const int64_t apart_, slots_, base_;
   int64_t packed_;
   int64_t* const offsets_;
-  A *const line_, *const x_, *const taps_;
+  A *const line_, *const x_;
   const A** const reads_;
-  const T* row_ = nullptr;
-  bool direct_ = false;
 };
 
-// One row of forward for CHANNELS channels from `c` on: out [CHANNELS, pitch], and the log-sum-exp.
-template <class T, int CHANNELS, class A = Accumulate<T>>
-void narrow_row(A* out, A* lse, const NarrowRows<T>& from, const Windowed<T>& own, int64_t row, int64_t c) {
+// The logits of a row of cells, a few taps and places at a time. Those that lie in a row are read where they are,
+// others are packed.
+template <class T>
+class NarrowLogits {
+ public:
+  using A = Accumulate<T>;
+  static constexpr int L = kLanes<A>;
+
+  // Reads cells [column, column + columns), `taps` at a time.
+  NarrowLogits(const Windows& own, int64_t column, int64_t columns, int64_t taps, Arena& arena)
+      : own_(own),
+        cells_(own.p.logits, own.p, own.item, own.item.group * own.area, own.p.cells),
+        column_(column),
+        columns_(columns),
+        taps_(taps),
+        pitch_(divide_up(columns, L) * L),
+        excludes_(own.p.normalize && own.p.renormalize && taps == own.area),
+        direct_(cells_.first.w == 1 && !excludes_),
+        places_(direct_ ? 1 : own.p.scale),
+        packed_(arena.array<A>(taps * places_ * pitch_)) {}
+
+  // How many places in a row of a cell are read at a time.
+  int64_t places() const { return places_; }
+
+  // Reads the taps of the convolution from `first` on, and in row a of the cells the places from b on.
+  void read(int64_t row, int64_t a, int64_t b, int64_t first) {
+    row_ = at(row, a, b, first);
+    if (!direct_)
+      pack_cells(packed_, pitch_, row_, cells_.column, cells_.first.w, cells_.first.c, places_, columns_, taps_);
+    else if (const int64_t whole = columns_ / L * L; whole < columns_)
+      for (int64_t k = 0; k < taps_; ++k)
+        vstore(packed_ + k * pitch_ + whole, widen_part<L>(row_ + k * cells_.first.c + whole, columns_ - whole));
+    if (excludes_) exclude_outside(row);
+    ahead_ = 0;
+  }
+  // The memory of what is read next is asked for while this is visited.
+  void expect(int64_t row, int64_t a, int64_t b, int64_t first) {
+    if (direct_) ahead_ = at(row, a, b, first) - row_;
+  }
+
+  // Calls visit(logits, step, ahead) with where the cells from l on have a place's logits of the first tap, from there
+  // to those of the next, and to what is expected to be read next.
+  template <class Visit>
+  SVCONV_INLINE void visit(int64_t l, int64_t place, const Visit& visit) const {
+    const int64_t first = own_.p.correlation ? taps_ - 1 : 0, step = own_.p.correlation ? -1 : 1;
+    const int64_t apart = places_ * pitch_;
+    if (direct_ && l + L <= columns_) visit(row_ + first * cells_.first.c + l, step * cells_.first.c, ahead_);
+    else visit(static_cast<const A*>(packed_ + first * apart + place * pitch_ + l), step * apart, int64_t(0));
+  }
+
+ private:
+  const T* at(int64_t row, int64_t a, int64_t b, int64_t first) const {
+    // The last of them lies first where taps are those of a correlation.
+    return cells_.at(own_.p.correlation ? own_.stored(first + taps_ - 1) : first, row, column_, a, b);
+  }
+
+  void exclude_outside(int64_t row) {
+    for (int64_t k = 0; k < own_.area; ++k)
+      for (int64_t j = 0; j < columns_; ++j) {
+        if (own_.inside(k, row, j)) continue;
+        for (int64_t b = 0; b < places_; ++b)
+          packed_[(own_.stored(k) * places_ + b) * pitch_ + j] = -std::numeric_limits<A>::infinity();
+      }
+  }
+
+  const Windows& own_;
+  const Cells<const T> cells_;
+  const int64_t column_, columns_, taps_, pitch_;
+  const bool excludes_, direct_;
+  const int64_t places_;
+  A* const packed_;
+  const T* row_ = nullptr;
+  int64_t ahead_ = 0;
+};
+
+// Rows whose places are computed one after another. Where logits have a plane for each place, a page of it is read at a
+// time.
+template <class T>
+int64_t narrow_block(const Problem& p, const Item& item) {
+  constexpr int64_t page = 4096;
+  const int64_t rows = p.cells ? page / (item.columns * int64_t(sizeof(T))) : 1;
+  return std::min(std::max<int64_t>(rows, 1), item.rows);
+}
+
+template <class A>
+Cells<A> lse_cells(const Problem& p, const Item& item) {
+  return {lse_view(p), p, item, item.group, p.cells};
+}
+
+// The softmax of a vector of pixels: weights [K * K, lanes], which their sum is still to divide; the logits of a tap
+// lie `step` from those before, and those that come next `ahead`.
+template <class A>
+struct Softmax {
+  Vec<A> sum, greatest;
+};
+template <class A, class P>
+SVCONV_INLINE Softmax<A> softmax_of(A* weights, const P* logits, int64_t step, int64_t ahead, int64_t area) {
   constexpr int L = kLanes<A>;
-  const int64_t K = own.K, area = own.area, pitch = from.pitch(), apart = from.apart(), between = from.step();
-  const bool normalize = own.p.normalize;
-  int64_t first, last;
-  own.tap_rows(row, first, last);
-  for (int64_t l = 0; l < pitch; l += L)
-    from.logits(l, [&](const auto* logits, int64_t step) {
-      Vec<A> acc[CHANNELS > 0 ? CHANNELS : 1] = {}, top = {}, sum = {};
-      if (normalize) {
-        top = widen_n<L>(logits);
-        for (int64_t k = 1; k < area; ++k) top = vmax(widen_n<L>(logits + k * step), top);
+  Vec<A> top = widen_n<L>(logits), sum = {};
+  for (int64_t k = 0; k < area; ++k) {
+    __builtin_prefetch(logits + k * step + ahead);
+    top = vmax(widen_n<L>(logits + k * step), top);
+  }
+  for (int64_t k = 0; k < area; ++k) {
+    const Vec<A> weight = vexp(widen_n<L>(logits + k * step) - top);
+    vstore(weights + k * L, weight);
+    sum += weight;
+  }
+  return {sum, top};
+}
+
+// What the windows of a row read: of `channels` channels from c on, by rows of taps [first, last).
+template <class T>
+struct NarrowSums {
+  const NarrowInput<T>& input;
+  int64_t K, first, last;
+
+  // Sums of CHANNELS channels for the pixels from l on, the weights of a tap `step` from those before.
+  template <int CHANNELS, class P, class A>
+  SVCONV_INLINE void operator()(Count<CHANNELS>, A* out, int64_t out_apart, const P* weights, int64_t step,
+                                Vec<A> factor, int64_t c, int64_t l) const {
+    constexpr int L = kLanes<A>;
+    const int64_t apart = input.apart(), between = input.step();
+    Vec<A> acc[CHANNELS] = {};
+    weights += first * K * step;
+    for (int64_t t = first; t < last; ++t) {
+      const A* x = input.reads(t) + c * apart + l;
+      for (int64_t s = 0; s < K; ++s, weights += step, x += between) {
+        const Vec<A> weight = widen_n<L>(weights);
+        for (int i = 0; i < CHANNELS; ++i) acc[i] += weight * vload(x + i * apart);
       }
-      for (int64_t t = 0; t < K; ++t) {
-        const bool inside = t >= first && t < last;
-        const A* x = from.reads(t) + c * apart + l;
-        for (int64_t s = 0; s < K; ++s, logits += step, x += between) {
-          Vec<A> weight = widen_n<L>(logits);
-          if (normalize) sum += weight = vexp(weight - top);
-          if (inside)
-            for (int i = 0; i < CHANNELS; ++i) acc[i] += weight * vload(x + i * apart);
-        }
-      }
-      const Vec<A> factor = normalize ? A(1) / sum : Vec<A>{} + A(1);
-      for (int i = 0; i < CHANNELS; ++i) vstore(out + i * pitch + l, acc[i] * factor);
-      if (lse) vstore(lse + l, top + vlog(sum));
+    }
+    for (int i = 0; i < CHANNELS; ++i) vstore(out + (c + i) * out_apart + l, acc[i] * factor);
+  }
+
+  template <class P, class A>
+  SVCONV_INLINE void of_all(A* out, int64_t out_apart, const P* weights, int64_t step, Vec<A> factor, int64_t depth,
+                            int64_t l) const {
+    int64_t c = 0;
+    for (; c + 4 <= depth; c += 4) (*this)(Count<4>(), out, out_apart, weights, step, factor, c, l);
+    switch (depth - c) {
+      case 1: return (*this)(Count<1>(), out, out_apart, weights, step, factor, c, l);
+      case 2: return (*this)(Count<2>(), out, out_apart, weights, step, factor, c, l);
+      case 3: return (*this)(Count<3>(), out, out_apart, weights, step, factor, c, l);
+    }
+  }
+};
+
+// One place of a row of cells: out [depth], `out_apart` elements from one channel to the next, and the log-sum-exp
+// unless it is null. Scratch: `weights` of a vector for every tap, `sums` of a row.
+template <class T, class A = Accumulate<T>>
+void narrow_place(A* out, int64_t out_apart, A* lse, A* weights, A* sums, const NarrowInput<T>& input,
+                  const NarrowLogits<T>& logits, const Windows& own, int64_t row, int64_t place) {
+  constexpr int L = kLanes<A>;
+  NarrowSums<T> windows{input, own.K, 0, 0};
+  own.tap_rows(row, windows.first, windows.last);
+  for (int64_t l = 0; l < input.pitch(); l += L)
+    logits.visit(l, place, [&](const auto* from, int64_t step, int64_t ahead) {
+      if (!own.p.normalize) return windows.of_all(out, out_apart, from, step, Vec<A>{} + A(1), own.depth, l);
+      const Softmax<A> softmax = softmax_of(weights, from, step, ahead, own.area);
+      windows.of_all(out, out_apart, weights, L, A(1) / softmax.sum, own.depth, l);
+      if (!lse) return;
+      vstore(lse + l, softmax.greatest);
+      vstore(sums + l, softmax.sum);
     });
+  // Logarithms of a whole row, for one by itself is waited for.
+  for (int64_t l = 0; lse && l < input.pitch(); l += L) vstore(lse + l, vload(lse + l) + vlog(vload(sums + l)));
 }
 
 template <class T>
 void narrow_forward(const Problem& p, const Item& item) {
   using A = Accumulate<T>;
-  const Windowed<T> own(p, item, p.scale);
-  const int64_t depth = own.depth;
-  struct Arrays { NarrowRows<T> rows; A *out, *lse_row; };
-  auto arrays = in_scratch([&](Arena& arena) {
-    NarrowRows<T> rows(own, arena);
-    const int64_t pitch = rows.pitch();
-    return Arrays{rows, arena.array<A>(std::max<int64_t>(depth, 1) * pitch), arena.array<A>(pitch)};
+  const Windows own(p, item, 1, 1);
+  const int64_t scale = p.scale, depth = own.depth, block = narrow_block<T>(p, item);
+  struct Arrays { NarrowInput<T> input; NarrowLogits<T> logits; A *weights, *sums, *out, *lse; };
+  auto [input, logits, weights, sums, out, lse] = in_scratch([&](Arena& arena) {
+    const NarrowInput<T> input(own, block, arena);
+    const int64_t rows = block * scale * input.pitch();
+    return Arrays{input, NarrowLogits<T>(own, item.column, item.columns, own.area, arena),
+                  arena.array<A>(own.area * kLanes<A>), arena.array<A>(input.pitch()), arena.array<A>(depth * rows),
+                  arena.array<A>(rows)};
   });
   const auto source = plane<const T>(p.data, p, item, item.group * depth);
-  const auto result = plane<T>(p.result, p, item, item.group * depth);
-  const int64_t pitch = arrays.rows.pitch();
-  arrays.rows.begin();
-  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
-    arrays.rows.pack_for(source, row);
-    A* const lse = p.lse && p.normalize ? arrays.lse_row : nullptr;
-    // The log-sum-exp is asked for even without a channel.
-    for (int64_t c = 0; c == 0 || c < depth; c += 4) {
-      A* out = arrays.out + c * pitch;
-      switch (std::min<int64_t>(4, depth - c)) {
-        case 0: narrow_row<T, 0>(out, lse, arrays.rows, own, row, c); break;
-        case 1: narrow_row<T, 1>(out, lse, arrays.rows, own, row, c); break;
-        case 2: narrow_row<T, 2>(out, lse, arrays.rows, own, row, c); break;
-        case 3: narrow_row<T, 3>(out, lse, arrays.rows, own, row, c); break;
-        case 4: narrow_row<T, 4>(out, lse, arrays.rows, own, row, c); break;
-      }
-    }
-    if (lse)
-      for (int64_t j = 0; j < item.columns; ++j) *own.lse.at(0, row, item.column + j) = lse[j];
-    unpack(result.at(0, row, item.column), result.w, result.c, arrays.out, pitch, item.columns, depth);
-  }
-}
-
-template <class T>
-void narrow_grad_weight(const Problem& p, const Item& item) {
-  using A = Accumulate<T>;
-  constexpr int L = kLanes<A>;
-  const Windowed<T> own(p, item, p.scale);
-  const int64_t K = own.K, area = own.area, depth = own.depth;
-  struct Arrays { NarrowRows<T> rows; A *g, *lse_row, *dw, *weights; };
-  auto arrays = in_scratch([&](Arena& arena) {
-    NarrowRows<T> rows(own, arena);
-    const int64_t pitch = rows.pitch();
-    return Arrays{rows, arena.array<A>(depth * pitch), arena.array<A>(pitch), arena.array<A>(area * pitch),
-                  arena.array<A>(area * L)};
-  });
-  const auto source = plane<const T>(p.data, p, item, item.group * depth);
-  const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
-  const auto result = plane<T>(p.result, p, item, item.group * area);
-  const int64_t pitch = arrays.rows.pitch();
-  arrays.rows.begin();
-  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
-    arrays.rows.pack_for(source, row);
-    pack(arrays.g, pitch, grad.at(0, row, item.column), grad.w, grad.c, Span{0, item.columns, pitch},
-         Span{0, depth, depth}, A(0));
-    if (p.normalize)
-      pack(arrays.lse_row, pitch, static_cast<const A*>(own.lse.at(0, row, item.column)), own.lse.w, 0,
-           Span{0, item.columns, pitch}, Span{0, 1, 1}, A(0));
-    int64_t first, last;
-    own.tap_rows(row, first, last);
-    const int64_t apart = arrays.rows.apart(), between = arrays.rows.step();
-    for (int64_t l = 0; l < pitch; l += L)
-      arrays.rows.logits(l, [&](const auto* logits, int64_t step) {
-        const Vec<A> lse = vload(arrays.lse_row + l);
-        Vec<A> delta = {};
-        A *weight = arrays.weights, *const dw = arrays.dw + own.stored(0) * pitch + l;
-        const int64_t dw_step = p.correlation ? -pitch : pitch;
-        for (int64_t t = 0; t < K; ++t) {
-          const bool inside = t >= first && t < last;
-          const A* x = arrays.rows.reads(t) + l;
-          for (int64_t s = 0; s < K; ++s, logits += step, x += between, weight += L) {
-            Vec<A> sum = {};
-            if (inside)
-              for (int64_t c = 0; c < depth; ++c) sum += vload(arrays.g + c * pitch + l) * vload(x + c * apart);
-            vstore(dw + (t * K + s) * dw_step, sum);
-            if (!p.normalize) continue;
-            const Vec<A> w = vexp(widen_n<L>(logits) - lse);
-            vstore(weight, w);
-            delta += w * sum;
+  const Cells<T> result(p.result, p, item, item.group * depth, false);
+  const Cells<A> lse_result = lse_cells<A>(p, item);
+  const bool writes_lse = p.lse && p.normalize;
+  const int64_t pitch = input.pitch(), apart = scale * pitch;
+  input.begin();
+  for (int64_t top = item.row; top < item.row + item.rows; top += block) {
+    const int64_t end = std::min(top + block, item.row + item.rows);
+    input.pack_until(source, end - 1);
+    for (int64_t a = 0; a < scale; ++a) {
+      for (int64_t b = 0; b < scale; b += logits.places())
+        for (int64_t row = top; row < end; ++row) {
+          logits.read(row, a, b, 0);
+          if (row + 1 < end) logits.expect(row + 1, a, b, 0);
+          else if (b + 1 < scale) logits.expect(top, a, b + 1, 0);
+          input.aim(row);
+          for (int64_t place = 0; place < logits.places(); ++place) {
+            const int64_t at = (b + place) * pitch;
+            narrow_place(out + (row - top) * depth * apart + at, apart,
+                         writes_lse ? lse + (row - top) * apart + at : nullptr, weights, sums, input, logits, own, row,
+                         place);
           }
         }
-        if (!p.normalize) return;
-        for (int64_t k = 0; k < area; ++k) {
-          A* to = dw + k * dw_step;
-          vstore(to, vload(arrays.weights + k * L) * (vload(to) - delta));
-        }
-      });
-    unpack(result.at(0, row, item.column), result.w, result.c, arrays.dw, pitch, item.columns, area);
-  }
-}
-
-// Gradients times weights are summed up for every tap and place of a row, then brought to the pixels that they read.
-template <class T>
-void narrow_grad_input(const Problem& p, const Item& item) {
-  using A = Accumulate<T>;
-  const Windowed<T> own(p, item, 1);
-  const int64_t K = own.K, depth = own.depth;
-  const Axis &rows = own.rows, &columns = own.columns;
-  int64_t lo = columns.places(), hi = 0;
-  for (int64_t j = 0; j < item.columns; ++j) {
-    const Readers by = readers(columns, item.column + j);
-    lo = std::min(lo, by.first);
-    hi = std::max(hi, by.last);
-  }
-  const int64_t count = std::max<int64_t>(0, hi - lo), pitch = divide_up(count, kLanes<A>) * kLanes<A>;
-
-  struct Arrays {
-    A *taps, *lse_row, *g, *sums, *out;
-    int32_t* reads;
-  };
-  const auto arrays = in_scratch([&](Arena& arena) {
-    return Arrays{arena.array<A>(K * pitch), arena.array<A>(pitch), arena.array<A>(depth * pitch),
-                  arena.array<A>(depth * K * pitch), arena.array<A>(depth * item.columns),
-                  arena.array<int32_t>(K * count)};
-  });
-  const auto grad = plane<const T>(p.data, p, item, item.group * depth);
-  const auto result = plane<T>(p.result, p, item, item.group * depth);
-  // The column of the item that a tap, in the order of the logits, reads for a place; -1 for none of it.
-  for (int64_t s = 0; s < K; ++s)
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t x = columns.read(lo + j, p.correlation ? K - 1 - s : s) - item.column;
-      arrays.reads[s * count + j] = x >= 0 && x < item.columns ? int32_t(x) : -1;
-    }
-  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
-    fill(arrays.sums, depth * K * pitch, A(0));
-    const Readers by = readers(rows, row);
-    for (int64_t i = by.first; i < by.last; ++i) {
-      pack(arrays.g, pitch, grad.at(0, i, lo), grad.w, grad.c, Span{0, count, pitch}, Span{0, depth, depth}, A(0));
-      if (p.normalize)
-        pack(arrays.lse_row, pitch, static_cast<const A*>(own.lse.at(0, i, lo)), own.lse.w, 0, Span{0, count, pitch},
-             Span{0, 1, 1}, A(0));
-      for (int64_t t = 0; t < K; ++t) {
-        if (rows.read(i, t) != row) continue;
-        const int64_t block = p.correlation ? K - 1 - t : t;
-        pack(arrays.taps, pitch, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
-             Span{0, count, pitch}, Span{0, K, K}, A(0));
-        for (int64_t s = 0; s < K; ++s) {
-          A* taps = arrays.taps + s * pitch;
-          if (p.normalize) exponentiate(taps, taps, arrays.lse_row, pitch);
-          for (int64_t c = 0; c < depth; ++c)
-            for (int64_t l = 0; l < pitch; l += kLanes<A>) {
-              A* sum = arrays.sums + (c * K + s) * pitch + l;
-              vstore(sum, vload(sum) + vload(taps + l) * vload(arrays.g + c * pitch + l));
-            }
-        }
+      for (int64_t row = top; row < end; ++row) {
+        unpack_cells(result.at(0, row, item.column, a, 0), result.column, result.first.w, result.first.c,
+                     out + (row - top) * depth * apart, pitch, scale, item.columns, depth);
+        if (writes_lse)
+          unpack_cells(lse_result.at(0, row, item.column, a, 0), lse_result.column, lse_result.first.w, 0,
+                       lse + (row - top) * apart, pitch, scale, item.columns, 1);
       }
-    }
-    fill(arrays.out, depth * item.columns, A(0));
-    for (int64_t s = 0; s < K; ++s)
-      for (int64_t j = 0; j < count; ++j) {
-        const int64_t x = arrays.reads[s * count + j];
-        if (x < 0) continue;
-        for (int64_t c = 0; c < depth; ++c) arrays.out[c * item.columns + x] += arrays.sums[(c * K + s) * pitch + j];
-      }
-    unpack(result.at(0, row, item.column), result.w, result.c, arrays.out, item.columns, item.columns, depth);
-  }
-}
-
-template <class T>
-void run_windowed(Product product, const Problem& p, const Plan& plan, int64_t begin, int64_t end) {
-  const Problem frame = frame_of(product, p);
-  const bool narrow = p.channels / p.groups <= kNarrow;
-  for (int64_t index = begin; index < end; ++index) {
-    Item item;
-    if (!item_at(frame, plan, index, item)) continue;
-    switch (product) {
-      case Product::forward: narrow ? narrow_forward<T>(p, item) : window_forward<T>(p, item); break;
-      case Product::grad_input: narrow ? narrow_grad_input<T>(p, item) : window_grad_input<T>(p, item); break;
-      case Product::grad_weight: narrow ? narrow_grad_weight<T>(p, item) : window_grad_weight<T>(p, item); break;
     }
   }
 }

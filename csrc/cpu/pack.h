@@ -159,7 +159,8 @@ void unpack(T* dst, int64_t lane_stride, int64_t minor_stride, const A* src, int
         put_line(to + l, lines[0]);
       }
       for (; l + L <= lanes; l += L) narrow_n(to + l, vload(from + l));
-      for (; l < lanes; ++l) to[l] = narrow<T>(from[l]);
+      // Arrays of the scratch memory end a vector after their last element.
+      if (l < lanes) narrow_part(to + l, vload(from + l), lanes - l);
     }
     return;
   }

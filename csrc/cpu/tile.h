@@ -187,5 +187,28 @@ void reduce_row(int64_t rows, A* dw, int64_t dw_step, int64_t pitch, const A* g,
   }
 }
 
+// Vectors that cover a tile's pixels, and the elements by which they reach beyond it.
+template <class A>
+constexpr int kTileVectors = (kTile + kLanes<A> - 1) / kLanes<A>;
+template <class A>
+constexpr int kOverrun = kTileVectors<A> * kLanes<A> - kTile;
+
+// Cuts [taps, pitch], times the pixels' scale if there is one, into tiles of [taps, kTile], `apart` elements from one
+// to the next. Stores run over by kOverrun elements into the next tap, which is written after.
+template <class A>
+void split_tiles(A* dst, int64_t apart, const A* taps, int64_t pitch, const A* scale, int64_t tiles, int64_t area) {
+  constexpr int L = kLanes<A>;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    A* to = dst + tile * apart;
+    const A* from = taps + tile * kTile;
+    Vec<A> factor[kTileVectors<A>];
+    for (int i = 0; i < kTileVectors<A>; ++i)
+      factor[i] = scale ? vload(scale + tile * kTile + i * L) : Vec<A>{} + A(1);
+    for (int64_t k = 0; k < area; ++k)
+      for (int i = 0; i < kTileVectors<A>; ++i)
+        vstore(to + k * kTile + i * L, vload(from + k * pitch + i * L) * factor[i]);
+  }
+}
+
 }  // namespace
 }  // namespace svconv::cpu::SVCONV_ISA

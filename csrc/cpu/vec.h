@@ -154,15 +154,58 @@ SVCONV_INLINE void narrow_n(T* p, Vec<Accumulate<T>> v) {
   }
 }
 
-// exp(x) for x <= 0 or NaN: Cody-Waite reduction and a polynomial of degree 6, within 2 ulp; 0 below
-// the smallest normal result, so that exp(-inf) = 0.
+// The greater one, b where neither is. Compilers don't find the instruction for whole vectors.
+template <class V>
+SVCONV_INLINE V vmax(V a, V b) {
+#ifdef __AVX512F__
+  if constexpr (std::is_same_v<V, VecN<float, 16>>) return (V)_mm512_max_ps((__m512)a, (__m512)b);
+#endif
+#ifdef __AVX2__
+  if constexpr (std::is_same_v<V, VecN<float, 8>>) return (V)_mm256_max_ps((__m256)a, (__m256)b);
+#endif
+  return a > b ? a : b;
+}
+
+// widen_n of the first `count` elements, fewer than L; zeros follow, and nothing after them is read.
+template <int L, class T>
+SVCONV_INLINE VecN<Accumulate<T>, L> widen_part(const T* p, int64_t count) {
+#if defined(__AVX512F__)
+  const uint32_t mask = (uint32_t(1) << count) - 1;
+  if constexpr (std::is_same_v<T, float> && L == 16) return (VecN<float, L>)_mm512_maskz_loadu_ps(mask, p);
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<T, float> && L == 8)
+    return (VecN<float, L>)_mm256_maskload_ps(p, (__m256i)(VecN<int32_t, L>{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(count)));
+#endif
+  T block[L] = {};
+  for (int64_t l = 0; l < count; ++l) block[l] = p[l];
+  return widen_n<L>(block);
+}
+
+// narrow_n of the first `count` elements, fewer than L; nothing after them is written.
+template <class T>
+SVCONV_INLINE void narrow_part(T* p, Vec<Accumulate<T>> v, int64_t count) {
+  constexpr int L = kLanes<Accumulate<T>>;
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_mask_storeu_ps(p, (uint32_t(1) << count) - 1, (__m512)v);
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<T, float>)
+    return _mm256_maskstore_ps(p, (__m256i)(VecN<int32_t, L>{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(count)), (__m256)v);
+#endif
+  T block[L];
+  narrow_n(block, v);
+  for (int64_t l = 0; l < count; ++l) p[l] = block[l];
+}
+
+// exp(x) for x <= 0 or NaN: Cody-Waite reduction and a polynomial of degree 6, within 2 ulp. exp(-inf) = 0.
 SVCONV_INLINE Vec<float> vexp(Vec<float> x) {
   using I = VecN<int32_t, kLanes<float>>;
-  const I below = x < -87.3f;
-  // A NaN compares false here and goes through to the result.
-  x = below ? Vec<float>{} - 87.3f : x;
-  const Vec<float> shifted = x * 1.44269504088896341f + 12582912.0f;
-  const Vec<float> n = shifted - 12582912.0f;
+  // The exponent of the least of these is that of zero. A NaN is not greater and goes through to the result.
+  x = vmax(Vec<float>{} - 88.0296919f, x);
+  // The low bits of `shifted` are the exponent, for the number's last bit counts as one.
+  constexpr float bias = 12582912.0f + 127;
+  const Vec<float> shifted = x * 1.44269504088896341f + bias;
+  const Vec<float> n = shifted - bias;
   Vec<float> r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   Vec<float> y = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -171,8 +214,7 @@ SVCONV_INLINE Vec<float> vexp(Vec<float> x) {
   y = y * r + 1.6666665459e-1f;
   y = y * r + 5.0000001201e-1f;
   y = y * r * r + r + 1.0f;
-  const I scale = ((I)shifted + 127) << 23;
-  return (Vec<float>)((I)(y * (Vec<float>)scale) & ~below);
+  return y * (Vec<float>)((I)shifted << 23);
 }
 SVCONV_INLINE Vec<double> vexp(Vec<double> x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = std::exp(x[i]);
@@ -218,11 +260,6 @@ SVCONV_INLINE Vec<A> permute(Vec<A> v, Lanes<A> index) {
   for (int l = 0; l < kLanes<A>; ++l) result[l] = v[index[l]];
   return result;
 #endif
-}
-
-template <class V>
-SVCONV_INLINE V vmax(V a, V b) {
-  return a > b ? a : b;
 }
 
 }  // namespace

@@ -60,6 +60,19 @@ void exponentiate(A* weights, const A* logits, const A* lse, int64_t count) {
   for (int64_t l = 0; l < count; l += kLanes<A>) vstore(weights + l, vexp(vload(logits + l) - vload(lse + l)));
 }
 
+// Puts grad_logits = w * (dw - delta), delta = sum over taps of w * dw, in place of dw.
+template <class A>
+void softmax_backward(A* dw, const A* w, int64_t pitch, int64_t area) {
+  for (int64_t l = 0; l < pitch; l += kLanes<A>) {
+    Vec<A> delta = {};
+    for (int64_t k = 0; k < area; ++k) delta += vload(w + k * pitch + l) * vload(dw + k * pitch + l);
+    for (int64_t k = 0; k < area; ++k) {
+      A* to = dw + k * pitch + l;
+      vstore(to, vload(w + k * pitch + l) * (vload(to) - delta));
+    }
+  }
+}
+
 // Makes the weights that reach pixels of `row` in grad_input, tap order reversed so that the forward tile serves:
 //   taps[K * K - 1 - k, x] = w[k = (u, v), row + u, x + v], 0 where that pixel lies outside the frame.
 // Each weight of the image is computed once over all rows. `tap_row` is scratch of K rows of `wide` >= pitch + K - 1.

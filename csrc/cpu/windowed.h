@@ -1,8 +1,9 @@
-// forward and grad_input on windows that aren't plain (window.h): other borders, taps in reverse, a scale. A block of
-// rows at a time is packed with its borders filled in, after which one loop serves all windows; tiles that lie away from
-// the border run the one of plain windows.
+// forward on windows that aren't plain (window.h), and what its gradients share with it: other borders, taps in
+// reverse, a scale. A block of rows at a time is packed with its borders filled in, after which one loop serves all
+// windows; tiles that lie away from the border run the one of plain windows.
 #pragma once
 
+#include "arena.h"
 #include "item.h"
 #include "tile.h"
 #include "weights.h"
@@ -57,32 +58,52 @@ void pack_positions(A* dst, int64_t pitch, Plane<const T> source, int64_t c, int
   }
 }
 
-// What the products share.
-template <class T>
-struct Windowed {
-  using A = Accumulate<T>;
+// The windows of an item.
+struct Windows {
   const Problem& p;
   const Item& item;
   int64_t K, r, area, depth;
   Axis rows, columns;   // of the item's sub-image
-  Plane<T> logits;
-  Plane<A> lse;
 
-  // `scale` is that of the frame that the item's rows and columns are of: 1 for those of the input.
-  Windowed(const Problem& p, const Item& item, int64_t scale)
+  // The item's rows and columns are those of a frame `fine` times as fine as the input, and `scale` places share one.
+  Windows(const Problem& p, const Item& item, int64_t fine, int64_t scale)
       : p(p),
         item(item),
         K(p.kernel),
         r(K / 2),
         area(K * K),
         depth(p.channels / p.groups),
-        rows{item.height / scale, p.scale, r, p.border},
-        columns{item.width / scale, p.scale, r, p.border},
-        logits(plane<T>(p.logits, p, item, item.group * area)),
-        lse(lse_plane<A>(p, item)) {}
+        rows{item.height / fine, scale, r, p.border},
+        columns{item.width / fine, scale, r, p.border} {}
 
   // Where a tap of the convolution lies among the logits.
   int64_t stored(int64_t tap) const { return p.correlation ? area - 1 - tap : tap; }
+
+  // Whether a tap of the convolution reads a pixel of the frame; `column` counts from the item's first.
+  bool inside(int64_t tap, int64_t row, int64_t column) const {
+    return rows.read(row, tap / K) >= 0 && columns.read(item.column + column, tap % K) >= 0;
+  }
+
+  // The tap rows of a place that lie in the frame, where others read zeros.
+  void tap_rows(int64_t place, int64_t& first, int64_t& last) const {
+    const int64_t top = rows.centre(place) + r;
+    first = p.border == Border::zeros ? std::max<int64_t>(0, top - rows.size + 1) : 0;
+    last = p.border == Border::zeros ? std::min(K, top + 1) : K;
+  }
+};
+
+// What the products share.
+template <class T>
+struct Windowed : Windows {
+  using A = Accumulate<T>;
+  Plane<T> logits;
+  Plane<A> lse;
+
+  // `fine` is 1 for items of the input's frame, else the scale.
+  Windowed(const Problem& p, const Item& item, int64_t fine)
+      : Windows(p, item, fine, p.scale),
+        logits(plane<T>(p.logits, p, item, item.group * area)),
+        lse(lse_plane<A>(p, item)) {}
 
   // Reads a row of logits, [area, pitch] in the order in which they are stored, as the softmax sees them.
   void read_logits_of(A* taps, int64_t pitch, int64_t row) const {
@@ -92,17 +113,9 @@ struct Windowed {
     const A excluded = -std::numeric_limits<A>::infinity();
     for (int64_t k = 0; k < area; ++k) {
       A* tap = taps + stored(k) * pitch;
-      const bool row_inside = rows.read(row, k / K) >= 0;
       for (int64_t j = 0; j < item.columns; ++j)
-        if (!row_inside || columns.read(item.column + j, k % K) < 0) tap[j] = excluded;
+        if (!inside(k, row, j)) tap[j] = excluded;
     }
-  }
-
-  // The tap rows of a place that lie in the frame, where others read zeros.
-  void tap_rows(int64_t place, int64_t& first, int64_t& last) const {
-    const int64_t top = rows.centre(place) + r;
-    first = p.border == Border::zeros ? std::max<int64_t>(0, top - rows.size + 1) : 0;
-    last = p.border == Border::zeros ? std::min(K, top + 1) : K;
   }
 };
 
@@ -178,133 +191,6 @@ void window_forward(const Problem& p, const Item& item) {
       for (int64_t row = top; row < end; ++row)
         unpack(result.at(c, row, item.column), result.c, result.w, arrays.out + (row - top) * pixels * lanes, lanes,
                channels, item.columns);
-    }
-  }
-}
-
-// Weights that lie side by side both in a row of taps, from `from` on, and in the tile that they go to, from `to` on; a
-// tile's weights of the next term lie `step` further.
-struct Run {
-  int64_t from, to, step, length;
-};
-
-// Every pixel of the input sums up, over the places of the result whose windows hold it, weight times gradient. The
-// places that read it lie side by side in rows and columns, `first` and how many there are.
-template <class T>
-void window_grad_input(const Problem& p, const Item& item) {
-  using A = Accumulate<T>;
-  const Windowed<T> own(p, item, 1);
-  const int64_t K = own.K, depth = own.depth, lanes = kChunk<A>;
-  const Axis &rows = own.rows, &columns = own.columns;
-  const int64_t tiles = divide_up(item.columns, kTile), pixels = tiles * kTile;
-
-  // Sizes: the most places that read a row, and a column of each tile.
-  int64_t terms = 0, widest = 0, lo = columns.places(), hi = 0;
-  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
-    const Readers by = readers(rows, row);
-    terms = std::max(terms, by.last - by.first);
-  }
-  for (int64_t j = 0; j < item.columns; ++j) {
-    const Readers by = readers(columns, item.column + j);
-    lo = std::min(lo, by.first);
-    hi = std::max(hi, by.last);
-    widest = std::max(widest, by.last - by.first);
-  }
-  const int64_t count = std::max<int64_t>(0, hi - lo), wide = divide_up(count, kLanes<A>) * kLanes<A>;
-  const int64_t most = std::max(widest, K), row_size = (count + kTile + most) * lanes;
-  const int64_t tile_weights = terms * most * kTile;
-
-  struct Arrays {
-    A *tap_rows, *lse_row, *weights, *g, *out;
-    int64_t *slots, *offsets, *bases, *steps, *extents;
-    Run* runs;
-  };
-  const auto arrays = in_scratch([&](Arena& arena) {
-    return Arrays{arena.array<A>(K * wide), arena.array<A>(wide), arena.array<A>(tiles * tile_weights),
-                  arena.array<A>(terms * row_size), arena.array<A>(pixels * lanes), arena.array<int64_t>(terms),
-                  arena.array<int64_t>(pixels), arena.array<int64_t>(pixels), arena.array<int64_t>(pixels),
-                  arena.array<int64_t>(tiles), arena.array<Run>(K * wide)};
-  });
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t real = std::min<int64_t>(kTile, item.columns - tile * kTile);
-    int64_t extent = 1;
-    for (int64_t q = 0; q < kTile; ++q) {
-      const Readers by = readers(columns, item.column + tile * kTile + std::min(q, real - 1));
-      arrays.offsets[tile * kTile + q] = (by.first - lo) * lanes;
-      extent = std::max(extent, by.last - by.first);
-    }
-    // The loop of plain windows takes K columns.
-    if (in_a_row<A>(arrays.offsets + tile * kTile, real) && extent < K) extent = K;
-    arrays.extents[tile] = extent;
-    for (int64_t q = 0; q < real; ++q) {
-      const int64_t j = tile * kTile + q;
-      arrays.bases[j] = tile * tile_weights + (extent - 1 + arrays.offsets[j] / lanes) * kTile + q;
-      arrays.steps[j] = extent * kTile;
-    }
-  }
-  int64_t runs = 0;
-  for (int64_t s = 0; s < K; ++s)
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t x = columns.read(lo + j, s) - item.column;
-      if (x < 0 || x >= item.columns) continue;
-      const Run one{(p.correlation ? K - 1 - s : s) * wide + j, arrays.bases[x] - j * kTile, arrays.steps[x], 1};
-      Run* const before = runs > 0 ? arrays.runs + runs - 1 : nullptr;
-      if (before && one.from == before->from + before->length && one.to == before->to + before->length &&
-          one.step == before->step)
-        ++before->length;
-      else arrays.runs[runs++] = one;
-    }
-
-  const auto grad = plane<const T>(p.data, p, item, item.group * depth);
-  const auto result = plane<T>(p.result, p, item, item.group * depth);
-  const Tile<A> compute = tile_for<A>(K);
-  const Axis whole{columns.places(), 1, 0, Border::zeros};
-  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
-    const Readers by = readers(rows, row);
-    for (int64_t tile = 0; tile < tiles; ++tile)
-      fill(arrays.weights + tile * tile_weights, (by.last - by.first) * arrays.extents[tile] * kTile, A(0));
-    for (int64_t i = by.first; i < by.last; ++i) {
-      const int64_t term = i - by.first;
-      // The first term comes last: rows are counted backwards.
-      arrays.slots[terms - 1 - term] = term * row_size;
-      if (p.normalize)
-        pack(arrays.lse_row, wide, static_cast<const A*>(own.lse.at(0, i, lo)), own.lse.w, 0, Span{0, count, wide},
-             Span{0, 1, 1}, A(0));
-      for (int64_t t = 0; t < K; ++t) {
-        if (rows.read(i, t) != row) continue;
-        const int64_t block = p.correlation ? K - 1 - t : t;
-        pack(arrays.tap_rows, wide, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
-             Span{0, count, wide}, Span{0, K, K}, A(0));
-        for (int64_t s = 0; p.normalize && s < K; ++s)
-          exponentiate(arrays.tap_rows + s * wide, arrays.tap_rows + s * wide, arrays.lse_row, wide);
-        for (const Run* run = arrays.runs; run < arrays.runs + runs; ++run) {
-          A* __restrict to = arrays.weights + run->to + term * run->step;
-          const A* __restrict from = arrays.tap_rows + run->from;
-          if (run->length == kTile)
-            for (int k = 0; k < kTile; ++k) to[k] += from[k];
-          else
-            for (int64_t k = 0; k < run->length; ++k) to[k] += from[k];
-        }
-      }
-    }
-    for (int64_t c = 0; c < depth; c += lanes) {
-      const int64_t channels = std::min(lanes, depth - c);
-      for (int64_t i = by.first; i < by.last; ++i) {
-        A* packed = arrays.g + (i - by.first) * row_size;
-        pack_positions(packed, lanes, grad, c, channels, i, whole, lo, count, false);
-        fill(packed + count * lanes, row_size - count * lanes, A(0));
-      }
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t *offsets = arrays.offsets + tile * kTile, *slots = arrays.slots + terms - 1;
-        const int64_t extent = arrays.extents[tile], real = std::min<int64_t>(kTile, item.columns - tile * kTile);
-        A* out = arrays.out + tile * kTile * lanes;
-        const A* weights = arrays.weights + tile * tile_weights;
-        if (extent == K && in_a_row<A>(offsets, real))
-          compute(out, arrays.g + offsets[0], slots, weights, K, 0, by.last - by.first);
-        else
-          tile_at(out, arrays.g, slots, offsets, weights, extent, 0, by.last - by.first);
-      }
-      unpack(result.at(c, row, item.column), result.c, result.w, arrays.out, lanes, channels, item.columns);
     }
   }
 }

@@ -1,10 +1,137 @@
-// grad_weight on windows that aren't plain (window.h).
+// Both gradients on windows that aren't plain (window.h).
 #pragma once
 
 #include "windowed.h"
 
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
+
+// Weights that lie side by side both in a row of taps, from `from` on, and in the tile that they go to, from `to` on; a
+// tile's weights of the next term lie `step` further.
+struct Run {
+  int64_t from, to, step, length;
+};
+
+// Every pixel of the input sums up, over the places of the result whose windows hold it, weight times gradient. The
+// places that read it lie side by side in rows and columns, `first` and how many there are.
+template <class T>
+void window_grad_input(const Problem& p, const Item& item) {
+  using A = Accumulate<T>;
+  const Windowed<T> own(p, item, 1);
+  const int64_t K = own.K, depth = own.depth, lanes = kChunk<A>;
+  const Axis &rows = own.rows, &columns = own.columns;
+  const int64_t tiles = divide_up(item.columns, kTile), pixels = tiles * kTile;
+
+  // Sizes: the most places that read a row, and a column of each tile.
+  int64_t terms = 0, widest = 0, lo = columns.places(), hi = 0;
+  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
+    const Readers by = readers(rows, row);
+    terms = std::max(terms, by.last - by.first);
+  }
+  for (int64_t j = 0; j < item.columns; ++j) {
+    const Readers by = readers(columns, item.column + j);
+    lo = std::min(lo, by.first);
+    hi = std::max(hi, by.last);
+    widest = std::max(widest, by.last - by.first);
+  }
+  const int64_t count = std::max<int64_t>(0, hi - lo), wide = divide_up(count, kLanes<A>) * kLanes<A>;
+  const int64_t most = std::max(widest, K), row_size = (count + kTile + most) * lanes;
+  const int64_t tile_weights = terms * most * kTile;
+
+  struct Arrays {
+    A *tap_rows, *lse_row, *weights, *g, *out;
+    int64_t *slots, *offsets, *bases, *steps, *extents;
+    Run* runs;
+  };
+  const auto arrays = in_scratch([&](Arena& arena) {
+    return Arrays{arena.array<A>(K * wide), arena.array<A>(wide), arena.array<A>(tiles * tile_weights),
+                  arena.array<A>(terms * row_size), arena.array<A>(pixels * lanes), arena.array<int64_t>(terms),
+                  arena.array<int64_t>(pixels), arena.array<int64_t>(pixels), arena.array<int64_t>(pixels),
+                  arena.array<int64_t>(tiles), arena.array<Run>(K * wide)};
+  });
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t real = std::min<int64_t>(kTile, item.columns - tile * kTile);
+    int64_t extent = 1;
+    for (int64_t q = 0; q < kTile; ++q) {
+      const Readers by = readers(columns, item.column + tile * kTile + std::min(q, real - 1));
+      arrays.offsets[tile * kTile + q] = (by.first - lo) * lanes;
+      extent = std::max(extent, by.last - by.first);
+    }
+    // The loop of plain windows takes K columns.
+    if (in_a_row<A>(arrays.offsets + tile * kTile, real) && extent < K) extent = K;
+    arrays.extents[tile] = extent;
+    for (int64_t q = 0; q < real; ++q) {
+      const int64_t j = tile * kTile + q;
+      arrays.bases[j] = tile * tile_weights + (extent - 1 + arrays.offsets[j] / lanes) * kTile + q;
+      arrays.steps[j] = extent * kTile;
+    }
+  }
+  int64_t runs = 0;
+  for (int64_t s = 0; s < K; ++s)
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t x = columns.read(lo + j, s) - item.column;
+      if (x < 0 || x >= item.columns) continue;
+      const Run one{(p.correlation ? K - 1 - s : s) * wide + j, arrays.bases[x] - j * kTile, arrays.steps[x], 1};
+      Run* const before = runs > 0 ? arrays.runs + runs - 1 : nullptr;
+      if (before && one.from == before->from + before->length && one.to == before->to + before->length &&
+          one.step == before->step)
+        ++before->length;
+      else arrays.runs[runs++] = one;
+    }
+
+  const auto grad = plane<const T>(p.data, p, item, item.group * depth);
+  const auto result = plane<T>(p.result, p, item, item.group * depth);
+  const Tile<A> compute = tile_for<A>(K);
+  const Axis whole{columns.places(), 1, 0, Border::zeros};
+  for (int64_t row = item.row; row < item.row + item.rows; ++row) {
+    const Readers by = readers(rows, row);
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      fill(arrays.weights + tile * tile_weights, (by.last - by.first) * arrays.extents[tile] * kTile, A(0));
+    for (int64_t i = by.first; i < by.last; ++i) {
+      const int64_t term = i - by.first;
+      // The first term comes last: rows are counted backwards.
+      arrays.slots[terms - 1 - term] = term * row_size;
+      if (p.normalize)
+        pack(arrays.lse_row, wide, static_cast<const A*>(own.lse.at(0, i, lo)), own.lse.w, 0, Span{0, count, wide},
+             Span{0, 1, 1}, A(0));
+      for (int64_t t = 0; t < K; ++t) {
+        if (rows.read(i, t) != row) continue;
+        const int64_t block = p.correlation ? K - 1 - t : t;
+        pack(arrays.tap_rows, wide, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
+             Span{0, count, wide}, Span{0, K, K}, A(0));
+        for (int64_t s = 0; p.normalize && s < K; ++s)
+          exponentiate(arrays.tap_rows + s * wide, arrays.tap_rows + s * wide, arrays.lse_row, wide);
+        for (const Run* run = arrays.runs; run < arrays.runs + runs; ++run) {
+          A* __restrict to = arrays.weights + run->to + term * run->step;
+          const A* __restrict from = arrays.tap_rows + run->from;
+          if (run->length == kTile)
+            for (int k = 0; k < kTile; ++k) to[k] += from[k];
+          else
+            for (int64_t k = 0; k < run->length; ++k) to[k] += from[k];
+        }
+      }
+    }
+    for (int64_t c = 0; c < depth; c += lanes) {
+      const int64_t channels = std::min(lanes, depth - c);
+      for (int64_t i = by.first; i < by.last; ++i) {
+        A* packed = arrays.g + (i - by.first) * row_size;
+        pack_positions(packed, lanes, grad, c, channels, i, whole, lo, count, false);
+        fill(packed + count * lanes, row_size - count * lanes, A(0));
+      }
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t *offsets = arrays.offsets + tile * kTile, *slots = arrays.slots + terms - 1;
+        const int64_t extent = arrays.extents[tile], real = std::min<int64_t>(kTile, item.columns - tile * kTile);
+        A* out = arrays.out + tile * kTile * lanes;
+        const A* weights = arrays.weights + tile * tile_weights;
+        if (extent == K && in_a_row<A>(offsets, real))
+          compute(out, arrays.g + offsets[0], slots, weights, K, 0, by.last - by.first);
+        else
+          tile_at(out, arrays.g, slots, offsets, weights, extent, 0, by.last - by.first);
+      }
+      unpack(result.at(c, row, item.column), result.c, result.w, arrays.out, lanes, channels, item.columns);
+    }
+  }
+}
 
 // dw[s * pitch] += sum over c of g[c] * x[c, -s * step] for TAPS vectors of pixels.
 template <class A, int TAPS>

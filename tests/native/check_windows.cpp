@@ -35,7 +35,9 @@ bool run(Problem p, int64_t height, int64_t width, bool last) {
   p.height = p.scale * height, p.width = p.scale * width;
   Array input(p.batch, p.channels, height, width, last), grad_input(p.batch, p.channels, height, width, last);
   Array out(p.batch, p.channels, p.height, p.width, last), grad(p.batch, p.channels, p.height, p.width, last);
-  Array logits(p.batch, taps, p.height, p.width, last), grad_logits(p.batch, taps, p.height, p.width, last);
+  const int64_t coarse = p.cells ? p.scale : 1, channels = coarse * coarse * taps;
+  Array logits(p.batch, channels, p.height / coarse, p.width / coarse, last);
+  Array grad_logits(p.batch, channels, p.height / coarse, p.width / coarse, last);
   std::vector<float> lse(p.batch * p.groups * p.height * p.width);
   p.logits = logits.view, p.grad = grad.view, p.lse = lse.data();
   const auto product = [&](Product which, View data, View result) {
@@ -56,10 +58,11 @@ int main() {
     for (int64_t kernel : {1, 3, 7})
       for (int64_t channels : {2, 38})
         for (int64_t scale : {1, 2, 5})
-          for (int options = 0; options < 8; ++options) {
+          for (int options = 0; options < (scale > 1 ? 16 : 8); ++options) {
             Problem p;
             p.batch = 2, p.channels = channels, p.groups = options & 1 ? 2 : 1, p.kernel = kernel, p.scale = scale;
             p.border = border, p.correlation = options & 2, p.renormalize = border == Border::zeros;
+            p.cells = options & 8;
             if (scale == 1 && border == Border::shift) p.dilation = 2;
             // Frames of a window's size, and wider than a vector.
             for (int64_t width : {p.dilation * kernel, int64_t(61)})
