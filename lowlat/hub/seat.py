@@ -96,10 +96,6 @@ class Seat:
         self.came_ms = self._clock.now()
         return self.buffer.put(captured)
 
-    def starting(self) -> bool:
-        """Whether a first frame is under way, or comes next."""
-        return self._start is not None or self.engine.state.key is None
-
     def prepare(self, size: tuple[int, int]) -> None:
         """Makes what frames of that size need, on the calling thread, which has called `claim` before."""
         try:
