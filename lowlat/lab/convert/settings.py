@@ -11,8 +11,6 @@ from lowlat.models import IMAGENET
 
 STRIDES, DILATIONS, BINS = (1, 2, 1, 1), (1, 1, 2, 4), (1, 2, 3, 6)
 BACKBONES = ("ResNet", "ResNetV1c", "ResNetV1d")
-PUBLISHED = {"contract": True, "align_corners": False}
-"""What the published configurations of PSPNet say; taken where the checkpoint keeps none."""
 
 
 def of_config(meta: Mapping[str, Any]) -> dict[str, Any] | None:
