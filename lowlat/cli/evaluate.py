@@ -41,8 +41,8 @@ def evaluate(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy on labelled data, per frame on its list test and on the video of its list val, and how steady labels
-    are, there and on any video: agreement with frame by frame, extra flicker, slivers."""
+    """Measure a network's accuracy on labelled data, frame by frame and under a schedule, and on any video how steady
+    its labels are: agreement with frame by frame, extra flicker, slivers."""
     from lowlat.lab.accuracy import evaluate as job
 
     report = job(

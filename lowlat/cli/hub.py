@@ -26,7 +26,7 @@ def hub(
     cores: Annotated[int | None, typer.Option(help="CPU cores to use; by default all at hand.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure several videos on one device, each beside one video alone."""
+    """Measure several videos on one device, and compare each with one video alone."""
     from lowlat.jobs.latency.videos import measure_videos
 
     report = measure_videos(

@@ -6,7 +6,7 @@ from lowlat.cli.options import AsJson, print_figures, print_json
 
 
 def info(as_json: AsJson = False) -> None:
-    """What is installed, what was built, what this machine has, and which weights are shipped."""
+    """Show what is installed and built, what this machine has, and which weights are shipped."""
     from lowlat.jobs.info import info as job
 
     report = job()

@@ -1,4 +1,4 @@
-"""The options that several commands share, and how they print what they found."""
+"""The options that several commands share, and how commands print their results."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ Pixels = Annotated[
 Size = Annotated[str | None, typer.Option(help="The working size as in 640x360: so many pixels, in place of --pixels.")]
 
 printed: ContextVar[bool] = ContextVar("a report is printed", default=False)
-"""Whether the command under way has printed its object for `--json`."""
+"""Whether the command that is running has printed its object for `--json`."""
 
 
 def size_of(command: str, words: str | None, option: str = "--size") -> tuple[int, int] | None:
-    """``(width, height)`` from the words that a command line gives with an option."""
+    """Return ``(width, height)`` from the words that a command line gives with an option, as in 640x360."""
     if words is None:
         return None
     sides = words.lower().split("x")
@@ -57,11 +57,11 @@ def size_of(command: str, words: str | None, option: str = "--size") -> tuple[in
 
 
 def pixels_of(command: str, pixels: int | None, size: str | None) -> int | str | None:
-    """The pixels of the working size that ``--pixels`` or ``--size`` ask for, as `lowlat.prepare` takes them: "default"
-    without either, None for frames as they are.
+    """Return the pixels of the working size that ``--pixels`` or ``--size`` ask for, as `lowlat.prepare` takes them:
+    "default" without either, None for frames as they are.
 
     Raises:
-        ValueError: both are given, or one that is no size.
+        ValueError: both are given, or one is no size.
     """
     sides = size_of(command, size)
     if pixels is not None and sides is not None:
@@ -83,7 +83,8 @@ def print_json(report: dict[str, Any], *, stderr: bool = False) -> None:
 
 
 def print_table(table: Table, *, stderr: bool = False) -> None:
-    """Print a table below its title, which is a line of its own: a path in it is not broken at the table's width."""
+    """Print a table below its title. The title is a line of its own, so that a path in it is not broken at the table's
+    width."""
     console = Console(stderr=stderr)
     title, table.title = table.title, None
     if title is not None:
@@ -92,7 +93,7 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
 
 
 def print_figures(report: dict[str, Any], indent: str = "") -> None:
-    """Names and values, one a line; what is nested is indented."""
+    """Print names and values, one a line; nested ones are indented."""
     width = max((len(name) for name in report), default=0)
     for name, value in report.items():
         if isinstance(value, dict):
