@@ -57,4 +57,4 @@ def test_a_video_too_short_to_measure_is_told(tmp_path):
         for _ in range(5):
             sink.write(np.zeros((48, 64, 3), np.uint8))
     result = CliRunner().invoke(app, ["hub", str(tmp_path / "short.mp4"), "--size", "64x48"])
-    assert result.exit_code == 2 and "got 5 of" in result.stderr and "longer video" in result.stderr
+    assert result.exit_code == 2 and "got 5 frames of" in result.stderr and "longer video" in result.stderr
