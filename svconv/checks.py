@@ -28,7 +28,12 @@ def options(
     scale: object = 1,
     symbols: tuple[type, ...] = (),
 ) -> dict[str, object]:
-    """The options of svconv2d by name, NumPy's numbers as Python's. Raises TypeError or ValueError for a wrong one."""
+    """Check the options of svconv2d and return them by name, NumPy's numbers as Python's.
+
+    Raises:
+        TypeError: an option of another type.
+        ValueError: an option outside its range, or a word that is not known.
+    """
     return {
         **sizes(function, kernel_size, dilation, groups, symbols),
         "normalize": flag(function, "normalize", normalize, symbols),
@@ -48,7 +53,7 @@ def correlation_options(
     scale: object,
     symbols: tuple[type, ...] = (),
 ) -> dict[str, object]:
-    """The options of correlation2d, as `options` gives those of svconv2d."""
+    """Check the options of correlation2d and return them by name, with the errors of `options`."""
     return {
         **sizes(function, kernel_size, dilation, groups, symbols),
         "padding_mode": word(function, "padding_mode", padding_mode, CORRELATION_PADDING_MODES),
@@ -69,7 +74,7 @@ def _order_and_scale(
 def sizes(
     function: str, kernel_size: object, dilation: object, groups: object, symbols: tuple[type, ...] = ()
 ) -> dict[str, int]:
-    """The options that count something, as `options` has them."""
+    """Check the options that count something and return them by name, with the errors of `options`."""
     checked = {
         name: count(function, name, value, symbols)
         for name, value in (("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups))
@@ -84,7 +89,12 @@ def sizes(
 
 
 def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (), least: int = 1) -> int:
-    """The value as Python's int, or the compiler's symbol. Raises TypeError; ValueError outside `least` to `MOST`."""
+    """Return the value as Python's int, or as the compiler's symbol that it is.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: less than `least` or greater than `MOST`.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, *symbols, Integral)):
         raise TypeError(
             f"{function}: expected {name} to be an int, got {value!r} ({type(value).__name__}); give a whole number"
@@ -108,7 +118,7 @@ def odd_root(taps: int) -> int:
 
 
 def flag(function: str, name: str, value: object, symbols: tuple[type, ...] = ()) -> bool:
-    """The value as Python's bool. Raises TypeError for what is neither that nor NumPy's."""
+    """Return the value as Python's bool. Raises TypeError unless it is one, of Python or of NumPy."""
     kind = type(value)
     of_numpy = kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
     if not isinstance(value, (bool, *symbols)) and not of_numpy:
@@ -119,7 +129,7 @@ def flag(function: str, name: str, value: object, symbols: tuple[type, ...] = ()
 
 
 def word(function: str, name: str, value: object, words: tuple[str, ...]) -> str:
-    """The value. Raises TypeError for what is no str, ValueError for one that is not among the words."""
+    """Return the value. Raises TypeError unless it is a str, ValueError unless it is one of the words."""
     if not isinstance(value, str):
         raise TypeError(
             f"{function}: expected {name} to be a str, one of {words}, got {value!r} ({type(value).__name__})"
@@ -130,9 +140,9 @@ def word(function: str, name: str, value: object, words: tuple[str, ...]) -> str
 
 
 def check_array(function: str, name: str, array, kind: type, known_dtype: bool, unsqueeze: str, convert: str) -> None:
-    """Raises TypeError for another type or dtype, ValueError for a wrong number of dimensions.
+    """Raise TypeError for another type or dtype than is taken, ValueError for other than 4 dimensions.
 
-    `unsqueeze` and `convert` are how an array of this kind gets a batch dimension and another dtype.
+    `unsqueeze` and `convert` are the code by which an error advises to add a batch dimension or to convert the dtype.
     """
     if not isinstance(array, kind):
         raise TypeError(
@@ -151,7 +161,10 @@ def check_array(function: str, name: str, array, kind: type, known_dtype: bool, 
 
 
 def refuse_two_dtypes(function: str, convert: str, **arrays) -> None:
-    """Raises TypeError about two arrays, given by name; `convert` is how the second gets the other's dtype."""
+    """Raise TypeError about two arrays, given by name, of different dtypes.
+
+    `convert` is the code by which the error advises to give the second the dtype of the first.
+    """
     (first, a), (second, b) = arrays.items()
     raise TypeError(
         f"{function}: expected {first} and {second} of one dtype, got {first}.dtype={a.dtype!r} and "
@@ -160,7 +173,7 @@ def refuse_two_dtypes(function: str, convert: str, **arrays) -> None:
 
 
 def check_shapes(function: str, input, logits, options: dict[str, object]) -> None:
-    """Raises ValueError unless two arrays of 4 dimensions fit each other and the options of svconv2d."""
+    """Raise ValueError unless two arrays of 4 dimensions fit each other and the options of svconv2d."""
     n, c, h, w = input.shape
     kernel_size, groups, scale = options["kernel_size"], options["groups"], options["scale"]
     check_groups(function, "input", c, groups)
@@ -177,7 +190,7 @@ def check_shapes(function: str, input, logits, options: dict[str, object]) -> No
 
 
 def check_pair(function: str, query, key, options: dict[str, object]) -> None:
-    """Raises ValueError unless two arrays of 4 dimensions fit each other and the options of correlation2d."""
+    """Raise ValueError unless two arrays of 4 dimensions fit each other and the options of correlation2d."""
     n, c, h, w = key.shape
     scale = options["scale"]
     if tuple(query.shape) != (n, c, scale * h, scale * w):
@@ -190,7 +203,7 @@ def check_pair(function: str, query, key, options: dict[str, object]) -> None:
 
 
 def check_frame(function: str, name: str, height: int, width: int, options: dict[str, object]) -> None:
-    """Raises ValueError where a frame is too small for the padding mode to name a pixel for every tap."""
+    """Raise ValueError if a frame is too small for the padding mode to name a pixel for every tap."""
     kernel_size, dilation, padding_mode = options["kernel_size"], options["dilation"], options["padding_mode"]
     needs = {
         "shift": (dilation * kernel_size, "dilation * kernel_size: the window"),

@@ -20,14 +20,14 @@ from svconv.weights import softmax_hessian, softmax_jacobian
 
 
 def register(library: torch.library.Library, products, keys: tuple[str, ...]) -> None:
-    """Registers the derivatives of one backend's products (`svconv.ops.Products`) under the dispatch keys."""
+    """Register the derivatives of one backend's products (`svconv.ops.Products`) under the dispatch keys."""
     _register(library, products, products.forward, _Forward, keys)
     _register(library, products, products.grad_input, _GradInput, keys)
     _register(library, products, products.grad_weight, _GradWeight, keys)
 
 
 def _bilinear(options):
-    """The options with weights in place of logits."""
+    """Return the options with weights in place of logits."""
     kernel_size, dilation, groups, _, _, *rest = options
     return kernel_size, dilation, groups, False, False, *rest
 
@@ -105,7 +105,7 @@ class _GradInput:
 
     @staticmethod
     def backward(ctx, cotangent):
-        """<cotangent, grad_input> is <grad_out, out> with the cotangent as the input."""
+        """Take <cotangent, grad_input>, which is <grad_out, out> with the cotangent as the input."""
         grad_out, logits, lse = ctx.saved_tensors
         needs_grad_out, needs_logits = ctx.needs_input_grad[:2]
         to_grad_out = ctx.ops.forward(cotangent, logits, *ctx.options)[0] if needs_grad_out else None
@@ -138,7 +138,8 @@ class _GradWeight:
 
     @staticmethod
     def backward(ctx, cotangent):
-        """grad_weight is the softmax's Jacobian, a symmetric one, times the bilinear product of grad_out and input."""
+        """Take grad_weight as the softmax's Jacobian, a symmetric one, times the bilinear product of grad_out and
+        input."""
         grad_out, input, logits, lse = ctx.saved_tensors
         needs_grad_out, needs_input, needs_logits = ctx.needs_input_grad[:3]
         to_grad_out = to_input = to_logits = None
@@ -161,7 +162,7 @@ class _GradWeight:
 
 
 def _register(library: torch.library.Library, products, op: Callable, formulas: type, keys: tuple[str, ...]) -> None:
-    """Does for an operator what `torch.library.register_autograd` does, for `torch.func` and forward mode too."""
+    """Do for an operator what `torch.library.register_autograd` does, for `torch.func` and forward mode too."""
 
     below_autograd = torch_private.AutoDispatchBelowAutograd
 

@@ -58,7 +58,7 @@ class Backend:
 
 
 def like(input: Tensor, out: Tensor) -> Tensor:
-    """The result in the memory format of the input, as the kernels write it."""
+    """Return the result in the memory format of the input, as the kernels write it."""
     channels_last = input.stride(1) == 1 and input.shape[1] > 1
     return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
@@ -68,7 +68,7 @@ def _any_window(*, cells: bool = False, **_) -> bool:
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager:
-    """Switches autocast off: given `out`, torch's own operators run in the type of their arguments."""
+    """Return a context without autocast, so that torch's operators write into an `out` of their arguments' type."""
     return torch.autocast(device_type, enabled=False) if autocast_available(device_type) else nullcontext()
 
 
@@ -85,9 +85,9 @@ def _cuda_obstacle(*, device_type: str, device_index: int | None = None, **_) ->
 # Looks at the machine, which a compiler can take as it is.
 @constant_to_compilers
 def _gpu_obstacle(index: int | None) -> str | None:
-    """Why the CUDA kernels can't run on GPU `index`, or None for the current GPU; None if they can.
+    """Return why the CUDA kernels can't run on GPU `index`, or None if they can; no index means the current GPU.
 
-    Without a GPU there are fake tensors alone, and the build decides.
+    Without a GPU all CUDA tensors are fake ones, so whatever the build has kernels for can run.
     """
     if _CUDA_BUILD.startswith("none"):
         return f"this build has no CUDA kernels, {_CUDA_BUILD}"
@@ -163,7 +163,7 @@ BACKENDS = {
 
 
 def check_name(name: str | None, function: str) -> None:
-    """Raises TypeError or ValueError unless it is None or the name of a backend."""
+    """Raise TypeError or ValueError unless the name is None or that of a backend."""
     if name is not None and not isinstance(name, str):
         raise TypeError(
             f"{function}: expected backend to be None or a str, one of {list(BACKENDS)}, got {name!r} "
@@ -174,7 +174,7 @@ def check_name(name: str | None, function: str) -> None:
 
 
 def select(name: str | None, input: Tensor, options: dict[str, object], function: str = "svconv2d") -> Backend:
-    """The backend called `name`, or for None the first that can run a call with this input and these options.
+    """Return the backend called `name`, or for None the first that can run a call with this input and these options.
 
     Raises:
         TypeError: a name that is no str.
@@ -192,13 +192,13 @@ def select(name: str | None, input: Tensor, options: dict[str, object], function
 
 
 def _facts(input: Tensor, options: dict[str, object]) -> dict[str, object]:
-    """The arguments that every predicate is called with."""
+    """Return the arguments that every predicate is called with."""
     return {"device_type": input.device.type, "device_index": input.device.index, "dtype": input.dtype, **options}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A backend and why it can't run a call; `obstacle` is None if it can."""
+    """A backend and why it can't run a call: `obstacle`, None if it can."""
 
     name: str
     description: str
@@ -210,7 +210,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The backend that runs a call, and the verdict of each, in the order of preference."""
+    """The backend that runs a call, and the verdict on every backend, in the order of preference."""
 
     chosen: str
     verdicts: tuple[Verdict, ...]
@@ -221,7 +221,7 @@ class Explanation:
 
 
 def explain(name: str | None, input: Tensor, options: dict[str, object]) -> Explanation:
-    """The backend that `select` chooses on the same arguments, and why. Raises the errors of `select`."""
+    """Return the backend that `select` chooses for the same arguments, and why. Raises the errors of `select`."""
     facts = _facts(input, options)
     verdicts = (Verdict(b.name, b.description, b.obstacle(**facts)) for b in BACKENDS.values())
     return Explanation(select(name, input, options).name, tuple(verdicts))
@@ -229,7 +229,7 @@ def explain(name: str | None, input: Tensor, options: dict[str, object]) -> Expl
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """A backend, and why it can't run on CPU and on CUDA tensors on this machine; None where it can."""
+    """A backend, and for CPU and for CUDA tensors why it can't run on this machine, or None if it can."""
 
     name: str
     description: str
@@ -247,7 +247,10 @@ class BackendTable(tuple[BackendInfo, ...]):
 
 
 def backends() -> BackendTable:
-    """The backends in the order of preference: what each is, and why it can't run (float32, default options)."""
+    """Return the backends in the order of preference: what each is, and why it can't run, if so.
+
+    They are asked about float32 and the default options.
+    """
     return BackendTable(
         BackendInfo(b.name, b.description, cpu=_obstacle_on(b, "cpu"), cuda=_obstacle_on(b, "cuda"))
         for b in BACKENDS.values()

@@ -70,7 +70,7 @@ BORDERS = {"zeros": 0, "renormalize": 0, "shift": 1, "reflect": 2, "replicate": 
 
 
 def reads(*, dilation: int, padding_mode: str, scale: int, **_) -> bool:
-    """True for the windows that the CPU's kernels read: those that stay in a residue class of the dilation."""
+    """Whether the CPU's kernels read these windows: all that stay within one residue class of the dilation."""
     return dilation == 1 or (scale == 1 and padding_mode not in ("reflect", "replicate"))
 
 
@@ -92,7 +92,8 @@ def correlation(
     window: tuple[int, ...] = (),
     products: Products = COMPILED,
 ) -> Tensor:
-    """`svconv.correlation2d` without argument checks: the weights' gradient, where the weights play no part."""
+    """Compute `svconv.correlation2d` without argument checks: as the weights' gradient, where the weights play no
+    part."""
     n, _, h, w = query.shape
     channels_last = query.stride(1) == 1 and query.shape[1] > 1
     taps = groups * kernel_size**2
@@ -151,7 +152,7 @@ torch.library.register_fake("svconv::grad_weight", fake_grad_weight)
 
 
 def _forward_into(keyset, input, logits, out, *options):
-    """Tells autograd that `out` changes, which an operation before may have saved."""
+    """Tell autograd that `out` changes, since an earlier operation may have saved it."""
     torch.autograd.graph.increment_version(out)
     below = keyset & torch_private.after_inplace
     torch.ops.svconv.forward_into.default.redispatch(below, input, logits, out, *options)
@@ -218,7 +219,7 @@ def _register_flops(*operators: Callable) -> None:
 
 
 def _register_decompositions(products: Products) -> None:
-    """Says what the operators of an exported program are in ONNX; nothing else asks."""
+    """Register what the operators of an exported program are in ONNX; nothing else asks for it."""
     decompositions = {
         products.forward: slices.forward,
         products.grad_input: slices.grad_input,
@@ -234,7 +235,7 @@ def _shard(products: Products) -> None:
 
 
 def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> None:
-    """Runs a `forward` in the autocast dtype: it accumulates and takes its softmax in float32 whatever it reads."""
+    """Have a `forward` run in the autocast dtype; it always accumulates and takes its softmax in float32."""
 
     def autocast_forward(input, logits, *options):
         dtype = torch.get_autocast_dtype(device_type)
@@ -246,7 +247,7 @@ def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> Non
 
 
 def explain_to_pytorch(products: Products, keys: tuple[str, ...] = ("Autograd",)) -> None:
-    """Registers what PyTorch knows of one backend's products beside the kernels: derivatives (under the dispatch keys
+    """Register what PyTorch knows of one backend's products beside the kernels: derivatives (under the dispatch keys
     `keys`), vmap, FLOPs, autocast, sharding, what they are in ONNX."""
     derivatives.register(_library, products, keys)
     _register_vmap(products)

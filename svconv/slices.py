@@ -26,7 +26,7 @@ def svconv2d(
     taps: str = "convolution",
     scale: int = 1,
 ) -> Tensor:
-    """Same contract as `svconv.svconv2d`, without its checks. Any device, differentiable any number of times."""
+    """Compute `svconv.svconv2d` without its checks, on any device; it can be differentiated any number of times."""
     c = input.shape[1]
     if normalize:
         renormalize = padding_mode == "renormalize"
@@ -50,7 +50,8 @@ def correlation2d(
     taps: str = "convolution",
     scale: int = 1,
 ) -> Tensor:
-    """Same contract as `svconv.correlation2d`, without its checks. Any device, differentiable any number of times."""
+    """Compute `svconv.correlation2d` without its checks, on any device; it can be differentiated any number of
+    times."""
     split = groups, query.shape[1] // groups
     reads = _reads(key, kernel_size, dilation, padding_mode, taps, scale)
     # Once, not tap by tap: so is the sum of the taps' gradients, which rounds once.
@@ -149,7 +150,7 @@ def grad_weight(
 
 
 def _window(renormalize: bool, border: int, correlation: bool, scale: int) -> tuple[str, dict[str, object]]:
-    """The padding mode, and the order of taps and scale, of raw arguments."""
+    """Return the padding mode of raw arguments, and their order of taps and scale."""
     # The numbers of csrc/problem.h.
     padding_mode = ("renormalize" if renormalize else "zeros", "shift", "reflect", "replicate")[border]
     return padding_mode, {"taps": "correlation" if correlation else "convolution", "scale": scale}
@@ -158,7 +159,8 @@ def _window(renormalize: bool, border: int, correlation: bool, scale: int) -> tu
 def _reads(
     input: Tensor, kernel_size: int, dilation: int, padding_mode: str, taps: str, scale: int
 ) -> Iterator[Tensor]:
-    """The numbers that each tap reads, in the accumulation type and the shape of the result: zero outside the frame."""
+    """Return the numbers that each tap reads, in the accumulation type and the shape of the result: zero outside the
+    frame."""
     window = kernel_size, dilation, padding_mode, taps, scale
     for rows in windows.reads(input.to(accumulation_type(input.dtype)), -2, *window):
         yield from windows.reads(rows, -1, *window)

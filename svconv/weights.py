@@ -11,21 +11,21 @@ from svconv import windows
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that sums and softmax are computed in: float64 for float64, else float32."""
+    """Return the dtype that sums and softmax are computed in: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def by_tap(logits: Tensor, groups: int) -> Tensor:
-    """(N, groups * K*K, H, W) -> (N, groups, K*K, H, W), in the accumulation type."""
+    """Reshape (N, groups * K*K, H, W) to (N, groups, K*K, H, W), in the accumulation type."""
     n, channels, h, w = logits.shape
     # Not unflatten, nor flatten in the results: torch.autograd.functional has no rule for those in a batch.
     return logits.to(accumulation_type(logits.dtype)).reshape(n, groups, channels // groups, h, w)
 
 
 def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool, **window) -> Tensor:
-    """The weights, (N, groups, K*K, H, W) in the accumulation type.
+    """Return the weights, (N, groups, K*K, H, W) in the accumulation type.
 
-    With `renormalize`, taps that read outside the frame weigh nothing; `window` are `taps` and `scale`, as in
+    With `renormalize`, taps that read outside the frame weigh nothing. `window` are `taps` and `scale`, as in
     `svconv.svconv2d`.
     """
     logits = with_excluded(logits, kernel_size, dilation, groups, renormalize, **window)
@@ -46,7 +46,7 @@ def with_excluded(
     taps: str = "convolution",
     scale: int = 1,
 ) -> Tensor:
-    """The logits as `by_tap` has them, with `renormalize` -inf for taps that read outside the frame."""
+    """Return the logits as `by_tap` does, with `renormalize` -inf for taps that read outside the frame."""
     logits = by_tap(logits, groups)
     if not renormalize:
         return logits
@@ -58,7 +58,7 @@ def with_excluded(
 def softmax_jacobian(
     logits: Tensor, vector: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool, **window
 ) -> Tensor:
-    """The softmax's first derivative at `logits`, a symmetric matrix, times `vector`."""
+    """Multiply the softmax's first derivative at `logits`, a symmetric matrix, by `vector`."""
     weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
     return _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype)
 
@@ -73,7 +73,7 @@ def softmax_hessian(
     renormalize: bool,
     **window,
 ) -> Tensor:
-    """The softmax's second derivative at `logits`, symmetric in its three indices, times `first` and `second`."""
+    """Multiply the softmax's second derivative at `logits`, symmetric in its three indices, by `first` and `second`."""
     weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
     a, b = by_tap(first, groups), by_tap(second, groups)
     bilinear = _jacobian(weights, a * b - a * _mean(weights, b) - b * _mean(weights, a))

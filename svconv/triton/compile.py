@@ -56,7 +56,8 @@ class Specialisation:
 
 
 def compile(specialisation: Specialisation, target: GPUTarget) -> triton.compiler.CompiledKernel:
-    """The kernel for this target, which need not be here; `asm` and `metadata` say what came of it."""
+    """Compile the kernel for this target, which need not be here; `asm` and `metadata` of the result say what came of
+    it."""
     kernel = KERNELS[specialisation.kernel]
     constants = specialisation.constants()
     accumulation = "fp64" if specialisation.dtype == "fp64" else "fp32"
@@ -75,8 +76,8 @@ def compile(specialisation: Specialisation, target: GPUTarget) -> triton.compile
 
 
 def specialisations(target: str) -> Iterator[Specialisation]:
-    """The kernels of a target that run unmeasured: the products in bfloat16 and float32; for Hopper and AMD's GPU more
-    types, layouts and kernel sizes."""
+    """Return the kernels of a target that run unmeasured: the products in bfloat16 and float32, and for Hopper and
+    AMD's GPU more types, layouts and kernel sizes."""
     amd = TARGETS[target].backend == "hip"
 
     def band(dtype: str, kernel_size: int, layout: str) -> Iterator[Specialisation]:

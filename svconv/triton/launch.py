@@ -31,16 +31,16 @@ else:
 
 
 def _family(input: Tensor, kernel_size: int, tf32: bool) -> str:
-    """The kernels that compute the product: "band" or "taps"."""
+    """Return the kernels that compute the product, "band" or "taps"."""
     exact = input.dtype == torch.float64 or (input.dtype == torch.float32 and not tf32)
     widest = WIDEST_BAND[input.dtype.itemsize] if not exact else 0
     return "band" if kernel_size <= widest else "taps"
 
 
 def _least_dilation(input: Tensor, dilation: int) -> int:
-    """The dilation, or the least one at which all taps but the centre lie outside the frame.
+    """Return the dilation, or the least one at which all taps but the centre lie outside the frame, if that is less.
 
-    The launch has a program for every one of dilation**2 sub-images, and offsets of 32 bits.
+    A launch has a program for each of dilation**2 sub-images, and offsets of 32 bits.
     """
     return min(dilation, max(*input.shape[2:], 1)) if _concrete(input) else dilation
 
@@ -48,7 +48,7 @@ def _least_dilation(input: Tensor, dilation: int) -> int:
 def launch_sum(
     input, logits, lse, out, kernel_size, dilation, groups, normalize, renormalize, tf32, transposed
 ) -> None:
-    """`forward`, or with `transposed` `grad_input`, written to `out`."""
+    """Compute `forward` into `out`, or with `transposed` `grad_input`."""
     n, c, h, w = input.shape
     dilation = _least_dilation(input, dilation)
     family = _family(input, kernel_size, tf32)
@@ -74,7 +74,7 @@ def launch_sum(
 def launch_gradient(
     grad_out, input, logits, lse, result, kernel_size, dilation, groups, normalize, renormalize, tf32
 ) -> None:
-    """`grad_weight`, written to `result`."""
+    """Compute `grad_weight` into `result`."""
     dilation = _least_dilation(input, dilation)
     gradient = _band_gradient if _family(input, kernel_size, tf32) == "band" else _taps_gradient
     gradient(grad_out, input, logits, lse, result, kernel_size, dilation, groups, normalize, renormalize)
@@ -129,7 +129,7 @@ def _tiles(config: Config, height: int, width: int, dilation: int) -> int:
 
 
 def _part(config: Config, input: Tensor, dilation: int, groups: int) -> int:
-    """Channels of one program: fewer where there are not enough tiles for all processors."""
+    """Return the channels of one program: fewer if there are not enough tiles for all processors."""
     n, c, h, w = input.shape
     channels = c // groups
     parts = 1
@@ -154,12 +154,12 @@ def _band_tile(config: Config, kernel_size: int) -> dict[str, int]:
 
 
 def _band_options(input: Tensor) -> tuple[str, bool]:
-    """The constants PRECISION and UPCAST; the interpreter can't multiply bfloat16."""
+    """Return the constants PRECISION and UPCAST; the interpreter can't multiply bfloat16."""
     return "tf32" if input.dtype == torch.float32 else "ieee", INTERPRETED and input.dtype == torch.bfloat16
 
 
 def _wide(*tensors: Tensor) -> bool:
-    """True if offsets within an image of one of the tensors may pass 32 bits, or if sizes are unknown."""
+    """Whether offsets within an image of one of the tensors may pass 32 bits; sizes that are not known may."""
     if not all(map(_concrete, tensors)):
         return True
     # Positions outside the tensor are never read, whatever their offsets come to.
@@ -169,7 +169,7 @@ def _wide(*tensors: Tensor) -> bool:
 
 
 def _concrete(tensor: Tensor) -> bool:
-    """True if the tensor's sizes are numbers, not symbols of a program that serves any size."""
+    """Whether the tensor's sizes are numbers, not symbols of a program that serves any size."""
     return all(type(size) is int for size in tensor.shape)
 
 
@@ -179,7 +179,7 @@ _tuning = threading.Lock()
 def _launch_best(
     product: str, family: str, launch, input: Tensor, kernel_size: int, dilation: int, groups: int
 ) -> Config:
-    """Launches with the configuration of this class of problems, and measures which it is if nobody has."""
+    """Launch with the best configuration for this class of problems; measure which it is if nobody has."""
     if INTERPRETED:
         c, h, w = input.shape[1:]
         config = configs.interpreted(family, kernel_size, c // groups, -(-h // dilation), -(-w // dilation))
@@ -211,7 +211,7 @@ def _class_of(product: str, family: str, input: Tensor, kernel_size: int, groups
 
 
 def _seconds(launch, config: Config) -> float:
-    """The time of one launch on the current stream, in seconds: the least of a few runs of several launches."""
+    """Return the time of one launch on the current stream, in seconds: the least of a few runs of several launches."""
     launch(config)
     times = []
     for _ in range(3):
@@ -227,5 +227,6 @@ def _seconds(launch, config: Config) -> float:
 
 @functools.cache
 def _processors(device: torch.device) -> int:
-    """The number of the GPU's multiprocessors; a typical one without a GPU, for programs compiled ahead of time."""
+    """Return the number of the GPU's multiprocessors; without a GPU a typical one, for programs compiled ahead of
+    time."""
     return torch.cuda.get_device_properties(device).multi_processor_count if torch.cuda.is_available() else 128

@@ -92,7 +92,7 @@ def _check(
     grad_out: Tensor | None = None,
     lse: Tensor | None = None,
 ) -> None:
-    """The backstop for calls that did not come through svconv2d: wrong shapes must not become wrong addresses."""
+    """Check shapes again, for calls that did not come through svconv2d: wrong ones must not become wrong addresses."""
     n, c, h, w = input.shape
     if input.dtype not in TYPES:
         raise RuntimeError(f"svconv::{name}: expected one of {TYPES}, got {input.dtype=}")
