@@ -91,8 +91,10 @@ def _memory(t: Tensor) -> "_C.Memory":
 
 
 def brought_together(*tensors: Tensor) -> list[Tensor]:
-    """The same tensors, of those that are spread over devices (DTensor) all parts on each: what reshapes them can't
-    tell how parts of uneven sizes lie."""
+    """Return the tensors, with all parts on each device of those that are spread over devices (DTensor).
+
+    What reshapes a tensor can't tell how parts of uneven sizes lie.
+    """
     if not any(hasattr(tensor, "placements") for tensor in tensors):
         return list(tensors)
     from svconv import sharding

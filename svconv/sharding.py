@@ -23,7 +23,7 @@ def shard(products) -> None:
 
 
 def brought_together(tensor: Tensor) -> Tensor:
-    """The tensor with all its parts on each device, if it is spread."""
+    """Return the tensor with all its parts on each device, if it is spread."""
     if not isinstance(tensor, DTensor):
         return tensor
     return tensor.redistribute(placements=[WHOLE] * len(tensor.placements))
@@ -55,7 +55,7 @@ def _grad_weight(grad_out, input, logits, lse, *options) -> list[Placements]:
 
 
 def _lse(normalize: bool):
-    """How the log-sum-exp lies where images are spread; without softmax it is empty."""
+    """Return how the log-sum-exp lies where images are spread; without softmax it is empty."""
     return IMAGES if normalize else WHOLE
 
 
