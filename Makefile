@@ -29,13 +29,12 @@ READY := $(VENV)/.ready
 # What the compiled libraries and the environment are made from.
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 PYTEST := $(BIN)/python -m pytest --durations=25
-# The tests of a file share a process, and with it what their fixtures made.
-PARALLEL := -n $(WORKERS) --dist loadfile
+# The tests of a file share a process, and with it what their fixtures made. Files in their order: those of a few long
+# tests would come last otherwise, and leave a process without work.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint study bench gpu aarch64 arm-tools rtsp-server browser wheel wheels torch-names torch-wheels \
-  clean
-# The steps of `make check` each keep all cores busy.
-.NOTPARALLEL:
+.PHONY: demo test check lint tools study bench gpu aarch64 arm-tools rtsp-server browser wheel wheels torch-names \
+  torch-wheels clean
 
 # The programs that .venv came with, cmake and ninja among them, before those of the machine.
 demo test check lint study bench wheel torch-names torch-wheels $(READY): export PATH := $(abspath $(BIN)):$(PATH)
@@ -47,9 +46,17 @@ test: lint
 	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
 	$(PYTEST) -m "serial and not thorough and not memory"
 
-check: lint aarch64 rtsp-server browser wheel study torch-wheels torch-names
+# A step keeps a core busy at most most of its time.
+check: lint tools
+	$(MAKE) --jobs=$(WORKERS) --output-sync=target aarch64 wheel study torch-wheels torch-names
 	$(PYTEST) --torch-wheels=build/torch-wheels $(PARALLEL) -m "not serial and not memory"
 	$(PYTEST) --torch-wheels=build/torch-wheels -m "serial and not memory"
+
+# Packages are installed one after the other.
+tools:
+	$(MAKE) arm-tools
+	$(MAKE) rtsp-server
+	$(MAKE) browser
 
 lint: $(READY)
 	$(BIN)/ruff check .

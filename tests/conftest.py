@@ -3,7 +3,7 @@
 One thread a process, so that two processes keep two cores busy: threads that share a dozen pixels wait for each other
 most of the time. Tests of threads set a number of their own and give it back.
 
-    @pytest.mark.serial      alone on the machine: its times, or threads of its own, count
+    @pytest.mark.serial      alone on the machine, because its times count
     @pytest.mark.thorough    in `make check`, not in `make test`
     @pytest.mark.sample(n)   every nth case of the test in `make test`, all of them in `make check`; where n has no
                              divisor in common with the number of types and layouts, all of these come up

@@ -17,7 +17,7 @@ from waiting import until
 import lowlat.jobs.batch as job
 from lowlat.jobs.workers import Failed, in_processes, on_ray
 
-pytestmark = [pytest.mark.thorough, pytest.mark.serial, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_thread")]
 NAMES = ("a.mp4", "b.mp4", "c.mp4")
 # So that a worker is killed in the middle of a video, not at its end.
 FRAMES = 150

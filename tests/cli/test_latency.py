@@ -21,7 +21,7 @@ from lowlat.runtime import FrameResult, Span
 from lowlat.video.files import SinkError
 from lowlat.video.synthetic import synthetic_frames
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.serial]
+pytestmark = pytest.mark.usefixtures("one_thread")
 KEYS = "baseline_p50_ms p50_ms p95_ms p99_ms max_ms max_over_baseline p99_over_p50 deadline_misses landings".split()
 
 
@@ -132,6 +132,7 @@ def small(monkeypatch, tiny_network):
     return run
 
 
+@pytest.mark.serial
 def test_a_run_reports_every_figure_and_leaves_its_pictures(small, tmp_path):
     report = small(out=tmp_path)
     assert isinstance(job._network("lite"), VideoNetwork)
@@ -165,6 +166,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_measured(
         small(out=tmp_path)
 
 
+@pytest.mark.serial
 def test_a_report_that_cannot_be_written_to_its_end_leaves_the_one_from_before(small, tmp_path, monkeypatch):
     write = Path.write_text
 
@@ -180,16 +182,19 @@ def test_a_report_that_cannot_be_written_to_its_end_leaves_the_one_from_before(s
     assert (tmp_path / "report.json").read_text() == "from before"
 
 
+@pytest.mark.serial
 def test_the_control_runs_where_the_rate_leaves_it_room(small):
     assert small(fps=200, frames=5, table_frames=0).control_p99_over_p50 is None
     assert small(fps=3, frames=8, table_frames=0).control_p99_over_p50 >= 1
 
 
+@pytest.mark.serial
 def test_without_tables_their_schedules_are_not_run(small):
     tables = small(table_frames=0).as_dict()["table1_ms"]
     assert tables["adaptive"]["ours_average"] is None and tables["per frame"]["ours_average"] > 0
 
 
+@pytest.mark.serial
 def test_a_source_that_ends_early_is_measured_as_far_as_it_goes(small, clip):
     report = small(source=clip, frames=100, baseline_frames=100)
     assert report.run.frames + report.dropped == report.baseline_frames == 20 - 11
@@ -219,6 +224,7 @@ def test_ctrl_c_reports_what_there_is(small, monkeypatch):
     assert report.interrupted and report.run.frames == 25
 
 
+@pytest.mark.serial
 def test_ctrl_c_before_the_locked_rate_ends_it_all(small, monkeypatch):
     calls = []
 
@@ -257,6 +263,7 @@ def test_bad_options_are_refused_with_the_mend(refused, options, mend, tmp_path)
     assert mend in refused("latency", *tiny, *options)
 
 
+@pytest.mark.serial
 def test_the_command_measures_the_shipped_network(lowlat, tmp_path):
     words = ("--size", "96x64", "--frames", 20, "--fps", 30, "--baseline-frames", 4, "--table-frames", 4)
     words = (*words, "--pixels", 48 * 32)
@@ -267,6 +274,7 @@ def test_the_command_measures_the_shipped_network(lowlat, tmp_path):
     assert (told["width"], told["height"], told["working_size"]) == (96, 64, "48x32")
 
 
+@pytest.mark.serial
 def test_the_papers_network_is_measured_too(lowlat, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "WARM_UP", 1)
     monkeypatch.setattr(runs, "WARM_UP", 1)

@@ -172,7 +172,6 @@ def test_costs_of_a_few_sizes_are_kept():
     assert costs.passes(3 * SIZES - 1, 1) == 1 and costs.passes(0, 1) == 0
 
 
-@pytest.mark.serial
 def test_a_hub_inherited_by_a_fork_is_refused_and_the_parents_goes_on():
     program = """
     import lowlat

@@ -14,8 +14,6 @@ from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Adaptive, Every, Schedule, Threshold
 from lowlat.segmenter import VideoSegmenter
 
-pytestmark = pytest.mark.serial
-
 PATIENCE_S = 30
 
 

@@ -10,7 +10,6 @@ import pytest
 
 pytestmark = [
     pytest.mark.sample(3),
-    pytest.mark.serial,
     pytest.mark.skipif(sys.platform == "win32", reason="signals and forks of POSIX"),
 ]
 
@@ -97,11 +96,11 @@ def test_a_program_that_ends_while_s_h_is_under_way_succeeds(isolation, ending):
 
 
 @pytest.mark.parametrize("presses", [1, 2, 3])
-@pytest.mark.parametrize("use", ["with VideoSegmenter() as segmenter", "for segmenter in [VideoSegmenter()]"])
+@pytest.mark.parametrize("use", ["with {} as segmenter", "for segmenter in [{}]"])
 def test_a_program_that_is_interrupted_again_and_again_is_not_aborted(use, presses):
     """Ctrl-C comes while the program waits, while it closes the segmenter, and while it ends."""
     program = f"""
-    {use}:
+    {use.format("VideoSegmenter(pixels=120 * 160)")}:
         get_s_h_under_way(segmenter)
         print("ready", flush=True)
         time.sleep({PATIENCE_S})
@@ -126,7 +125,7 @@ def pause(process, seconds):
 @pytest.mark.parametrize("presses", [1, 3])
 def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threads(presses):
     program = """
-    segmenter = VideoSegmenter()
+    segmenter = VideoSegmenter(pixels=120 * 160)
     get_s_h_under_way(segmenter)
     atexit.register(print, "ending", flush=True)
     """
@@ -152,7 +151,7 @@ def test_a_dropped_segmenter_gives_back_its_memory():
     for isolation in ("segment", "priority"):
         measured = []
         for _ in range(10):
-            segmenter = VideoSegmenter(isolation=isolation)
+            segmenter = VideoSegmenter(isolation=isolation, pixels=120 * 160)
             segmenter.step(cut())
             segmenter = None
             measured.append(resident())

@@ -14,8 +14,6 @@ from lowlat.runtime import Engine, Job
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, cores_at_hand, let_go_of_threads, split_cores
 from lowlat.schedule import Every, Schedule
 
-pytestmark = pytest.mark.serial
-
 PATIENCE_S = 30
 """Only ever waited for when a test fails."""
 

@@ -18,8 +18,6 @@ from lowlat.runtime.cpu.turns import GRACE_MS, LANDS_WITHIN, TurnRule
 from lowlat.runtime.stages import NetworkStages
 from lowlat.schedule import Every, Schedule
 
-pytestmark = pytest.mark.serial
-
 PATIENCE_S = 30
 """Only ever waited for when a test fails."""
 

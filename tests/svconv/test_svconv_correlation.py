@@ -110,7 +110,6 @@ def test_correlation_by_slices(case, dtype):
     assert_close(case, "grad_logits", got, want)
 
 
-@pytest.mark.serial
 def test_correlations_repeat_bit_for_bit_whatever_the_number_of_threads():
     query, key = pair(Case(shape=(1, 40, 35, 70)), "cpu")
     threads = torch.get_num_threads()

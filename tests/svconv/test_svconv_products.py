@@ -131,7 +131,6 @@ def test_empty_tensors(shape, device):
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-@pytest.mark.serial
 @pytest.mark.parametrize("case", [Case(shape=(1, 40, 35, 70)), Case(shape=(2, 8, 35, 20), dilation=2)], ids=str)
 def test_results_repeat_bit_for_bit_whatever_the_number_of_threads(case):
     threads = torch.get_num_threads()

@@ -194,7 +194,6 @@ def test_plain_windows_are_those_that_every_kernel_reads():
     assert dispatch.BACKENDS["reference"].reads(**WINDOWS[0].options)
 
 
-@pytest.mark.serial
 @pytest.mark.parametrize(
     "case",
     [Case((1, 24, 33, 41), 5, padding_mode=mode, scale=2) for mode in checks.PADDING_MODES]

@@ -16,8 +16,6 @@ from worker import recipe, train
 from lowlat import models
 from lowlat.lab.train import train as lowlat_train
 
-pytestmark = pytest.mark.serial
-
 WORKER = Path(__file__).with_name("worker.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LIMIT_S = 120  # of a run that hangs
@@ -86,7 +84,13 @@ def test_the_command_trains_the_real_network_by_two_processes(camvid, tmp_path, 
         assert file.metadata()["validation"] == f"mIoU {rows[1][1]['validation']:.2f} on CamVid val after 2 steps"
 
 
-@pytest.mark.parametrize("fault, timeout, said", [("error", 60, "got a hole"), ("silence", 3, "within 3 s")])
+@pytest.mark.parametrize(
+    "fault, timeout, said",
+    [
+        ("error", 60, "got a hole"),
+        pytest.param("silence", 3, "within 3 s", marks=pytest.mark.serial),
+    ],
+)
 def test_a_process_that_fails_takes_the_other_along(tmp_path, fault, timeout, said):
     done = two(WORKER, tmp_path, "--fail", fault, "--timeout", timeout)
     assert done.returncode != 0
