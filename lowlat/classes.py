@@ -62,7 +62,7 @@ class Classes:
             return cls.numbered(count)
         classes = cls(json.loads(metadata["names"]), json.loads(metadata["palette"]))
         if len(classes) != count:
-            raise ValueError(f"Classes: expected names for {count} classes, got {len(classes)}: {classes.names}")
+            raise ValueError(f"Classes: expected names for {count} classes, got {len(classes)}; save the weights again")
         return classes
 
 

@@ -96,7 +96,9 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     try:
         state, metadata = read_safetensors(path)
     except Exception as error:
-        raise ValueError(f"load: expected a safetensors file at {path}, got one that can't be read: {error}") from error
+        raise ValueError(
+            f"load: expected a safetensors file, got {path}, which can't be read: {error}; lowlat convert takes others"
+        ) from error
     if not (name := metadata.get("network")):
         raise ValueError(f"load: expected weights that name a network, got {path}; lowlat convert takes others")
     options = json.loads(metadata.get("options", "{}"))
@@ -107,15 +109,14 @@ def load(source: str | Path = "lite") -> VideoNetwork:
         network.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"load: expected weights of {name} as it is built now at {path}, got others: {error}; train it again"
+            f"load: expected weights of {name} as it is built now, got {path}: {str(error)[:300]}; train it again"
         ) from error
     network.threshold = float(metadata.get("threshold", network.threshold))
     for name in ("pixels", "multiple"):
         words = str(metadata.get(name, getattr(network, name)))
         if not (words.isdecimal() and int(words) >= 1) and (name, words) != ("pixels", "None"):
             raise ValueError(
-                f"load: expected {name} as a whole number from 1 up in the metadata of {path}, got {words!r}; save the "
-                "network again"
+                f"load: expected {name} as a whole number from 1 up in {path}, got {words!r}; save the network again"
             )
         setattr(network, name, None if words == "None" else int(words))
     network.untrained = tuple(json.loads(metadata.get("untrained", "[]")))

@@ -101,6 +101,7 @@ class SplitPoints:
         others = f" (or {', '.join(self.other_features)})" if self.other_features else ""
         return "\n".join(
             [
+                "S_l's share of FLOPs and time up to F_h; channels and stride of F_l; what crosses the cut",
                 *lines,
                 f"features={self.features!r}{others}: {self.gigaflops:.2f} GFLOPs and {self.ms:.1f} ms to F_h",
                 f"* split={self.chosen!r}: {self.why}" if self.chosen else self.why,

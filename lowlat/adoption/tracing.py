@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import operator
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
@@ -98,9 +100,11 @@ def _unlogged() -> Iterator[None]:
 def _with_the_same_tensors(model: nn.Module) -> nn.Module:
     """Return a copy of a model's modules on the same tensors. A trace puts other tensors in their places for a while,
     which whoever runs the model must not see, nor what its forward keeps. Returns the model itself if it can't be
-    copied."""
+    copied, or if it has forward hooks, which may read and write the model that they were made for."""
     tensors = (*model.parameters(), *model.buffers())
     try:
+        if any(module._forward_hooks for module in model.modules()):
+            return model
         return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     except Exception:
         return model
@@ -138,15 +142,24 @@ def _check_flat(program: torch.export.ExportedProgram) -> None:
 
 def _untraceable(who: str, size: Size, error: Exception) -> ValueError:
     height, width = size
-    words = " ".join(str(error).split())[:300]
-    kind = type(error).__name__
+    # Behind that torch tells of its own workings.
+    words, kind = " ".join(str(error).split()).partition(" (unhinted")[0][:300], type(error).__name__
     if "data-dependent" in words.lower() or "DataDependent" in kind or "UserError" in kind:
         return ValueError(
             f"{who}: expected a model whose steps depend on the frame's size alone, got one that decides by the "
-            f"numbers in a tensor: {words}; give its parts by hand: lowlat.adopt(lower=..., higher=..., classify=...)"
+            f"numbers in a tensor: {words}{_place(error)}; give its parts by hand: lowlat.adopt(lower=..., higher=..., "
+            "classify=...)"
         )
     return ValueError(
-        f"{who}: expected a model that torch.export can trace for frames of {width}x{height}, got {kind}: {words}; "
-        "give an example of a size that the model takes, or its parts by hand: lowlat.adopt(lower=..., higher=..., "
-        "classify=...)"
+        f"{who}: expected a model that torch.export can trace for frames of {width}x{height}, got {kind}: "
+        f"{words}{_place(error)}; give an example of a size that the model takes, or its parts by hand: "
+        "lowlat.adopt(lower=..., higher=..., classify=...)"
     )
+
+
+def _place(error: Exception) -> str:
+    """The last line of the model's own code that an error came through, in words; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(str(Path(torch.__file__).parent))]
+    own = [frame for frame in own if frame.filename != __file__]
+    return f" in line {own[-1].lineno} of {Path(own[-1].filename).name}" if own else ""

@@ -113,11 +113,24 @@ class Rows(nn.Module):
         return self.head(self.neck(x).permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("make", [WithoutAutocast, Normalising, Bordered, Coordinates, Rows])
+class Hooked(small.Plain):
+    """Has a hook keep what a layer gives, and reads it from there."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+        self.stem[2].register_forward_hook(lambda module, given, output: self.kept.update(stem=output))
+
+    def high(self, low):
+        return super().high(low) + torch.cat([self.kept["stem"]] * 2, 1)
+
+
+@pytest.mark.parametrize("make", [WithoutAutocast, Normalising, Bordered, Coordinates, Rows, Hooked])
 @torch.no_grad()
 def test_it_runs_as_the_model_does_and_in_half_precision(make):
     torch.manual_seed(0)
-    network = adopt(make(), **({"split": "blocks.1"} if make is Rows else {}))
+    places = {Rows: {"split": "blocks.1"}, Hooked: {"split": "blocks.0", "features": "head"}}
+    network = adopt(make(), **places.get(make, {}))
     frame = torch.randn(1, 3, *SIZE)
     # That the parts give the model's scores has been checked where it was adopted.
     scores = network(frame)
@@ -172,8 +185,10 @@ def test_steps_that_depend_on_numbers_are_told_in_one_line(capfd):
                 low = torch.relu(low)
             return super().high(low)
 
-    for model in (small.Deciding(), Looping()):
-        with pytest.raises(ValueError, match="decides by the numbers in a tensor"):
+    for model, file in ((small.Deciding(), "small.py"), (Looping(), "test_kinds_of_models.py")):
+        with pytest.raises(
+            ValueError, match=rf"the numbers in a tensor: .{{,80}} in line \d+ of {file}; give its parts"
+        ):
             adopt(model)
     assert capfd.readouterr() == ("", "")
 

@@ -199,8 +199,13 @@ def asking(argument):
         safetensors.torch.save_file(state, tmp_path / "x.safetensors", {**metadata, **changes})
         return models.load(tmp_path / "x.safetensors")
 
-    with pytest.raises(ValueError, match="names for 3 classes, got 2"):
+    with pytest.raises(ValueError, match="names for 3 classes, got 2; save"):
         load(names='["road", "car"]', palette="[[1, 2, 3], [4, 5, 6]]")
+    with pytest.raises(
+        ValueError, match=r"(?s)expected weights of lite as it is built now, .*; train it again"
+    ) as told:
+        load(network="lite", classes="11")
+    assert len(str(told.value)) < 700
     state["model.head.weight"] = state["model.head.weight"][:2]
     with pytest.raises(ValueError, match="expected weights of mynet:network as it is built now"):
         load()

@@ -73,7 +73,8 @@ def test_of_modules_that_cost_the_same_it_chooses_the_last():
 
 
 def test_printed_it_is_a_table_of_the_blocks(points):
-    lines = str(points).splitlines()
+    said, *lines = str(points).splitlines()
+    assert said.startswith("S_l's share of FLOPs and time up to F_h; channels")
     assert lines[0].split() == ["split", "FLOPs", "time", "channels", "stride", "tensors", "MB"]
     names = [line.removeprefix("*").split()[0] for line in lines[1:-2]]
     assert "encoder.layer1.0" in names and "encoder.layer1.0.conv1" not in names and len(lines) < len(points)

@@ -347,7 +347,7 @@ def test_loading_says_what_is_wrong(tmp_path):
         models.load(tmp_path / "nothing")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not weights")
-    with pytest.raises(ValueError, match="can't be read"):
+    with pytest.raises(ValueError, match="broken.safetensors, which can't be read: .*; lowlat convert takes others"):
         models.load(broken)
     save_file({"conv1.weight": torch.zeros(2)}, broken, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="weights that name a network, got .*broken.*; lowlat convert takes others"):
