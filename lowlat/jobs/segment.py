@@ -147,7 +147,8 @@ def segment(
     options = {"pixels": pixels, **({} if dtype is None else {"dtype": dtype})}
     network = prepare(weights, device=find_device("segment", device), **options)
     per_frame = mode == Mode.BLOCKING and isinstance(rule, PerFrame)
-    if notice := check_trained("segment", network.network, fast_track=not per_frame):
+    without = "--mode blocking --policy per-frame"
+    if notice := check_trained("segment", network.network, fast_track=not per_frame, without=without):
         say_on_stderr(notice)
     classes = network.network.legend
     tally = Tally()

@@ -7,8 +7,11 @@ from lowlat.networks.video_network import VideoNetwork
 PER_FRAME = {"head", "refine", "classifier"}
 
 
-def check_trained(job: str, network: VideoNetwork, *, fast_track: bool = True) -> str:
+def check_trained(job: str, network: VideoNetwork, *, fast_track: bool = True, without: str = "") -> str:
     """Return a line that tells the user that the fast track is untrained; empty if it is trained, or not wanted.
+
+    Args:
+        without: the job's options, if any, that have no need of the fast track.
 
     Raises:
         ValueError: a module that gives every frame its labels is untrained.
@@ -23,6 +26,6 @@ def check_trained(job: str, network: VideoNetwork, *, fast_track: bool = True) -
         return ""
     return (
         f"expected a trained fast track for {job}, got weights whose {', '.join(network.untrained)} is untrained; "
-        "labels between key frames will be poor until lowlat train distill; "
-        "--mode blocking --policy per-frame has no need of it"
+        "labels between key frames will be poor until lowlat train distill"
+        f"{f'; {without} has no need of it' if without else ''}"
     )

@@ -255,7 +255,8 @@ def evaluate(
     network = models.load(weights)
     if pixels != "default":
         network.pixels = pixels
-    if said := check_trained("evaluate", network, fast_track=labelled_video or distances or clip is not None):
+    fast_track = labelled_video or distances or clip is not None
+    if said := check_trained("evaluate", network, fast_track=fast_track, without="" if clip else "--no-video"):
         notice(said)
     clip_policy = None if clip is None else live_policy(network, policy, interval, threshold)
     interval = 5 if interval is None else interval

@@ -31,6 +31,9 @@ class LabelledVideo(NetworkStages):
         frames: the video's items, as in ``data.videos``; by default all of the set.
         device: where the network runs.
 
+    Raises:
+        ValueError: frames of several sizes.
+
     Attributes:
         images: the frames, uint8 RGB ``(3, H, W)`` each.
         truth: the true labels of each frame, uint8 ``(H, W)``, or None for a frame without labels.
@@ -53,6 +56,12 @@ class LabelledVideo(NetworkStages):
         frames = range(len(data)) if frames is None else frames
         self.classes, self.first = data.classes, frames.start
         self.images = [data.image(index) for index in frames]
+        if len(sizes := {tuple(image.shape[:0:-1]) for image in self.images}) > 1:
+            raise ValueError(
+                f"LabelledVideo: expected frames of one size, as a video has them, in the list {data.split!r}, got "
+                f"{' and '.join(f'{width}x{height}' for width, height in sorted(sizes)[:3])}; scale them to one size, "
+                "or score them as images alone"
+            )
         self.truth = [data.label(index) for index in frames]
         self.scenes = list(_within(data.videos, frames))
         self.lows, self.highs, self.per_frame = [], [], []

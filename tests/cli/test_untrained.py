@@ -25,6 +25,8 @@ def test_an_untrained_fast_track_is_told(lowlat, segmenter, weights, clip, tmp_p
     for words in (("segment", clip, "-o", tmp_path / "out.mp4"), ("demo", clip, "-o", tmp_path / "out")):
         code, _, err = lowlat(*words, "--weights", path)
         assert code == 0 and "predictor, adapt, fusion, selector is untrained" in err and "lowlat train distill" in err
+        # The demo has no such options.
+        assert ("--mode blocking" in err) == (words[0] == "segment")
     code, _, err = lowlat(
         *("segment", clip, "-o", tmp_path / "out.mp4", "--weights", path),
         *("--mode", "blocking", "--policy", "per-frame"),

@@ -151,6 +151,18 @@ def test_what_has_no_labels_or_no_video_is_refused(network, tmp_path):
     assert {None} < set(figures()["test_per_frame"]["class_iou"].values())
 
 
+def test_images_of_several_sizes_are_no_video(network, tmp_path):
+    save(network, tmp_path / "net.safetensors")
+    for name, size in (("0", (48, 32)), ("1", (32, 48))):
+        for folder, mode in (("images", "RGB"), ("labels", "L")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new(mode, size).save(tmp_path / folder / f"{name}.png")
+    options = {"data": str(tmp_path), "weights": tmp_path / "net.safetensors", "policy": "every"}
+    with pytest.raises(ValueError, match="frames of one size, .* in the list 'val', got 32x48 and 48x32; scale them"):
+        evaluate(**options)
+    assert "test_per_frame" in evaluate(**options, video=False)
+
+
 def test_untrained_weights_are_refused_or_told(network, tmp_path, capsys):
     network = copy.deepcopy(network)
     network.untrained = ("fusion",)
@@ -159,7 +171,9 @@ def test_untrained_weights_are_refused_or_told(network, tmp_path, capsys):
     evaluate(**options, video=False)
     assert "untrained" not in capsys.readouterr().err
     evaluate(**options, images=False)
-    assert "trained fast track for evaluate, got weights whose fusion is untrained" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "trained fast track for evaluate, got weights whose fusion is untrained" in said
+    assert "--no-video has no need of it" in said and "--mode" not in said
     network.untrained = ("head", "classifier")
     save(network, tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match="evaluate: expected weights that were trained, got start weights"):
