@@ -239,6 +239,27 @@ def test_numbers_that_are_too_large_for_float32_are_refused(refused, semseg):
     assert "finite numbers, got others in layer1.0.conv1.weight" in refused({**semseg, "layer1.0.conv1.weight": huge})
 
 
+def test_a_variance_below_zero_is_refused(refused, semseg):
+    broken = semseg["cls.1.running_var"].clone()
+    broken[3] = -1
+    assert "variances of at least 0, got lower ones in cls.1.running_var" in refused(
+        {**semseg, "cls.1.running_var": broken}
+    )
+
+
+@pytest.mark.parametrize(
+    "tensor, words",
+    [
+        (torch.zeros(11).to_sparse(), "of torch.float32 torch.sparse_coo on cpu"),
+        (torch.zeros(11, device="meta"), "of torch.float32 on meta"),
+        (torch.zeros(11, dtype=torch.complex64), "of torch.complex64 on cpu"),
+        (torch.zeros(11, dtype=torch.int8), "of torch.int8 on cpu"),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(refused, tensor, words):
+    assert f"got 'cls.4.bias' {words}; save the weights in float32" in refused({"cls.4.bias": tensor})
+
+
 @pytest.mark.parametrize("output", ["checkpoint.pth", "."])
 def test_an_output_that_is_there_otherwise_is_refused(tmp_path, semseg, output):
     torch.save(semseg, tmp_path / "checkpoint.pth")

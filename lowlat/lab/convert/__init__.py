@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lowlat import models
 from lowlat.classes import Classes, distinct_colour
-from lowlat.lab.convert.checkpoint import Checkpoint, read
+from lowlat.lab.convert.checkpoint import COUNTER, Checkpoint, read
 from lowlat.lab.convert.legend import named_classes
 from lowlat.lab.convert.names import Naming, depth, recognise, variant
 from lowlat.lab.convert.settings import of_config
@@ -24,8 +24,6 @@ from lowlat.lab.convert.start import start_at_the_classifier
 from lowlat.lab.weights import BETWEEN_KEY_FRAMES, PER_FRAME, save
 from lowlat.networks.video_network import VideoNetwork
 
-COUNTER = "num_batches_tracked"
-"""Counters of batch norms, which old checkpoints don't have and inference doesn't read."""
 SHOWN = 6  # names in an error
 
 
@@ -199,6 +197,11 @@ def _load(network: VideoNetwork, naming: Naming, state: Mapping[str, Tensor], pu
     if broken := [public[name] for name, tensor in state.items() if not torch.isfinite(tensor).all()]:
         raise ValueError(
             f"convert: expected finite numbers, got others in {_listed(broken)}; take an earlier checkpoint"
+        )
+    if negative := [public[name] for name, tensor in state.items() if name.endswith("_var") and tensor.min() < 0]:
+        raise ValueError(
+            f"convert: expected variances of at least 0, got lower ones in {_listed(negative)}; take an earlier "
+            "checkpoint"
         )
     network.load_state_dict(own | state, strict=True)
 

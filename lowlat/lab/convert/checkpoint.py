@@ -18,6 +18,8 @@ WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema", "ema_state_dic
 there. The last three hold an average of weights over the training."""
 PREFIXES = ("module.", "_orig_mod.")
 """What `DataParallel` and `torch.compile` put before every name, one around the other where both are used."""
+COUNTER = "num_batches_tracked"
+"""Counters of batch norms, which old checkpoints don't have and inference doesn't read."""
 AVERAGED = "n_averaged"
 """The counter that `torch.optim.swa_utils.AveragedModel` keeps beside the averages."""
 
@@ -112,4 +114,17 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
             f"convert: expected tensors by name in {str(path)!r}, or such a dict under {' or '.join(WRAPPERS)}, got "
             f"other things: {', '.join(strays[:5])}; save model.state_dict()"
         )
+    if odd := [name for name, tensor in content.items() if not _plain(name, tensor)]:
+        tensor = content[odd[0]]
+        layout = "" if tensor.layout == torch.strided else f" {tensor.layout}"
+        raise ValueError(
+            f"convert: expected dense tensors of floating-point numbers in {str(path)!r}, got {odd[0]!r} of "
+            f"{tensor.dtype}{layout} on {tensor.device}; save the weights in float32"
+        )
     return content
+
+
+def _plain(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor can be a network's: floating-point numbers in dense memory, or a counter."""
+    dense = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+    return dense and (tensor.is_floating_point() or tensor.ndim == 0 or name.endswith(COUNTER))
