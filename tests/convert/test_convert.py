@@ -334,6 +334,20 @@ def test_files_that_hold_no_state_dict(refused, content, words):
     assert words in refused(content)
 
 
+@pytest.mark.filterwarnings("ignore:.*TorchScript:UserWarning", "ignore:.*jit:DeprecationWarning")
+def test_no_advice_to_run_what_is_in_a_file(refused, tmp_path_factory):
+    """PyTorch gives it where its reader of pickles or of TorchScript's archives refuses a file."""
+    script = tmp_path_factory.mktemp("script") / "it.pt"
+    torch.jit.script(torch.nn.Conv2d(1, 1, 1)).save(script)
+    for content, words in (
+        (b"index,name,r,g,b\n", "(Unsupported operand 105); fetch it again"),
+        (pickle.dumps({"a": 1}, protocol=0), "; fetch it again"),
+        (script.read_bytes(), "with TorchScript archives"),
+    ):
+        error = refused(content)
+        assert words in error and "PyTorch 2.6" not in error and "False" not in error and "trusted" not in error
+
+
 def test_a_file_of_this_projects_own_is_refused(refused):
     content = models.find("lite").read_bytes()
     assert "holds lite" in refused(content, name="own.safetensors")

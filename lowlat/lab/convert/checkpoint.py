@@ -94,7 +94,9 @@ def _pickle(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
-    words = " ".join(str(error).split())[:200] or type(error).__name__
+    # PyTorch goes on to advise to load the file by running what is in it.
+    advice = r"Weights only load failed\.|In PyTorch 2\.6.*?(WeightsUnpickler error:|$)|Check the documentation.*"
+    words = " ".join(re.sub(advice, "", " ".join(str(error).split())).split())[:200] or type(error).__name__
     return ValueError(
         f"convert: expected a safetensors file or what torch.save wrote at {str(path)!r}, got one that can't be read "
         f"({words}); fetch it again"
