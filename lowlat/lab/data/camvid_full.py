@@ -50,7 +50,8 @@ COLOURS = {
 
 
 def _table() -> np.ndarray:
-    """A table from a colour, as red * 2**16 + green * 2**8 + blue, to its class; VOID for black and unknown colours."""
+    """Return a table from a colour, as red * 2**16 + green * 2**8 + blue, to its class: VOID for black and unknown
+    colours."""
     table = np.full(1 << 24, VOID, np.uint8)
     for name, colours in COLOURS.items():
         for red, green, blue in colours.values():
@@ -59,7 +60,7 @@ def _table() -> np.ndarray:
 
 
 def split_of(name: str) -> str:
-    """The list of the SegNet split that an image belongs to, by its name, as in ``0016E5_07959``.
+    """Return the list of the SegNet split that an image belongs to, by its name, as in ``0016E5_07959``.
 
     Raises:
         ValueError: not a name of CamVid's.

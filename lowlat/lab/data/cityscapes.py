@@ -81,7 +81,7 @@ class Cityscapes(LabelledFiles):
         return next((path for path in paths if path.is_file()), None)
 
     def _snippets(self) -> list[range]:
-        """Frames of one city and sequence with numbers in a row, 30 at most."""
+        """Return ranges of frames of one city and sequence with numbers in a row, 30 at most in each."""
         starts, before = [], None
         for index, name in enumerate(self.names):
             found = re.fullmatch(r"(.+_\d+)_(\d+)", name)

@@ -30,11 +30,11 @@ class LabelledFiles(LabelledImages):
         return len(self.images)
 
     def image(self, index: int) -> Tensor:
-        """RGB, uint8 ``(3, H, W)``."""
+        """Return an image, RGB, uint8 ``(3, H, W)``."""
         return torch.from_numpy(_read(self.images[index], colours=True)).permute(2, 0, 1).contiguous()
 
     def label(self, index: int) -> Tensor | None:
-        """Class indices, uint8 ``(H, W)``; None where there is no file.
+        """Return class indices, uint8 ``(H, W)``; None for a frame without a file of labels.
 
         Raises:
             ValueError: the file holds something else, or labels of another size than the image's.
@@ -60,7 +60,7 @@ class LabelledFiles(LabelledImages):
         return self.images[index].read_bytes() + self.truths[index].read_bytes()
 
     def decode(self, path: Path) -> np.ndarray:
-        """A label file's class indices, uint8 ``(H, W)``."""
+        """Read a label file's class indices, uint8 ``(H, W)``."""
         values = _read(path)
         if values.ndim != 2 or values.dtype != np.uint8:
             raise ValueError(
@@ -71,7 +71,7 @@ class LabelledFiles(LabelledImages):
 
 
 def read_colours(path: Path) -> np.ndarray:
-    """Read an image file: RGB, uint8 ``(H, W, 3)``."""
+    """Read an image file as RGB, uint8 ``(H, W, 3)``."""
     return _read(path, colours=True)
 
 

@@ -57,7 +57,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _labels(folder: Path) -> list[Path]:
-    """The label maps of a folder, which may be missing; ``ValueError`` for images of another kind."""
+    """Return the label maps of a folder, which may be missing. Raises ``ValueError`` for images of another kind."""
     images = [path for path in folder.iterdir() if is_image(path)] if folder.is_dir() else []
     if others := sorted(path.name for path in images if path.suffix.lower() != ".png"):
         raise ValueError(
@@ -88,7 +88,7 @@ def _classes(root: Path) -> tuple[tuple[str, ...], Palette]:
 
 @cache
 def _say_unnamed(root: Path) -> None:
-    """Once a folder."""
+    """Say on stderr, once a folder, that its classes are taken to be CamVid's."""
     notice(
         f"no classes.csv in {root}: its labels are read as the {len(CAMVID)} classes of CamVid ({CAMVID.names[0]}, "
         f"{CAMVID.names[1]}, ...), and those of {len(CAMVID)} and above as void; say what they are by rows "

@@ -16,7 +16,7 @@ LONGEST = 10.0  # frames; the strengths below are those of this distance
 
 
 def pixel_grid(count: int, height: int, width: int) -> Tensor:
-    """The identity grid ``(count, height, width, 2)``, (x, y) in [-1, 1]."""
+    """Return the identity grid ``(count, height, width, 2)``, (x, y) in [-1, 1]."""
     theta = torch.eye(2, 3).expand(count, 2, 3)
     return F.affine_grid(theta, [count, 1, height, width], align_corners=False)
 

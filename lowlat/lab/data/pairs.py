@@ -65,15 +65,16 @@ class Crops:
     seen: Seen | None = None
 
     def whole(self, height: int, width: int) -> tuple[float, float]:
-        """Height and width of a whole frame at the scale of the crops: its working size, enlarged to hold a crop."""
+        """Return the height and width of a whole frame at the scale of the crops: its working size, enlarged to hold a
+        crop."""
         seen = self.seen(height, width) if self.seen else (height, width)
         ratios = [crop / side for crop, side in zip(self.size, seen, strict=True)]
         scale = max(1.0, *ratios) if self.seen else max(ratios)
         return seen[0] * scale, seen[1] * scale
 
     def draw(self, image: Tensor, generator: Generator) -> Tensor:
-        """One crop as an affine view ``(1, 2, 3)`` inside ``image``: half of them enlarged by up to `LARGEST`, at any
-        place, half of them mirrored."""
+        """Draw one crop as an affine view ``(1, 2, 3)`` inside ``image``: half of them enlarged by up to `LARGEST`, at
+        any place, half of them mirrored."""
         height, width = self.whole(*image.shape[-2:])
         enlarged = torch.rand((), generator=generator) < 0.5
         scale = uniform(generator, 1.0, LARGEST, 1) if enlarged else torch.ones(1)
@@ -85,7 +86,7 @@ class Crops:
         return theta
 
     def grid(self, theta: Tensor) -> Tensor:
-        """The places that crops read, ``(N, *size, 2)``."""
+        """Return the places that crops read, ``(N, *size, 2)``."""
         return F.affine_grid(theta, [len(theta), 1, *self.size], align_corners=False)
 
     def look(self, images: Sequence[Tensor], theta: Tensor, grid: Tensor) -> Tensor:
@@ -180,7 +181,7 @@ class ClipPairs:
         return bool(self.clips)
 
     def draw(self, count: int, generator: Generator, *, between: int = 0) -> list[list[int]]:
-        """``count`` times a clip, and the frames from key to current frame, ``between`` of them between."""
+        """Draw a clip ``count`` times, and the frames from key to current frame, ``between`` of them between."""
         lengths = torch.tensor([float(len(clip)) for clip in self.clips])
         rows = []
         for clip in torch.multinomial(lengths, count, replacement=True, generator=generator).tolist():

@@ -70,11 +70,11 @@ class Recording:
         return [(key, key + distance) for key in starts if self.scenes[key] == self.scenes[key + distance]]
 
     def trained(self, distance: int) -> list[tuple[int, int]]:
-        """The indices (key, current) of the frames so far apart, in one scene of the part that is trained on."""
+        """Return indices (key, current) of frames so far apart, in one scene of the part that is trained on."""
         return self._pairs(0, self.first_held_out, distance)
 
     def held_out(self, distance: int) -> list[tuple[int, int]]:
-        """The indices (key, current) of the frames so far apart, in one scene of the part that is held out."""
+        """Return indices (key, current) of frames so far apart, in one scene of the part that is held out."""
         return self._pairs(self.first_held_out, len(self), distance)
 
     def draw(self, generator: Generator, *, middle: bool) -> Batch:
@@ -94,7 +94,7 @@ class Recording:
         return pairs[int(torch.randint(len(pairs), (), generator=generator))]
 
     def batch(self, pairs: list[tuple[int, int]], *, middle: bool = False) -> Batch:
-        """The features of (key, current) pairs, float32; with ``middle`` also those of the frames half-way."""
+        """Return the features of (key, current) pairs, float32; with ``middle`` also those of the frames half-way."""
         keys, currents = torch.tensor(pairs).T
         between = self.low[(keys + currents) // 2].float() if middle else None
         kept = (self.low[keys], self.high[keys], self.low[currents], self.scores[currents])
@@ -103,7 +103,8 @@ class Recording:
 
 
 def scenes(path: str | Path, frames: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Frames of a video with the number of their scene: a new one begins at a cut, or where frames are left out."""
+    """Return frames of a video with the number of their scene: a new one begins at a cut, or where frames are left
+    out."""
     with open_source(path) as source, progress_bar() as progress:
         total = source.frames
         period = max(RUN, round(total * RUN / frames)) if total else RUN

@@ -106,7 +106,7 @@ def study(
 
 
 def _possible(asked: Sequence[str], grounds: Sequence[Ground], settings: Settings) -> list[str]:
-    """The tables that can be made: all of them, or without seeds those about networks that were given whole.
+    """Return the tables that can be made: all of them, or without seeds those about networks that were given whole.
 
     Raises:
         ValueError: no seeds, and a table asked for or a ground's network that has to be trained.
@@ -121,7 +121,7 @@ def _possible(asked: Sequence[str], grounds: Sequence[Ground], settings: Setting
 
 
 def _units(names: Sequence[str], grounds: Sequence[Ground]) -> list[Unit]:
-    """The units of several tables, each once, ordered so that the video is recorded by one network after the other."""
+    """Return the units of several tables, each once, so ordered that one network after the other records the video."""
     units = {unit.digest: unit for ground in grounds for name in names for unit in TABLES[name].units(ground)}
     order = {ground.name: place for place, ground in enumerate(grounds)}
 

@@ -17,7 +17,7 @@ from lowlat.runtime.words import counted
 
 @cache
 def machine() -> str:
-    """Processor, cores at hand and instruction set, in one line."""
+    """Return processor, cores at hand and instruction set, in one line."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -27,7 +27,7 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package, Python, PyTorch and NumPy, by name."""
+    """Return the versions of this package, Python, PyTorch and NumPy, by name."""
     return {
         "lowlat": importlib.metadata.version("svconv"),
         "python": platform.python_version(),

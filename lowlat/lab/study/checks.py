@@ -32,7 +32,7 @@ RATE = 0.15
 
 
 def checks(tables: Tables) -> list[Row]:
-    """Rows ``{"data", "claim", "bar", "value", "held"}``; claims whose tables are missing are left out."""
+    """Return rows ``{"data", "claim", "bar", "value", "held"}``; claims whose tables are missing are left out."""
     rows: list[Row] = []
     for name, make in _CHECKS.items():
         if tables.get(name):
@@ -53,7 +53,7 @@ def _claim(claim: str, value: float | None, sign: str, bar: float) -> Row:
 
 
 def _preferred(rows: Iterable[Row]) -> list[Row]:
-    """The rows of the network given; where none is given, those of the trained ones."""
+    """Return the rows of the network given; if none is given, those of the trained ones."""
     rows = list(rows)
     return [row for row in rows if row["network"] == "given"] or rows
 
@@ -107,7 +107,7 @@ def _figure5(rows: list[Row]) -> list[Row]:
 
 
 def equal_rate_gains(rows: Iterable[Row], policy: str, other: str) -> list[float]:
-    """mIoU of a schedule above another's, at each interval where the other really has about its rate.
+    """Return the mIoU of a schedule above another's, at each interval where the other really has about its rate.
 
     The other's accuracy at the first one's own mean interval is read off its curve, linearly.
     """

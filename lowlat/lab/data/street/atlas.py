@@ -40,7 +40,7 @@ class Atlas:
         self.offset = np.concatenate(([0], ends[:-1]))
 
     def sample(self, texture: np.ndarray, u: np.ndarray, v: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """Colours float32 ``(3, n)`` at places in [0, 1] of textures, bilinear within the level.
+        """Return colours, float32 ``(3, n)``, at places in [0, 1] of textures, bilinear within the level.
 
         Weights are whole 256ths, so that red and blue can be weighted in one word, and green beside them.
         """
@@ -70,7 +70,7 @@ class Atlas:
 
 
 def _levels(pixels: np.ndarray) -> list[np.ndarray]:
-    """float32 ``(h, w, 4)`` and its halves, each the average of four."""
+    """Return float32 ``(h, w, 4)`` and its halves, each the average of four."""
     levels = [pixels.astype(np.float32)]
     clear = pixels[..., 3] == 0
     if clear.any():
@@ -85,5 +85,5 @@ def _levels(pixels: np.ndarray) -> list[np.ndarray]:
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """The textures of every street."""
+    """Return the textures of every street."""
     return Atlas(draw_textures())

@@ -22,12 +22,12 @@ class Camera:
 
     @property
     def focal(self) -> float:
-        """The focal length in pixels."""
+        """Return the focal length in pixels."""
         return FIELD * (self.size[0] * self.size[1]) ** 0.5
 
     @property
     def projection(self) -> np.ndarray:
-        """The matrix ``(3, 3)`` that takes a vector from the eye to (x, y, 1) times its depth, in pixels.
+        """Return the matrix ``(3, 3)`` that takes a vector from the eye to (x, y, 1) times its depth, in pixels.
 
         Pixel centres lie at whole numbers.
         """
@@ -37,7 +37,7 @@ class Camera:
 
 
 def keeps_clear(way: np.ndarray, foot: np.ndarray, velocity: np.ndarray, room: tuple[float, float]) -> bool:
-    """Whether what moves so stays out of a camera's way, given by `Drive.way`.
+    """Whether what moves so stays out of the way of a camera, which `Drive.way` gives.
 
     Args:
         room: how near it may come to the camera's middle, sideways and lengthwise, in metres.
@@ -69,12 +69,12 @@ class Drive:
     turn: int
 
     def travelled(self, time: float) -> float:
-        """Metres driven since time 0."""
+        """Return the metres driven since time 0."""
         swing = np.sin(self.rate * time + self.phase) - np.sin(self.phase)
         return self.speed * (time + self.ease / self.rate * swing)
 
     def at(self, time: float, size: tuple[int, int]) -> Camera:
-        """The camera at ``time`` in seconds; ``size`` is (height, width)."""
+        """Return the camera at ``time`` in seconds; ``size`` is (height, width)."""
         x, z, yaw = self._place(self.travelled(time))
         bounce = np.sin(9.1 * time + self.phase) * 0.004 + np.sin(5.3 * time) * 0.003
         yaw += 0.012 * np.sin(0.9 * time + 2 * self.phase)
@@ -87,12 +87,12 @@ class Drive:
         return Camera(eye, np.stack((right, down, forward)), size)
 
     def way(self, seconds: float) -> np.ndarray:
-        """The camera's time, x, z and yaw several times a second, ``(n, 4)``."""
+        """Return the camera's time, x, z and yaw several times a second, ``(n, 4)``."""
         times = np.arange(0, seconds + 0.2, 0.2)
         return np.array([(time, *self._place(self.travelled(time))) for time in times])
 
     def _place(self, way: float) -> tuple[float, float, float]:
-        """The camera's x, z and yaw after ``way`` metres."""
+        """Return the camera's x, z and yaw after ``way`` metres."""
         if self.turn == 0:
             return -LANE, self.start + way, 0.0
         radius = 6.0 if self.turn < 0 else 9.0

@@ -25,7 +25,7 @@ class Canvas:
         return x * self._scale[0], (self.height - y) * self._scale[1]
 
     def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
-        """A rectangle by its lower left corner."""
+        """Draw a rectangle by its lower left corner."""
         (left, bottom), (right, top) = self._at(x, y), self._at(x + width, y + height)
         self._draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), colour)
 
@@ -33,7 +33,7 @@ class Canvas:
         self._draw.polygon([self._at(*point) for point in points], colour)
 
     def ellipse(self, x: float, y: float, across: float, up: float, colour: Colour) -> None:
-        """An ellipse by its centre and half its sides."""
+        """Draw an ellipse by its centre and half its sides."""
         (left, bottom), (right, top) = self._at(x - across, y - up), self._at(x + across, y + up)
         self._draw.ellipse((left, top, right, bottom), colour)
 
@@ -41,7 +41,7 @@ class Canvas:
         self._draw.line([self._at(*p) for p in points], colour, max(1, round(width * self._scale[0])), joint="curve")
 
     def pixels(self, random: np.random.Generator | None = None, strength: float = 0.1, roughness: float = 1.0):
-        """uint8 ``(h, w, 4)`` RGB and opacity, with noise of relative ``strength`` over the colours."""
+        """Return RGB and opacity, uint8 ``(h, w, 4)``, with noise of relative ``strength`` over the colours."""
         # Averaged with premultiplied colours, so that edges don't darken.
         image = self._image.convert("RGBa").resize(self.size, Image.Resampling.BOX).convert("RGBA")
         pixels = np.array(image)
@@ -51,7 +51,7 @@ class Canvas:
 
 
 def noise(random: np.random.Generator, height: int, width: int, roughness: float = 1.0) -> np.ndarray:
-    """Noise of mean 0 and deviation 1 that tiles, float32 ``(height, width)``.
+    """Return noise of mean 0 and deviation 1 that tiles, float32 ``(height, width)``.
 
     Its amplitude falls as frequency ** -roughness.
     """
@@ -72,5 +72,5 @@ def roughen(pixels: np.ndarray, random: np.random.Generator, strength: float, ro
 
 
 def mixed(colour: Colour, other: Colour, share: float) -> Colour:
-    """``colour`` with a ``share`` of ``other`` mixed in."""
+    """Return ``colour`` with a ``share`` of ``other`` mixed in."""
     return tuple(round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))

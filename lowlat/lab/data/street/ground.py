@@ -19,7 +19,7 @@ PARKED = 4.6
 
 
 def from_middle(place: np.ndarray) -> np.ndarray:
-    """The signed distance in metres from the nearest street's middle, along one axis."""
+    """Return the signed distance in metres from the nearest street's middle, along one axis."""
     return place - PITCH * np.rint(place / np.float32(PITCH))
 
 
@@ -29,7 +29,7 @@ def is_road(x: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def ground_textures(random: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    """One tile of the grid with a crossing in its middle, ``PITCH`` wide."""
+    """Draw one tile of the grid with a crossing in its middle, ``PITCH`` wide."""
     middle = PITCH / 2
     tile = Canvas(PITCH, PITCH, 20, finer=1)
     tile.box(0, 0, PITCH, PITCH, (166, 158, 150))
@@ -57,7 +57,7 @@ def ground_textures(random: np.random.Generator) -> Iterator[tuple[str, np.ndarr
 
 
 def _markings(paint: Canvas, middle: float) -> None:
-    """Broken middle lines, bays of parked cars, stop lines and zebra crossings before the crossing."""
+    """Draw broken middle lines, bays of parked cars, stop lines and zebra crossings before the crossing."""
     white, yellow = (226, 226, 220), (214, 186, 70)
 
     def both(across: float, along: float, wide: float, long: float, colour=white) -> None:

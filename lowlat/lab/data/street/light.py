@@ -32,17 +32,17 @@ class Light:
     clouds: tuple[float, float]
 
     def at(self, time: float) -> tuple[float, float]:
-        """The sun's share and the exposure at ``time``."""
+        """Return the sun's share and the exposure at ``time``."""
         covered = 0.75 * np.exp(-(((time - self.cloud) / 1.6) ** 2))
         mean, swing, rate, phase = self.exposure
         return self.strength * (1 - covered), mean * (1 + swing * np.sin(rate * time + phase)) * (1 + 0.25 * covered)
 
     def sunlit(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Share of the sun on the ground, 0 in the buildings' shade, at places in metres."""
+        """Return the share of the sun on the ground at places in metres: 0 in the buildings' shade."""
         return 1 - np.maximum(self._shade(x, z, 0), self._shade(z, x, 2))
 
     def _shade(self, across: np.ndarray, along: np.ndarray, axis: int) -> np.ndarray:
-        """Shade in the streets that run along the other axis, by the buildings on the sun's side."""
+        """Return the shade in the streets that run along the other axis, by the buildings on the sun's side."""
         reach = ROOFS * abs(self.sun[axis]) / self.sun[1]
         side = np.float32(np.sign(self.sun[axis]))
         edge = from_middle(across) * side - np.float32(WALL - reach)

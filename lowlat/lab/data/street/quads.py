@@ -19,7 +19,7 @@ Vector = np.ndarray | tuple[float, float, float]
 
 @dataclass
 class _Rows:
-    """Rows of a table that is being filled, kept as one list a column."""
+    """A table that is being filled row by row, kept as one list a column."""
 
     texture: list = field(default_factory=list)
     kind: list = field(default_factory=list)
@@ -106,7 +106,8 @@ class Quads:
         return len(self.texture)
 
     def poses(self, time: float, eye: np.ndarray) -> np.ndarray:
-        """``(n, 3, 3)``: the columns across, down and origin of every quad, in metres from the camera's ``eye``."""
+        """Return the columns across, down and origin of every quad, ``(n, 3, 3)``, in metres from the camera's
+        ``eye``."""
         count = len(self._shapes)
         moved = self.velocity * time
         poses = np.empty((len(self), 3, 3))
@@ -127,6 +128,6 @@ class Quads:
         return poses.transpose(0, 2, 1)
 
     def shadows(self, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Middles and half axes of the dark patches, ``(m, 3)`` each."""
+        """Return middles and half axes of the dark patches, ``(m, 3)`` each."""
         middle, along, across, velocity = self._patches.transpose(1, 0, 2)
         return middle + velocity * time, along, across

@@ -38,7 +38,7 @@ class View(NamedTuple):
 
 
 def homographies(quads: Quads, time: float, camera: Camera) -> np.ndarray:
-    """The homography of every quad, ``(n, 3, 3)``, as the head of this file defines it."""
+    """Return the homography of every quad, ``(n, 3, 3)``, as the head of this file defines it."""
     return camera.projection @ quads.poses(time, camera.eye)
 
 
@@ -72,7 +72,8 @@ def look(quads: Quads, time: float, camera: Camera) -> View:
 
 
 def boxes(forward: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel boxes (left, top, right, bottom; ends excluded) of quads by their homographies, and their least depths."""
+    """Return pixel boxes (left, top, right, bottom; ends excluded) of quads by their homographies, and their least
+    depths."""
     corners = np.array([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1.0]])
     points = forward @ corners.T  # (n, 3, 4)
     following = np.roll(points, -1, 2)
@@ -137,7 +138,7 @@ def _draw(view, number: int, h, box, x, y, nearest: float, spread, quads: Quads)
 
 
 def labels(view: View, quads: Quads) -> np.ndarray:
-    """The label map of a view: CamVid's classes, uint8 ``(H, W)``."""
+    """Return the label map of a view: CamVid's classes, uint8 ``(H, W)``."""
     result = quads.kind.take(view.quad)
     ground = view.quad == GROUND
     pavement = ground & ~is_road(np.where(ground, view.a, 0), np.where(ground, view.b, 0))
@@ -146,7 +147,8 @@ def labels(view: View, quads: Quads) -> np.ndarray:
 
 
 def flow(view: View, before: np.ndarray) -> np.ndarray:
-    """The flow, float32 ``(2, H, W)``: where each pixel's place was, by the homographies of then, less where it is."""
+    """Return the flow, float32 ``(2, H, W)``: where each pixel's place was, by the homographies of then, less where it
+    is."""
     h = before.reshape(-1, 9).astype(np.float32).take(view.quad.reshape(-1), 0).reshape(*view.quad.shape, 9)
     a, b = view.a, view.b
     x, y, depth = (h[..., row] * a + h[..., row + 1] * b + h[..., row + 2] for row in (0, 3, 6))
@@ -158,7 +160,7 @@ def flow(view: View, before: np.ndarray) -> np.ndarray:
 
 
 def seen_before(view: View, before: View, flow: np.ndarray) -> np.ndarray:
-    """Whether the pixel nearest to where a place was saw the same surface then: bool ``(H, W)``."""
+    """Return whether the pixel nearest to where a place was saw the same surface then: bool ``(H, W)``."""
     height, width = view.quad.shape
     x = np.rint(flow[0] + np.arange(width, dtype=np.float32))
     y = np.rint(flow[1] + np.arange(height, dtype=np.float32)[:, None])

@@ -28,7 +28,7 @@ class Scene:
 
 
 def length(random: Generator) -> int:
-    """Frames of a scene; the first thing drawn from its generator."""
+    """Draw the number of frames of a scene, the first thing drawn from its generator."""
     return int(random.integers(SHORTEST, LONGEST + 1))
 
 
@@ -60,7 +60,7 @@ def _light(seconds: float, random: Generator) -> Light:
 
 
 def _town(drive: Drive, seconds: float, random: Generator) -> Quads:
-    """Streets from one crossing behind the camera to where nothing can be told apart any more."""
+    """Build streets from one crossing behind the camera to where nothing can be told apart any more."""
     quads = Quads()
     main, turned = town.street_z(0), town.street_x(drive.crossing)
     blocks = range(-1, 4)
@@ -95,7 +95,7 @@ def _town(drive: Drive, seconds: float, random: Generator) -> Quads:
 
 
 def _ahead(quads: Quads, drive: Drive, way: np.ndarray, random: Generator) -> None:
-    """A car in the camera's own lane, and a bicycle at its edge."""
+    """Place a car in the camera's own lane, and a bicycle at its edge."""
     street = town.street_z(0)
     if drive.ease < 0.5 and random.random() < 0.75:
         gap = 9 + 2 * drive.speed * drive.ease / drive.rate + random.uniform(0, 12)
@@ -110,7 +110,7 @@ def _ahead(quads: Quads, drive: Drive, way: np.ndarray, random: Generator) -> No
 
 
 def _crossing(quads: Quads, drive: Drive, way: np.ndarray, random: Generator) -> None:
-    """People and a bicycle who cross the road before the camera comes."""
+    """Place people and a bicycle who cross the road before the camera comes."""
     street = town.street_z(0)
     for _ in range(int(random.integers(1, 5))):
         heading = int(random.choice((-1, 1)))

@@ -22,7 +22,7 @@ HORIZON = np.array([206, 214, 222], np.float32)
 
 
 def colours(view: View, quads: Quads, light: Light, time: float, camera: Camera) -> np.ndarray:
-    """The picture of a view: RGB, uint8 ``(3, H, W)``."""
+    """Return the picture of a view, RGB, uint8 ``(3, H, W)``."""
     height, width = view.quad.shape
     factor = quad_light(view, quads, light, time)
     patches = shadows(view, quads, time, camera)
@@ -38,7 +38,7 @@ def colours(view: View, quads: Quads, light: Light, time: float, camera: Camera)
 
 
 def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, light: Light, time: float) -> np.ndarray:
-    """The colours of a band of rows, float32 ``(3, H, W)`` in [0, 255]."""
+    """Return the colours of a band of rows, float32 ``(3, H, W)`` in [0, 255]."""
     quad, a, b, nearness = (part.reshape(-1) for part in view[:4])
     strength, exposure = light.at(time)
     ground, sky = np.flatnonzero(quad == GROUND), np.flatnonzero(quad == SKY)
@@ -71,13 +71,13 @@ def _band(view: View, quads: Quads, factor: np.ndarray, patches: np.ndarray, lig
 
 
 def _tiled(place: np.ndarray, size: float, start: float = 0.5) -> np.ndarray:
-    """Places as positions in [0, 1) of a tile that repeats; place 0 lies at ``start``."""
+    """Return places as positions in [0, 1) of a tile that repeats; place 0 lies at ``start``."""
     tiles = place * np.float32(1 / size) + np.float32(start)
     return tiles - np.floor(tiles)
 
 
 def quad_light(view: View, quads: Quads, light: Light, time: float) -> np.ndarray:
-    """The RGB light on each quad, float32 ``(n, 3)``: ambient, and the sun by slope and shade at its foot."""
+    """Return the RGB light on each quad, float32 ``(n, 3)``: ambient, and the sun by slope and shade at its foot."""
     strength, _ = light.at(time)
     slope = np.clip(view.normals @ light.sun, 0, None)
     # A quad that turns to the camera stands for something round, of which the sun always lights some part.
@@ -92,7 +92,7 @@ def quad_light(view: View, quads: Quads, light: Light, time: float) -> np.ndarra
 
 
 def _grain(x: np.ndarray, z: np.ndarray, nearness: np.ndarray) -> np.ndarray:
-    """Fine grain of the ground, which fades with distance."""
+    """Return fine grain of the ground, which fades with distance."""
     texture = np.full(1, atlas().number["grain"], np.intp)
     grain = atlas().sample(texture, _tiled(x, GRAIN), _tiled(z, GRAIN), np.zeros(1, np.intp))[0]
     return 1 + (grain * np.float32(1 / 128) - 1) * np.minimum(nearness * 6, 1)

@@ -12,7 +12,7 @@ FARTHEST = 60.0  # metres
 
 
 def shadows(view: View, quads: Quads, time: float, camera: Camera) -> np.ndarray:
-    """The factor on the ground's light at each pixel, float32 ``(H, W)``."""
+    """Return the factor on the ground's light at each pixel, float32 ``(H, W)``."""
     factor = np.ones(view.quad.shape, np.float32)
     middle, along, across = quads.shadows(time)
     poses = np.stack((2 * along, 2 * across, middle - along - across - camera.eye), 2)

@@ -62,17 +62,17 @@ class Street(LabelledImages):
         return self.videos[-1].stop
 
     def image(self, index: int) -> Tensor:
-        """RGB, uint8 ``(3, H, W)``."""
+        """Return an image, RGB, uint8 ``(3, H, W)``."""
         scene, time = self._at(index)
         camera = scene.drive.at(time, self.size)
         return torch.from_numpy(colours(self._view(index), scene.quads, scene.light, time, camera))
 
     def label(self, index: int) -> Tensor:
-        """Class indices, uint8 ``(H, W)``; nothing is void."""
+        """Return class indices, uint8 ``(H, W)``; nothing is void."""
         return torch.from_numpy(labels(self._view(index), self._at(index)[0].quads))
 
     def flow(self, index: int) -> Tensor:
-        """Backward optical flow, exact, float32 ``(2, H, W)``: (x, y) in pixels.
+        """Return the exact optical flow to the frame before, float32 ``(2, H, W)``: (x, y) in pixels.
 
         What pixel p of frame ``index`` sees was at p + flow in the frame before, hidden or not; 0 right after a cut.
         """
@@ -82,7 +82,8 @@ class Street(LabelledImages):
         return torch.from_numpy(flow(self._view(index), self._homographies(scene, time - 1 / FPS)))
 
     def visible(self, index: int) -> Tensor:
-        """bool ``(H, W)``: the frame before saw the same surface at the pixel nearest to p + flow; not after a cut."""
+        """Return whether the frame before saw the same surface at the pixel nearest to p + flow, bool ``(H, W)``; not
+        after a cut."""
         if self._first(index):
             return torch.zeros(self.size, dtype=torch.bool)
         moved = self.flow(index).numpy()
@@ -95,7 +96,7 @@ class Street(LabelledImages):
         return any(index == video.start for video in self.videos)
 
     def _at(self, index: int) -> tuple[Scene, float]:
-        """A frame's scene and its time within it, in seconds."""
+        """Return a frame's scene and its time within it, in seconds."""
         for number, video in enumerate(self.videos):
             if index in video:
                 return self._scene(number), (index - video.start) / FPS

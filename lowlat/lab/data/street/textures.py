@@ -18,7 +18,7 @@ Named = Iterator[tuple[str, np.ndarray]]
 
 
 def draw_textures() -> dict[str, np.ndarray]:
-    """Every texture by its name, uint8 ``(h, w, 4)``: RGB and opacity."""
+    """Draw every texture, uint8 ``(h, w, 4)``, RGB and opacity, by its name."""
     random = np.random.default_rng(2018)
     parts = (_buildings, _green, _fences, _people, _furniture, _skies, ground_textures, vehicle_textures)
     return {name: pixels for part in parts for name, pixels in part(random)}
@@ -33,7 +33,8 @@ def _buildings(random: np.random.Generator) -> Named:
 
 
 def _facade(wall: Colour, floors: int, shop: bool, random: np.random.Generator) -> np.ndarray:
-    """A facade, 12 m wide: floors of 3.2 m, four windows each, a door or a shop at the bottom, a cornice at the top."""
+    """Draw a facade, 12 m wide: floors of 3.2 m, four windows each, a door or a shop at the bottom, a cornice at the
+    top."""
     height = floors * 3.2 + 0.6
     canvas = Canvas(12, height, 24)
     frame = (232, 228, 220) if random.random() < 0.7 else (70, 62, 56)
@@ -167,7 +168,7 @@ def _people(random: np.random.Generator) -> Named:
 
 
 def _rider(coat: Colour) -> Canvas:
-    """A cyclist seen from behind or from the front: wheel, rider, helmet."""
+    """Draw a cyclist seen from behind or from the front: wheel, rider, helmet."""
     canvas = Canvas(0.7, 1.75, 80)
     canvas.box(0.31, 0.0, 0.08, 0.7, TYRE)
     canvas.box(0.1, 1.0, 0.5, 0.04, (50, 50, 52))
@@ -181,7 +182,7 @@ def _rider(coat: Colour) -> Canvas:
 
 
 def _rider_side(coat: Colour) -> Canvas:
-    """A cyclist seen from the side, riding to the right."""
+    """Draw a cyclist seen from the side, riding to the right."""
     canvas = Canvas(1.8, 1.75, 80)
     for hub in (0.36, 1.42):
         for turn in np.linspace(0, 6.28, 25):

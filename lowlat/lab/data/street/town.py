@@ -34,17 +34,17 @@ class Axis:
 
 
 def street_z(number: int) -> Axis:
-    """The street x = ``number * PITCH``, along z."""
+    """Return the street x = ``number * PITCH``, along z."""
     return Axis(np.array([number * PITCH, 0, 0]), np.array([0.0, 0, 1]), np.array([1.0, 0, 0]))
 
 
 def street_x(number: int) -> Axis:
-    """The street z = ``number * PITCH``, along x."""
+    """Return the street z = ``number * PITCH``, along x."""
     return Axis(np.array([0, 0, number * PITCH]), np.array([1.0, 0, 0]), np.array([0.0, 0, -1]))
 
 
 def buildings(quads: Quads, street: Axis, block: int, side: int, random: Generator, park: float = 0.3) -> None:
-    """One side of one block: a row of buildings, or a park with its fence.
+    """Place one side of one block: a row of buildings, or a park with its fence.
 
     Args:
         block: from crossing ``block`` to the next one.
@@ -106,7 +106,7 @@ def tree(quads: Quads, foot: np.ndarray, random: Generator) -> None:
 
 
 def furniture(quads: Quads, street: Axis, block: int, side: int, random: Generator) -> None:
-    """Lamps, signs and trees on the pavement of one side of one block."""
+    """Place lamps, signs and trees on the pavement of one side of one block."""
     start, end = block * PITCH + CORNER, (block + 1) * PITCH - CORNER
     kerb = side * (KERB + 0.5)
     for place in np.arange(start + random.uniform(0, 6), end, 17.0):
@@ -134,7 +134,7 @@ def _sign(quads: Quads, foot: np.ndarray, random: Generator) -> None:
 def vehicle(
     quads: Quads, kind: Vehicle, foot: np.ndarray, ahead: Vector, paint: Vector, velocity: Vector = STILL
 ) -> None:
-    """A car or van that points ``ahead``, a unit vector, its middle over ``foot``."""
+    """Place a car or van that points ``ahead``, a unit vector, its middle over ``foot``."""
     right = np.array([ahead[2], 0, -ahead[0]])
     half = right * kind.width / 2
 
@@ -157,7 +157,7 @@ def vehicle(
 
 
 def parked(quads: Quads, street: Axis, block: int, side: int, random: Generator) -> None:
-    """A row of parked cars with gaps."""
+    """Place a row of parked cars with gaps."""
     place, end = block * PITCH + CORNER + 4, (block + 1) * PITCH - CORNER - 4
     ahead = -side * street.along
     while place < end:
@@ -176,7 +176,7 @@ def any_paint(random: Generator) -> Vector:
 
 
 def walker(quads: Quads, foot: np.ndarray, velocity: Vector, random: Generator) -> None:
-    """A person: body and two legs that swing from the hip."""
+    """Place a person: body and two legs that swing from the hip."""
     size = random.uniform(0.9, 1.06)
     quads.shadow(foot, np.array([0.35, 0, 0]), np.array([0, 0, 0.35]), velocity)
     hip, phase = foot + 0.82 * size * UP, random.uniform(0, 6.28)
@@ -191,7 +191,7 @@ def walker(quads: Quads, foot: np.ndarray, velocity: Vector, random: Generator) 
 
 
 def cyclist(quads: Quads, foot: np.ndarray, velocity: Vector, random: Generator, *, crossing: int = 0) -> None:
-    """A person on a bicycle; ``crossing`` 1 or -1: seen from the side, going right or left."""
+    """Place a person on a bicycle; ``crossing`` 1 or -1: seen from the side, going right or left."""
     number = int(random.integers(3))
     quads.shadow(foot, np.array([0.6, 0, 0]), np.array([0, 0, 0.6]), velocity)
     if crossing:

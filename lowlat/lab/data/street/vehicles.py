@@ -64,7 +64,8 @@ VEHICLES = (
 
 
 def vehicle_textures(random: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
-    """``<name>_side``, nose to the right, and ``<name>_<surface>`` of each of `VEHICLES`; white paint, for a tint."""
+    """Draw ``<name>_side``, nose to the right, and ``<name>_<surface>`` of each of `VEHICLES`, in white paint, for a
+    tint."""
     for vehicle in VEHICLES:
         yield f"{vehicle.name}_side", _side(vehicle).pixels(random, 0.04)
         for surface in sorted(set(vehicle.surfaces)):
@@ -104,7 +105,7 @@ def _side(vehicle: Vehicle) -> Canvas:
 
 
 def _end(width: float, height: float) -> Canvas:
-    """Nose or tail: paint above, bumper, tyres below."""
+    """Draw a nose or tail: paint above, bumper, tyres below."""
     canvas = Canvas(width, height, PER_METRE)
     canvas.box(0, 0.24, width, height - 0.24, PAINT)
     canvas.box(0, 0.24, width, 0.2, TRIM)
