@@ -46,11 +46,11 @@ class Page(HTMLParser):
 
     @property
     def data(self):
-        """Return the data that the page's script is given."""
+        """The data that the page's script is given."""
         return json.loads(self.scripts[0])
 
     @property
     def outside(self):
-        """Return the addresses that a browser loads when it shows the page, without those in the page and beside it."""
+        """The addresses that a browser loads when it shows the page, without those in the page and beside it."""
         loaded = [value for tag, name, value in self.addresses if not (tag == "a" and name == "href")]
         return [value for value in loaded if "//" in value.partition(",")[0]]

@@ -13,10 +13,11 @@ class KnownMotion(Protocol):
     """Data with exact optical flow."""
 
     def flow(self, index: int) -> Tensor:
-        """float32 ``(2, H, W)``, (x, y) in pixels: pixel x of frame ``index`` was at x + flow in the frame before."""
+        """Return the optical flow, float32 ``(2, H, W)``, (x, y) in pixels: pixel x of frame ``index`` was at x + flow
+        in the frame before."""
 
     def visible(self, index: int) -> Tensor:
-        """bool ``(H, W)``: whether that place could be seen in the frame before."""
+        """Return whether that place could be seen in the frame before, bool ``(H, W)``."""
 
 
 class Motion(NamedTuple):

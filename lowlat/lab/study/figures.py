@@ -54,7 +54,7 @@ def _spreads(rows: list[Row]) -> list[float] | None:
 
 
 def figure1(rows: list[Row]) -> Figure:
-    """Accuracy over average time: ours filled, published points of other systems hollow."""
+    """Draw accuracy over average time: ours filled, published points of other systems hollow."""
     figure, axes = _figure("Accuracy over time of a frame (different data and machines)", "ms a frame, average", "mIoU")
     axes.set_xscale("log")
     for number, row in enumerate(rows):
@@ -76,7 +76,7 @@ def figure1(rows: list[Row]) -> Figure:
 
 
 def figure3(rows: list[Row]) -> Figure:
-    """Predicted and true deviation over time, a key frame every ten frames."""
+    """Draw predicted and true deviation over time, a key frame every ten frames."""
     row = rows[0]
     pairs = counted(row["pairs"], "pair")
     title = f"Deviation from the key frame, {row['data']}: Pearson {row['pearson']:.2f} over {pairs}"
@@ -93,7 +93,7 @@ def figure3(rows: list[Row]) -> Figure:
 
 
 def figure5(rows: list[Row]) -> Figure:
-    """Accuracy over the mean key frame interval, by schedule."""
+    """Draw accuracy over the mean key frame interval, by schedule."""
     figure, axes = _figure(f"Accuracy by schedule, {rows[0]['data']}", "mean key frame interval, frames", "mIoU")
     _lines(
         axes,
@@ -106,7 +106,7 @@ def figure5(rows: list[Row]) -> Figure:
 
 
 def distances(rows: list[Row]) -> Figure:
-    """Accuracy by distance from the key frame, of each method or source of pairs."""
+    """Draw accuracy by distance from the key frame, of each method or source of pairs."""
     name = "method" if "method" in rows[0] else "source"
     title = f"Accuracy by distance from the key frame, {rows[0]['data']}"
     figure, axes = _figure(title, "frames from the key frame", "mIoU")

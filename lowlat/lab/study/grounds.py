@@ -103,8 +103,10 @@ class Ground:
 
     @property
     def timed(self) -> str:
-        """The network whose times are measured, as `lowlat.jobs.latency.measure` takes it: weights of `lite` all cost
-        the same, another network is timed as it was given."""
+        """The network whose times are measured, as `lowlat.jobs.latency.measure` takes it.
+
+        Weights of `lite` all cost the same; another network is timed as it was given.
+        """
         return "lite" if self.architecture == "lite" else str(self._given)
 
     @cached_property
@@ -133,7 +135,7 @@ class Ground:
         return First(data, self.settings.images) if split == "test" and self.settings.images else data
 
     def network(self, which: Which) -> VideoNetwork:
-        """The per-frame network, or one with its fast track and selector trained from a seed."""
+        """Return the per-frame network, or one with its fast track and selector trained from a seed."""
         per_frame = self._given or self.training.per_frame()
         network = models.load(per_frame if which.seed is None else self.training.network(per_frame, which.seed))
         if self.settings.pixels != "default":
@@ -141,7 +143,8 @@ class Ground:
         return network
 
     def video(self, which: Which) -> LabelledVideo:
-        """The list ``val`` as one video, cuts and all, recorded by a network; only the last one stays in memory."""
+        """Return the list ``val`` as one video, cuts and all, recorded by a network; only the last one stays in
+        memory."""
         if self._recorded is None or self._recorded[0] != which:
             self._recorded = None
             data = self.images("val")
@@ -152,15 +155,15 @@ class Ground:
         return range(len(data))[: self.settings.frames]
 
     def pair_sources(self) -> list[str]:
-        """The sources of pairs there are to train on."""
+        """Return the names of the sources of pairs that there are to train on."""
         return self.training.pair_sources()
 
     def methods(self) -> list[str]:
-        """The methods that this data allows."""
+        """Return the names of the methods that this data allows."""
         return [name for name, kind in METHODS.items() if self.has_flow or not kind.needs_flow]
 
     def method(self, name: str, seed: int | None, pair_source: str | None = None) -> Method:
-        """A method around the per-frame network, trained from a seed where it has anything to train."""
+        """Return a method around the per-frame network, trained from a seed if there is anything to train."""
         network = self.network(self.given)
         # Flows over several frames are composed of the same ones again and again.
         flow = lru_cache(maxsize=32)(self.images("val").flow) if METHODS[name].needs_flow else None
@@ -179,28 +182,28 @@ class Ground:
 
     @cached_property
     def _whole(self) -> str | None:
-        """A hash of the network given, its fast track and selector included; None where it is trained."""
+        """A hash of the network given, its fast track and selector included; None if it is trained."""
         return None if self._given is None else method_weights.fingerprint(models.load(self._given), whole=True)
 
     def content(self, split: str) -> str:
-        """A hash of the images and labels of a list, wherever it lies."""
+        """Return a hash of the images and labels of a list, wherever it lies."""
         if split not in self._contents:
             self._contents[split] = digest(self.images(split))
         return self._contents[split]
 
     def inputs(self, **more: Any) -> dict[str, Any]:
-        """The inputs that every unit of this ground has, and ``more``."""
+        """Return the inputs that every unit of this ground has, and ``more``."""
         mine = {"data": self.name, "val": self.content("val"), "frames": self.settings.frames, "weights": self.weights}
         asked = {} if self.settings.pixels == "default" else {"pixels": self.settings.pixels}
         return {**mine, **asked, **device_inputs(self.device), **more}
 
     def training_inputs(self, seed: int) -> dict[str, Any]:
-        """The inputs of units that depend on a training."""
+        """Return the inputs of units that depend on a training."""
         settings = {name: getattr(self.settings, name) for name in ("steps", "pairs", "stills", "batch")}
         return {"seed": seed, "train": self.training.content, "clips": self.training.clips_content, **settings}
 
     def which_inputs(self, which: Which) -> dict[str, Any]:
-        """The inputs of units that depend on a network's fast track and selector."""
+        """Return the inputs of units that depend on a network's fast track and selector."""
         if which.seed is not None:
             return {"network": which.name, **self.training_inputs(which.seed)}
         return {"network": which.name, "whole": self._whole}

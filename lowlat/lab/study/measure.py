@@ -12,7 +12,7 @@ from lowlat.schedule import Every
 
 
 def images_unit(ground: Ground) -> Unit:
-    """The per-frame network on the still images of the test list."""
+    """Return the unit of the per-frame network on the still images of the test list."""
 
     def compute() -> list[Row]:
         found = evaluate_images(ground.network(ground.given), ground.images("test"), ground.device)
@@ -22,7 +22,7 @@ def images_unit(ground: Ground) -> Unit:
 
 
 def frames_unit(ground: Ground) -> Unit:
-    """The per-frame network on the labelled video."""
+    """Return the unit of the per-frame network on the labelled video."""
 
     def compute() -> list[Row]:
         video = ground.video(ground.given)
@@ -33,10 +33,11 @@ def frames_unit(ground: Ground) -> Unit:
 
 
 def method_unit(ground: Ground, name: str, seed: int | None, pair_source: str | None = None) -> Unit:
-    """A method by distance from the key frame, and with a key frame every `INTERVAL` frames that is waited for.
+    """Return the unit of a method: by distance from the key frame, and with a key frame every `INTERVAL` frames that is
+    waited for.
 
     Args:
-        seed: the seed of its training; None where there is nothing to train.
+        seed: the seed of its training; None if there is nothing to train.
         pair_source: the source of the pairs it is trained on; None for the ground's own mixture.
     """
     settings = ground.settings
@@ -62,7 +63,7 @@ def method_unit(ground: Ground, name: str, seed: int | None, pair_source: str | 
 
 
 def schedule_unit(ground: Ground, which: Which, policy: str, interval: int, delay: int) -> Unit:
-    """The network's own fast track under a schedule in replay; ``delay`` 0 is blocking."""
+    """Return the unit of the network's own fast track under a schedule in replay; ``delay`` 0 is blocking."""
 
     def compute() -> list[Row]:
         video = ground.video(which)

@@ -29,7 +29,8 @@ SCHEDULES = {
 
 
 def deviation_unit(ground: Ground, which: Which) -> Unit:
-    """The selector's predicted deviation beside the true one: over all pairs up to 10 apart, and over time.
+    """Return the unit of the selector's predicted deviation beside the true one: over all pairs up to 10 apart, and
+    over time.
 
     The true deviation is the share of pixels whose label by the per-frame network differs between the two frames
     (Section 3.4).
@@ -57,7 +58,7 @@ def deviation_unit(ground: Ground, which: Which) -> Unit:
 
 
 def _timing(ground: Ground, which: Which, name: str) -> Timing:
-    """A schedule of Table 1, its threshold as that table's unit found it."""
+    """Return a schedule of Table 1, with the threshold that this table's unit found."""
     policy, background = SCHEDULES[name]
     if policy == "per-frame":
         return Timing(PerFrame(), delay=0)
@@ -68,7 +69,8 @@ def _timing(ground: Ground, which: Which, name: str) -> Timing:
 
 
 def streaming_unit(ground: Ground, which: Which, name: str, costs: Unit) -> Unit:
-    """A schedule of Table 1 as frames arrive, under measured costs: against the truth at the time of completion.
+    """Return the unit of a schedule of Table 1 as frames arrive, under measured costs: against the truth at the time of
+    completion.
 
     Args:
         costs: the unit that measures what the stages cost, `timing.live_unit`.
@@ -105,7 +107,8 @@ def streaming_unit(ground: Ground, which: Which, name: str, costs: Unit) -> Unit
 
 
 def consistency_unit(ground: Ground, which: Which) -> Unit:
-    """Temporal consistency along exact flow: the truth's own, per frame, reuse, and Table 1's schedules."""
+    """Return the unit of temporal consistency along exact flow: the truth's own, per frame, reuse, and Table 1's
+    schedules."""
     settings = ground.settings
 
     def compute() -> list[Row]:

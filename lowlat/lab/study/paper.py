@@ -15,7 +15,7 @@ from lowlat.lab.study.settings import INTERVAL
 
 
 def _schedule_units(ground: Ground) -> dict[str, list[Unit]]:
-    """Table 1's accuracy by schedule, one unit a network."""
+    """Return the units of Table 1's accuracy by schedule, one a network."""
     delays = {name: (policy, ground.settings.delay if late else 0) for name, (policy, late) in moving.SCHEDULES.items()}
     return {
         name: [measure.schedule_unit(ground, which, policy, INTERVAL, delay) for which in ground.whiches()]
@@ -71,7 +71,7 @@ def table2_units(ground: Ground) -> list[Unit]:
 
 
 def method_rows(ground: Ground, units: Sequence[Unit], rows: RowsOf, name: str) -> list[Row]:
-    """One row a method or source of pairs: means over seeds, at the interval and by distance."""
+    """Return one row a method or source of pairs: means over seeds, at the interval and by distance."""
     (baseline,) = rows(measure.frames_unit(ground))
     table = []
     for key, group in grouped((row for unit in units for row in rows(unit)), name):

@@ -45,7 +45,7 @@ class Unit:
 
 
 def digest(kind: str, inputs: dict[str, Any]) -> str:
-    """A hash of what a unit measures, whatever the order of its inputs."""
+    """Return a hash of what a unit measures, whatever the order of its inputs."""
     return hashlib.sha256(json.dumps([kind, inputs], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -76,7 +76,7 @@ class Parts:
         return kept is not None and unit.intact(kept["rows"])
 
     def rows(self, unit: Unit) -> list[Row]:
-        """A unit's rows: kept, or measured and kept."""
+        """Return a unit's rows: kept, or measured and kept."""
         if unit not in self:
             began = time.perf_counter()
             part = {"kind": unit.kind, "inputs": unit.inputs, "rows": unit.compute()}
@@ -89,7 +89,7 @@ class Parts:
         return bool(units) and all(unit in self for unit in units)
 
     def seconds(self, unit: Unit) -> float:
-        """How long a kept unit took, with what it had to train or to look at first."""
+        """Return how long a kept unit took, with what it had to train or to look at first."""
         return self._find(unit)["seconds"]
 
     def _find(self, unit: Unit) -> dict[str, Any] | None:

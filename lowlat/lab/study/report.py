@@ -41,7 +41,8 @@ def write(folder: Path, tables: Tables, found: list[Row], about: dict[str, Any])
 
 
 def markdown(tables: Tables, found: list[Row], about: dict[str, Any], pictures: dict[str, list[str]]) -> str:
-    """The page in Markdown: how the study was made, its claims, then the tables in order, each with its pictures."""
+    """Return the page in Markdown: how the study was made, its claims, then the tables in order, each with its
+    pictures."""
     page = ["# The study", "", *(f"- {name}: {_cell(value)}" for name, value in about.items()), ""]
     if found:
         page += ["## What must hold", "", *table(found), ""]
@@ -54,7 +55,8 @@ def markdown(tables: Tables, found: list[Row], about: dict[str, Any], pictures: 
 
 
 def table(rows: list[Row]) -> list[str]:
-    """The lines of a Markdown table, columns in order of first appearance; a mapping becomes a column for each key."""
+    """Return the lines of a Markdown table, columns in order of first appearance; a mapping becomes a column for each
+    key."""
     flat = [_flat(row) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     numeric = [all(isinstance(row.get(name), (int, float, type(None))) for row in flat) for name in names]

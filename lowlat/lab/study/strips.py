@@ -23,7 +23,8 @@ DISTANCES = (1, 3, 5, 8)
 
 
 def strip_unit(ground: Ground, which: Which) -> Unit:
-    """The picture of a ground, in the study's folder; the row keeps a hash of the file, by which it is known again."""
+    """Return the unit of a ground's picture, in the study's folder; its row keeps a hash of the file, to know it again
+    by."""
     path = ground.parts.folder / file_name(ground.name)
 
     def compute() -> list[Row]:
@@ -42,7 +43,7 @@ def strip_unit(ground: Ground, which: Which) -> Unit:
 
 
 def file_name(ground: str) -> str:
-    """The name of a ground's picture."""
+    """Return the name of a ground's picture."""
     return f"pictures-{ground}.png"
 
 

@@ -25,7 +25,7 @@ ISOLATION = "segment"
 
 
 def live_unit(ground: Ground) -> Unit:
-    """The unit of :func:`schedule_times` at the ground's frame size."""
+    """Return the unit of :func:`schedule_times` at the ground's frame size."""
     settings = ground.settings
     counts = {"frames": settings.live_frames, "fps": settings.live_fps}
     inputs = {"size": list(ground.size), **counts, "isolation": ISOLATION, "machine": machine()}
@@ -36,7 +36,7 @@ def live_unit(ground: Ground) -> Unit:
 
 
 def modules_unit(ground: Ground) -> Unit:
-    """The unit of :func:`module_times` at the ground's frame size."""
+    """Return the unit of :func:`module_times` at the ground's frame size."""
     inputs = {"size": list(ground.size), "repeats": ground.settings.repeats, "machine": machine()}
     inputs["architecture"] = ground.architecture
     network = ground.whiches()[0]

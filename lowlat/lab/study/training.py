@@ -79,8 +79,11 @@ class Training:
         return Crops(self.size)
 
     def pair_sources(self) -> list[str]:
-        """The sources of pairs there are: motion simulated on the labelled images, the labelled video, the procedural
-        street, unlabelled clips under the network's own labels."""
+        """Return the names of the sources of pairs that there are.
+
+        They are motion simulated on the labelled images, the labelled video, the procedural street, and unlabelled
+        clips under the network's own labels.
+        """
         there = {
             "simulated": True,
             "video": bool(self.data.videos),
@@ -90,7 +93,7 @@ class Training:
         return [name for name, given in there.items() if given]
 
     def per_frame(self) -> Path:
-        """Train the per-frame network, and give its file of weights."""
+        """Train the per-frame network and return its file of weights."""
         steps, batch = self.settings.base_steps, self.settings.batch
         folder = self._folder("base", steps=steps, batch=batch)
         train("base", data=self.spec, out=folder, device=self.device, steps=steps, batch=batch)
@@ -98,7 +101,8 @@ class Training:
         return train("finetune", data=self.spec, out=folder, device=self.device, steps=fewer, batch=batch)
 
     def method(self, per_frame: Path, name: str, seed: int, pair_source: str | None) -> Path:
-        """Train a method on one source of pairs, or on all in `SHARES` that the data has; gives its file of weights."""
+        """Train a method on one source of pairs, or on all in `SHARES` that the data has, and return its file of
+        weights."""
         folder = self._seed_folder(per_frame, seed, pair_source)
         path = folder / f"propagation-{name}.safetensors"
         if not path.is_file():
@@ -109,7 +113,7 @@ class Training:
         return path
 
     def network(self, per_frame: Path, seed: int) -> Path:
-        """Train a fast track and selector around the per-frame network; gives the file of the whole network."""
+        """Train a fast track and selector around the per-frame network and return the file of the whole network."""
         folder = self._seed_folder(per_frame, seed, None)
         path = folder / "network.safetensors"
         if not path.is_file():
@@ -130,7 +134,7 @@ class Training:
         return replace(recipe, seed=seed, **{name: value for name, value in given.items() if value is not None})
 
     def _pairs(self, network: VideoNetwork, folder: Path, seed: int, pair_source: str | None) -> Bank:
-        """The pairs of a seed, the same for all its methods; only the last ones are kept in memory."""
+        """Return the pairs of a seed, the same for all its methods; only the last ones are kept in memory."""
         if self._bank is None or self._bank[0] != folder:
             self._bank = None
             features = propagation.frozen_features(network, self.device)
@@ -149,30 +153,31 @@ class Training:
         return VideoPairs(data, features, self.crops)
 
     def _simulated(self, features: Features) -> SimulatedPairs:
-        """Pairs with simulated motion, from images spread evenly over the list."""
+        """Return pairs with simulated motion, from images spread evenly over the list."""
         chosen = spread(labelled_indices(self.data), self.settings.stills)
         return SimulatedPairs(self.data, chosen, features, self.crops)
 
     def _seed_folder(self, per_frame: Path, seed: int, pair_source: str | None) -> Path:
-        """The folder of a training around the network frame by frame in ``per_frame``, whatever fast track it holds."""
+        """Return the folder of a training around the per-frame network of a file, whatever fast track it holds."""
         names = ("steps", "pairs", "batch", "stills")
         settings = {name: getattr(self.settings, name) for name in names}
         held = weights.fingerprint(models.load(per_frame))
         return self._folder(f"{pair_source or 'pairs'}-seed{seed}", base=held, clips=self.clips_content, **settings)
 
     def _folder(self, name: str, **inputs: object) -> Path:
-        """The folder for results that depend on ``inputs`` and on the data: another one for other inputs."""
+        """Return the folder for results that depend on ``inputs`` and on the data: another one for other inputs."""
         key = json.dumps([self.content, {**inputs, **device_inputs(self.device)}], sort_keys=True)
         return self.folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def device_inputs(device: str | torch.device) -> dict[str, str]:
-    """The kind of device, which figures depend on where it is not a CPU: sums are taken in another order there."""
+    """Return the kind of device as an input, if it is not a CPU: figures depend on it, since sums are taken in another
+    order there."""
     kind = torch.device(device).type
     return {} if kind == "cpu" else {"device": kind}
 
 
 def about(path: Path) -> dict[str, str]:
-    """The notes in a file of weights, by name."""
+    """Return the notes in a file of weights, by name."""
     with safe_open(path, "pt") as file:
         return file.metadata() or {}

@@ -22,12 +22,12 @@ class Camera:
 
     @property
     def focal(self) -> float:
-        """Return the focal length in pixels."""
+        """The focal length in pixels."""
         return FIELD * (self.size[0] * self.size[1]) ** 0.5
 
     @property
     def projection(self) -> np.ndarray:
-        """Return the matrix ``(3, 3)`` that takes a vector from the eye to (x, y, 1) times its depth, in pixels.
+        """The matrix ``(3, 3)`` that takes a vector from the eye to (x, y, 1) times its depth, in pixels.
 
         Pixel centres lie at whole numbers.
         """
