@@ -209,7 +209,7 @@ def _groups(
 
 
 def _problems(names: list[str]) -> list[Problem]:
-    """The problems that the names stand for, each name that of a problem or of a family of problems."""
+    """Return the problems that the names stand for, each name that of a problem or of a family of problems."""
     chosen: list[Problem] = []
     for name in _known(names, {**PROBLEMS, **FAMILIES}):
         chosen += FAMILIES.get(name, [PROBLEMS[name]] if name in PROBLEMS else [])
@@ -217,7 +217,7 @@ def _problems(names: list[str]) -> list[Problem]:
 
 
 def _known(names: list[str] | None, table: Iterable[str]) -> list[str]:
-    """The names that are keys of `table`, by default all of its keys; "svconv" is replaced by every backend.
+    """Return the names that are keys of `table`, by default all of its keys; "svconv" is replaced by every backend.
 
     Raises:
         typer.BadParameter: a name that is no key.

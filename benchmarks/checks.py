@@ -11,7 +11,8 @@ from benchmarks.problems import Problem
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """The largest error allowed, as :func:`error` gives it; a contender may round its weights and sums to the type."""
+    """Return the largest error allowed, as :func:`error` gives it; a contender may round its weights and sums to the
+    type."""
     return 16 * torch.finfo(dtype).eps
 
 
@@ -36,7 +37,8 @@ def run(function: Function, problem: Problem, tensors: Sequence[Tensor], trainin
 
 
 def error(got: Tensor, want: Tensor) -> float:
-    """The largest difference over the largest value wanted; infinite if a shape is wrong or a value isn't finite."""
+    """Return the largest difference over the largest value wanted; infinite if a shape is wrong or a value isn't
+    finite."""
     if got.shape != want.shape or not torch.isfinite(got).all():
         return float("inf")
     return ((got.double() - want).abs().max() / want.abs().max()).item()

@@ -165,7 +165,7 @@ def _attend(attention: Callable, input: Tensor, logits: Tensor, kernel_size: int
 
 @cache
 def _window_mask(h: int, w: int, kernel_size: int, device: torch.device, block: int = 128) -> flex.BlockMask:
-    """The block mask of the K x K window, made from the first and last key of each row of the window.
+    """Return the block mask of the K x K window, made from the first and last key of each row of the window.
 
     `create_block_mask` would build the dense mask first: (H*W)**2 entries.
     """

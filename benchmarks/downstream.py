@@ -156,8 +156,8 @@ def call(function: Callable, tensors: list[Tensor], training: bool) -> tuple[Ten
 
 
 def measure(row: Row) -> dict[str, object]:
-    """A row of the table: for each contender its milliseconds and peak megabytes; `times`, how many times as long the
-    other takes, turn by turn. Medians, with the 20th and 80th percentiles."""
+    """Return a row of the table: for each contender its milliseconds and peak megabytes; `times`, how many times as
+    long the other takes, turn by turn. Medians, with the 20th and 80th percentiles."""
     torch.manual_seed(0)
     tensors = [torch.randn(shape) / shape[-1] ** 0.5 for shape in row.shapes]
     reference = list(row.contenders.values())[1] if "replaced" in row.contenders else attention_unfolded
@@ -188,10 +188,10 @@ def measure(row: Row) -> dict[str, object]:
 
 
 def bars(rows: list[dict]) -> list[Figure]:
-    """What should be reached, of the rows that were measured."""
+    """Return what should be reached, of the rows that were measured."""
 
     def times(name: str | tuple[str, ...], operation: str | None = None, other: str = "replaced") -> float | None:
-        """The median ratio of a row, of several the least."""
+        """Return the median ratio of a row, of several the least."""
         found = [
             row["times"][0]
             for row in rows
@@ -214,13 +214,13 @@ def bars(rows: list[dict]) -> list[Figure]:
 
 
 def load(path: Path) -> dict:
-    """What `main` wrote, its figures as such."""
+    """Return what `main` wrote, its figures as such."""
     content = json.loads(path.read_text())
     return {**content, "figures": [Figure(**figure) for figure in content["figures"]]}
 
 
 def markdown(results: dict) -> str:
-    """The tables of docs/downstream.md."""
+    """Return the tables of docs/downstream.md."""
     lines = [
         f"{results['device']}, {results['cores']} threads, {results['instruction_set']}, torch {results['torch']}; "
         f"medians (20th, 80th percentile), {results['date'][:10]}:",

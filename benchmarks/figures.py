@@ -62,7 +62,7 @@ class _Rows:
         return _ratio(self.find(problem, operation, other), self.find(problem, operation))
 
     def share(self, problem: Problem, operation: str) -> float | None:
-        """The least time by the roof over the time taken; None where that wasn't timed."""
+        """Return the least time by the roof over the time taken; None where that wasn't timed."""
         row = self.find(problem, operation)
         return row.roof if row else None
 
@@ -155,7 +155,7 @@ def _on_cpu(rows: _Rows) -> list[Figure]:
 
 
 def _on_gpu(rows: _Rows) -> list[Figure]:
-    """The figures for GPUs, at N = 1, 128 x 256, K = 9. The bytes alone set the roof of bfloat16."""
+    """Return the figures for GPUs, at N = 1, 128 x 256, K = 9. The bytes alone set the roof of bfloat16."""
     wide = {problem.name.removeprefix("channels-"): problem for problem in WIDE}
     first = wide["512-bf16-nhwc"]
     unfolded, ours = (rows.find(first, "forward+backward", contender) for contender in (BASELINE, OURS))

@@ -280,7 +280,8 @@ def measure(
 
 
 def of_name(name: str, contenders: dict[str, Contender], training: bool) -> list[Contender]:
-    """The contender called `name`, or for "svconv" one for each backend; in training only those with gradients."""
+    """Return the contender called `name`, or for "svconv" one for each backend; in training only those with
+    gradients."""
     named = [contenders[name]] if name in contenders else []
     found = named or [contender for key, contender in contenders.items() if key.startswith(f"{name} (")]
     return [contender for contender in found if contender.runs(training)]

@@ -18,7 +18,7 @@ _BLOCK = re.compile(r"^(<!-- (benchmarks/results/[\w-]+\.json) -->\n).*?^(<!-- e
 
 
 def tables(file: str) -> str:
-    """The tables of a run as Markdown; nothing where there is no such file."""
+    """Return the tables of a run as Markdown; nothing where there is no such file."""
     path = ROOT / file
     if not path.exists():
         return ""
@@ -28,7 +28,7 @@ def tables(file: str) -> str:
 
 
 def written(name: str, text: str) -> str:
-    """The text of a page with what it shows of committed runs."""
+    """Return the text of a page with what it shows of committed runs."""
     text = _BLOCK.sub(lambda block: block[1] + (f"\n{shown}\n" if (shown := tables(block[2])) else "") + block[3], text)
     return _with_rows(text) if name == "README.md" else text
 

@@ -44,7 +44,7 @@ def plot(results: Results, folder: Path, stem: str, operation: str = "forward") 
 
 
 def _sweep(rows: list[Row], value: Callable[[Row], int], rest: Callable[[Row], tuple]) -> list[Row]:
-    """The rows of the longest sweep, which differ in `value` only; none where no two rows do."""
+    """Return the rows of the longest sweep, which differ in `value` only; none where no two rows do."""
     lengths = Counter(key for key, _ in {(rest(row), value(row)) for row in rows})
     if not lengths:
         return []

@@ -70,7 +70,7 @@ class Problem:
         )
 
     def cut_down(self) -> "Problem":
-        """A copy of at most 24 channels and 40 x 56 pixels, small enough for a float64 reference."""
+        """Return a copy of at most 24 channels and 40 x 56 pixels, small enough for a float64 reference."""
         n, c, h, w = self.shape
         return replace(self, shape=(n, min(c, 24), min(h, 40), min(w, 56)))
 
@@ -107,7 +107,7 @@ KERNELS = [replace(PAPER, name=f"kernel-{k}", kernel_size=k) for k in (3, 5, 7, 
 
 
 def in_other_forms(problem: Problem) -> list[Problem]:
-    """The problem in channels-last layout, in bfloat16, and in both."""
+    """Return the problem in channels-last layout, in bfloat16, and in both."""
     return [
         replace(problem, name=f"{problem.name}-nhwc", channels_last=True),
         replace(problem, name=f"{problem.name}-bf16", dtype=torch.bfloat16),
@@ -146,12 +146,12 @@ def groups_of(
 
 
 def quick(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The preset for a first look: the smallest live size."""
+    """Return the preset for a first look: the smallest live size."""
     return groups_of(LIVE[:1], contenders, threads)
 
 
 def table(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The preset for the acceptance figures: all rows they need, those of one figure in one group."""
+    """Return the preset for the acceptance figures: all rows they need, those of one figure in one group."""
     nhwc, bf16, _ = in_other_forms(PAPER)
     most = max(threads)
     contenders = [contender for contender in contenders if contender not in SPECIAL]
@@ -170,12 +170,13 @@ def table(contenders: list[str], threads: list[int]) -> list[Group]:
 
 
 def full(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The preset with every problem in both passes; takes hours on a small CPU."""
+    """Return the preset with every problem in both passes; takes hours on a small CPU."""
     return groups_of(list(PROBLEMS.values()), contenders, threads)
 
 
 def gpu(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The preset for GPUs: all rows that their figures need, then the forward sweeps of svconv alone; takes minutes."""
+    """Return the preset for GPUs: all rows that their figures need, then the forward sweeps of svconv alone; takes
+    minutes."""
     most = max(threads)
     first = next(problem for problem in WIDE if problem.name == "channels-512-bf16-nhwc")
     others = [problem for problem in WIDE if problem != first]
@@ -186,7 +187,7 @@ def gpu(contenders: list[str], threads: list[int]) -> list[Group]:
 
 
 def sweeps(contenders: list[str], threads: list[int]) -> list[Group]:
-    """The preset for the plots: forward over C, H x W and K."""
+    """Return the preset for the plots: forward over C, H x W and K."""
     return groups_of(_SWEEPS, contenders, threads, OPERATIONS[:1])
 
 

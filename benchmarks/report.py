@@ -99,7 +99,7 @@ def print_figures(console: Console, figures: list[Figure]) -> None:
 
 
 def markdown(results: Results) -> str:
-    """The tables of docs/benchmarks.md: the rows timed with the largest number of threads, then the figures."""
+    """Return the tables of docs/benchmarks.md: the rows timed with the largest number of threads, then the figures."""
     banner = results.banner
     most = max((row.threads for row in results.rows), default=1)
     lines = [
@@ -130,7 +130,7 @@ def markdown(results: Results) -> str:
 
 
 def figures_table(figures: list[Figure]) -> list[str]:
-    """The lines of the figures that have a value."""
+    """Return the lines of the figures that have a value."""
     known = [figure for figure in figures if figure.value is not None]
     rows = [(f.name, _digits(f.value), f"{f.relation} {f.bar:g}", "yes" if f.met else "**no**") for f in known]
     return table(("figure", "value", "bar", "met"), rows)

@@ -59,7 +59,7 @@ def _version(package: str) -> str:
 
 
 def file_name(banner: dict[str, object]) -> str:
-    """The name of a run's files, made of device, cores and preset, without suffix."""
+    """Return the name of a run's files, made of device, cores and preset, without suffix."""
     words = f"{banner['device']}-{banner['cores']}cores-{banner['preset']}"
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 

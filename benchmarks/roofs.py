@@ -28,7 +28,8 @@ class Roof:
     problem: str = ""
 
     def ms(self, problem: Problem, operation: str) -> float:
-        """The least time in ms: the bytes at the copy rate or the FLOPs at the matrix rate, whichever takes longer."""
+        """Return the least time in ms: the bytes at the copy rate or the FLOPs at the matrix rate, whichever takes
+        longer."""
         return 1e3 * max(problem.bytes(operation) / self.copy, problem.flops(operation) / self.matrix)
 
 

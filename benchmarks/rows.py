@@ -83,7 +83,7 @@ def rows_of(measured: Measured, roof: Roof, operations: tuple[str, ...]) -> list
 
 
 def spread(samples: list[float]) -> tuple[float, float, float]:
-    """The median, the 20th and the 80th percentile of the samples."""
+    """Return the median, the 20th and the 80th percentile of the samples."""
     ordered = sorted(samples)
     last = len(ordered) - 1
     return statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)]

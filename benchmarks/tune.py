@@ -53,12 +53,12 @@ class Candidate:
     stages: int
 
     def launch(self, splits: int = 1) -> Launch:
-        """The launch of this row; `splits`: parts of the channels among blocks, in sums."""
+        """Return the launch of this row; `splits`: parts of the channels among blocks, in sums."""
         return Launch(self.path, self.columns, self.rows, splits, self.parts, self.stages)
 
 
 def table() -> list[Candidate]:
-    """The rows of csrc/cuda/launches.csv."""
+    """Return the rows of csrc/cuda/launches.csv."""
     lines = (line.rstrip().rstrip(",") for line in TABLE.read_text().splitlines() if not line.startswith("//"))
     rows = csv.reader(lines, skipinitialspace=True)
     return [Candidate(path, product, *map(int, cut)) for path, product, *cut in rows]
@@ -84,7 +84,8 @@ class Timed:
 
 
 def candidates(problem: Problem, product: str) -> list[Launch]:
-    """The launches of the table for the product; where the grid splits the channels, one for each number of parts."""
+    """Return the launches of the table for the product; where the grid splits the channels, one for each number of
+    parts."""
     path, largest = "band", 13
     if problem.dtype == torch.float32:
         path, largest = "tf32" if asks_for_tf32() and problem.kernel_size >= 5 else "fma", 9
@@ -99,7 +100,7 @@ def candidates(problem: Problem, product: str) -> list[Launch]:
 
 @cache
 def library() -> ctypes.CDLL:
-    """The operators `torch.ops.svconv_tuning` and `svconv_force_launch`, which a build leaves in its folder.
+    """Return the operators `torch.ops.svconv_tuning` and `svconv_force_launch`, which a build leaves in its folder.
 
     Raises:
         RuntimeError: there is none under build/.
@@ -127,7 +128,7 @@ def forced(launch: Launch | None) -> Iterator[None]:
 
 
 def latest_work() -> Work:
-    """The work of the latest product of `torch.ops.svconv_tuning` in this process."""
+    """Return the work of the latest product of `torch.ops.svconv_tuning` in this process."""
     numbers = (ctypes.c_double * 3)()
     library().svconv_latest_work(numbers)
     return Work(*numbers)
@@ -201,8 +202,8 @@ FEWEST = 3 * (len(Work.__dataclass_fields__) + START)
 
 
 def fit(timed: list[Timed]) -> Work:
-    """The nanoseconds that one of each kind of work takes, none below zero, by which the times are met best: the sum of
-    the squares of their relative errors is the least.
+    """Return the nanoseconds that one of each kind of work takes, none below zero, by which the times are met best: the
+    sum of the squares of their relative errors is the least.
 
     Raises:
         ValueError: fewer than 12 launches have a time, or they don't tell the kinds of work apart.
@@ -235,12 +236,12 @@ def fit(timed: list[Timed]) -> Work:
 
 
 def predicted(costs: Work, work: Work) -> float:
-    """The nanoseconds of the work, but for those that a call takes however it is cut."""
+    """Return the nanoseconds of the work, but for those that a call takes however it is cut."""
     return sum(cost * count for cost, count in zip(astuple(costs), astuple(work), strict=True))
 
 
 def loss(costs: Work, timed: list[Timed]) -> float:
-    """How many times as long as the fastest launch the one takes that the costs rank first."""
+    """Return how many times as long as the fastest launch the one takes that the costs rank first."""
     known = [row for row in timed if row.ms and row.work]
     first = min(known, key=lambda row: predicted(costs, row.work))
     return first.ms / min(row.ms for row in known)
@@ -259,6 +260,6 @@ def costs_text(costs: Work, device: str) -> str:
 
 
 def read_costs() -> Work:
-    """The costs that csrc/cuda/costs.csv holds."""
+    """Return the costs that csrc/cuda/costs.csv holds."""
     rows = (line for line in COSTS.read_text().splitlines() if not line.startswith("//"))
     return Work(*(float(row.split(",")[0]) for row in rows))

@@ -21,8 +21,8 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def lite(classes: int = len(CAMVID), *, output_stride: int = 8) -> VideoNetwork:
-    """The network that runs live on a CPU: EfficientNet-Lite0, split after its fifth block. F_l has 40 channels of
-    stride 8 and 32 of detail; scores have stride 4.
+    """Return the network that runs live on a CPU: EfficientNet-Lite0, split after its fifth block. F_l has 40 channels
+    of stride 8 and 32 of detail; scores have stride 4.
 
     The weights are the same at ``output_stride`` 16, which trains faster, and 8, at which the network runs.
     """
@@ -41,7 +41,8 @@ def resnet101(
     align_corners: bool = False,
     **variant: Any,
 ) -> VideoNetwork:
-    """The paper's network: dilated ResNet-101, pyramid pooling, split after ``conv4_3`` (1024 channels, stride 8).
+    """Return the paper's network: dilated ResNet-101, pyramid pooling, split after ``conv4_3`` (1024 channels, stride
+    8).
 
     The arguments beside ``classes`` tell the variants of public checkpoints apart; ``variant`` goes to `ResNet101`.
     """

@@ -213,7 +213,7 @@ def test_roof_is_the_slower_of_bytes_and_flops():
 
 
 def timed(problem, operation, contender, ms, spread=0.0, threads=2, memory=1):
-    """A row with a planted time."""
+    """Return a row with a planted time."""
     task = Task(problem, contender, operation != "forward", threads)
     samples = {operation: [ms - spread, ms, ms + spread]}
     measured = Measured(task, contender, memory={operation: memory}, samples=samples)

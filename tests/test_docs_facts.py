@@ -21,7 +21,7 @@ from lowlat.cli import app
 
 
 def anchors(page):
-    """The names under which a page's headings are linked to."""
+    """Return the names under which a page's headings are linked to."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
@@ -51,19 +51,20 @@ def test_dotted_names_in_texts_are_those_of_something(folder):
 
 
 def tables(page):
-    """The tables of a page, each as its lines."""
+    """Return the tables of a page, each as its lines."""
     found = re.findall(r"(?:^\|.*\n)+", (ROOT / page).read_text(), flags=re.M)
     return [table.splitlines() for table in found]
 
 
 def table_of(page, heading):
-    """The rows of the one table of a page whose first line is `heading`, without that line and the rule below it."""
+    """Return the rows of the one table of a page whose first line is `heading`, without that line and the rule below
+    it."""
     (rows,) = [lines[2:] for lines in tables(page) if lines[0] == heading]
     return rows
 
 
 def rooms_imported(path, *, inside_functions=True):
-    """The folders and single files of `lowlat` that a file of it imports."""
+    """Return the folders and single files of `lowlat` that a file of it imports."""
     tree = ast.parse(path.read_text())
     nodes = ast.walk(tree) if inside_functions else tree.body
     rooms = set()
@@ -163,7 +164,7 @@ def test_the_readme_counts_the_claims_of_the_committed_study():
 
 
 def lite_figures(report):
-    """The two tables of a report of `lowlat evaluate --distances`, as the model card shows them."""
+    """Return the two tables of a report of `lowlat evaluate --distances`, as the model card shows them."""
     test, video, distances = report["test_per_frame"], report["video"], report["distances"]
     per_frame, scheduled, reuse = (video[name]["miou"] for name in ("per_frame", "scheduled", "reuse"))
     drop, gain = per_frame - scheduled, scheduled - reuse

@@ -55,7 +55,7 @@ START = 4000  # nanoseconds of a call, however it is cut
 
 
 def made_up_work(launch: Launch, channels: int) -> Work:
-    """The work of a frame of 64 x 128 pixels on 132 multiprocessors, in the manner of launch.cu."""
+    """Return the work of a frame of 64 x 128 pixels on 132 multiprocessors, in the manner of launch.cu."""
     rows, columns, chunks = 4 * launch.rows, 8 * launch.columns, -(-channels // 32 // launch.splits)
     busiest = -(-(64 // rows) * (128 // columns) * launch.splits // 132)
     bytes = busiest * (chunks * 64 * ((rows + 8) * (columns + 8) + rows * columns) + 162 * rows * columns)

@@ -55,7 +55,7 @@ class Traced:
         return shape(self.image)[-2:]
 
     def order(self) -> list[fx.Node]:
-        """The operators, each after those that it reads."""
+        """Return the operators, each after those that it reads."""
         return [node for node in self.graph.nodes if node.op == "call_function"]
 
     @cached_property

@@ -61,29 +61,29 @@ class Costs:
         self._passes[size, batch] = self.passes(size, batch) + 1
 
     def passes(self, size: Hashable, batch: int) -> int:
-        """How many whole passes there have been."""
+        """Return how many whole passes there have been."""
         return self._passes.get((size, batch), 0)
 
     def fast_ms(self, size: Hashable) -> float | None:
-        """The cost of a frame without S_h; if there was none of this size, that of the dearest size; None if there was
-        none at all."""
+        """Return the cost of a frame without S_h; if there was none of this size, that of the dearest size; None if
+        there was none at all."""
         # These are copies, because other threads ask while the hub's thread takes notes.
         found = self._fast.get(size)
         known = list(self._fast.values()) if found is None else [found]
         return max((sorted(costs)[math.ceil(HIGH * len(costs)) - 1] for costs in known), default=None)
 
     def pass_ms(self, size: Hashable, batch: int = 1) -> float:
-        """The cost of a whole pass; if there was none of this size, that of the dearest size; 0 if there was none at
-        all."""
+        """Return the cost of a whole pass; if there was none of this size, that of the dearest size; 0 if there was
+        none at all."""
         return max((sum(parts) for parts in self._known(size, batch)), default=0.0)
 
     def longest_ms(self, size: Hashable, batch: int = 1) -> float:
-        """The cost of the longest part of a pass, found as in :meth:`pass_ms`."""
+        """Return the cost of the longest part of a pass, found as in :meth:`pass_ms`."""
         return max((max(parts) for parts in self._known(size, batch) if parts), default=0.0)
 
     def progress(self, size: Hashable, batch: int, part: int) -> Progress:
-        """How far a pass is whose next part is number ``part``. A batch that never ran is taken to cost as many single
-        passes."""
+        """Return how far a pass is whose next part is number ``part``. A batch that never ran is taken to cost as many
+        single passes."""
         times = 1 if (size, batch) in self._parts else batch
         parts = self._parts.get((size, batch)) or self._parts.get((size, 1)) or []
         following = parts[part] if part < len(parts) else 0.0

@@ -198,9 +198,9 @@ class Hub(AbstractContextManager):
         return video
 
     def capacity(self, fps: float = 10.0, *, size: tuple[int, int] = DEFAULT_SIZE) -> int:
-        """How many more videos of that rate and size fit, so that all get their labels before their next frame comes,
-        and S_h at least as often as the age bound says. It goes by the costs of frames and passes; if there were none
-        yet, a few frames are labelled to measure them.
+        """Return how many more videos of that rate and size fit, so that all get their labels before their next frame
+        comes, and S_h at least as often as the age bound says. It goes by the costs of frames and passes; if there were
+        none yet, a few frames are labelled to measure them.
 
         Raises:
             ValueError: an impossible rate or size.

@@ -107,7 +107,7 @@ class Passes:
         self._machine.keep(sizes)
 
     def longest_ms(self, size: Hashable) -> float:
-        """The cost of the longest part of a pass on a frame of that size, or of a batch that is worth it."""
+        """Return the cost of the longest part of a pass on a frame of that size, or of a batch that is worth it."""
         batches = (self._costs.longest_ms(size, count) for count in self._counts() if self._worth(size, count))
         return max(self._costs.longest_ms(size), *batches, 0.0)
 
@@ -118,11 +118,11 @@ class Passes:
         self._machine.close()
 
     def waiting(self) -> int:
-        """How many passes are queued or under way."""
+        """Return how many passes are queued or under way."""
         return len(self._queue) + (len(self._batch.passes) if self._batch is not None else 0)
 
     def progress(self) -> Progress | None:
-        """How far the batch under way is, or the next batch would be; None if there is no part to run."""
+        """Return how far the batch under way is, or the next batch would be; None if there is no part to run."""
         if self._batch is not None:
             return self._costs.progress(self._batch.passes[0].size, len(self._batch.passes), self._batch.part)
         chosen = self._choose()
@@ -189,7 +189,7 @@ class Passes:
         self._queue.extend(passes)
 
     def _choose(self) -> list[Pass]:
-        """The pass with the oldest features, with as many others as make a batch that is worth it."""
+        """Return the pass with the oldest features, with as many others as make a batch that is worth it."""
         if not self._queue:
             return []
         queue = sorted(self._queue, key=lambda one: one.since_ms)

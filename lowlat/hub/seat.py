@@ -182,7 +182,7 @@ class Seat:
             self._changed.wait_for(lambda: self._ended or self.labelled + self.failed >= frames)
 
     def newest(self) -> FrameResult | None:
-        """The result that was handed out last."""
+        """Return the result that was handed out last."""
         with self._changed:
             return self._results[-1][1] if self._results else None
 

@@ -48,8 +48,8 @@ class Pace:
         self._came = now
 
     def wait(self, cost: float, now: float) -> float:
-        """How many ms a part of that cost has to wait for this video: 0 if it will be done before the next frame is
-        due, or if that frame is late by half a period, since its source has slowed down or stalled."""
+        """Return how many ms a part of that cost has to wait for this video: 0 if it will be done before the next frame
+        is due, or if that frame is late by half a period, since its source has slowed down or stalled."""
         if not self._periods:
             return 0.0
         period = min(self._periods)
@@ -101,7 +101,7 @@ class PartRule:
         return all(self._met.get(video, 0.0) + progress.next_ms <= progress.longest_ms for video in waiting)
 
     def wait(self, progress: Progress, now: float) -> float:
-        """How many ms the next part has to wait while no frame waits."""
+        """Return how many ms the next part has to wait while no frame waits."""
         if not self._paces or self._behind(progress, LANDS_SOON):
             return 0.0
         wait = max(pace.wait(progress.next_ms, now) for pace in self._paces.values())

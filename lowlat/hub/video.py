@@ -84,7 +84,7 @@ class Video(AbstractContextManager):
         return taken
 
     def latest(self) -> FrameResult | None:
-        """The newest result; None before there is one."""
+        """Return the newest result; None before there is one."""
         return self._seat.newest()
 
     def results(self, stall_s: float | None = None) -> Iterator[FrameResult]:

@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
 
 
 def resident_mb() -> float:
-    """The memory of this process in RAM, in MiB; on systems other than Linux its peak."""
+    """Return the memory of this process in RAM, in MiB; on systems other than Linux its peak."""
     import resource
 
     if _STATM.exists():

@@ -49,7 +49,7 @@ def machine() -> dict[str, object]:
 
 
 def _processor() -> str:
-    """The processor's name if the system tells it, else its architecture."""
+    """Return the processor's name if the system tells it, else its architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")

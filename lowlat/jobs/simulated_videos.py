@@ -58,7 +58,7 @@ class VideosReport:
 
 
 def _evenly(fps: float, first: float, frames: int) -> Iterator[float]:
-    """The times of frames in ms; the first one comes ``first`` periods after 0."""
+    """Return the times of frames in ms; the first one comes ``first`` periods after 0."""
     return ((first + index) * 1e3 / fps for index in range(frames))
 
 

@@ -85,5 +85,5 @@ class Scores:
         return Scores(*(round(figure, 2) for figure in figures), by_class)
 
     def overall(self) -> dict[str, float]:
-        """The figures over all classes, without those by class."""
+        """Return the figures over all classes, without those by class."""
         return {name: figure for name, figure in asdict(self).items() if name != "class_iou"}

@@ -207,7 +207,7 @@ def deinterlace(x: Tensor, ratio: int) -> Tensor:
 
 
 def interlace(x: Tensor, ratio: int) -> Tensor:
-    """The inverse of :func:`deinterlace`."""
+    """Return the inverse of :func:`deinterlace`."""
     images, channels, height, width = x.shape
     out = x.new_empty(images // ratio**2, channels, height * ratio, width * ratio)
     for phase, part in enumerate(x.chunk(ratio**2)):

@@ -54,7 +54,7 @@ def static_labels(scores: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def _labels_by_cells(scores: Tensor, height: int, width: int) -> Tensor:
-    """The labels of one image: ``(classes, h, w)`` -> uint8 ``(height, width)``, which must not be smaller.
+    """Return the labels of one image: ``(classes, h, w)`` -> uint8 ``(height, width)``, which must not be smaller.
 
     A cell lies between four neighbouring scores, its corners; bilinear interpolation stays within these. So a class
     that leads at all corners leads in the whole cell, and one whose highest corner is below another's lowest never

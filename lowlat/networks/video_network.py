@@ -204,8 +204,8 @@ class VideoNetwork(nn.Module):
 
     @staticmethod
     def difference(key_low: Tensor, low: Tensor) -> Tensor:
-        """The difference of two frames' F_l, ``|b - a| / (|a| + |b|)`` over sums of the whole map: a scalar in [0, 1].
-        Sums are float32, since those of a whole map are out of float16's range."""
+        """Return the difference of two frames' F_l, ``|b - a| / (|a| + |b|)`` over sums of the whole map: a scalar in
+        [0, 1]. Sums are float32, since those of a whole map are out of float16's range."""
         before, after = key_low.float(), low.float()
         return (after - before).abs().sum() / (after.abs().sum() + before.abs().sum())
 

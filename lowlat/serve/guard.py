@@ -97,7 +97,7 @@ class Guard:
             say("request", level=level, **about, seconds=round(time.monotonic() - began, 3))
 
     def _refusal(self, scope: Any, headers: Headers) -> Response | None:
-        """Why a request does not pass; None if it does."""
+        """Return why a request does not pass; None if it does."""
         asked_of, origin = headers.get("host", ""), headers.get("origin")
         try:
             host, page = urlsplit(f"//{asked_of}"), urlsplit(origin or "")
@@ -135,7 +135,7 @@ class Guard:
 
 
 def _shown_in(headers: Headers) -> list[str]:
-    """The tokens that a request's headers show."""
+    """Return the tokens that a request's headers show."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     shown = [bearer.strip()] if scheme.lower() == "bearer" else []
     try:

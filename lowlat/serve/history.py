@@ -59,12 +59,13 @@ class History:
             self.last_at = time.monotonic()
 
     def after(self, number: int = 0) -> list[Sample]:
-        """The samples of the frames after number ``number``, as far as they are remembered."""
+        """Return the samples of the frames after number ``number``, as far as they are remembered."""
         with self._lock:
             return [sample for sample in self._samples if sample.number > number]
 
     def figures(self) -> dict[str, float | None]:
-        """The latency in ms, start-up left out, and the frames a second, over the last ten seconds of the history."""
+        """Return the latency in ms, start-up left out, and the frames a second, over the last ten seconds of the
+        history."""
         samples = [sample for sample in self.after() if not sample.startup]
         if not samples:
             return {"median_ms": None, "p99_ms": None, "max_ms": None, "fps": None}

@@ -125,7 +125,7 @@ class Labelling(AbstractContextManager):
         return made
 
     def room(self, fps: float) -> int:
-        """How many more videos of that rate fit, by the costs measured so far."""
+        """Return how many more videos of that rate fit, by the costs measured so far."""
         return self._hub.capacity(fps, size=self._size)
 
     def leave(self, video: LabelledVideo) -> None:
@@ -272,7 +272,7 @@ class LabelledVideo:
         return in_one_line(error) if error is not None and self._video.counts.failed > self._failed_before else ""
 
     def counts(self) -> dict[str, int]:
-        """What became of the frames: captured == labelled + dropped + skipped + failed + under_way."""
+        """Return what became of the frames: captured == labelled + dropped + skipped + failed + under_way."""
         with self._lock:
             counts, schedule = self._video.counts, self._video.counts.schedule
             ended = {"labelled": counts.labelled, "dropped": counts.dropped, "skipped": self._skipped}

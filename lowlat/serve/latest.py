@@ -50,7 +50,7 @@ class Latest(Generic[Item]):
         self._tell()
 
     async def after(self, number: int) -> tuple[int, Item] | None:
-        """The newest item and its number, once that is above ``number``; None at the end."""
+        """Return the newest item and its number, once that is above ``number``; None at the end."""
         while True:
             held, changed = self._held, self._changed
             if held[0] > number:

@@ -82,7 +82,7 @@ class MadeOnce:
         self._made: dict[str, tuple[int, asyncio.Future[bytes]]] = {}
 
     async def get(self, kind: str, number: int, make: Callable[[], bytes]) -> bytes:
-        """What ``make`` gives for frame ``number``, made by the first who asks."""
+        """Return what ``make`` gives for frame ``number``, made by the first who asks."""
         held = self._made.get(kind)
         if held is None or held[0] != number:
             future = asyncio.get_running_loop().run_in_executor(self._pool, make)

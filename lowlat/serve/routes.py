@@ -137,5 +137,5 @@ def refusals() -> Iterator[None]:
 
 
 def unknown(name: str) -> HTTPException:
-    """The refusal of a request for a video that isn't open."""
+    """Return the refusal of a request for a video that isn't open."""
     return HTTPException(404, f"serve: expected an open video, got {name!r}; GET /videos lists them")

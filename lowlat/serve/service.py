@@ -168,11 +168,11 @@ class Service(AbstractContextManager):
         self._lock = threading.Lock()
 
     def videos(self) -> list[Video]:
-        """The open videos, in the order in which they were opened."""
+        """Return the open videos, in the order in which they were opened."""
         return list(self._videos.values())
 
     def get(self, name: str) -> Video:
-        """The open video of this name; KeyError if there is none."""
+        """Return the open video of this name; KeyError if there is none."""
         return self._videos[name]
 
     def open(self, spec: str | None = None, name: str | None = None) -> Video:

@@ -106,5 +106,5 @@ class Source:
 
 
 def by(shape: tuple[int, ...]) -> str:
-    """The size of an array ``(H, W, ...)`` in words, width first: "640x360"."""
+    """Return the size of an array ``(H, W, ...)`` in words, width first: "640x360"."""
     return f"{shape[1]}x{shape[0]}"

@@ -73,6 +73,6 @@ def _places(results: Sequence[FrameResult]) -> tuple[list[int], list[float]]:
 
 
 def _bins(values: Sequence[float]) -> list[float]:
-    """The edges of 120 bins from 0 to just above the largest value."""
+    """Return the edges of 120 bins from 0 to just above the largest value."""
     top = max(values) * 1.02
     return [top * step / 120 for step in range(121)]

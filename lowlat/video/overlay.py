@@ -25,7 +25,7 @@ WIDE = 2.0
 
 
 def clock_time(time_s: float) -> str:
-    """A time in the source in words: "0:02.28", or "1:02:03.45" from an hour on."""
+    """Return a time in the source in words: "0:02.28", or "1:02:03.45" from an hour on."""
     hundredths = round(time_s * 100)
     minutes, rest = divmod(hundredths, 6000)
     hours, minutes = divmod(minutes, 60)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("segmenter")
 
 
 def told(err):
-    """The lines on standard error that are no progress bar."""
+    """Return the lines on standard error that are no progress bar."""
     return [line for line in err.splitlines() if line.startswith("lowlat: ")]
 
 

@@ -83,7 +83,7 @@ def page(browser, folder):
 
 
 def over(page, frame):
-    """The place of a frame in the plot, from its left upper corner."""
+    """Return the place of a frame in the plot, from its left upper corner."""
     low, _, width, _ = page.evaluate(VIEWBOX)
     box = page.locator("#stack").bounding_box()
     return {"x": (frame - low) / width * box["width"], "y": 80}

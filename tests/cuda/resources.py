@@ -45,7 +45,7 @@ class Kernel:
 
 
 def tools() -> Path | None:
-    """The folder that holds cuobjdump and nvdisasm, or None."""
+    """Return the folder that holds cuobjdump and nvdisasm, or None."""
     packages = [Path(entry) / "nvidia" / "cu13" / "bin" for entry in sys.path]
     toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"
     found = [Path(p).parent for p in [shutil.which("cuobjdump")] if p]
@@ -109,7 +109,7 @@ def format_table(kernels: list[Kernel]) -> str:
 
 
 def read_table() -> tuple[str, list[Kernel]]:
-    """The committed table: the version of nvcc it was made with, and its kernels."""
+    """Return the committed table: the version of nvcc it was made with, and its kernels."""
     compiler, _, *rows = TABLE.read_text().splitlines()
     parsed = (row.split(";") for row in rows)
     return compiler, [Kernel(name, architecture, *map(int, numbers)) for name, architecture, *numbers in parsed]

@@ -43,7 +43,7 @@ class Ramps(LabelledImages):
 
 
 def features(frames):
-    """What a crop shows: frame number, then the places of its edges."""
+    """Return what a crop shows: frame number, then the places of its edges."""
     assert frames.shape[1:] == (3, *SIZE)
     number, y, x = (frames[:, channel] for channel in range(3))
     low = torch.stack((number.mean((1, 2)), y[:, 0, 0], y[:, -1, 0], x[:, 0, 0], x[:, 0, -1]), 1)[..., None, None]

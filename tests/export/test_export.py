@@ -49,7 +49,7 @@ def engines_labels(network, frames, delay=DELAY, **schedule):
 
 
 def run_example(folder, frames, tmp_path, delay=DELAY):
-    """The labels that the example makes where neither torch nor this project can be imported."""
+    """Return the labels that the example makes where neither torch nor this project can be imported."""
     np.save(tmp_path / "frames.npy", frames)
     words = [EXAMPLE, folder, tmp_path / "frames.npy", tmp_path / "labels.npy", EVERY, delay]
     subprocess.run([sys.executable, "-c", ALONE, *map(str, words)], check=True)
@@ -58,7 +58,7 @@ def run_example(folder, frames, tmp_path, delay=DELAY):
 
 @torch.no_grad()
 def evened(network, frame):
-    """A copy of a random network whose classes have the same mean score, so that all of them are seen."""
+    """Return a copy of a random network whose classes have the same mean score, so that all of them are seen."""
     network = copy.deepcopy(network)
     low = network.lower(network.normalise(torch.from_numpy(frame).permute(2, 0, 1)[None]))
     high, reduced = network.higher(low), network.reduce(low)

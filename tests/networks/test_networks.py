@@ -61,7 +61,7 @@ def test_resnet101_has_the_papers_shapes(height, width, low):
 
 
 def torchvision_resnet101_names():
-    """The names in torchvision's resnet101 state dict, written out from its architecture."""
+    """Return the names in torchvision's resnet101 state dict, written out from its architecture."""
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     names = ["conv1.weight", *(f"bn1.{n}" for n in norm)]
     for layer, blocks in enumerate((3, 4, 23, 3), start=1):

@@ -103,7 +103,7 @@ def test_bad_words_are_told_in_one_line(words, said):
 
 
 def offspring(process):
-    """The processes that a process has started, and those that these have, by their numbers."""
+    """Return the processes that a process has started, and those that these have, by their numbers."""
     found = {process}
     parents = {}
     for entry in os.listdir("/proc"):
@@ -197,7 +197,7 @@ def test_videos_are_opened_and_closed_and_take_frames_of_clients(many):
 
 
 def where(program, name):
-    """The hub that has a video: its number and its process."""
+    """Return the hub that has a video: its number and its process."""
     number = [one["replica"] for one in program.events if one["event"] == "video placed" and one["video"] == name][-1]
     (there,) = [one for one in program.events if one["event"] == "replica there" and one["replica"] == number]
     return number, there["process"]

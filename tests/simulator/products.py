@@ -99,7 +99,7 @@ def _run(program: Program, product: str, case: Case, data, grad, logits, result,
 
 
 def run(program: Program, case: Case, product: str, layout: str, launch, order: str) -> tuple:
-    """The launch that ran and what it wrote, from a start of NaN: the result, of forward also the log-sum-exp.
+    """Return the launch that ran and what it wrote, from a start of NaN: the result, of forward also the log-sum-exp.
 
     `layout` is that of all tensors, or "A/B": A of input and its gradient, B of the others.
     """

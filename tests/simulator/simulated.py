@@ -52,7 +52,7 @@ def _version(compiler: str) -> bytes:
 
 
 def once(compiler: str, command: list[str], name: str, inputs: Callable[[], list[bytes]] = list) -> Path:
-    """The output of a compiler command, from build/ where the same inputs gave it before."""
+    """Return the output of a compiler command, from build/ where the same inputs gave it before."""
     before = inputs()
     key = hashlib.sha256(b"\0".join([_version(compiler), *(part.encode() for part in command), *before]))
     output = BUILD / f"{Path(name).stem}-{key.hexdigest()[:20]}{Path(name).suffix}"
@@ -78,7 +78,7 @@ def _make(compiler: str, command: list[str], output: Path, unchanged: Callable[[
 
 
 def compile(source: Path, sanitizer: str = "none", kernels: Path = KERNELS) -> Path:
-    """The object file of a source, with the headers of `kernels`."""
+    """Return the object file of a source, with the headers of `kernels`."""
     flags = [*FLAGS, *SANITIZERS[sanitizer]]
     if source in RUNTIME and sanitizer == "thread":
         flags = [*FLAGS, "-DSVCONV_TSAN"]
@@ -101,7 +101,7 @@ def link(objects: list[Path], sanitizer: str = "none") -> Path:
 
 
 def build(sources: list[Path], sanitizer: str = "none") -> Path:
-    """A program of the simulator and these sources."""
+    """Return a program of the simulator and these sources."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return link(list(pool.map(lambda source: compile(source, sanitizer), (*RUNTIME, *sources))), sanitizer)
 
@@ -114,7 +114,7 @@ class Program:
         self._process = None
 
     def __call__(self, name: str, numbers=(), buffers=(), order: str = "forward", shared_limit: int = SHARED_LIMIT):
-        """The buffers as the function leaves them. Raises SimulatorError with the report where a check fails."""
+        """Return the buffers as the function leaves them. Raises SimulatorError with the report where a check fails."""
         if self._process is None:
             self._start()
         process, arrays = self._process, [np.ascontiguousarray(buffer) for buffer in buffers]

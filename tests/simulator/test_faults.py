@@ -23,7 +23,7 @@ def sound():
 
 
 def plant(fault: Fault) -> Program:
-    """A program of the kernels with the fault in them."""
+    """Return a program of the kernels with the fault in them."""
     tree = TREE / re.sub(r"\W", "-", fault.name)
     shutil.rmtree(tree, ignore_errors=True)
     kernels = shutil.copytree(KERNELS, tree / "cuda")

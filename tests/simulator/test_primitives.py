@@ -22,7 +22,7 @@ def pairs(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def spread_sum(c: np.ndarray) -> np.ndarray:
-    """The registers of a 16x8 matrix of sums, [32 lanes, 4]."""
+    """Return the registers of a 16x8 matrix of sums, [32 lanes, 4]."""
     row = np.stack([GROUP, GROUP, GROUP + 8, GROUP + 8], 1)
     column = 2 * IN_GROUP[:, None] + np.array([0, 1, 0, 1])
     return c[row, column]

@@ -37,7 +37,7 @@ BY_PRODUCT = pytest.mark.parametrize("product", PRODUCTS)
 
 
 def table_of_launches() -> list[tuple[bool, Launch]]:
-    """The rows of csrc/cuda/launches.csv: whether for grad_weight, and the launch."""
+    """Return the rows of csrc/cuda/launches.csv: whether for grad_weight, and the launch."""
     launches = []
     for row in tune.table():
         for splits in (1, 3) if row.product == "sums" else (1,):

@@ -78,7 +78,7 @@ def test_a_second_run_measures_nothing(made):
 
 
 def lines(path):
-    """A page's lines, without those that say how it was made."""
+    """Return a page's lines, without those that say how it was made."""
     return [line for line in path.read_text().splitlines() if not re.search("command|seconds of this run", line)]
 
 

@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def look(frame):
-    """The frame's grey level as F_l, F_h and scores."""
+    """Return the frame's grey level as F_l, F_h and scores."""
     level = torch.full((1, 1, 2, 3), float(frame.mean()))
     return level, level + 1, level + 2
 

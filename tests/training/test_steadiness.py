@@ -123,7 +123,7 @@ def folder(street, tmp_path_factory):
 
 
 def by_definition(shown, whole):
-    """The figures of whole videos, uint8 ``(frames, H, W)``, at a network that scores every fourth pixel."""
+    """Return the figures of whole videos, uint8 ``(frames, H, W)``, at a network that scores every fourth pixel."""
     changes, expected = shown[1:] != shown[:-1], whole[1:] != whole[:-1]
     figures = [np.mean(shown == whole), np.mean(changes & ~expected)]
     for labels in (shown[:, ::4, ::4], whole[:, ::4, ::4]):

@@ -25,7 +25,7 @@ NOT_HELD = "tests/svconv/test_svconv_out.py::test_compiled_programs_refuse_share
 
 
 def start(*selection: str) -> subprocess.Popen:
-    """A process that runs the selected tests of the operator and of the faults in the interpreter."""
+    """Return a process that runs the selected tests of the operator and of the faults in the interpreter."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--backend", "triton", "-W", "ignore"]
     return subprocess.Popen(
         [*command, "-m", "not memory", "--deselect", NOT_HELD, *selection, "tests/svconv", "tests/triton"],

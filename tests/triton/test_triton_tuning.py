@@ -43,7 +43,7 @@ def gpu(monkeypatch, tmp_path):
 
 
 def launched(data=DATA):
-    """The configuration that a call launches."""
+    """Return the configuration that a call launches."""
     launches = []
     launch._launch_best("sum", "band", launches.append, data, 9, 1, 1)
     (config,) = launches

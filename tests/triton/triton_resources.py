@@ -66,7 +66,7 @@ def format_rows(rows: list[Row]) -> str:
 
 
 def read_table() -> list[Row]:
-    """The committed rows, of one or more versions of Triton."""
+    """Return the committed rows, of one or more versions of Triton."""
     _, *rows = TABLE.read_text().splitlines()
     return [Row(*words[:3], *map(int, words[3:])) for words in (row.split(";") for row in rows)]
 

@@ -100,7 +100,7 @@ def export(
 
 
 def _about(network: VideoNetwork, size: tuple[int, int]) -> dict[str, Any]:
-    """What a program needs to know beside the stages; normalisation is a part of the first one."""
+    """Return what a program needs to know beside the stages; normalisation is a part of the first one."""
     return {
         "version": VERSION,
         "network": network.name,

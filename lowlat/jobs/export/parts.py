@@ -86,7 +86,7 @@ class Select(_Part):
 
 @torch.no_grad()
 def stages(network: VideoNetwork, size: tuple[int, int]) -> Iterator[Stage]:
-    """The stages of a prepared network for frames of ``size`` ``(H, W)``, each run once on random frames."""
+    """Return the stages of a prepared network for frames of ``size`` ``(H, W)``, each run once on random frames."""
     generator = torch.Generator().manual_seed(0)
     frame, other = torch.randint(0, 256, (2, 1, *size, 3), dtype=torch.uint8, generator=generator)
     low, spec = tree_flatten(network.lower(network.normalise(frame.permute(0, 3, 1, 2))))

@@ -258,7 +258,7 @@ def _working_size(network: VideoNetwork) -> tuple[int, int]:
 
 
 def _schedules(interval: int) -> dict[str, Schedule]:
-    """The schedules of Table 1 that are neither the baseline nor the run itself."""
+    """Return the schedules of Table 1 that are neither the baseline nor the run itself."""
     return {
         "fixed, every 5 frames": Schedule(Every(5), "blocking"),
         "adaptive": Schedule(Metronome(interval), "blocking"),

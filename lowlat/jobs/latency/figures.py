@@ -109,7 +109,7 @@ def summarise(results: Sequence[FrameResult], spans: Iterable[Span], deadline_ms
 
 
 def stage_medians(spans: Iterable[Span]) -> dict[str, float]:
-    """The median ms of each stage, by "track: stage"."""
+    """Return the median ms of each stage, by "track: stage"."""
     times: dict[str, list[float]] = {}
     for span in spans:
         times.setdefault(f"{span.track}: {span.stage}", []).append(span.end_ms - span.start_ms)
@@ -117,7 +117,7 @@ def stage_medians(spans: Iterable[Span]) -> dict[str, float]:
 
 
 def _busy(spans: Iterable[Span], since: Mapping[int, float] | None = None) -> dict[int, float]:
-    """The ms of computing on the critical path of each frame, from frames that began at ``since`` or later. The
+    """Return the ms of computing on the critical path of each frame, from frames that began at ``since`` or later. The
     decision after the labels is no part of it."""
     busy: dict[int, float] = {}
     since = since or {}

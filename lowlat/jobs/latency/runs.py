@@ -152,12 +152,12 @@ class Bench:
         return self._make(schedule, network, isolation=self._isolation)
 
     def working_size(self, width: int, height: int) -> str:
-        """The size at which the network sees frames of that size, in words such as 480x360."""
+        """Return the size at which the network sees frames of that size, in words such as 480x360."""
         h, w = working_size(height, width, self._network.pixels, self._network.network.multiple)
         return f"{w}x{h}"
 
     def memory_mb(self) -> float:
-        """The memory in use, in MiB: of the device, or of the process on a CPU."""
+        """Return the memory in use, in MiB: of the device, or of the process on a CPU."""
         if self.on_cpu:
             return resident_mb()
         return torch.cuda.memory_allocated(self.device) / 2**20

@@ -171,7 +171,7 @@ def _figure_rows(found: Comparison) -> list[tuple[str, ...]]:
 
 
 def _difference(figure: Figure, left: float | None, right: float | None) -> str:
-    """The second value less the first, with its sign, and in percent of the first if that makes sense."""
+    """Return the second value less the first, with its sign, and in percent of the first if that makes sense."""
     if left is None or right is None:
         return "–"
     words = figure.words(right - left)

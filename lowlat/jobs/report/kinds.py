@@ -69,7 +69,7 @@ class Kind:
 
 
 def _summary(prefix: str = "", run: str = "") -> tuple[Figure, ...]:
-    """The figures of a run's `Summary` that count things."""
+    """Return the figures of a run's `Summary` that count things."""
     counts = {
         "key frames": "key_frames",
         "landings of S_h": "landings",

@@ -65,13 +65,13 @@ def plot(series: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> s
 
 
 def extent(series: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """The first and the last frame of all curves, each with half a frame more."""
+    """Return the first and the last frame of all curves, each with half a frame more."""
     places = [at for one in series for at in (one["index"][:1] + one["index"][-1:])] or [0]
     return min(places) - 0.5, max(places) + 0.5
 
 
 def steady(one: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """The frames and latencies without start-up, beside which all others would look like zero."""
+    """Return the frames and latencies without start-up, beside which all others would look like zero."""
     kept = [
         (at, ms) for at, ms, first in zip(one["index"], one["latency_ms"], one["startup"], strict=True) if not first
     ]
@@ -79,7 +79,7 @@ def steady(one: dict[str, Any]) -> tuple[list[int], list[float]]:
 
 
 def event_places(one: dict[str, Any], event: str) -> list[int]:
-    """The frames that get a mark for this event; start-up gets none."""
+    """Return the frames that get a mark for this event; start-up gets none."""
     if event == "dropped":
         return one["dropped"]
     marks = zip(one["index"], one[event], one["startup"], strict=True)

@@ -64,7 +64,7 @@ def read_run(job: str, place: str | Path) -> Run:
 
 
 def _wrong(report: Mapping[str, Any]) -> str:
-    """The first thing that a report lacks; empty if it is complete."""
+    """Return the first thing that a report lacks; empty if it is complete."""
     kind = KINDS[report["kind"]]
     for key in ("settings", "machine"):
         if not isinstance(report.get(key), dict):

@@ -18,7 +18,7 @@ OURS = AdaptiveFusion.name
 
 
 def build(name: str, network: VideoNetwork, *, flow: ExactFlows | None = None) -> Method:
-    """A method by name around ``network``, in eval mode.
+    """Return a method by name around ``network``, in eval mode.
 
     ``"adaptive-fusion"`` is the network's own fast track, trained or not as the network is; the other methods have
     parameters of their own (`Method.learned`), untrained until `lowlat.lab.methods.weights.load`.

@@ -70,7 +70,7 @@ class Method(nn.Module):
 
 
 def fork(network: VideoNetwork, *names: str) -> VideoNetwork:
-    """The same network with modules ``names`` of its own: training them leaves the first network as it is."""
+    """Return the same network with modules ``names`` of its own: training them leaves the first network as it is."""
     forked = copy.copy(network)
     forked._modules = {
         name: copy.deepcopy(module) if name in names else module for name, module in network._modules.items()

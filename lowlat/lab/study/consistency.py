@@ -29,7 +29,7 @@ class Motion(NamedTuple):
 
 
 def motions(data: KnownMotion, frames: range) -> list[Motion]:
-    """The exact motion of every frame of ``frames`` but the first."""
+    """Return the exact motion of every frame of ``frames`` but the first."""
     found = []
     for index in frames[1:]:
         flow, visible = data.flow(index).numpy(), data.visible(index).numpy()

@@ -126,7 +126,7 @@ class Ground:
         return Training(self.spec, self.parts.folder / ".training" / self.name, self.settings, self.clips, self.device)
 
     def whiches(self) -> list[Which]:
-        """The networks that schedules are run with."""
+        """Return the networks that schedules are run with."""
         first = [self.given] if self.complete else []
         return first + [Which(seed) for seed in range(self.settings.seeds)]
 

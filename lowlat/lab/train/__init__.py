@@ -116,7 +116,7 @@ def train(
 
 
 def _wanted(stage: str, network: str | None, init: str | Path | None, out: Path) -> tuple[str, ...]:
-    """The stages to run, in order: with ``"all"`` those of the network's plan."""
+    """Return the stages to run, in order: with ``"all"`` those of the network's plan."""
     if stage != "all":
         return (stage,)
     done = out / f"{STAGES[0]}.safetensors"

@@ -126,7 +126,7 @@ def _ready(columns: Sequence[Tensor], device: str) -> Batch:
 
 
 def _on(tensor: Tensor, device: str) -> Tensor:
-    """A tensor on ``device``; features become float32 and channels-last."""
+    """Return a tensor on ``device``; features become float32 and channels-last."""
     tensor = tensor.to(device)
     return _on_channels(tensor.float()) if tensor.is_floating_point() else tensor
 
@@ -137,8 +137,8 @@ def _on_channels(features: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _kept(network: VideoNetwork, pairs: Pairs, device: str, teacher: Features | None) -> list[Tensor]:
-    """The tensors of a few pairs: frame, F_l and F_h of the key frames, frames and F_l of the later ones, labels, and
-    with a teacher its scores of the later ones."""
+    """Return the tensors of a few pairs: frame, F_l and F_h of the key frames, frames and F_l of the later ones,
+    labels, and with a teacher its scores of the later ones."""
     frames, lows, scores = [], [], []
     for later in (*(pairs.between.unbind(1) if pairs.between is not None else ()), pairs.current):
         later = later.to(device, memory_format=torch.channels_last)

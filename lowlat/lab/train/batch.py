@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def seeded(*numbers: int) -> Generator:
-    """A generator whose seed mixes ``numbers``."""
+    """Return a generator whose seed mixes ``numbers``."""
     return Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 

@@ -254,7 +254,8 @@ def fast_track(network: VideoNetwork, batch: Batch, device: str) -> Tensor:
 
 
 def divergence(scores: Tensor, taught: Tensor, labels: str, temperature: float) -> Tensor:
-    """The loss of the fast track's ``scores`` against the per-frame network's, ``taught``: a mean over positions.
+    """Return the loss of the fast track's ``scores`` against the per-frame network's, ``taught``: a mean over
+    positions.
 
     Args:
         scores, taught: ``(N, classes, h, w)``, of any two sizes.

@@ -89,7 +89,7 @@ def dry_run(
     pixels: int | str | None = "default",
     **changes,
 ) -> dict[str, object]:
-    """What `lowlat.lab.train.train` would take with the same arguments, by stage, as plain values for JSON.
+    """Return what `lowlat.lab.train.train` would take with the same arguments, by stage, as plain values for JSON.
 
     Args:
         data: the set whose frames and classes count; without, 19 classes and frames of the network's plan.
@@ -185,7 +185,7 @@ Loss = tuple[float, Callable[[], Tensor]]
 def _step(
     stage: str, network: VideoNetwork, recipe: Recipe, count: int, size: tuple[int, int]
 ) -> tuple[nn.Module, list[Loss]]:
-    """What a stage trains, ready for it, and the losses of a pass."""
+    """Return what a stage trains, ready for it, and the losses of a pass."""
     frames = torch.zeros(count, 3, *size)
     labels = torch.zeros(count, *size, dtype=torch.int64)
     if stage in PER_FRAME:
@@ -274,7 +274,8 @@ def _convolution_backward(gradient, x, weight, _bias, _stride, _padding, _dilati
 
 
 def _kept_by_links(network: VideoNetwork, count: int, size: tuple[int, int], recipe: Recipe) -> int:
-    """What activation checkpointing keeps: what goes from link to link, and at most one link's own activations."""
+    """Return what activation checkpointing keeps: what goes from link to link, and at most one link's own
+    activations."""
     passed, most = Kept(), 0
     low = x = network.normalise(torch.zeros(count, 3, *size))
     lower, higher = links_of(network)

@@ -133,7 +133,7 @@ def fit(
 
 
 def optimizer_of(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
-    """The optimizer that a recipe names."""
+    """Return the optimizer that a recipe names."""
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)

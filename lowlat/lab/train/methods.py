@@ -34,7 +34,7 @@ def draw_bank(
     folder: Path | None = None,
     about: Mapping[str, object] | None = None,
 ) -> Bank | Fresh:
-    """A bank of ``pairs`` of the kinds that are there and hold any, shared out among them by ``SHARES``.
+    """Return a bank of ``pairs`` of the kinds that are there and hold any, shared out among them by ``SHARES``.
 
     Args:
         pairs: how many; 0 to draw every pair afresh.
@@ -101,7 +101,7 @@ def train_methods(
 
 
 def methods_of(words: str) -> tuple[str, ...]:
-    """The methods that ``words`` ask for: one by its name, or ``"all"`` that are trained."""
+    """Return the methods that ``words`` ask for: one by its name, or ``"all"`` that are trained."""
     return TRAINED if words == "all" else (words,)
 
 

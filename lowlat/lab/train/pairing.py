@@ -21,8 +21,8 @@ from lowlat.runtime.stages import working_size
 
 
 def crops_of(network: VideoNetwork, data: LabelledImages, crop: int | None) -> Crops:
-    """The crops that a stage on pairs is trained on: at the scale of the network's working size, as large as that of
-    the set's first labelled image, or as ``crop`` says."""
+    """Return the crops that a stage on pairs is trained on: at the scale of the network's working size, as large as
+    that of the set's first labelled image, or as ``crop`` says."""
     shape = tuple(data.image(labelled_indices(data)[0]).shape[-2:])
     size = view_size(network, shape, crop)
     return Crops(size, lambda height, width: working_size(height, width, network.pixels, network.multiple))
@@ -35,7 +35,7 @@ def kinds_of(
     features: Features,
     crops: Crops,
 ) -> dict[str, PairKind]:
-    """The kinds of pairs that are wanted and there; simulated ones in place of videos that the data has not."""
+    """Return the kinds of pairs that are wanted and there; simulated ones in place of videos that the data has not."""
 
     def simulated() -> SimulatedPairs:
         return SimulatedPairs(data, labelled_indices(data), features, crops)

@@ -68,8 +68,8 @@ def remove_class_weights(classifier: nn.Conv2d, weights: Tensor) -> None:
 
 
 def lovasz_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The convex extension of 1 - IoU, the mean over the classes that there are (Berman et al., "The Lovász-Softmax
-    Loss", CVPR 2018, Algorithm 1 and Equation 11).
+    """Return the convex extension of 1 - IoU, the mean over the classes that there are (Berman et al., "The
+    Lovász-Softmax Loss", CVPR 2018, Algorithm 1 and Equation 11).
 
     Args:
         probabilities: ``(P, classes)``, of pixels.
@@ -124,7 +124,7 @@ def check_examples(name: str, recipe: Recipe) -> None:
 
 
 def per_frame_modules(network: VideoNetwork) -> nn.ModuleDict:
-    """The modules that the per-frame network is made of: all but the fast track's."""
+    """Return the modules that the per-frame network is made of: all but the fast track's."""
     return nn.ModuleDict({name: child for name, child in network.named_children() if name not in BETWEEN_KEY_FRAMES})
 
 
@@ -138,8 +138,9 @@ def train_mode(network: VideoNetwork, frozen: Iterable[str] = ()) -> None:
 
 
 def parameter_groups(network: VideoNetwork, recipe: Recipe) -> list[dict]:
-    """The trained parameters of a per-frame network in training mode: those of its backbone at the recipe's rate, the
-    layers around and added to it, which start untrained, at ``head_rate`` times that. Biases and norms don't decay."""
+    """Return the trained parameters of a per-frame network in training mode: those of its backbone at the recipe's
+    rate, the layers around and added to it, which start untrained, at ``head_rate`` times that. Biases and norms don't
+    decay."""
     added = tuple(f"backbone.{name}" for name in getattr(getattr(network, "backbone", None), "added", ()))
     groups: dict[tuple[bool, bool], list] = {}
     for name, parameter in per_frame_modules(network).named_parameters():
@@ -266,7 +267,8 @@ def train_per_frame(
 def per_frame_loss(
     network: VideoNetwork, frames: Tensor, labels: Tensor, weights: Tensor | None, recipe: Recipe
 ) -> Mean:
-    """The loss of one pass of a per-frame network: frames ``(N, 3, H, W)`` in [0, 255], labels int64 ``(N, H, W)``."""
+    """Return the loss of one pass of a per-frame network: frames ``(N, 3, H, W)`` in [0, 255], labels int64 ``(N, H,
+    W)``."""
     frames = network.normalise(frames.contiguous(memory_format=torch.channels_last))
     scores = scores_of(network, frames, recompute=recipe.recompute)
     return segmentation_loss(scores, labels, weights, recipe.overlap)

@@ -26,7 +26,7 @@ def rank() -> int:
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -71,7 +71,7 @@ def wait() -> None:
 
 
 def add(tensor: Tensor) -> Tensor:
-    """The sum of ``tensor`` over all processes, in place."""
+    """Add up ``tensor`` over all processes, in place, and return it."""
     if world() > 1:
         dist.all_reduce(tensor)
     return tensor
@@ -100,7 +100,8 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def _over_all(norm: nn.BatchNorm2d) -> nn.Module:
-    """A norm over the batch of all processes with the parameters and statistics of ``norm``, the same tensors."""
+    """Return a norm over the batch of all processes with the parameters and statistics of ``norm``, the same
+    tensors."""
     if norm.weight.is_cuda:
         return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
     whole = BatchNorm(norm.num_features, norm.eps, norm.momentum)

@@ -27,7 +27,7 @@ HOP_SHARE = 0.75  # this share of the steps goes by way of frames between, as ha
 
 
 def frozen_features(network: VideoNetwork, device: str, precision: str = "float32") -> Features:
-    """The per-frame network as a function from float frames in [0, 255] to (F_l, F_h, uint8 labels) on the CPU.
+    """Return the per-frame network as a function from float frames in [0, 255] to (F_l, F_h, uint8 labels) on the CPU.
 
     Args:
         device: where the function computes; the network itself stays where it is.
@@ -52,8 +52,8 @@ def frozen_features(network: VideoNetwork, device: str, precision: str = "float3
 
 
 def route(between: int, generator: Generator) -> list[int]:
-    """The places among the later frames, the current one the last of them, that features are carried to in turn: the
-    last alone, or by way of some before it, any some as often as any other."""
+    """Return the places among the later frames, the current one the last of them, that features are carried to in turn:
+    the last alone, or by way of some before it, any some as often as any other."""
     stops = 0
     if between and torch.rand((), generator=generator) < HOP_SHARE:
         stops = int(torch.randint(1, 2**between, (), generator=generator))
@@ -120,7 +120,7 @@ def train_propagation(
 
 
 def pairs_loss(method: Method, batch: Batch, weights: Tensor | None, places: Sequence[int], soft: float = 0.0) -> Mean:
-    """The loss of one pass of a method on pairs: that of the labels, and ``soft`` times the divergence from the
+    """Return the loss of one pass of a method on pairs: that of the labels, and ``soft`` times the divergence from the
     per-frame network's probabilities, its mean over the frames that features are carried to."""
     taught = torch.zeros((), device=batch.high.device)
     for place, scores in zip(places, fast_track(method, batch, places), strict=True):

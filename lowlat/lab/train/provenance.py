@@ -12,7 +12,7 @@ CHUNK = 1 << 20  # bytes read at a time
 
 
 def weights_digest(weights: str | Path) -> str:
-    """A hash of a file of weights; ``weights``: a shipped network's name or a file.
+    """Return a hash of a file of weights; ``weights``: a shipped network's name or a file.
 
     Raises:
         ValueError: no such name or file.
@@ -21,7 +21,7 @@ def weights_digest(weights: str | Path) -> str:
 
 
 def videos_digest(videos: Sequence[str | Path]) -> str:
-    """The name of each video with a hash of its bytes, comma-separated; ``"none"`` where there are no videos.
+    """Return the name of each video with a hash of its bytes, comma-separated; ``"none"`` where there are no videos.
 
     A folder of images is one video: its hash is over the names and bytes of its files, in the order of their names.
     What is no file, such as a camera's address, is told by that address.
@@ -39,7 +39,7 @@ def _video_hash(video: str | Path) -> str:
 
 
 def _file_hash(path: Path) -> str:
-    """A hash of a file's bytes, read in pieces: a video may be larger than memory."""
+    """Return a hash of a file's bytes, read in pieces: a video may be larger than memory."""
     digest = hashlib.blake2b()
     with path.open("rb") as file:
         while piece := file.read(CHUNK):

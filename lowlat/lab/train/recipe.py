@@ -117,11 +117,11 @@ class Recipe:
         return self.batch // parts
 
     def kept_pairs(self) -> int:
-        """How many pairs are drawn once and kept: no more than the steps can look at; 0 to keep none."""
+        """Return how many pairs are drawn once and kept: no more than the steps can look at; 0 to keep none."""
         return min(self.pairs, self.steps * self.batch)
 
     def numbers(self) -> dict[str, object]:
-        """The fields that a resumed run must share with the one that was stopped."""
+        """Return the fields that a resumed run must share with the one that was stopped."""
         return {name: value for name, value in asdict(self).items() if name not in RUNNING}
 
 

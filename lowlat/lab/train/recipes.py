@@ -195,7 +195,7 @@ def check_pairs(recipes: Mapping[str, Recipe], clips: object, bank: object) -> N
 
 
 def plan_of(network: str) -> Plan:
-    """The plan of a network by its name; `ADOPTED` for one that has none of its own.
+    """Return the plan of a network by its name; `ADOPTED` for one that has none of its own.
 
     Raises:
         ValueError: there is no such network.
@@ -209,5 +209,5 @@ def plan_of(network: str) -> Plan:
 
 
 def recipe_of(network: str, stage: str) -> Recipe:
-    """The recipe of one stage of a network, ``stage`` being one of `STAGES` or ``"distill"``."""
+    """Return the recipe of one stage of a network, ``stage`` being one of `STAGES` or ``"distill"``."""
     return plan_of(network).recipes[stage]

@@ -65,7 +65,7 @@ class Log:
 
 
 def _rows(path: Path) -> list[str]:
-    """The lines of a log; the last one may have been cut by a kill."""
+    """Return the lines of a log; the last one may have been cut by a kill."""
     return [line for line in path.read_text().splitlines() if line.endswith("}")] if path.is_file() else []
 
 
@@ -75,7 +75,7 @@ def summary_writer(folder: Path, start: int):
 
 
 def check_tensorboard() -> type:
-    """The class of TensorBoard's writer; ``ImportError`` where TensorBoard is not installed."""
+    """Return the class of TensorBoard's writer; ``ImportError`` where TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -106,7 +106,7 @@ def train_selector(
 
 
 def deviation_loss(network: VideoNetwork, keys: Tensor, currents: Tensor, deviations: Tensor) -> Tensor:
-    """The loss of one pass of the selector: F_l of two frames ``(N, C_l, h, w)``, deviations ``(N,)``."""
+    """Return the loss of one pass of the selector: F_l of two frames ``(N, C_l, h, w)``, deviations ``(N,)``."""
     anchor = network.anchor(network.reduce(keys))
     predicted = network.deviation(anchor, network.reduce(currents))
     return F.mse_loss(predicted.float(), deviations)

@@ -134,7 +134,7 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _read(path: Path) -> list[Tensor]:
-    """The tensors of a file, which stay on the disk until they are looked at."""
+    """Return the tensors of a file, which stay on the disk until they are looked at."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["tensors"]
     except Exception as error:

@@ -68,7 +68,8 @@ class Stages:
             self._on_pairs(name, recipe, start, fresh=init is None)
 
     def recipe(self, network: str, stage: str) -> Recipe:
-        """The recipe of a stage with the changes asked for; ``ValueError`` where its batch can't be divided so."""
+        """Return the recipe of a stage with the changes asked for; ``ValueError`` where its batch can't be divided
+        so."""
         recipe = change(plan_of(network).recipes[stage], **self.changes)
         if stage in PER_FRAME:
             per_frame.check_examples(stage, recipe)
@@ -76,7 +77,8 @@ class Stages:
         return recipe
 
     def held_out(self, spec: str | Path) -> LabelledImages:
-        """The set that decides which weights are kept; ``ValueError`` where it has no labels or other classes."""
+        """Return the set that decides which weights are kept; ``ValueError`` where it has no labels or other
+        classes."""
         data = open_dataset(spec, "val")
         per_frame.check_labels(data)
         if data.classes != self.labelled.classes:
@@ -126,8 +128,8 @@ class Stages:
         self.finish(network, name, **told)
 
     def _working_pixels(self, network: VideoNetwork, frame: tuple[int, int], *, fresh: bool) -> int | None:
-        """The working size that a per-frame stage is trained at: the one asked for, else that of the weights, else the
-        plan's, but no more than the data's own."""
+        """Return the working size that a per-frame stage is trained at: the one asked for, else that of the weights,
+        else the plan's, but no more than the data's own."""
         if self.pixels != "default":
             return self.pixels
         if not fresh or ":" in network.name:
@@ -182,14 +184,14 @@ class Stages:
         return kinds_of(recipe.kinds, self.labelled, self.clips, features, crops), features
 
     def _drawn(self, network: VideoNetwork, pairs: int, recipe: Recipe, folder: Path, about: dict[str, str]):
-        """The pairs that propagation is trained on."""
+        """Return the pairs that propagation is trained on."""
         kinds, features = self._kinds(network, recipe)
         options = {"pairs": pairs, "seed": recipe.seed, "device": self.device, "folder": folder, "about": about}
         teacher = features if recipe.soft else None
         return draw_bank(network, kinds, between=recipe.between, teacher=teacher, **options)
 
     def _bank(self, name: str, network: VideoNetwork, start: str | Path, pairs: int, recipe: Recipe):
-        """The folder of a stage's pairs, and all that they hang on."""
+        """Return the folder of a stage's pairs, and all that they hang on."""
         about = {
             "network": network.name,
             "pixels": str(network.pixels),
@@ -211,7 +213,8 @@ class Stages:
 
 
 def stage_before(name: str, out: Path, network: str | None) -> Path:
-    """The file of weights that the stage before ``name`` has left in ``out``; ``ValueError`` where there is none.
+    """Return the file of weights that the stage before ``name`` has left in ``out``; ``ValueError`` where there is
+    none.
 
     A stage that the network's plan leaves out comes before where it has been run all the same.
     """
@@ -230,5 +233,5 @@ def stage_before(name: str, out: Path, network: str | None) -> Path:
 
 
 def name_of_data(data: LabelledImages) -> str:
-    """What the notes in a file of weights call a list of a data set."""
+    """Return what the notes in a file of weights call a list of a data set."""
     return f"{type(data).__name__} {data.split}"

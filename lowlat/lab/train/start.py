@@ -64,7 +64,7 @@ def check_pixels(pixels: int | str | None) -> None:
 
 
 def name_of(network: str | None, weights: str | Path | None, default: str) -> str:
-    """The name of the network to train: that of the weights it starts from, else ``network``, else ``default``.
+    """Return the name of the network to train: that of the weights it starts from, else ``network``, else ``default``.
 
     Raises:
         ValueError: the weights are another network's than ``network``.
@@ -81,7 +81,7 @@ def name_of(network: str | None, weights: str | Path | None, default: str) -> st
 
 
 def build(name: str, legend: Classes, recipe: Recipe, options: Mapping[str, object] | None = None) -> VideoNetwork:
-    """An untrained network of the classes in ``legend``, as ``recipe`` trains it.
+    """Return an untrained network of the classes in ``legend``, as ``recipe`` trains it.
 
     Args:
         options: further keyword arguments of `lowlat.models.build`, as a file of weights keeps them.

@@ -45,8 +45,8 @@ class HubActor:
         return self._service
 
     async def state(self) -> dict[str, Any]:
-        """What the ingress and the autoscaler go by: the videos, the names of those that are stuck, how many more there
-        is room for, and where the hub runs."""
+        """Return what the ingress and the autoscaler go by: the videos, the names of those that are stuck, how many
+        more there is room for, and where the hub runs."""
         service = self.service
         videos = service.videos()
         return {
@@ -58,7 +58,7 @@ class HubActor:
         }
 
     async def looks(self) -> dict[str, Any]:
-        """The classes' names and colours, for the page."""
+        """Return the classes' names and colours, for the page."""
         classes = self.service.classes
         return {"names": classes.names, "palette": classes.palette}
 
