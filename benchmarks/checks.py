@@ -17,7 +17,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def gate(function: Function, problem: Problem, training: bool, device: str = "cpu") -> float:
-    """Error on a smaller copy of the problem: of the output, and in training of both gradients too."""
+    """Return the error on a smaller copy of the problem: of the output, and in training of both gradients too."""
     small = problem.cut_down()
     tensors = small.tensors(device)
     got = run(function, small, tensors, training)
@@ -26,7 +26,7 @@ def gate(function: Function, problem: Problem, training: bool, device: str = "cp
 
 
 def run(function: Function, problem: Problem, tensors: Sequence[Tensor], training: bool) -> tuple[Tensor, ...]:
-    """Call the function; gives (out,), or in training (out, grad_input, grad_logits)."""
+    """Call the function and return (out,), or in training (out, grad_input, grad_logits)."""
     input, logits, grad_out = tensors
     if not training:
         with torch.inference_mode():
@@ -45,7 +45,7 @@ def error(got: Tensor, want: Tensor) -> float:
 
 
 def sampled_error(problem: Problem, tensors: Sequence[Tensor], results: Sequence[Tensor], samples: int = 60) -> float:
-    """Error of (out,) or (out, grad_input, grad_logits) at the corners and at random pixels.
+    """Return the error of (out,) or (out, grad_input, grad_logits) at the corners and at random pixels.
 
     The error is infinite if any value of a result isn't finite. The three products are written out from the definition,
     tap by tap, in float64.

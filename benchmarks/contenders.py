@@ -75,7 +75,7 @@ def unfold(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def unfold_mul_sum(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The unfolded input multiplied by the weights and summed, without einsum."""
+    """Multiply the unfolded input by the weights and sum, without einsum."""
     n, c, h, w = input.shape
     weights = logits.flip(1).softmax(1).unsqueeze(1)
     patches = F.unfold(input, kernel_size, padding=kernel_size // 2).reshape(n, c, -1, h, w)
@@ -83,7 +83,7 @@ def unfold_mul_sum(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def loop(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The input is padded once, then each tap is one multiply-accumulate in place."""
+    """Pad the input once, then multiply and accumulate each tap in place."""
     padded, weights, out = _padded(input, kernel_size), logits.softmax(1), torch.zeros_like(input)
     for tap, shifted in enumerate(_shifted(padded, kernel_size)):
         out.addcmul_(shifted, weights[:, tap : tap + 1])
@@ -91,12 +91,13 @@ def loop(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def loop_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The loop under torch.compile, padding included: Inductor fuses softmax and all taps into one kernel."""
+    """Run the loop under torch.compile, padding included: Inductor fuses softmax and all taps into one kernel."""
     return _compile(padded_sum_of_taps)(input, logits, kernel_size)
 
 
 def loop_compiled_after_padding(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """The loop under torch.compile after the padding, which in a compiled part is a mask on each of the K*K loads."""
+    """Run the loop under torch.compile after the padding, which in a compiled part is a mask on each of the K*K
+    loads."""
     return _compile(sum_of_taps)(_padded(input, kernel_size), logits, kernel_size)
 
 
@@ -114,7 +115,7 @@ def _padded(input: Tensor, kernel_size: int) -> Tensor:
 
 
 def _shifted(padded: Tensor, kernel_size: int):
-    """The padded input at (i - u, j - v), for each tap (u, v) in row-major order; views (N, C, H, W)."""
+    """Return the padded input at (i - u, j - v) for each tap (u, v) in row-major order, as views (N, C, H, W)."""
     h, w = (size - kernel_size + 1 for size in padded.shape[2:])
     for u in reversed(range(kernel_size)):
         for v in reversed(range(kernel_size)):
@@ -137,10 +138,10 @@ def flex_compiled(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def _attend(attention: Callable, input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """FlexAttention from each pixel to its window of the zero-padded frame, with the tap's logit as the score.
+    """Run FlexAttention from each pixel to its window of the zero-padded frame, with the tap's logit as the score.
 
-    Queries and keys carry no information (zeros of 16 channels, the least the kernels take); values are the pixels
-    of the padded frame as rows of C channels.
+    Queries and keys carry no information (zeros of 16 channels, the least the kernels take); values are the pixels of
+    the padded frame as rows of C channels.
     """
     n, c, h, w = input.shape
     padded = _padded(input, kernel_size)
@@ -190,7 +191,7 @@ def _window_mask(h: int, w: int, kernel_size: int, device: torch.device, block: 
 
 
 def natten(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """NATTEN's product of attention weights and values, on the padded frame, where no window meets a border."""
+    """Run NATTEN's product of attention weights and values on the padded frame, where no window meets a border."""
     try:
         from natten.functional import na2d_av
     except ImportError:
@@ -203,7 +204,7 @@ def natten(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
 
 
 def carafe(input: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """mmcv's CARAFE without upsampling, which has CUDA kernels only."""
+    """Run mmcv's CARAFE without upsampling, which has CUDA kernels only."""
     from mmcv.ops import carafe as operator
 
     if input.device.type != "cuda":

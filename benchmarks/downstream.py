@@ -31,13 +31,13 @@ SECONDS, FEWEST = 6.0, 5
 
 
 def unfolded(tensor: Tensor, kernel_size: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, K * K, H, W)."""
+    """Unfold (N, C, H, W) to (N, C, K * K, H, W)."""
     n, c, h, w = tensor.shape
     return F.unfold(tensor, kernel_size, padding=kernel_size // 2).view(n, c, kernel_size**2, h, w)
 
 
 def convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
-    """RAFT's way: the unfolded flow times the softmax of the mask."""
+    """Compute it as RAFT does: the unfolded flow times the softmax of the mask."""
     n, c, h, w = flow.shape
     weights = mask.view(n, 1, 9, 8, 8, h, w).softmax(2)
     fine = (weights * unfolded(flow, 3)[:, :, :, None, None]).sum(2)
@@ -45,12 +45,13 @@ def convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
 
 
 def context_upsample(disparity: Tensor, weights: Tensor) -> Tensor:
-    """IGEV-Stereo's and FoundationStereo's way: the unfolded disparity, enlarged, times the weights."""
+    """Compute it as IGEV-Stereo and FoundationStereo do: the unfolded disparity, enlarged, times the weights."""
     return (F.interpolate(unfolded(disparity, 3).squeeze(1), scale_factor=4) * weights).sum(1)
 
 
 def carafe(features: Tensor, masks: Tensor) -> Tensor:
-    """The definition: every window, repeated for each of the pixels that it becomes, times their kernels."""
+    """Compute it by its definition: every window, repeated for each of the pixels that it becomes, times their
+    kernels."""
     fine = F.interpolate(unfolded(features, 5).flatten(1, 2), scale_factor=2).unflatten(1, (features.shape[1], 25))
     return (fine * masks[:, None]).sum(2)
 
@@ -60,7 +61,7 @@ def carafe_x2(features: Tensor, masks: Tensor) -> Tensor:
 
 
 def windows(tensor: Tensor, kernel_size: int) -> Tensor:
-    """(B, heads, H, W, D) -> (B, heads, H, W, K * K, D): each pixel's window, moved inwards at the border."""
+    """Gather each pixel's window, moved inwards at the border: (B, heads, H, W, D) -> (B, heads, H, W, K * K, D)."""
     rows, columns = (
         (torch.arange(size) - kernel_size // 2).clamp(0, size - kernel_size)[:, None] + torch.arange(kernel_size)
         for size in tensor.shape[2:4]
@@ -91,7 +92,7 @@ def attention_unfolded(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def flex(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The same window as a mask of FlexAttention."""
+    """Attend to the same window, given to FlexAttention as a mask."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     h, w = query.shape[2:4]
@@ -214,7 +215,7 @@ def bars(rows: list[dict]) -> list[Figure]:
 
 
 def load(path: Path) -> dict:
-    """Return what `main` wrote, its figures as such."""
+    """Read what `main` wrote, with each figure as a `Figure`."""
     content = json.loads(path.read_text())
     return {**content, "figures": [Figure(**figure) for figure in content["figures"]]}
 

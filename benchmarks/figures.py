@@ -87,7 +87,7 @@ def _apart(a: Row | None, b: Row | None) -> float | None:
 
 
 def figures(rows: list[Row], device: str = "cpu") -> list[Figure]:
-    """All figures for this kind of device."""
+    """Return all figures for this kind of device."""
     return (_on_gpu if device.startswith("cuda") else _on_cpu)(_Rows(rows))
 
 

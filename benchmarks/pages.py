@@ -45,5 +45,5 @@ def _with_rows(text: str) -> str:
 
 
 def _case(line: str) -> tuple[str, ...]:
-    """Operation, type, sizes and contender of a row."""
+    """Return a row's first four cells: operation, type, sizes and contender."""
     return tuple(line.split(" | ")[:4])

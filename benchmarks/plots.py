@@ -18,7 +18,7 @@ _AXES: dict[str, tuple[str, Callable[[Row], int], Callable[[Row], tuple]]] = {
 
 
 def plot(results: Results, folder: Path, stem: str, operation: str = "forward") -> list[Path]:
-    """Draw the float32, NCHW rows at the largest thread count as PNG files; gives the paths of those with rows."""
+    """Draw the float32, NCHW rows at the largest thread count as PNG files, and return the paths of those with rows."""
     timed = [row for row in results.rows if row.ms is not None and row.operation == operation]
     most = max((row.threads for row in timed), default=1)
     rows = [row for row in timed if (row.dtype, row.layout, row.threads) == ("float32", "NCHW", most)]

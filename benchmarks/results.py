@@ -65,7 +65,7 @@ def file_name(banner: dict[str, object]) -> str:
 
 
 def save(results: Results, folder: Path) -> Path:
-    """Write the run as JSON, and its rows as CSV beside it; gives the path of the JSON."""
+    """Write the run as JSON, and its rows as CSV beside it, and return the path of the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file_name(results.banner)}.json"
     with whole_file(path) as part:

@@ -86,7 +86,7 @@ def _serve(connection: Connection, device: str, dtype: torch.dtype, threads: int
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:
-    """Seconds that a call takes, after one that warms the caches."""
+    """Return the seconds that a call takes, after one that warms the caches."""
     synchronize = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     call()
     synchronize()

@@ -248,7 +248,7 @@ def loss(costs: Work, timed: list[Timed]) -> float:
 
 
 def costs_text(costs: Work, device: str) -> str:
-    """costs.csv with these costs, measured on the device."""
+    """Return the text of costs.csv with these costs, measured on the device."""
     lines = [
         "// What launch.cu's model of a launch counts with, in nanoseconds. It includes this file as it is.",
         f"// Measured on {device} by `python -m benchmarks tune --write`.",

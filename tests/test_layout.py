@@ -1,4 +1,4 @@
-"""The house shows what is what: a core that imports no job, no screen and no laboratory, and stays small."""
+"""The layout of `lowlat`: its core imports no job, no screen and no laboratory, and stays small."""
 
 import ast
 from pathlib import Path
@@ -26,7 +26,7 @@ MOST_LINES = 5500
 
 
 def imports(path, *, top=False):
-    """The modules that a file imports, by their dotted names; `top` leaves out what its functions import."""
+    """Return the modules that a file imports, by their dotted names; `top` leaves out what its functions import."""
     tree = ast.parse(path.read_text())
     inside = set()
     if top:
