@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.thorough, pytest.mark.serial]
+pytestmark = pytest.mark.thorough
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "CMakeLists.txt", "README.md", "LICENSE", "MANIFEST.in")
 TORCH = "torch==2.13.0"
@@ -43,12 +43,27 @@ def clone(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory):
+    """A folder in which `environment` comes new from `kept`, by hard links: what pip puts into it takes long."""
+    folder = tmp_path_factory.mktemp("environments")
+    environment = folder / "environment"
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-m", "venv", environment], env=variables, check=True)
+    # One after the other: torch asks for a newer setuptools than the one that is to be there.
+    for package in (TORCH, OLD_SETUPTOOLS):
+        command = [environment / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", package]
+        subprocess.run(command, env=variables, check=True)
+    environment.rename(folder / "kept")
+    return folder
+
+
 @pytest.fixture
-def shell(tmp_path, clone):
+def shell(environments, clone):
     """Runs a line in the clone, as in a new environment that has been activated."""
-    environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    constraint = tmp_path / "constraint.txt"
+    environment = environments / "environment"
+    shutil.copytree(environments / "kept", environment, symlinks=True, copy_function=os.link)
+    constraint = environments / "constraint.txt"
     constraint.write_text(TORCH + "\n")
     variables = {
         **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")},
@@ -64,14 +79,12 @@ def shell(tmp_path, clone):
         assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    run(f'pip install --quiet "{TORCH}"')
-    run(f'pip install --quiet "{OLD_SETUPTOOLS}"')
     yield run
     shutil.rmtree(environment)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
-def test_the_lines_of_a_page_install_the_package(page, shell, tmp_path):
+def test_the_lines_of_a_page_install_the_package(page, shell, environments, tmp_path):
     found = lines(page)
     assert len(found) >= 2
     for line in found:
@@ -80,7 +93,7 @@ def test_the_lines_of_a_page_install_the_package(page, shell, tmp_path):
         shell(line)
         if any(word.startswith(".") for word in shlex.split(line)):
             said = shell(f"python -c '{CALL}'", tmp_path)
-            assert "torch.Size([1, 2, 3, 4])" in said and str(tmp_path / "environment") in said
+            assert "torch.Size([1, 2, 3, 4])" in said and str(environments / "environment") in said
             shell("pip uninstall --quiet --yes svconv")
 
 

@@ -44,6 +44,7 @@ def label_maps(folder):
     return np.array([np.array(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("place", GPUS)
 def test_segment_writes_the_same_labels(clip, place, tmp_path):
@@ -57,6 +58,7 @@ def test_segment_writes_the_same_labels(clip, place, tmp_path):
     assert found.shape == (8, SIZE[1], SIZE[0]) and np.mean(found == expected) > 0.98
 
 
+@pytest.mark.sample(2)
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("place", GPUS)
 def test_the_demo_leaves_its_files_and_names_the_device(clip, place, tmp_path):

@@ -139,6 +139,7 @@ def test_interrupts_while_the_program_ends_do_not_break_off_the_end_of_its_threa
     assert status in (0, -signal.SIGINT) and "terminate called" not in errors
 
 
+@pytest.mark.thorough
 def test_a_dropped_segmenter_gives_back_its_memory():
     program = """
     import gc
