@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt"})
 """The schemes of live addresses, whose frames come at their own pace and only once."""
@@ -14,7 +14,10 @@ SHORTEST = 4
 """The shortest password that is looked for outside its address too; a shorter one is part of many words."""
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_NAMES = r"pass(?:word|wd|phrase|code)?|pwd|psw|secret|token|key|auth|authorization|sig|signature|credentials?"
+_NAMES = (
+    r"pass(?:wor[dt]|wd|phrase|code)?|pas|pwd|psw|pw|pin|secret|token|jwt|key|auth|authorization|sig|signature|"
+    r"credentials?|session(?:_?id)?|sid"
+)
 _SECRETS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -48,7 +51,7 @@ def shown(address: str) -> str:
     """Return an address as messages and reports show it: with its passwords masked, even those with spaces, and with
     question marks for bytes of a file's name that are no text."""
     address = address.encode("utf-8", "replace").decode()
-    return masked(address.replace(" ", "%20")) if scheme_of(address) else masked(address)
+    return masked(_without_spaces(address)) if scheme_of(address) else masked(address)
 
 
 def masked(text: str, *, address: str = "") -> str:
@@ -77,8 +80,10 @@ def hide(error: BaseException | None, address: str) -> None:
         error.args = covered(error.args)
         # Errors of the system keep these beside their arguments; FFmpeg's read some of them from there.
         for name in ("strerror", "filename"):
-            with suppress(AttributeError):
-                setattr(error, name, covered(getattr(error, name)))
+            # One of the system's that has none of these says other things once they are set.
+            if isinstance(part := getattr(error, name, None), str):
+                with suppress(AttributeError):
+                    setattr(error, name, covered(part))
         error = error.__cause__ or error.__context__
 
 
@@ -87,7 +92,12 @@ def _covered(match: re.Match[str]) -> str:
     return f"{match[0][:start]}{MASK}{match[0][end:]}"
 
 
+def _without_spaces(address: str) -> str:
+    return re.sub(r"\s", lambda space: quote(space[0]), address)
+
+
 def _secrets(address: str) -> set[str]:
     """The passwords in an address, as they are written and decoded."""
+    address = _without_spaces(address)
     found = {match["secret"] for pattern in _SECRETS for match in pattern.finditer(address)}
     return {word for secret in found for word in (secret, unquote(secret)) if len(word) >= SHORTEST}

@@ -26,6 +26,12 @@ MOST_FPS = Fraction(60)
 _NOT_VIDEO = frozenset({"tty"})
 # FFmpeg's flag of formats that hold pictures and no times: AVFMT_NOTIMESTAMPS.
 _NO_TIMES = 0x80
+_MENDS = (
+    ((av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError), "check the name and password in it"),
+    ((av.error.HTTPNotFoundError,), "check what follows the server's name in it"),
+    ((av.error.HTTPServerError,), "the fault is the server's: try again later"),
+)
+"""What helps where a server says why it gives no video."""
 _COVER = av.stream.Disposition.attached_pic
 # FFmpeg's matrix for colours that are not stated: AVCOL_SPC_UNSPECIFIED.
 _UNSAID = 2
@@ -76,7 +82,7 @@ class ContainerSource(Source):
         try:
             self._container = av.open(address, format=form, options=options or {}, timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
-            raise self._unreadable(_reason(error, self._open_s)) from error
+            raise self._unreadable(_reason(error, self._open_s), error) from error
         try:
             videos = [video for video in self._container.streams.video if not video.disposition & _COVER]
             if not videos or self._container.format.name in _NOT_VIDEO:
@@ -85,7 +91,9 @@ class ContainerSource(Source):
             self._video = next((video for video in videos if video.frames != 1), videos[0])
             self._video.codec_context.thread_count = 1
             self.live = live or (timeout is not None and self._container.duration is None)
-            self.fps = self._video.average_rate or self._video.guessed_rate or DEFAULT_FPS
+            # Asking a closed container would crash.
+            self._guessed = self._video.guessed_rate
+            self.fps = self._video.average_rate or self._guessed or DEFAULT_FPS
             self.untimed = bool(self._container.format.flags & _NO_TIMES)
             # A broadcast, or a recording of one, may begin anywhere.
             self._numbering = Numbering(joined=self.live or self._container.format.name.startswith("mpeg"))
@@ -113,7 +121,7 @@ class ContainerSource(Source):
     @property
     def steady_fps(self) -> Fraction:
         # The mean of a varying rate says little; the rate that its times are multiples of may be that of their ticks.
-        fitting = self._video.guessed_rate
+        fitting = self._guessed
         return fitting if fitting and self.fps < fitting <= MOST_FPS and not self.untimed else min(self.fps, MOST_FPS)
 
     def close(self) -> None:
@@ -276,8 +284,9 @@ class ContainerSource(Source):
             why,
         )
 
-    def _unreadable(self, why: str) -> SourceError:
+    def _unreadable(self, why: str, error: Exception | None = None) -> SourceError:
         mend = "is it in use, or not a camera?" if self._kind == "a camera" else "is it whole, and a video?"
+        mend = next((words for kinds, words in _MENDS if isinstance(error, kinds)), mend)
         return SourceError(
             f"open_source: expected {self._kind}, got {self.name!r}, which can't be read: {why}; {mend}", why
         )

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from lowlat.video.frames import DEFAULT_FPS, Source, SourceError, Timed, by
 from lowlat.video.listing import list_images, stems_of
+from lowlat.video.places import Times
 
 
 class ImageFolder(Source):
@@ -67,7 +68,7 @@ class ImageFolder(Source):
 
     def _read(self, path: Path) -> np.ndarray:
         with _opened(path) as image:
-            return _array(ImageOps.exif_transpose(image), image.format, self._resize)
+            return _upright(image, self._resize)
 
 
 class ImagePages(Source):
@@ -85,25 +86,26 @@ class ImagePages(Source):
         self._path, self.name, self._resize, self._any_size = path, str(path), resize, any_size
         self.missing, self.live = [], False
         with _opened(path) as image:
-            self.frames, first = image.n_frames, _array(image, image.format, resize)
+            self.frames, first = image.n_frames, _upright(image, resize)
             shown_ms = image.info.get("duration")
         self.size = (first.shape[1], first.shape[0])
         self.untimed = not shown_ms
         self.fps = DEFAULT_FPS if self.untimed else Fraction(1000, shown_ms)
 
     def timed(self) -> Iterator[Timed]:
-        time_s = Fraction(0)
+        time_s, times, usual_s = Fraction(0), Times(), float(1 / self.fps)
         with _opened(self._path) as image:
             for index in range(self.frames):
                 image.seek(index)
-                array = _array(image, image.format, self._resize)
+                array = _upright(image, self._resize)
                 if array.shape[1::-1] != self.size and not self._any_size:
                     width, height = self.size
                     raise SourceError(
                         f"ImagePages: expected pictures of one size in {self.name!r}, got {width}x{height} and, at "
                         f"page {index}, {by(array.shape)}; give a size to scale every one to"
                     )
-                yield Timed(array, float(index / self.fps if self.untimed else time_s), index)
+                shown_s = times.at(float(index / self.fps if self.untimed else time_s), usual_s)
+                yield Timed(array, shown_s, index)
                 time_s += Fraction(image.info.get("duration") or 0, 1000)
 
 
@@ -136,8 +138,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _array(image: Image.Image, kind: str | None, resize: tuple[int, int] | None) -> np.ndarray:
-    image = to_rgb(image, kind)
+def _upright(image: Image.Image, resize: tuple[int, int] | None) -> np.ndarray:
+    """An image as RGB, turned as the camera was held."""
+    image = to_rgb(ImageOps.exif_transpose(image), image.format)
     return np.array(image.resize(resize, Image.Resampling.BILINEAR) if resize else image)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -70,7 +71,12 @@ class _Input(io.FileIO):
 
     def read(self, size: int = -1) -> bytes:
         try:
-            return b"" if self.interrupt is not None else super().read(size)
+            data = b"" if self.interrupt is not None else super().read(size)
+            while data is None:
+                # Another program that has the pipe has told it not to wait.
+                select.select([self], [], [])
+                data = super().read(size)
+            return data
         except KeyboardInterrupt as error:
             self.interrupt = error
             return b""

@@ -107,7 +107,7 @@ class ReconnectingSource(Source):
 
     Across a gap time goes on by the clock, and the first frame after it has the index after that of the last frame
     before it. It may be of another size. Sources that end because all of them has come, as a file at an address does,
-    are not opened again.
+    are not opened again, and who is refused by name and password then is not tried again.
 
     Args:
         opening: opens it; raises :class:`SourceError` where that fails.
@@ -171,7 +171,8 @@ class ReconnectingSource(Source):
         """Yield the frames as they come, from one connection after the other.
 
         Raises:
-            SourceError: the source is lost and given up, or was closed while it was read.
+            SourceError: the source is lost and given up, refuses the name and password, or was closed while it was
+                read.
         """
         going_on = True
         while going_on:
@@ -235,12 +236,12 @@ class ReconnectingSource(Source):
         return True
 
     def _opened(self, what: str) -> Source:
-        """Try to open the source, again and again, until it is there or given up."""
+        """Try to open the source, again and again, until it is there, given up, or takes the password no longer."""
         reason = "no answer"
         while True:
             left = self._lost_at + self._reconnect_s - self._clock()
             if left <= 0:
-                self._gaps[-1], self._given_up = self._gap_until(None), True
+                self._give_up()
                 raise SourceError(
                     f"open_source: expected a live source that comes back within {self._reconnect_s:g} s, got {what}; "
                     f"it could not be opened again ({reason}): check it, or raise --reconnect"
@@ -252,6 +253,13 @@ class ReconnectingSource(Source):
                     source = self._open()
                 except (SourceError, OSError) as error:
                     reason = _reason(error)
+                    if refused(error):
+                        self._give_up()
+                        raise SourceError(
+                            f"open_source: expected a live source that lets in again who it has let in before, got "
+                            f"{what}; it refuses now ({reason}): check the name and password, and begin again",
+                            reason,
+                        ) from error.__cause__
                     continue
                 if not self._closing.is_set():
                     return source
@@ -259,6 +267,9 @@ class ReconnectingSource(Source):
             raise SourceError(
                 f"ReconnectingSource: expected an open source to wait for, got {self.name!r} closed; open it again"
             )
+
+    def _give_up(self) -> None:
+        self._gaps[-1], self._given_up = self._gap_until(None), True
 
     def _returned(self, shape: tuple[int, ...], time_s: float) -> None:
         """Note the first frame after a gap."""

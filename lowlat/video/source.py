@@ -70,6 +70,9 @@ def open_source(
     if spec.isdecimal():
         opening = partial(_camera, int(spec), **frames)
         return _lasting(opening, reconnect_s, opened_within(wait_s, opening, f"camera {spec}", say=say), say)
+    if not spec:
+        # It would be the folder at hand.
+        raise SourceError("open_source: expected the name of a source, got an empty one; '.' is the folder at hand")
     path = Path(spec)
     if path.is_dir() or (not path.exists() and is_pattern(spec)):
         return ImageFolder(spec, **frames)

@@ -81,6 +81,24 @@ def test_a_camera_that_refuses_the_password_is_not_asked_again(lowlat, tmp_path)
     assert code == 2 and len(told(err)) == 1 and "s3cret" not in err
 
 
+@pytest.mark.parametrize("why", ["401 Unauthorized", "403 Forbidden"])
+def test_a_camera_that_refuses_the_password_after_a_loss_ends_the_run(lowlat, tmp_path, why):
+    with HttpCamera([Show(12), Refuse(why), Show(12)]) as camera:
+        code, printed, err = lowlat("segment", camera.at("admin:s3cret@"), "-o", tmp_path / "out", "--json")
+        assert camera.connections == 2
+    report = json.loads(printed)
+    assert code == 2 and f"it refuses now (Server returned {why}" in report["error"]
+    assert "check the name and password" in report["error"] and told(err)[-1] == f"lowlat: {report['error']}"
+    assert report["frames"] > 0 and [gap["to"] for gap in report["gaps"]] == [None]
+    assert "s3cret" not in printed + err
+
+
+def test_a_camera_whose_path_is_gone_for_a_while_is_waited_for(lowlat, tmp_path):
+    with HttpCamera([Show(6), Refuse("404 Not Found"), Show(6)]) as camera:
+        words = (camera.address, "-o", tmp_path / "out", "--overload", "wait", "--max-frames", 12)
+        assert lowlat("segment", *words)[0] == 0 and camera.connections == 3
+
+
 def test_a_video_that_changes_its_size_goes_on(lowlat, segmenter, tmp_path):
     """Browsers record such videos. The network starts up anew at each size, and no frame is left out."""
     path, out = tmp_path / "in.ts", tmp_path / "out"
@@ -298,3 +316,18 @@ def test_sound_that_turns_out_not_to_fit_is_told_in_words(lowlat, segmenter, tmp
     code, _, err = lowlat("segment", path, "-o", tmp_path / "out.mov")
     assert code == 0 and len(times_of(tmp_path / "out.mov")) == 20
     assert ["the sound is left out" in line for line in told(err)] == [True]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("segment", "rtsp://a:s3cret@cam/live", "rtsp://a:s3cret@cam/live", "-o", "out.mp4"),
+        ("segment", "none.mp4", "-o", "rtsp://a:s3cret@cam/live"),
+        ("batch", "rtsp://a:s3cret@cam/live", "-o", "out"),
+        ("--debug", "segment", "none.mp4", "-o", "rtsp://a:s3cret@cam/live"),
+    ],
+)
+def test_passwords_in_words_that_make_no_sense_are_masked_too(lowlat, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    code, printed, err = lowlat(*words, "--json")
+    assert code and "a:***@cam" in err + printed and "s3cret" not in printed + err

@@ -31,6 +31,9 @@ from lowlat.video.source import SourceError, open_source
             "https://s3/v.mp4?X-Amz-Credential=***&X-Amz-Signature=***",
         ),
         ("srt://cam:9000?mode=caller&passphrase=s3cret", "srt://cam:9000?mode=caller&passphrase=***"),
+        ("http://cam/video?loginuse=admin&loginpas=s3cret", "http://cam/video?loginuse=admin&loginpas=***"),
+        ("http://cam/video?passwort=s3cret&pw=s3cret", "http://cam/video?passwort=***&pw=***"),
+        ("http://cam/video?session_id=s3cret&jwt=s3cret", "http://cam/video?session_id=***&jwt=***"),
         ("rtsp://cam:554/user=admin_password=s3cret_channel=1", "rtsp://cam:554/user=admin_password=***"),
         (
             "http://proxy/?url=rtsp%3A%2F%2Fme%3As3cret%40cam%2Flive",
@@ -90,7 +93,7 @@ def test_schemes():
 
 
 @pytest.mark.parametrize("camera_of", [HttpCamera, RtspCamera])
-@pytest.mark.parametrize("password", ["s3cr%40t%2Fw", "s3cr@tw"])
+@pytest.mark.parametrize("password", ["s3cr%40t%2Fw", "s3cr@tw", "s3cr et\tw"])
 def test_an_address_that_fails_keeps_its_password_to_itself(camera_of, password):
     with camera_of([Refuse()]) as camera, pytest.raises(SourceError) as error:
         open_source(camera.at(f"admin:{password}@"))
@@ -125,3 +128,23 @@ def test_errors_that_errors_came_from_are_masked_too():
     hide(last, address)
     said = "".join(traceback.format_exception(last)) + repr((first.args, second.filename))
     assert "s3cr" not in said and said.count("rtsp://a:***@cam") >= 3
+
+
+def test_an_error_without_a_password_says_what_it_said():
+    stall = TimeoutError("no frame within 3 s")
+    hide(stall, "")
+    assert str(stall) == "no frame within 3 s"
+
+
+@pytest.mark.parametrize(
+    "answer, mend",
+    [
+        ("401 Unauthorized", "check the name and password in it"),
+        ("403 Forbidden", "check the name and password in it"),
+        ("404 Not Found", "check what follows the server's name in it"),
+        ("503 Service Unavailable", "the fault is the server's: try again later"),
+    ],
+)
+def test_what_a_server_says_decides_what_helps(answer, mend):
+    with HttpCamera([Refuse(answer)]) as camera, pytest.raises(SourceError, match=f"; {mend}$"):
+        open_source(camera.address)

@@ -129,6 +129,22 @@ def test_an_animated_webp_keeps_its_times(tmp_path):
     assert source.frames == 5 and not source.untimed and source.fps == 10
 
 
+def test_pictures_of_a_webp_that_last_no_time_follow_each_other_all_the_same(tmp_path):
+    path = tmp_path / "a.webp"
+    first, *rest = [Image.fromarray(picture(index)) for index in range(5)]
+    first.save(path, save_all=True, append_images=rest, duration=[100, 0, 100, 0, 40], lossless=True)
+    assert read(path)[0] == pytest.approx([0, 0.1, 0.101, 0.2, 0.201])
+
+
+@pytest.mark.parametrize("suffix", ["webp", "tif"])
+def test_pictures_of_one_file_are_turned_as_the_camera_was_held(tmp_path, suffix):
+    path, turned = tmp_path / f"a.{suffix}", Image.Exif()
+    turned[0x0112] = 6
+    pictures = [Image.fromarray(picture(index, (48, 64))) for index in range(2)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], exif=turned)
+    assert read(path)[3] == [(64, 48)] * 2
+
+
 def test_every_page_of_a_tiff_is_a_frame(tmp_path):
     path = tmp_path / "pages.tif"
     first, *rest = [Image.fromarray(picture(index)) for index in range(4)]

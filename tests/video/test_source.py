@@ -253,3 +253,19 @@ def test_a_source_closed_under_its_capture_thread_ends_it(make_clip):
             for _ in buffer:
                 pass
         assert buffer.close()
+
+
+def test_a_closed_source_still_tells_its_facts(make_clip):
+    """FFmpeg's own are gone with the container: asking for them would crash."""
+    source = open_source(make_clip())
+    source.close()
+    assert (source.fps, source.steady_fps, source.size) == (25, 25, (64, 48))
+
+
+def test_an_empty_name_is_not_the_folder_at_hand(tmp_path, monkeypatch):
+    """As of a shell variable that was never set."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "0.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match="got an empty one"):
+        open_source("")
+    assert len(list(open_source("."))) == 1
