@@ -35,6 +35,7 @@ from lowlat.cli import (
 from lowlat.cli.options import print_json, printed
 from lowlat.jobs.extras import missing
 from lowlat.jobs.host_memory import keep_freed_memory
+from lowlat.video.address import hide, masked
 
 # The jobs are imported inside the commands: `--help` and `simulate` start without torch.
 
@@ -63,12 +64,14 @@ class _Group(TyperGroup):
         try:
             returned = super().invoke(ctx)
             # Output that is still buffered must fail here, not when Python ends.
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return returned
         except typer.Exit:
             # `--help` ends so; the class is a subclass of RuntimeError.
             raise
         except _WrongWords as error:
+            error.message = masked(error.message)
             _print_error(ctx, error.format_message())
             raise
         except KeyboardInterrupt:
@@ -79,6 +82,7 @@ class _Group(TyperGroup):
             _leave_stdout()
             raise typer.Exit(CLOSED_PIPE) from None
         except (ValueError, OSError, RuntimeError, ImportError) as error:
+            hide(error, "")
             line = _line(error, ctx.invoked_subcommand)
             _print_error(ctx, line)
             if ctx.params["debug"]:

@@ -75,18 +75,21 @@ def in_one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def failures_told(on_failure: Callable[[Any], None] | None, report: Callable[[bool, str], Any]) -> Iterator[None]:
-    """If the block raises an error, hand on a report of the run before the error goes on.
+def failures_told(
+    on_failure: Callable[[Any], None] | None, report: Callable[[bool, str | None], Any]
+) -> Iterator[None]:
+    """If the block raises an error or is interrupted by Ctrl-C, hand on a report of the run before that goes on.
 
     Args:
         on_failure: is called with the report.
-        report: makes the report, from whether the run was interrupted and from the error's message.
+        report: makes the report, from whether the run was interrupted and, if it was not, from the error's message.
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if on_failure is not None:
-            on_failure(report(False, in_one_line(error)))
+            interrupted = isinstance(error, KeyboardInterrupt)
+            on_failure(report(interrupted, None if interrupted else in_one_line(error)))
         raise
 
 

@@ -30,7 +30,7 @@ from lowlat.runtime import FrameResult, Overload
 from lowlat.runtime.options import find_device
 from lowlat.schedule import Mode, PerFrame
 from lowlat.segmenter import VideoSegmenter, prepare
-from lowlat.video.address import shown
+from lowlat.video.address import masked, shown
 from lowlat.video.frames import Timed
 from lowlat.video.overlay import Overlay
 from lowlat.video.places import missing_line
@@ -156,7 +156,7 @@ def segment(
 
     def report(interrupted: bool, error: str | None = None) -> SegmentReport:
         found = (tally.summary(), opened.missing, gaps_of(opened), error)
-        return SegmentReport(shown(str(source)), str(output), *opened.size, interrupted, *found)
+        return SegmentReport(shown(str(source)), masked(str(output)), *opened.size, interrupted, *found)
 
     def broken(found: SegmentReport) -> None:
         if kept is not None and found.summary.frames:
@@ -173,11 +173,11 @@ def segment(
                 f"segment: expected --fps with a file, got it with {opened.name!r}, which is live and comes at its own "
                 "pace; leave it out"
             )
-        if fps is not None and opened.untimed:
-            opened.fps = Fraction(fps).limit_denominator(60000)
         frames: Iterable[Timed] = itertools.islice(opened.timed(), max_frames)
         if fps is not None:
             frames = at_rate(frames, fps)
+            if opened.untimed:
+                opened.fps = Fraction(fps).limit_denominator(60000)
         if report_dir is not None:
             sides = None if resize is None else f"{resize[0]}x{resize[1]}"
             asked = {"mode": mode, "decision": decision, "overload": overload, "fps": fps, "max_frames": max_frames}
@@ -220,8 +220,8 @@ def segment(
         finally:
             close()
         found = report(interrupted)
-    if kept is not None:
-        kept.write(found.as_dict())
+        if kept is not None:
+            kept.write(found.as_dict())
     return found
 
 
@@ -229,7 +229,7 @@ def failed(source: str | Path, output: str | Path, error: BaseException) -> Segm
     """Make the report of a run that broke off before its source was open."""
     interrupted = isinstance(error, KeyboardInterrupt)
     told = None if interrupted else in_one_line(error)
-    return SegmentReport(shown(str(source)), str(output), 0, 0, interrupted, Tally().summary(), error=told)
+    return SegmentReport(shown(str(source)), masked(str(output)), 0, 0, interrupted, Tally().summary(), error=told)
 
 
 def missing_words(report: SegmentReport) -> str:

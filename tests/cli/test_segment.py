@@ -121,3 +121,38 @@ def test_a_network_of_other_classes_is_shown_by_its_own_names_and_colours(lowlat
     image = Image.open(out / "000001.png")
     assert image.getpalette()[:9] == [part for colour in network.legend.palette for part in colour]
     assert np.array(image).max() < 3
+
+
+def test_ctrl_c_again_while_the_output_is_closed_is_reported_with_what_was_done(
+    lowlat, segmenter, clip, tmp_path, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    segmenter.broken[11] = KeyboardInterrupt()
+    monkeypatch.setattr("lowlat.video.sink.finish", interrupted)
+    out = tmp_path / "out.mp4"
+    code, printed, _ = lowlat("segment", clip, "-o", out, "--json")
+    report = json.loads(printed)
+    assert code == 130 and (report["interrupted"], report["error"], report["frames"]) == (True, None, 11)
+    with open_source(out) as source:
+        assert len(list(source)) == 11
+
+
+def test_a_report_that_finds_no_room_is_told_beside_what_was_done(lowlat, segmenter, clip, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lowlat.jobs.report.live.write_trace", full)
+    words = ("segment", clip, "-o", tmp_path / "out.mp4", "--report", tmp_path / "report", "--json")
+    code, printed, err = lowlat(*words)
+    report = json.loads(printed)
+    assert code == 2 and report["frames"] == 20 and "No space left" in report["error"]
+    assert err.splitlines()[-1] == f"lowlat: {report['error']}"
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan", "0", "-5"])
+def test_a_rate_of_images_that_is_none_is_refused(refused, segmenter, tmp_path, rate):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "in" / "0.png")
+    assert "frames a second" in refused("segment", tmp_path / "in", "-o", tmp_path / "out", "--fps", rate)
