@@ -84,7 +84,8 @@ def test_a_camera_that_refuses_the_password_is_not_asked_again(lowlat, tmp_path)
 @pytest.mark.parametrize("why", ["401 Unauthorized", "403 Forbidden"])
 def test_a_camera_that_refuses_the_password_after_a_loss_ends_the_run(lowlat, tmp_path, why):
     with HttpCamera([Show(12), Refuse(why), Show(12)]) as camera:
-        code, printed, err = lowlat("segment", camera.at("admin:s3cret@"), "-o", tmp_path / "out", "--json")
+        words = (camera.at("admin:s3cret@"), "-o", tmp_path / "out", "--reconnect", 3, "--json")
+        code, printed, err = lowlat("segment", *words)
         assert camera.connections == 2
     report = json.loads(printed)
     assert code == 2 and f"it refuses now (Server returned {why}" in report["error"]
