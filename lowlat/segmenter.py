@@ -132,8 +132,7 @@ class VideoSegmenter(AbstractContextManager):
         options = _given(device=device, dtype=dtype, graphs=graphs, compiled=compiled)
         if device is not None:
             options["device"] = find_device("VideoSegmenter", device)
-        if pixels != "default":
-            options["pixels"] = pixels
+        options |= {} if pixels == "default" else {"pixels": pixels}
         made = isinstance(network, PreparedNetwork)
         if made and options:
             raise ValueError(

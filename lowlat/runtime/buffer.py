@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -73,11 +74,9 @@ class FrameBuffer(AbstractContextManager):
             raise ValueError(f"FrameBuffer: expected overload to be one of {', '.join(words)}, got {overload!r}")
         if capacity < 1:
             raise ValueError(f"FrameBuffer: expected a capacity of at least 1 frame, got {capacity!r}; use 1 or more")
-        self.overload = Overload(overload)
-        self.capacity = capacity
+        self.overload, self.capacity = Overload(overload), capacity
         self._clock = clock if clock is not None else WallClock()
-        self._stall_s = stall_s
-        self._first = first
+        self._process, self._stall_s, self._first = os.getpid(), stall_s, first
         self._frames: deque[Captured] = deque()
         self._changed = threading.Condition()
         self.captured = self.delivered = self.dropped = 0
@@ -113,6 +112,7 @@ class FrameBuffer(AbstractContextManager):
         Blocks only under the rule `wait`, until there is room or the buffer is closed.
         """
         available_ms = self._clock.now()
+        self._check_process("put")
         with self._changed:
             index, time_s = self._first + self.captured, None
             if hasattr(frame, "time_s"):
@@ -146,7 +146,9 @@ class FrameBuffer(AbstractContextManager):
         Raises:
             TimeoutError: no frame has come for `stall_s` seconds; the buffer goes on working.
             Exception: what the source raised, once, after its last frame.
+            RuntimeError: this process is a fork of the one that made the buffer.
         """
+        self._check_process("get")
         with self._changed:
             ready = self._changed.wait_for(lambda: self._frames or self._ended or self._closed, self._stall_s)
             if (taken := self.take_waiting()) is not None:
@@ -177,6 +179,8 @@ class FrameBuffer(AbstractContextManager):
         """Stops the source at its next frame, and ends the consumer's iteration. May be called again.
         Returns whether the capture thread has ended within `timeout_s` seconds. A source that hangs in a read keeps its
         thread, a daemon, until the read returns."""
+        if os.getpid() != self._process:
+            return True
         with self._changed:
             self._closed = True
             self.dropped += len(self._frames)
@@ -187,6 +191,11 @@ class FrameBuffer(AbstractContextManager):
             return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _check_process(self, method: str) -> None:
+        if os.getpid() != self._process:
+            why = "the process that made the buffer, got a fork of it without its capture thread; make one in the child"
+            raise RuntimeError(f"FrameBuffer.{method}: expected {why}")
 
     def _read(self, source: Iterable[Any]) -> None:
         error = None

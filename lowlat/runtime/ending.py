@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any
 
 
 class EngineThread(threading.Thread):
@@ -45,13 +46,15 @@ class EngineThread(threading.Thread):
             warnings.warn(words, RuntimeWarning, stacklevel=3)
 
 
-def end_with(owner: object, close: Callable[[], None]) -> None:
-    """Has `close` called when `owner` is collected or the program ends, even during Ctrl-C. `close` must bear a second
-    call and must not refer to `owner`. A forked child never calls it, since the threads are the parent's."""
-    weakref.finalize(owner, _end, close, os.getpid())
+def end_with(owner: object, *steps: Callable[[], Any]) -> None:
+    """Has `steps` called in turn when `owner` is collected or the program ends, even during Ctrl-C. They must bear a
+    second call and must not refer to `owner`. A forked child never calls them, since the threads are the parent's."""
+    weakref.finalize(owner, _end, os.getpid(), *steps)
 
 
-def _end(close: Callable[[], None], process: int) -> None:
+def _end(process: int, *steps: Callable[[], Any]) -> None:
     while os.getpid() == process:
         with suppress(KeyboardInterrupt):
-            return close()
+            for step in steps:
+                step()
+            return

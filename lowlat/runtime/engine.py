@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lowlat.runtime.buffer import Captured
+from lowlat.runtime.ending import end_with
 from lowlat.runtime.look_ahead import LookAhead
 from lowlat.runtime.protocols import Clock, Job, KeyFrame, Outcome, Pipelined, Stages, WallClock, Worker
 from lowlat.runtime.result import FrameResult, Span
@@ -52,22 +55,17 @@ class Engine(AbstractContextManager):
     ) -> None:
         if worker is None and schedule.mode is Mode.LOW_LATENCY:
             raise ValueError("Engine: expected a worker in low-latency mode, got None; pass one, or mode='blocking'")
-        self.schedule = schedule
-        self._stages = stages
+        self.schedule, self._stages, self._worker = schedule, stages, worker
         self._pipelined = stages if isinstance(stages, Pipelined) else None
-        self._worker = worker
         self.clock = clock if clock is not None else WallClock()
         self.state = VideoState()
         self._key: KeyFrame | None = None
         self._landing: Outcome | None = None
         # The frame under way: input, F_l, F_h and the result in the making.
-        self._frame: Any = None
-        self._low: Any = None
-        self._high: Any = None
-        self._result: FrameResult | None = None
+        self._drop_frame()
         self._scores: tuple[str, ...] = ()
         self._ahead = LookAhead(self._pipelined, ())
-        self._closed = False
+        self._closed, self._at_work = False, threading.RLock()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -116,15 +114,13 @@ class Engine(AbstractContextManager):
                 or the engine is closed.
             Exception: what a stage of the fast track raised; the frame counts as never begun.
         """
-        if self._closed:
-            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this video")
+        self._check_open()
         self.settle()
         started = self.clock.now()
         if index is None:
             index = 0 if self.state.index is None else self.state.index + 1
         available = started if available_ms is None else available_ms
-        result = FrameResult(index, None, age=0, available_ms=available, wait_ms=started - available)
-        result.classes = self.classes
+        result = FrameResult(index, None, 0, available_ms=available, wait_ms=started - available, classes=self.classes)
         self._frame, self._result, self._scores = frame, result, (scores,) if scores else ()
         try:
             self._collect(index)
@@ -212,9 +208,19 @@ class Engine(AbstractContextManager):
     def close(self) -> None:
         """Ends the worker; a pass under way is lost. May be called again."""
         self._closed = True
-        self._drop_frame()
-        if self._worker is not None:
-            self._worker.close()
+        # Behind the stage that another thread is at, whose frame ends there.
+        with self._at_work:
+            if self._worker is not None:
+                self._worker.close()
+
+    def end_with_the_program(self) -> None:
+        """Has the worker closed when the engine is dropped or the program ends. A daemon thread of the caller's that is
+        at a stage then would abort the process: it is waited for, and stays before its next one."""
+        end_with(self, partial(self._at_work.acquire, timeout=10.0), *([self._worker.close] if self._worker else []))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("Engine.answer: expected an open engine, got a closed one; make another for this video")
 
     def _collect(self, index: int) -> None:
         """Takes in a finished background pass; called before a frame begins, so that the frame already uses it."""
@@ -240,7 +246,9 @@ class Engine(AbstractContextManager):
                 actions.extend(more)
                 event = None
             else:
-                event = self._do(actions.popleft())
+                with self._at_work:
+                    self._check_open()
+                    event = self._do(actions.popleft())
 
     def _do(self, action: events.Action) -> events.Event | None:
         """Does one action, and returns the event that answers it, or None if no answer is due now."""

@@ -13,8 +13,7 @@ class LookAhead:
     """Iterates over the frames of one run. If they have `take_waiting`, as a `FrameBuffer` has, one can begin early."""
 
     def __init__(self, stages: Pipelined | None, frames: Iterable[Any]) -> None:
-        self._stages = stages
-        self._frames = frames
+        self._stages, self._frames = stages, frames
         self._take_waiting = getattr(frames, "take_waiting", None) if stages is not None else None
         # The frame that was taken early, until its turn comes; and the frame that was begun, with its F_l under way.
         self._taken: Captured | None = None

@@ -113,9 +113,7 @@ class PreparedNetwork:
             raise ValueError(f"prepare: expected pixels of at least 1, got {pixels!r}; None keeps a frame's own size")
         self.device = torch.device(device)
         self.network = prepared(network, options, self.device)
-        self.options = options
-        self.pixels = pixels
-        self.fast_track = fast_track
+        self.options, self.pixels, self.fast_track = options, pixels, fast_track
 
     def without_fast_track(self: Stages) -> Stages:
         """Return the same network, with the same weights, for per-frame runs."""

@@ -95,6 +95,26 @@ def test_a_program_that_ends_while_s_h_is_under_way_succeeds(isolation, ending):
     assert ended(started(program)) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    "options", ["isolation='priority'", "policy=PerFrame(), mode='blocking'", "isolation='segment'"]
+)
+def test_a_program_that_ends_while_a_daemon_thread_labels_succeeds(options):
+    """The thread is in torch's code, or comes to it while Python shuts down."""
+    program = f"""
+    from lowlat.schedule import PerFrame
+
+    def label():
+        for result in segmenter.run(iter(cut, None)):
+            labelled.release()
+
+    labelled, segmenter = threading.Semaphore(0), VideoSegmenter(pixels=120 * 160, {options})
+    threading.Thread(target=label, daemon=True).start()
+    labelled.acquire()
+    """
+    for process in [started(program) for _ in range(TIMES)]:
+        assert ended(process) == (0, "", "")
+
+
 @pytest.mark.parametrize("presses", [1, 2, 3])
 @pytest.mark.parametrize("use", ["with {} as segmenter", "for segmenter in [{}]"])
 def test_a_program_that_is_interrupted_again_and_again_is_not_aborted(use, presses):
@@ -215,3 +235,34 @@ def test_the_mend_works_a_segmenter_made_in_the_child(isolation, before):
     program = program.format(child=textwrap.indent(textwrap.dedent(child), "    ").strip(), leave="sys.exit()")
     status, out, errors = ended(started(program))
     assert (status, out.splitlines()[4:], errors) == (0, ["(120, 160) 1", "child 0", "parent 1 2"], "")
+
+
+def test_a_buffer_inherited_by_a_fork_is_refused_and_the_parents_goes_on():
+    program = """
+    from lowlat.runtime import FrameBuffer
+
+    def source():
+        while True:
+            time.sleep(0.001)
+            yield 0
+
+    buffer = FrameBuffer(clock=None)
+    buffer.capture(source())
+    buffer.get()
+    child = os.fork()
+    if child == 0:
+        for use in (buffer.get, lambda: buffer.put(0)):
+            try:
+                use()
+            except RuntimeError as error:
+                print(error)
+        print(buffer.close(), flush=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), buffer.get().index > 0)
+    """
+    mend = (
+        "expected the process that made the buffer, got a fork of it without its capture thread; make one in the child"
+    )
+    said = [*(f"FrameBuffer.{method}: {mend}" for method in ("get", "put")), "True", "0 True"]
+    status, out, errors = ended(started(program))
+    assert (status, out.splitlines(), errors) == (0, said, "")

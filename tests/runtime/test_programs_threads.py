@@ -145,6 +145,26 @@ def test_of_two_threads_at_once_every_frame_is_answered_or_refused_in_words(make
     assert len(answered) + len(refused) == 60 and sorted(answered) == list(range(len(answered)))
 
 
+def test_a_segmenter_closed_by_another_thread_says_so_to_the_first(make, frames):
+    for _ in range(5):
+        segmenter, said, answered = make(), [], threading.Event()
+
+        def use(segmenter=segmenter, said=said, answered=answered):
+            try:
+                while True:
+                    segmenter.step(frames[0])
+                    answered.set()
+            except BaseException as raised:
+                said.append(raised)
+
+        thread = in_thread(use)
+        assert answered.wait(PATIENCE_S)
+        segmenter.close()
+        thread.join(PATIENCE_S)
+        (error,) = said
+        assert isinstance(error, RuntimeError) and "expected an open engine, got a closed one" in str(error)
+
+
 def test_a_restart_from_within_the_source_is_the_same_threads(make, frames):
     with make() as segmenter:
 

@@ -6,7 +6,6 @@ import os
 
 from lowlat.runtime.cpu.team import Team, TeamStages
 from lowlat.runtime.cpu.threads import CoreSplit, ThreadWorker, check_cores, split_cores
-from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.protocols import WallClock
 from lowlat.runtime.stages import NetworkStages
@@ -44,13 +43,13 @@ def cpu_engine(
         check_cores("VideoSegmenter", threads, "leave it out to use those at hand", os.cpu_count() or 1)
     clock = WallClock()
     if schedule.mode is Mode.BLOCKING:
-        return Engine(schedule, stages, None, clock)
-    if isolation == "priority":
+        worker, isolation = None, ""
+    elif isolation == "priority":
         worker = ThreadWorker(stages.higher_parts, clock, cores=cores if split else split_cores(cores))
-        engine = Engine(schedule, stages, worker, clock)
     else:
         worker = Team(clock, stages.higher_parts, cores)
-        engine = Engine(schedule, TeamStages(stages, worker), worker, clock)
-    end_with(engine, worker.close)
+        stages = TeamStages(stages, worker)
+    engine = Engine(schedule, stages, worker, clock)
+    engine.end_with_the_program()
     engine.isolation = isolation
     return engine

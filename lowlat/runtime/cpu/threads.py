@@ -105,14 +105,12 @@ class ThreadWorker:
     """
 
     def __init__(self, higher: Callable[[Any], Any], clock: Clock, *, cores: CoreSplit | None = None) -> None:
-        self._higher = higher
-        self._clock = clock
+        self._higher, self._clock = higher, clock
         self.cores = cores if cores is not None else split_cores()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._job: Job | None = None
-        self._closed = False
-        self._owner = threading.get_ident()
+        self._closed, self._owner = False, threading.get_ident()
         self._thread = EngineThread("S_h", self._work, self._set_up)
         self._open = _of_thread.__dict__.setdefault("workers", [])
         self._threads_before = self._open[0]._threads_before if self._open else torch.get_num_threads()

@@ -27,8 +27,7 @@ class TurnRule:
     def __init__(self) -> None:
         self._begun: float | None = None
         self._periods: deque[float] = deque(maxlen=PERIODS)
-        self._ended = 0.0
-        self._under_way = False
+        self._ended, self._under_way = 0.0, False
         self._frames = self._frames_then = 0  # answered in this pass: by now, and when its last part ran
         self._costs: list[float] = []
 

@@ -17,8 +17,7 @@ class CudaEvent:
     """A `torch.cuda.Event`. The host sleeps while it waits for one that isn't timed, which frees its core."""
 
     def __init__(self, name: str, zero: tuple[torch.cuda.Event, float] | None, timed: bool) -> None:
-        self.name = name
-        self._zero = zero
+        self.name, self._zero = name, zero
         self.event = torch.cuda.Event(enable_timing=timed, blocking=not timed)
 
     def done(self) -> bool:

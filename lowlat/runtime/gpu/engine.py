@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-from lowlat.runtime.ending import end_with
 from lowlat.runtime.engine import Engine
 from lowlat.runtime.gpu.cuda import CudaDevice, partition
 from lowlat.runtime.gpu.isolation import ISOLATIONS, SEGMENTS, InTurns, Turns
@@ -56,6 +55,6 @@ def gpu_engine(
     stages = GpuStages(device, programs, schedule, graphs=programs.options.graphs, turns=turns, timed=timed)
     worker = GpuWorker(stages, device)
     engine = Engine(schedule, stages, worker, clock=device)
-    end_with(engine, worker.close)
+    engine.end_with_the_program()
     engine.isolation, engine.notice = isolation, notice
     return engine

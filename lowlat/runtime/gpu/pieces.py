@@ -110,8 +110,7 @@ class Launcher:
     """Puts pieces on their streams, with `graphs` as captured graphs; with `timed`, those with a track are timed."""
 
     def __init__(self, device: Device, *, graphs: bool, timed: bool) -> None:
-        self._device = device
-        self._graphs_wanted = graphs
+        self._device, self._graphs_wanted = device, graphs
         self._graphs: dict[Piece, Graph] = {}
         self.timer = StageTimer(device, "fast", 32 if timed else 0)
 

@@ -63,10 +63,8 @@ class GpuStages:
         timed: bool = True,
     ) -> None:
         policy = schedule.policy
-        self._device = device
-        self._programs = programs
-        self._critical = schedule.decision is Decision.CRITICAL
-        self._blocking = schedule.mode is Mode.BLOCKING
+        self._device, self._programs = device, programs
+        self._critical, self._blocking = schedule.decision is Decision.CRITICAL, schedule.mode is Mode.BLOCKING
         self._steps = 0 if self._blocking or schedule.rebase is None else schedule.steps
         self._waited = self._blocking or schedule.on_cut is OnCut.BLOCK
         # If every frame waits for S_h, nothing of one is kept for the next.

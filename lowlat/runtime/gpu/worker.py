@@ -12,8 +12,7 @@ class GpuWorker:
     """Runs S_h on a stream of its own: `submit` enqueues it, `poll` asks an event. The device is the clock."""
 
     def __init__(self, stages: GpuStages, device: Device) -> None:
-        self._stages = stages
-        self._device = device
+        self._stages, self._device = stages, device
         self._job: tuple[Job, Side] | None = None
         self._start, self._end = (device.event(f"S_h {name}", timed=True) for name in ("start", "end"))
         self._closed = False
