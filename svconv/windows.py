@@ -245,6 +245,19 @@ def correlation2d(plain: Callable, exact: Callable, query: Tensor, key: Tensor, 
     return flip_taps(out, options["groups"]) if taps == "correlation" else out
 
 
+def _is_known(condition: bool) -> bool:
+    """Return the condition; in an export, for which sizes may be symbols, False if it doesn't hold for all of them.
+
+    An exported program has no branches: asking for the condition would leave the program the sizes alone for which the
+    answer is the same.
+    """
+    if not torch.compiler.is_exporting():
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(condition)
+
+
 def _framed(plain: Callable, exact: Callable, first: Tensor, second: Tensor, options: dict) -> Tensor:
     """Compute the interior, whose windows never leave the frame, by `plain`, and a border as wide as the window's
     radius by `exact`.
@@ -255,8 +268,7 @@ def _framed(plain: Callable, exact: Callable, first: Tensor, second: Tensor, opt
     size, margin = (options["dilation"] * k for k in (options["kernel_size"], options["kernel_size"] // 2))
     if margin == 0:
         return plain(first, second, **{**options, "padding_mode": "zeros"})
-    h, w = first.shape[-2:]
-    if h <= 2 * margin or w <= 2 * margin:
+    if not all(_is_known(side > 2 * margin) for side in first.shape[-2:]):
         return exact(first, second, **options)
     inner = plain(first, second, **{**options, "padding_mode": "zeros"})
 

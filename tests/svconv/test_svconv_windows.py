@@ -249,6 +249,16 @@ def test_windows_compile_and_export_for_all_sizes(case):
         torch.testing.assert_close(program(input, logits), model(input, logits))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_windows_run_at_sizes_with_an_interior_and_without(strict):
+    case = Case((2, 1, 7, 9), 3, 3, padding_mode="reflect")
+    model = Model(**case.options)
+    program = torch.export.export(model, tuple(case.tensors()[:2]), dynamic_shapes=sizes_of(case), strict=strict)
+    for other in (case, replace(case, shape=(3, 1, 8, 6))):
+        input, logits, _ = other.tensors()
+        torch.testing.assert_close(program.module()(input, logits), model(input, logits))
+
+
 @pytest.mark.parametrize("case", TRACED, ids=str)
 def test_onnx_of_windows(case):
     model = Model(**case.options).eval()
