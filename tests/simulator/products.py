@@ -118,6 +118,32 @@ def run(program: Program, case: Case, product: str, layout: str, launch, order: 
     return (ran, result, lse) if product == "forward" and case.normalize else (ran, result)
 
 
+class Simulated(torch.autograd.Function):
+    """svconv2d of plain windows, and both gradients, through the kernels that `device` is given; all that `ran`."""
+
+    @staticmethod
+    def forward(ctx, input, logits, case, program, device, ran):
+        wide = torch.float64 if case.dtype == torch.float64 else torch.float32
+        n, _, h, w = case.shape
+        lse = torch.full((n, case.groups, h, w) if case.normalize else (0,), nan, dtype=wide)
+        result = torch.full_like(input, nan, memory_format=torch.contiguous_format)
+        ran.append(_run(program, "forward", case, input, input, logits, result, lse, device, "forward"))
+        ctx.save_for_backward(input, logits, lse)
+        ctx.call = case, program, device, ran
+        return result
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        input, logits, lse = ctx.saved_tensors
+        case, program, device, ran = ctx.call
+        grads = []
+        for product, data, like in (("grad_input", grad_out, input), ("grad_weight", input, logits)):
+            result = torch.full_like(like, nan, memory_format=torch.contiguous_format)
+            ran.append(_run(program, product, case, data, grad_out, logits, result, lse, device, "forward"))
+            grads.append(result)
+        return *grads, None, None, None, None
+
+
 def work(program: Program, case: Case, product: str, layout: str, device: Device, launch: Launch) -> tuple[float, ...]:
     """Return bytes, exponentials and chunks of the launch on the device, as launch.cu counts them; nothing is
     launched."""

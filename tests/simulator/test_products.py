@@ -4,17 +4,21 @@ in every order of threads; no report of the sanitizers."""
 from contextlib import nullcontext
 from dataclasses import astuple, replace
 
+import definition
 import products
 import pytest
 import simulated
+import svconv_cases
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import H200, PRODUCTS, SM_120, TF32, TYPES, Launch, check
 from simulated import SimulatorError
-from svconv_cases import Case, NotFinite, expected
+from svconv_cases import Case, NotFinite, assert_close, expected
+from test_svconv_definition import problems
 
 from benchmarks import tune
+from svconv import slices, windows
 
 KERNEL_SIZES = (1, 3, 5, 7, 9, 11, 13, 15)
 # The least and the largest of specialised kernels; in tf32 K = 3 stays exact.
@@ -244,6 +248,37 @@ def test_any_problem(program, shape, layout, device, product, order, groups, nor
     case = Case((n, depth * groups, h, w), groups=groups, normalize=normalize, **options)
     case = replace(case, padding_mode=padding_mode if normalize else "zeros")
     check(program, case, product, layout, device, [order])
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(case=problems(), device=st.sampled_from((H200, SM_120, TF32)))
+def test_any_window_is_put_together_of_plain_ones(program, case, device):
+    """As `svconv.dispatch` does it on a GPU: the kernels read plain windows alone."""
+    # In types whose gradients round no more than once, however many parts they are the sum of.
+    case = replace(case, tap_major=False, dtype=torch.float64 if case.dtype == torch.float64 else torch.float32)
+    if 0 in case.shape:
+        return
+    ran = []
+
+    def plain(input, logits, **options):
+        # A tensor's memory ends with its last element in no view.
+        input, logits = input.contiguous(), logits.contiguous()
+        assert windows.is_plain(**options)
+        options = {name: value for name, value in options.items() if name not in ("taps", "scale")}
+        part = Case(tuple(input.shape), **options, dtype=case.dtype)
+        return products.Simulated.apply(input, logits, part, program, device, ran)
+
+    def put_together(input, logits, **options):
+        del options["tap_major"]
+        if windows.is_plain(**options):
+            return plain(input, logits, **options)
+        return windows.svconv2d(plain, slices.svconv2d, input, logits, **options)
+
+    got = svconv_cases.run(put_together, *case.tensors(), **case.options)
+    want = svconv_cases.run(definition.svconv2d, *(t.double() for t in case.tensors()), **case.options)
+    path = "tf32" if "tf32" in {launch.path for launch in ran} else "generic"
+    for name, one, other in zip(svconv_cases.NAMES, got, want, strict=True):
+        assert_close(case, name, one, other, path)
 
 
 @pytest.fixture(scope="session")

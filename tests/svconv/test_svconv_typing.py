@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import svconv
+from svconv import compat
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -17,6 +18,7 @@ MISTAKES = {
     "a word for a number": 'svconv2d(features, logits, kernel_size="9")',
     "a name that is not there": "svconv.svconv3d(features, logits)",
     "options of the module in order": "SVConv2d(9, 1)",
+    "no size of a window": "compat.na2d_qk(features, features)",
 }
 
 
@@ -36,6 +38,8 @@ def pyright(file: Path) -> subprocess.CompletedProcess:
 def test_every_public_name_is_called():
     assert (Path(svconv.__file__).parent / "py.typed").exists()
     assert [name for name in svconv.__all__ if f"{name}(" not in USER and f"{name}." not in USER] == []
+    functions = [name for name, value in vars(compat).items() if getattr(value, "__module__", "") == "svconv.compat"]
+    assert [name for name in functions if not name.startswith("_") and f"compat.{name}(" not in USER] == []
 
 
 @pytest.mark.thorough
