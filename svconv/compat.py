@@ -18,14 +18,14 @@ from svconv.functional import correlation2d, svconv2d
 
 # A number, or the same for rows and columns.
 Size = int | tuple[int, int]
-P = ParamSpec("P")
+_Arguments = ParamSpec("_Arguments")
 
 
-def _whole(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+def _whole(function: Callable[_Arguments, Tensor]) -> Callable[_Arguments, Tensor]:
     """The same function; what stands for a tensor, as torch.fx's Proxy does, takes a call of it as a whole."""
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Tensor:
         given = (*args, *kwargs.values())
         if has_torch_function(given):
             return handle_torch_function(call, given, *args, **kwargs)
