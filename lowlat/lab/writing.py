@@ -1,28 +1,30 @@
-"""Errors of writing files of weights and states, such as a full disk or a missing permission, told in one line."""
+"""Files of weights and states that can't be written: a full disk or a folder without permission, told in one line."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NO_ROOM = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk; PyTorch gives no number."""
+
 
 @contextmanager
 def writable(job: str, path: str | Path) -> Iterator[None]:
-    """Turn an error of the block, which must do nothing but write a file, into one that names the file: neither Python
-    nor PyTorch says which disk is full.
+    """Around a block that does nothing but write a file: neither Python nor PyTorch says where a disk is full.
 
     Args:
-        job: the command that writes, for the message.
+        job: whose complaint it is.
         path: the file.
 
     Raises:
-        OSError: it can't be written; the error names it, and the mend.
+        OSError: it can't be written; names it, and the mend.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
         words = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise OSError(
-            f"{job}: expected to write {str(path)!r}, got {words}; make room there, or choose another folder"
-        ) from error
+        room = "make room there, or " if getattr(error, "errno", None) in NO_ROOM else ""
+        raise OSError(f"{job}: expected to write {str(path)!r}, got {words}; {room}choose another folder") from error

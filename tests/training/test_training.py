@@ -18,6 +18,7 @@ from lowlat.lab.data.augment import random_view
 from lowlat.lab.data.camvid import VOID, CamVid
 from lowlat.lab.data.dataset import labelled_indices
 from lowlat.lab.data.motion import simulate_motion
+from lowlat.lab.data.open import open_dataset
 from lowlat.lab.data.pairs import Crops, SimulatedPairs
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods.weights import fingerprint
@@ -26,6 +27,7 @@ from lowlat.lab.study.training import Training
 from lowlat.lab.train import STAGES, propagation, train
 from lowlat.lab.train.finish import leave
 from lowlat.lab.train.loop import Recipe, _Run, fit
+from lowlat.lab.train.per_frame import check_labels
 from lowlat.lab.train.provenance import videos_digest, weights_digest
 from lowlat.lab.weights import save
 
@@ -48,6 +50,17 @@ def test_labels_that_are_void_everywhere_teach_nothing_and_are_refused(tmp_path)
     ):
         train("base", data=str(tmp_path / "set"), out=tmp_path / "out", steps=1, batch=2)
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("value, said", [(11, False), (12, True), (254, True), (255, False)])
+def test_label_values_that_no_class_has_are_told_but_for_those_of_void(tmp_path, capsys, value, said):
+    data = folder(tmp_path / "set", Street.classes)
+    label = np.full((48, 64), 3, np.uint8)
+    label[7, 9] = value
+    Image.fromarray(label).save(data / "labels" / "1.png")
+    check_labels(open_dataset(data, "train"))
+    told = f"labels of the list 'train' hold the values {value}, which no class of 0 to 10 has; such pixels count as"
+    assert (told in capsys.readouterr().err) == said
 
 
 @pytest.mark.parametrize("stage, network", [("finetune", "lite"), ("propagation", "resnet101")])

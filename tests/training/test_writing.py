@@ -52,3 +52,9 @@ def test_whoever_may_read_other_files_may_read_these(tmp_path, what):
     (tmp_path / "other").touch()
     WRITERS[what](tmp_path / "it")
     assert (tmp_path / "it").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_folder_that_can_not_be_made_is_told_without_talk_of_room(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"save: expected to write '.*/file/it', got File exists; choose another folder"):
+        save(models.load("lite"), tmp_path / "file" / "it")

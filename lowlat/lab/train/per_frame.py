@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from lowlat.lab.data.augment import random_view
-from lowlat.lab.data.dataset import LabelledImages, labelled_indices
+from lowlat.lab.data.dataset import SAMPLED, LabelledImages, labelled_indices, spread
 from lowlat.lab.metrics import Confusion
+from lowlat.lab.notices import notice
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.loop import Best, Mean, fit
@@ -44,9 +45,20 @@ def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
 
 
 def check_labels(data: LabelledImages) -> None:
-    """``ValueError`` where no pixel of a labelled set has a class; its label maps are read up to the first one."""
-    classes = len(data.classes)
-    if not any((data.label(index) < classes).any() for index in labelled_indices(data)):
+    """Look at a few label maps of a set, and tell the user of values in them that no class has: they count as void, as
+    255 and the number of classes do, which are values for void.
+
+    Raises:
+        ValueError: no pixel of the whole set has a class.
+    """
+    classes, indices = len(data.classes), labelled_indices(data)
+    values = torch.cat([data.label(index).unique() for index in spread(indices, SAMPLED)]).unique()
+    if odd := [str(value) for value in values.tolist() if classes < value < 255]:
+        notice(
+            f"train: labels of the list {data.split!r} hold the values {', '.join(odd[:6])}{', ...' * (len(odd) > 6)}, "
+            f"which no class of 0 to {classes - 1} has; such pixels count as void"
+        )
+    if not (values < classes).any() and not any((data.label(index) < classes).any() for index in indices):
         raise _all_void(classes)
 
 
