@@ -169,7 +169,7 @@ _TO_STDOUT = (("-o", "-"), ("--output", "-"))
 
 
 def _line(error: Exception, command: str | None) -> str:
-    """What went wrong in one line; of a package that is missing, what to install."""
+    """Say what went wrong in one line, and of a package that is missing, what to install."""
     if isinstance(error, ModuleNotFoundError) and (mend := missing(error)):
         return f"{command}: {mend}"
     return " ".join(str(error).split()) or type(error).__name__

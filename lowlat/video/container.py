@@ -236,7 +236,8 @@ class ContainerSource(Source):
         return AudioTrack(address, self._container.streams.audio[0].codec_context.name, start)
 
     def _pixel_aspect(self) -> Fraction | None:
-        """Width over height of a pixel of what comes out: scaling keeps the shape of the picture, turning turns it."""
+        """Return width over height of a pixel of what comes out: scaling keeps the shape of the picture, turning turns
+        it."""
         stated = self._video.sample_aspect_ratio
         if not stated or stated == 1:
             return None
@@ -246,7 +247,7 @@ class ContainerSource(Source):
         return stated * Fraction(width, height) / Fraction(*self.size)
 
     def _seconds(self) -> Fraction | None:
-        """The length that the file states, in seconds; None where it states none."""
+        """Return the length that the file states, in seconds, or None if it states none."""
         video = self._video
         if self._container.format.name == "avi" and video.frames and video.average_rate:
             # FFmpeg takes the duration of a cut AVI file from what is left of it; its index still counts all frames.

@@ -45,7 +45,7 @@ class Gap:
 
 
 def say_on_stderr(line: str) -> None:
-    """Print one line on standard error, as the command line does."""
+    """Print a line on standard error, as the command line does."""
     print(f"lowlat: {line}", file=sys.stderr, flush=True)
 
 
@@ -58,19 +58,21 @@ def opened_within(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Source:
-    """Open a live source that need not be there yet: it is tried again and again for ``wait_s`` seconds.
+    """Open a live source that need not be there yet: try again and again for ``wait_s`` seconds.
 
-    Who is refused by the name and password that were given is not tried again: cameras shut out who goes on.
+    A source that refuses the name and password that were given is not tried again, since cameras shut out whoever goes
+    on.
 
     Args:
         wait_s: 0 tries once, infinity for ever.
-        opening: opens it; raises :class:`SourceError` where that fails.
-        name: what messages call it.
+        opening: opens the source; raises :class:`SourceError` if that fails.
+        name: what messages call the source.
         say: gets a line when the waiting begins, and one when it has ended well.
-        clock, sleep: seconds, rising, and how to wait for some.
+        clock: gives the time in seconds.
+        sleep: waits for so many seconds.
 
     Raises:
-        SourceError: it can't be opened, and the time is over.
+        SourceError: the source can't be opened, and the time is over.
     """
     began, pause, waited = clock(), FIRST_PAUSE_S, False
     while True:
@@ -199,7 +201,7 @@ class ReconnectingSource(Source):
         self._closing.set()
 
     def _frames(self) -> Iterator[Timed]:
-        """The frames of one connection."""
+        """Yield the frames of one connection."""
         offset = None
         for frame, time_s, index in self._source.timed():
             arrival = self._clock()
@@ -214,7 +216,7 @@ class ReconnectingSource(Source):
             yield Timed(frame, self._time_s, self._first + index)
 
     def _lost(self, reason: str) -> bool:
-        """Wait for the source; False if it has ended for good."""
+        """Wait for the source. Returns False if it has ended for good."""
         self._source.close()
         self._missing = self.missing
         self._first = max([self._next, *(index + 1 for index in self._missing)])
