@@ -7,11 +7,13 @@ The operator refuses what doesn't fit without naming a mend. A caller that gets 
 import torch
 from torch import Tensor
 
-from svconv import checks, ops
+from svconv import checks, ops, torch_private
 from svconv.precision import asks_for_tf32
 
 _TENSORS = (Tensor, torch.nn.Parameter)
 _INTO = torch.ops.svconv.forward_into.default
+# Results from this size on get memory that is kept between calls (csrc/results.h), but from `forward` alone.
+_KEPT_BYTES = 4 << 20
 
 
 def svconv2d(
@@ -54,12 +56,21 @@ def svconv2d(
 
 def convex_upsample(flow: Tensor, mask: Tensor, factor: int) -> Tensor | None:
     """Do `svconv.compat.convex_upsample` on plain CPU tensors; return None for any other call, and for a wrong one."""
-    if not _runs_at_once(flow, mask) or type(factor) is not int or factor < 1 or mask.ndim != 4:
+    if not _runs_at_once(flow, mask) or type(factor) is not int or factor < 1 or not flow.ndim == mask.ndim == 4:
         return None
+    n, c, h, w = mask.shape[0], flow.shape[1], *mask.shape[2:]
     kernel_size = checks.odd_root(mask.shape[1] // factor**2)
     window = ops.raw_window("zeros", "correlation", factor, cells=True)
+    options = kernel_size, 1, 1, True, False, False, *window
+    # What is traced serves calls with derivatives as well.
+    derived = torch.is_grad_enabled() or torch_private.in_forward_mode() or torch.jit.is_tracing()
     try:
-        return ops.COMPILED.forward(flow, mask, kernel_size, 1, 1, True, False, False, *window)[0]
+        if derived or not flow.is_contiguous() or flow.element_size() * n * c * h * w * factor**2 >= _KEPT_BYTES:
+            return ops.COMPILED.forward(flow, mask, *options)[0]
+        # Without the log-sum-exp, which takes a tenth of the time and which derivatives alone read.
+        out = flow.new_empty((n, c, factor * h, factor * w))
+        _INTO(flow, mask, out, *options)
+        return out
     except RuntimeError:
         return None
 

@@ -70,7 +70,7 @@ def svconv2d(
             "reflect", or a backend that can't run.
         RuntimeError: `out` where a gradient is recorded.
     """
-    if backend is None:
+    if backend is None or backend == "cpu":
         result = fast.svconv2d(
             input, logits, out, kernel_size, dilation, groups, normalize, padding_mode, taps, tap_major, scale
         )

@@ -89,7 +89,11 @@ void split_row(A* dst, int64_t pitch, const T* src, int64_t columns) {
   const auto split = [&](int64_t x, const T* from) {
     Vec<A> v[S];
 #pragma GCC unroll 8
-    for (int i = 0; i < S; ++i) v[i] = widen_n<L>(from + i * L);
+    for (int i = 0; i < S; ++i) {
+      // Rows are short: the next one, which mostly follows, is asked for while this one is read.
+      __builtin_prefetch(from + columns * S + i * L);
+      v[i] = widen_n<L>(from + i * L);
+    }
     split_places<S, L>(v);
 #pragma GCC unroll 8
     for (int b = 0; b < S; ++b) vstore(dst + b * pitch + x, v[b]);

@@ -181,13 +181,13 @@ Cells<A> lse_cells(const Problem& p, const Item& item) {
 }
 
 // The softmax of a vector of pixels: weights [K * K, lanes], which their sum is still to divide; the logits of a tap
-// lie `step` from those before, and those that come next `ahead`.
+// lie `step` from those before, and those that come next `ahead`. `area` is a constant where it is one.
 template <class A>
 struct Softmax {
   Vec<A> sum, greatest;
 };
-template <class A, class P>
-SVCONV_INLINE Softmax<A> softmax_of(A* weights, const P* logits, int64_t step, int64_t ahead, int64_t area) {
+template <class A, class P, class Area>
+SVCONV_INLINE Softmax<A> softmax_of(A* weights, const P* logits, int64_t step, int64_t ahead, Area area) {
   constexpr int L = kLanes<A>;
   Vec<A> top = widen_n<L>(logits), sum = {};
   for (int64_t k = 0; k < area; ++k) {
@@ -250,7 +250,8 @@ void narrow_place(A* out, int64_t out_apart, A* lse, A* weights, A* sums, const 
   for (int64_t l = 0; l < input.pitch(); l += L)
     logits.visit(l, place, [&](const auto* from, int64_t step, int64_t ahead) {
       if (!own.p.normalize) return windows.of_all(out, out_apart, from, step, Vec<A>{} + A(1), own.depth, l);
-      const Softmax<A> softmax = softmax_of(weights, from, step, ahead, own.area);
+      const Softmax<A> softmax = own.area == 9 ? softmax_of(weights, from, step, ahead, Count<9>())
+                                               : softmax_of(weights, from, step, ahead, own.area);
       windows.of_all(out, out_apart, weights, L, A(1) / softmax.sum, own.depth, l);
       if (!lse) return;
       vstore(lse + l, softmax.greatest);

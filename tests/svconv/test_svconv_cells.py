@@ -109,6 +109,28 @@ def test_a_window_among_infinities_and_nan_is_the_references():
     torch.testing.assert_close(function_of(case)(input, cells).double(), want, equal_nan=True, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(5, 7), (96, 61)], ids=str)
+def test_convex_upsampling_without_derivatives_is_the_same(size, layout):
+    flow, mask = (t.contiguous(memory_format=LAYOUTS[layout]) for t in upsampled(1, *size))
+    with_derivatives = compat.convex_upsample(flow.requires_grad_(), mask, 2).detach()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            out = compat.convex_upsample(flow.detach(), mask, 2)
+        assert torch.equal(out, with_derivatives) and out.stride() == with_derivatives.stride()
+
+
+def test_convex_upsampling_in_transforms_of_functions():
+    flow, mask = upsampled(3, 4, 5)
+    function = partial(compat.convex_upsample, factor=2)
+    with torch.no_grad():
+        mapped = torch.func.vmap(function)(flow[:, None], mask[:, None])[:, 0]
+        out, tangent = torch.func.jvp(function, (flow, mask), (flow, torch.zeros_like(mask)))
+    torch.testing.assert_close(mapped, function(flow, mask))
+    # It is linear in the flow.
+    torch.testing.assert_close(tangent, out)
+
+
 def test_opcheck_of_cells():
     case = replace(CELLS[2], dtype=torch.float32)
     input, cells, _ = with_cells(case)
