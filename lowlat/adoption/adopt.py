@@ -102,7 +102,8 @@ def adopt(
     size = _rounded(size, multiple)
     plans = Plans(make, multiple)
     check_classes(plans.of_frames(size).classes, legend)
-    network = AdoptedNetwork(model, plans, size, legend, mean=mean, std=std, reduced=reduced, fused=fused)
+    cut = "" if by_hand[0] else f"split={split!r}, features={features!r}"
+    network = AdoptedNetwork(model, plans, size, legend, mean=mean, std=std, reduced=reduced, fused=fused, cut=cut)
     network.multiple, network.pixels = multiple, size[0] * size[1]
     network.to(next(network.model.parameters(), network.mean).device)
     network.untrained = ("reduction", "predictor", "adapt", "fusion", "selector")

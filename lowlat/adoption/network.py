@@ -129,6 +129,8 @@ class AdoptedNetwork(VideoNetwork):
         mean, std: normalisation of RGB in [0, 1], per channel.
         reduced: channels of the reduced F_l for the predictor, AdaptNet and the selector, each.
         fused: channels within fusion.
+        cut: where the model is cut, in words. The state keeps them, since a fast track that was learned for another
+            cut of the same shapes could be loaded too; empty for parts given by hand.
 
     Attributes:
         folded: whether convolutions have taken over the batch norms that follow them.
@@ -145,6 +147,7 @@ class AdoptedNetwork(VideoNetwork):
         std: Sequence[float],
         reduced: int = 64,
         fused: int = 64,
+        cut: str = "",
     ):
         nn.Module.__init__(self)
         plan = plans.of_frames(size)
@@ -161,6 +164,9 @@ class AdoptedNetwork(VideoNetwork):
         self.selector = KeyFrameSelector(reduced)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        if cut:
+            self.register_buffer("cut", torch.tensor(list(cut.encode()), dtype=torch.uint8))
+            self.register_load_state_dict_pre_hook(_check_cut)
         self._constants: dict[tuple, tuple[Tensor, ...]] = {}
 
     def constants(self, fragment: Fragment) -> tuple[Tensor, ...]:
@@ -231,3 +237,14 @@ class AdoptedNetwork(VideoNetwork):
 
 def _together(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
+
+
+def _check_cut(network: AdoptedNetwork, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+    """Add an error to those of `load_state_dict` if a state is of a network that was cut elsewhere. States without
+    words for it are taken."""
+    key, errors = f"{prefix}cut", others[-1]
+    own = network.cut
+    kept, state[key] = state.get(key, own), own
+    if kept.tolist() != own.tolist():
+        was, now = (bytes(tensor.tolist()).decode(errors="replace") for tensor in (kept, own))
+        errors.append(f"a fast track learned for {was}, beside a model cut at {now}")

@@ -165,6 +165,17 @@ def test_a_file_of_weights_says_where_its_network_comes_from(mynet, tmp_path):
     assert loaded.threshold == 0.3 and loaded.name == mynet and loaded.untrained == network.untrained
 
 
+def test_weights_learned_for_another_cut_of_the_same_shapes_are_refused():
+    def adopted(split):
+        return lowlat.adopt(small.Plain(), split=split, features="neck", example=EXAMPLE, classes=3)
+
+    state = adopted("blocks.0").state_dict()
+    adopted("blocks.0").load_state_dict(state)
+    with pytest.raises(RuntimeError, match="learned for split='blocks.0', .* beside a model cut at split='blocks.1', "):
+        adopted("blocks.1").load_state_dict(state)
+    adopted("blocks.1").load_state_dict({name: tensor for name, tensor in state.items() if name != "cut"})
+
+
 def test_a_named_network_that_cannot_be_had(mynet, tmp_path, monkeypatch):
     save(models.load(mynet), tmp_path / "w.safetensors")
     (tmp_path / "failing.py").write_text("""
