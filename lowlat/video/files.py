@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 FILES = frozenset({".html", ".htm", ".json", ".mp4", ".mkv", ".mov"})
 """Suffixes of files: an output that is called like this is not meant as a folder."""
+LONGEST_NAME = 255
+"""Bytes that the name of a file has at most, on the usual file systems."""
 FLUSH_S = 5.0
 """Seconds between two times that written files are brought to the disk, in case the power fails."""
 
@@ -48,8 +51,12 @@ def prepare_folder(job: str, folder: Path, option: str = "--out") -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Make a temporary name in the folder of ``path``, which is hidden and used by this process alone."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Make a temporary name in the folder of ``path``, which is hidden and used by this process alone. It is never too
+    long for the file system if the name of ``path`` is not."""
+    name = f".{path.name}.{os.getpid()}.part"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.{os.getpid()}.part"
+    return path.with_name(name)
 
 
 @contextmanager

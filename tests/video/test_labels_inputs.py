@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from lowlat.lab.data.folder import Folder
+from lowlat.video.labels import LabelSink
 from lowlat.video.listing import is_pattern, list_images, stems_of
 from lowlat.video.source import SourceError, open_source
 
@@ -144,3 +145,11 @@ def test_hidden_files_are_no_images_of_a_data_set(images):
     for hidden in ("images/._1.png", "labels/._1.png"):
         (root / hidden).write_bytes(b"\x00\x05\x16\x07 resource fork")
     assert [path.name for path in Folder(root, "val").images] == ["1.png", "2.png"]
+
+
+def test_a_label_map_may_have_as_long_a_name_as_its_image(tmp_path):
+    names = [f"{'x' * 250}.png", f"{'x' * 249}y.png"]
+    with LabelSink(tmp_path / "out", [(0, 0, 0)], stems=[name.removesuffix(".png") for name in names]) as sink:
+        for index in range(2):
+            sink.write(np.zeros((4, 4), np.uint8), index)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
