@@ -85,7 +85,6 @@ def test_derivatives_of_cells(case):
     assert torch.autograd.gradgradcheck(function, (input, cells), fast_mode=True)
 
 
-@pytest.mark.serial
 def test_cells_repeat_bit_for_bit_whatever_the_number_of_threads():
     case = Case((1, 2, 33, 41), 3, scale=8, taps="correlation")
     tensors = with_cells(case)

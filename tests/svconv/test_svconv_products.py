@@ -145,7 +145,6 @@ def test_results_repeat_bit_for_bit_whatever_the_number_of_threads(case):
         assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
 
 
-@pytest.mark.serial
 def test_second_derivatives_repeat_bit_for_bit_whatever_the_number_of_threads():
     case = Case(shape=(1, 8, 41, 43), kernel_size=5)
     tensors = case.tensors()
