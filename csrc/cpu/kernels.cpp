@@ -1,4 +1,5 @@
 // The three products on one instruction set. This file is compiled once per set, into namespace SVCONV_ISA.
+#include "narrow_forward.h"
 #include "narrow_gradients.h"
 #include "weight_gradient.h"
 #include "weighted_sum.h"

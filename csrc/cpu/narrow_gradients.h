@@ -1,4 +1,4 @@
-// Both gradients of the products of narrow.h.
+// Both gradients where vectors hold pixels of the input (narrow.h).
 #pragma once
 
 #include "narrow.h"
