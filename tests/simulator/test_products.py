@@ -253,7 +253,7 @@ def test_any_problem(program, shape, layout, device, product, order, groups, nor
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(case=problems(), device=st.sampled_from((H200, SM_120, TF32)))
 def test_any_window_is_put_together_of_plain_ones(program, case, device):
-    """As `svconv.dispatch` does it on a GPU: the kernels read plain windows alone."""
+    """Windows are put together as `svconv.dispatch` does it on a GPU, whose kernels read plain windows alone."""
     # In types whose gradients round no more than once, however many parts they are the sum of.
     case = replace(case, tap_major=False, dtype=torch.float64 if case.dtype == torch.float64 else torch.float32)
     if 0 in case.shape:
