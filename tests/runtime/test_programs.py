@@ -104,7 +104,7 @@ def test_a_program_that_ends_while_a_daemon_thread_labels_succeeds(options):
     from lowlat.schedule import PerFrame
 
     def label():
-        for result in segmenter.run(iter(cut, None)):
+        for result in segmenter.run(cut() for _ in iter(int, 1)):
             labelled.release()
 
     labelled, segmenter = threading.Semaphore(0), VideoSegmenter(pixels=120 * 160, {options})
