@@ -46,7 +46,7 @@ test: lint
 	$(PYTEST) $(PARALLEL) -m "not serial and not thorough and not memory"
 	$(PYTEST) -m "serial and not thorough and not memory"
 
-# A step keeps a core busy at most most of its time.
+# The steps that build and download keep one core busy for most of their time, so that two run at once.
 check: lint tools
 	$(MAKE) --jobs=$(WORKERS) --output-sync=target aarch64 wheel study torch-wheels torch-names
 	$(PYTEST) --torch-wheels=build/torch-wheels $(PARALLEL) -m "not serial and not memory"
