@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lowlat.cli.options import AsJson, Device, print_figures, print_json, size_of
+from lowlat.cli.options import AsJson, Device, Pixels, pixels_of, print_figures, print_json, size_of
 
 
 def hub(
@@ -16,6 +16,7 @@ def hub(
     ] = (2, 4),
     network: Annotated[str, typer.Option(help="A shipped network's name, or a file of weights.")] = "lite",
     size: Annotated[str, typer.Option(help="The size of the frames, as in 640x360.")] = "480x360",
+    pixels: Pixels = None,
     frames: Annotated[int, typer.Option(help="How many frames of each video are measured, after start-up.")] = 200,
     fps: Annotated[float, typer.Option(help="Frames a second of each video.")] = 3.0,
     interval: Annotated[int, typer.Option(help="How many frames apart key frames are.")] = 5,
@@ -39,6 +40,7 @@ def hub(
         interval=interval,
         source=source,
         size=size_of("hub", size),
+        pixels=pixels_of("hub", pixels, None),
         cores=cores,
     ).as_dict()
     if as_json:

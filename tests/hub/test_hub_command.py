@@ -39,11 +39,27 @@ def test_every_video_is_measured_beside_one_alone():
             assert 0 < video["p50_ms"] <= video["p99_ms"] <= video["max_ms"] and video["p99_over_alone"] > 0
 
 
+@pytest.mark.usefixtures("small")
+def test_the_working_size_is_chosen(monkeypatch):
+    seen = []
+    monkeypatch.setattr(job, "_feed", lambda videos, pictures, fps: None)
+    monkeypatch.setattr(job, "_figures", lambda video, results, alone: job.VideoFigures(*[1] * 10))
+    hub = job.Hub
+    monkeypatch.setattr(
+        job, "Hub", lambda *arguments, **options: seen.append(options["pixels"]) or hub(*arguments, **options)
+    )
+    for words in ("", "--pixels 768", "--pixels 0"):
+        words = f"hub --videos 1 --frames 1 --size 64x48 --cores 1 {words}"
+        assert CliRunner().invoke(app, words.split(), catch_exceptions=False).exit_code == 0
+    assert seen == ["default", 768, None]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("--videos 0", "expected --videos of at least 1, got [0]"),
         ("--frames 0", "expected frames and fps above 0, got 0 and 3"),
+        ("--pixels -1", "hub: expected --pixels of at least 1"),
         ("--size huge", "expected --size as in 640x360, got 'huge'"),
     ],
 )

@@ -80,6 +80,7 @@ def measure_videos(
     interval: int = 5,
     source: str | None = None,
     size: tuple[int, int] = (480, 360),
+    pixels: int | str | None = "default",
     cores: int | None = None,
 ) -> VideosReport:
     """Give one video alone, then each number of videos in ``counts``, frames at a locked rate, evenly spread, and
@@ -87,7 +88,7 @@ def measure_videos(
 
     Args:
         counts: how many videos, one number for each run.
-        network, device, dtype: as in :class:`lowlat.Hub`.
+        network, device, dtype, pixels: as in :class:`lowlat.Hub`.
         frames: how many frames of each video are measured, after the first ones.
         fps: frames a second of each video.
         interval: frames between key frames.
@@ -112,7 +113,7 @@ def measure_videos(
         )
     height, width = pictures[0].shape[:2]
     made = models.load(network)
-    options = {"device": device, "dtype": dtype}
+    options = {"device": device, "dtype": dtype, "pixels": pixels}
     if device == "cpu":
         options["cores"] = cores
     runs: list[VideosFigures] = []
