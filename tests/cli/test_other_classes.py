@@ -69,7 +69,7 @@ def test_pictures_are_drawn_in_the_names_and_colours_of_the_weights(
             drawn.append(Classes(classes, palette))
             super().__init__(classes, palette, *arguments, **options)
 
-    for job in ("segment", "demo"):
+    for job in ("segment", "side_by_side"):
         monkeypatch.setattr(f"lowlat.jobs.{job}.Overlay", Watched)
     path, legend = weights
     out = tmp_path / ("out.mp4" if command == "segment" else "out")
