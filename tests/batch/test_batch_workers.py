@@ -143,7 +143,9 @@ def test_ray_on_this_machine_is_started_and_ended(lowlat, videos, weights, expec
 
 def test_tasks_whose_worker_on_ray_dies_are_begun_again(tmp_path, monkeypatch, nothing_is_left):
     monkeypatch.setenv("LOWLAT_TEST_MARKS", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]))
+    # Ray's workers import this file, which imports others of the tests.
+    here = os.path.dirname(__file__)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.path.dirname(here), os.environ.get("PYTHONPATH", "")]))
     outcomes = dict(on_ray(halved, [1, 7, 13, 4], 2, 1, address="local"))
     assert isinstance(outcomes.pop(13), Failed) and outcomes == {1: 0.5, 7: 3.5, 4: 2.0}
     assert len(os.listdir(tmp_path / "7")) == 2 and len(os.listdir(tmp_path / "13")) == 3
