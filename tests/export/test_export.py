@@ -75,12 +75,12 @@ def test_onnxruntime_alone_gives_the_engines_labels(request, tmp_path, kind):
     report = export(network, tmp_path / "out", size=(64, 48), form="onnx")
     assert sorted(report.files) == sorted(path.name for path in (tmp_path / "out").iterdir())
     want = engines_labels(network, frames)
-    assert len(np.unique(want)) > 2 and (want[4] != want[8]).mean() > 0.05
+    assert len(np.unique(want)) > 2 and (want[1] != want[-1]).mean() > 0.05
     got = run_example(tmp_path / "out", frames, tmp_path)
     assert got.dtype == np.uint8 and (got == want).mean() > 0.999
     # A pass so late that its features are carried along bases before it lands.
     late = engines_labels(network, frames, delay=8)
-    assert (late != engines_labels(network, frames, delay=8, steps=0)).mean() > 0.01
+    assert (late != engines_labels(network, frames, delay=8, steps=0)).mean() > 0.002
     assert (run_example(tmp_path / "out", frames, tmp_path, delay=8) == late).mean() > 0.999
 
 
