@@ -23,6 +23,7 @@ def script(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
+@pytest.mark.thorough
 def test_every_stage_runs_simulated_or_says_why_not(tmp_path):
     done = script("--simulate", "--out", tmp_path)
     assert done.returncode == 0, done.stdout + "".join(log.read_text() for log in tmp_path.glob("*.log"))

@@ -34,7 +34,7 @@ def checked(source: Path, instruction_set: str, folder: Path) -> subprocess.Comp
     return subprocess.run([folder / "program"], capture_output=True, text=True)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("program", ["check_products.cpp", "check_windows.cpp"])
 @pytest.mark.parametrize("instruction_set", HERE_SUPPORTED)
 def test_the_cpu_kernels_stay_within_their_tensors(instruction_set, program, tmp_path):

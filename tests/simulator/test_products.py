@@ -56,7 +56,7 @@ def program():
     program.close()
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(9)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", KERNEL_SIZES)
@@ -66,7 +66,7 @@ def test_products_match_the_reference(program, product, kernel_size, dtype, devi
             check(program, replace(case, kernel_size=kernel_size, dtype=dtype), product, layout, device)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("layout", ["view", "channels_last_view", "wide_strides"])
@@ -75,7 +75,7 @@ def test_products_take_any_strides(program, product, layout, dtype, device):
         check(program, replace(case, dtype=dtype), product, layout, device)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("layout", ["nchw/channels_last", "channels_last/nchw", "channels_last_view/nchw"])
@@ -102,7 +102,7 @@ def test_steep_logits(program, product, kernel_size, dtype, device):
     torch.testing.assert_close(got.double(), want, rtol=4 * torch.finfo(dtype).eps, atol=1e-3 * want.abs().max().item())
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(11)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [3, 5, 9, 11, 13])
@@ -111,7 +111,7 @@ def test_nan_and_infinity_are_never_lost(program, product, layout, kernel_size, 
     check(program, NotFinite((1, 40, 9, 20), kernel_size, dtype=dtype), product, layout, device, ["forward"])
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(
     "kernel_size, layout, dtype",
     [
@@ -152,7 +152,7 @@ def test_the_launch_is_the_cheapest_of_the_table_by_the_table_of_costs(program, 
         assert prices[ran] == min(prices.values())
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(5)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [5, 9, 11, 13])
@@ -289,7 +289,7 @@ def guarded():
     program.close()
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(9)
 @BY_TYPE
 @BY_PRODUCT
 @pytest.mark.parametrize("kernel_size", [3, 9, 11, 13])

@@ -191,6 +191,7 @@ def exported(name):
     }[name]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "name", ["na2d_qk", "na2d_av", "carafe", "convex_upsample", "context_upsample", "adaptive_conv"]
 )

@@ -37,7 +37,7 @@ def gradients(case, function=svconv2d):
     return of
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_first_and_second_derivatives_are_those_of_finite_differences(case, device):
     def function(input, logits):

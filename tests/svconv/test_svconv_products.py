@@ -39,7 +39,7 @@ def laid_out(tensors, layout):
     return [t.contiguous(memory_format=LAYOUTS[layout]) for t in tensors]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", KERNELS, ids=str)
@@ -48,7 +48,7 @@ def test_kernel_sizes_in_every_type_and_layout(case, dtype, layout, device):
     check(case, *laid_out(case.tensors(device), layout))
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", OPTIONS, ids=str)

@@ -48,7 +48,7 @@ def laid_out(tensors, layout):
     return [t.contiguous(memory_format=LAYOUTS[layout]) for t in tensors]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(11)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", WINDOWS, ids=str)
@@ -64,7 +64,7 @@ def test_windows_of_tiny_frames(case, normalize, device):
     check(case, *case.tensors(device))
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", CORRELATED, ids=str)
 def test_correlation_of_every_window(case, layout, device):
@@ -95,7 +95,7 @@ SMALL = [
 ]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("case", dict.fromkeys(SMALL), ids=str)
 def test_first_and_second_derivatives_of_windows(case, device):
     input, logits, _ = case.tensors(device)
@@ -259,6 +259,7 @@ def test_exported_windows_run_at_sizes_with_an_interior_and_without(strict):
         torch.testing.assert_close(program.module()(input, logits), model(input, logits))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", TRACED, ids=str)
 def test_onnx_of_windows(case):
     model = Model(**case.options).eval()

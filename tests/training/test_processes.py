@@ -66,6 +66,7 @@ def test_the_command_draws_pairs_by_two_processes_as_by_one(tmp_path, one_thread
         torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.thorough
 def test_the_command_trains_the_real_network_by_two_processes(camvid, tmp_path, one_thread):
     options = ("--steps", "2", "--batch", "2", "--seed", "3", "--validate", camvid)
     done = two("-m", "lowlat", "train", "base", "--data", camvid, "--out", tmp_path / "two", *options)

@@ -50,6 +50,7 @@ def test_a_camera_that_dies_is_opened_again_and_time_goes_on(camera_of, capsys):
     assert back.startswith(f"lowlat: {camera.address} is back after ") and "96x64 now, 64x48 at first" in back
 
 
+@pytest.mark.sample(3)
 @CAMERAS
 def test_a_camera_that_falls_silent_is_opened_again(camera_of, capsys):
     with camera_of([Show(12, silent=True), Show(12)]) as camera:
