@@ -147,7 +147,7 @@ def test_the_readme_counts_the_bars_of_the_committed_run():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/latency.md"])
 def test_the_latencies_are_those_of_the_committed_study(page):
-    study = json.loads((ROOT / "docs" / "study" / "study.json").read_text())
+    study = json.loads((ROOT / "docs" / "study-lite" / "study.json").read_text())
     schedules = [row for row in study["table1"] if row["network"] in ("per frame", "given")]
     assert len(schedules) == 4
     assert table_of(page, "| schedule | average ms | longest ms | mIoU |") == [
@@ -159,7 +159,7 @@ def test_the_latencies_are_those_of_the_committed_study(page):
 def test_the_readme_counts_the_claims_of_the_committed_study():
     held = [check["held"] for check in json.loads((ROOT / "docs" / "study" / "study.json").read_text())["checks"]]
     words = dict(enumerate("no one two three four five six seven eight nine ten eleven twelve".split()))
-    said = f"{words[held.count(False)]} of its {words[len(held)]} claims do not hold"
+    said = f"{words[held.count(False)]} of its {words[len(held)]} claims do not hold there"
     assert said in " ".join((ROOT / "README.md").read_text().split())
 
 
