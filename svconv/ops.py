@@ -9,6 +9,8 @@ border=0, correlation=False, scale=1, cells=False)`, Triton's without the last f
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -229,9 +231,21 @@ def _register_decompositions(products: Products) -> None:
 
 
 def _shard(products: Products) -> None:
+    """Register how the operators run on spread tensors; called when DTensor has been imported.
+
+    `svconv.sharding` imports DTensor itself and may be half imported then, so that its rules are looked up when they
+    are asked for.
+    """
+    from torch.distributed.tensor.experimental import register_sharding
+
+    for name in ("forward", "grad_input", "grad_weight"):
+        register_sharding(getattr(products, name))(partial(_placements, name))
+
+
+def _placements(name: str, *arguments: Any) -> list:
     from svconv import sharding
 
-    sharding.shard(products)
+    return getattr(sharding, name)(*arguments)
 
 
 def _register_autocast(op: Callable, device_type: str, dispatch_key: str) -> None:

@@ -3,23 +3,15 @@
 If images are spread, each device computes its own. So it does with one group if channels are spread, since the weights
 are then the same for all of them. Everything else is brought together first: height and width, because windows reach
 across, and the channels of several groups, because the number of groups is one argument for all devices. This module is
-imported when somebody imports DTensor.
+imported when an operator first runs on such a tensor.
 """
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
-from torch.distributed.tensor.experimental import register_sharding
 
 WHOLE, IMAGES, CHANNELS = Replicate(), Shard(0), Shard(1)
 # How an operator's results lie, and its tensors.
 Placements = tuple[list, list]
-
-
-def shard(products) -> None:
-    """Register the placements of one backend's products (`svconv.ops.Products`)."""
-    register_sharding(products.forward)(_forward)
-    register_sharding(products.grad_input)(_grad_input)
-    register_sharding(products.grad_weight)(_grad_weight)
 
 
 def brought_together(tensor: Tensor) -> Tensor:
@@ -29,7 +21,7 @@ def brought_together(tensor: Tensor) -> Tensor:
     return tensor.redistribute(placements=[WHOLE] * len(tensor.placements))
 
 
-def _forward(input, logits, *options) -> list[Placements]:
+def forward(input, logits, *options) -> list[Placements]:
     _, _, groups, normalize, *_ = options
     found = [([WHOLE, WHOLE], [WHOLE, WHOLE]), ([IMAGES, _lse(normalize)], [IMAGES, IMAGES])]
     if groups == 1:
@@ -37,7 +29,7 @@ def _forward(input, logits, *options) -> list[Placements]:
     return _with_options(found, options)
 
 
-def _grad_input(grad_out, logits, lse, *options) -> list[Placements]:
+def grad_input(grad_out, logits, lse, *options) -> list[Placements]:
     _, _, groups, normalize, *_ = options
     found = [([WHOLE], [WHOLE, WHOLE, WHOLE]), ([IMAGES], [IMAGES, IMAGES, _lse(normalize)])]
     if groups == 1:
@@ -45,7 +37,7 @@ def _grad_input(grad_out, logits, lse, *options) -> list[Placements]:
     return _with_options(found, options)
 
 
-def _grad_weight(grad_out, input, logits, lse, *options) -> list[Placements]:
+def grad_weight(grad_out, input, logits, lse, *options) -> list[Placements]:
     _, _, groups, normalize, *_ = options
     found = [([WHOLE], [WHOLE] * 4), ([IMAGES], [IMAGES, IMAGES, IMAGES, _lse(normalize)])]
     if groups == 1:

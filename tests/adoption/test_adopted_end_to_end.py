@@ -135,7 +135,7 @@ def test_every_command_takes_a_network_of_which_two_tensors_cross_the_cut(here, 
     if not (here / "skips.safetensors").is_file():
         (here / "skipping.py").write_text(SKIPPING.format(tests=str(small.__file__).rpartition("/")[0]))
         network = models.load("skipping:network")
-        # As after a distillation: the study trains what is untrained.
+        # A distillation leaves nothing untrained; the study would train the rest.
         network.untrained = ()
         save(network, here / "skips.safetensors", stage="distill")
     option = {"latency": "--network", "train": "--init"}.get(words.split()[0], "--weights")

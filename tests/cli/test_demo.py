@@ -114,7 +114,7 @@ def test_the_sample_clip_is_located_and_its_absence_told(monkeypatch):
 def test_a_demo_whose_first_run_broke_off_alone_keeps_the_frames_of_both(
     lowlat, segmenter, clip, tmp_path, monkeypatch
 ):
-    """As a recording at an address may."""
+    """The source breaks off at its first reading and not at its second, which a recording at an address may do."""
     timed, runs = ContainerSource.timed, []
 
     def breaking(self):

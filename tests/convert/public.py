@@ -11,7 +11,7 @@ BLOCKS = (3, 4, 23, 3)
 CONTRACTED = ((1, 1), (1, 1), (1, 2), (2, 4))
 """Dilation of the first block and of the others in each layer, as in torchvision and mmsegmentation."""
 SET_BY_NAME = ((1, 1), (1, 1), (2, 2), (4, 4))
-"""As in semseg, which changes every 3x3 convolution after the network is built."""
+"""The dilations that semseg sets: it changes every 3x3 convolution of a layer after the network is built."""
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("place", GPUS)
 @pytest.mark.parametrize("options", [SEMSEG, V1D], ids=["semseg", "v1d"])
 def test_a_variant_runs_alike_on_each_device(monkeypatch, place, options):
-    # As many layers, of fewer blocks.
+    # The network keeps its four layers, with fewer blocks in each.
     monkeypatch.setattr(ResNet101, "blocks", (1, 1, 3, 1))
     torch.manual_seed(0)
     network = models.build("resnet101", classes=5, **options).eval()

@@ -223,7 +223,7 @@ WRONG = {
         lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 4), (3, 5)),
         "the same twice, got .3, 5.",
     ),
-    # As many images of heads, but of another batch: the numbers would be those of other heads.
+    # Both hold four images of heads, in batches of 1 and 2: without a check heads would be paired wrongly.
     "another batch": (lambda: compat.na2d_av(Z(1, 4, 7, 8, 9), Z(2, 2, 7, 8, 4), 3), "same batch, heads, height"),
     "masks of another scale": (lambda: compat.carafe(Z(1, 4, 5, 6), Z(1, 25, 10, 12), 5, 1, 3), "1, 25, 15, 18"),
 }

@@ -1,5 +1,6 @@
 """The operators on tensors spread over two processes: the numbers of one, wherever images, channels or taps lie."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ CASES = [
     Case((3, 4, 5, 6), kernel_size=3, padding_mode="renormalize"),
     Case((2, 4, 5, 6), kernel_size=3, dilation=2, groups=2),
     Case((2, 4, 5, 6), kernel_size=3, normalize=False),
-    # Reshaped on the way, in parts of which nobody could.
+    # Logits are reshaped on the way: no part of them could be by itself.
     Case((3, 6, 5, 7), kernel_size=3, groups=3, tap_major=True),
     Case((3, 4, 5, 7), kernel_size=3, dilation=2, padding_mode="reflect", taps="correlation", scale=2),
 ]
@@ -77,3 +78,9 @@ def check(case, whole, spread) -> None:
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
 def test_results_and_gradients_of_spread_tensors_are_those_of_whole_ones(tmp_path):
     torch.multiprocessing.spawn(on_each, (str(tmp_path / "store"),), nprocs=2)
+
+
+def test_the_rules_can_be_imported_first():
+    """Importing them imports DTensor, which has the operators register with it meanwhile."""
+    used = "import torch, svconv; svconv.svconv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 81, 3, 3))"
+    subprocess.run([sys.executable, "-c", f"{used}; import svconv.sharding"], check=True)

@@ -177,7 +177,7 @@ def test_slices_of_every_window_are_the_reference(case):
 
 @pytest.mark.parametrize("case", CORRELATED[::3], ids=str)
 def test_windows_put_together_are_the_reference(case):
-    """Of plain windows on the inside and slices along the border, as on backends whose kernels read plain ones."""
+    """Backends whose kernels read plain windows take those on the inside, and slices along the border."""
     tensors = [t.double() for t in case.tensors()]
 
     def plain(input, logits, **options):

@@ -40,7 +40,7 @@ def save(method: Method, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in method.learned.state_dict().items()}
     with writable("save", path), whole_file(path) as part:
-        # As for a network's weights: `save_file` would leave a file that its owner alone may read.
+        # `save_file` would leave a file that its owner alone may read; a network's weights are written so too.
         part.write_bytes(serialised(state, {"method": method.name, "network": fingerprint(method.network)}))
 
 

@@ -152,7 +152,7 @@ def estimate(stage: str, network: VideoNetwork, recipe: Recipe, size: tuple[int,
         activations = max(kept for _, kept in counted)
         if recipe.recompute and stage in PER_FRAME:
             activations = _kept_by_links(network, count, size, recipe)
-        # As many bytes for SGD's momentum as for the parameters, twice as many for AdamW's two averages.
+        # SGD's momentum takes as many bytes as the parameters, AdamW's two averages twice as many.
         states = 1 if recipe.optimizer == "sgd" else 2
         gradients = _bytes(parameters)
         step_flops = int(flops * recipe.accumulate)
