@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lowlat import models
-from lowlat.lab.data.augment import degrade, random_view
+from lowlat.lab.data.augment import degrade, paste, random_view
+from lowlat.lab.data.dataset import LabelledImages, class_counts, rare_classes
 from lowlat.lab.train.per_frame import lovasz_loss, parameter_groups, segmentation_loss, train_mode
 from lowlat.lab.train.recipes import recipe_of
 
@@ -91,6 +92,44 @@ def test_degrading_draws_from_its_generator_alone():
     assert torch.equal(first, second) and not torch.equal(first, images)
 
 
+def test_rare_things_are_pasted_with_their_labels():
+    generator = torch.Generator().manual_seed(6)
+    image, other = torch.rand(2, 3, 20, 30, generator=generator), 9 + torch.rand(2, 3, 20, 30, generator=generator)
+    labels, others = torch.randint(0, 5, (2, 2, 20, 30), generator=generator)  # 4 is void
+    rare, seen = torch.tensor([False, True, False, True]), set()
+    for seed in range(12):
+        view = image.clone(), labels.clone()
+        paste(view, (other, others), rare, torch.Generator().manual_seed(seed))
+        from_other = view[0][:, 0] > 5
+        assert torch.equal(view[0], torch.where(from_other[:, None], other, image))
+        assert torch.equal(view[1], torch.where(from_other, others, labels))
+        pasted = tuple(others[from_other].unique().tolist())
+        assert torch.equal(from_other, torch.isin(others, torch.tensor(pasted, dtype=torch.long))), "all of a class"
+        seen.add(pasted)
+    assert seen == {(), (1,), (3,), (1, 3)}, "each rare class in half of the views, and nothing else"
+
+
+def test_classes_with_less_than_an_even_share_are_rare():
+    data = Labels([[0, 0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 1, 1, 1, 3, 3]])
+    assert class_counts(data.maps, 3).tolist() == [8, 5, 1]
+    assert rare_classes(data).tolist() == [False, False, True]
+
+
+class Labels(LabelledImages):
+    """A set of label maps of 3 classes; 3 is void."""
+
+    split, classes, palette, videos = "train", ("a", "b", "c"), ((0, 0, 0),) * 3, ()
+
+    def __init__(self, maps):
+        self.maps = torch.tensor(maps, dtype=torch.uint8)[:, None]
+
+    def __len__(self):
+        return len(self.maps)
+
+    def label(self, index):
+        return self.maps[index]
+
+
 def test_biases_and_norms_do_not_decay():
     network, recipe = models.build("lite"), recipe_of("lite", "base")
     train_mode(network, recipe.frozen)
@@ -109,7 +148,7 @@ def test_scores_of_one_position_cannot_comb_once_they_are_smooth(smooth):
     with torch.no_grad():
         network.classifier.weight.zero_()
         network.classifier.bias.copy_(torch.tensor([1.0, 1, -0.9, -0.9, 0, 0, 0, 0]))
-        labels = network.classify(torch.zeros(1, 128, 6, 8)).argmax(1)[0]
+        labels = network.classify(torch.zeros(1, 200, 6, 8)).argmax(1)[0]
     inner = labels[1:-1]
     alone = (inner != labels[:-2]) & (inner != labels[2:])
     assert alone.any() != smooth

@@ -70,6 +70,23 @@ def shrunk(images: Tensor, height: float, width: float) -> Tensor:
     return F.interpolate(images, target, mode="bilinear", antialias=True)
 
 
+def paste(view: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rare: Tensor, generator: Generator) -> None:
+    """Paste what another view shows of some classes onto a view, in place: each rare class with one chance in two.
+
+    Rare things are learned in more places so (after Ghiasi et al., "Simple Copy-Paste", CVPR 2021, and Olsson et al.,
+    "ClassMix", WACV 2021, here with the labels of both).
+
+    Args:
+        view, other: float images ``(N, 3, H, W)`` and int64 labels ``(N, H, W)`` each.
+        rare: which classes may be pasted, bool ``(classes,)``.
+    """
+    chosen = rare & (torch.rand(len(rare), generator=generator) < 0.5)
+    # Void, which is ``classes``, is never pasted.
+    mask = torch.cat((chosen, chosen.new_zeros(1)))[other[1]]
+    view[0].copy_(torch.where(mask[:, None], other[0], view[0]))
+    view[1].copy_(torch.where(mask, other[1], view[1]))
+
+
 def random_view(
     images: Tensor,
     labels: Tensor,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from lowlat.classes import Classes
@@ -15,6 +16,7 @@ T = TypeVar("T")
 Palette = tuple[tuple[int, int, int], ...]
 """One RGB colour a class."""
 SAMPLED = 8  # images, with their labels, whose content a digest covers
+COUNTED = 500  # about as many label maps are read to count a set's classes
 
 
 class LabelledImages(Protocol):
@@ -73,6 +75,27 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     """Return at most ``most`` of the items, evenly spread."""
     count = min(most, len(items))
     return [items[step * len(items) // count] for step in range(count)]
+
+
+def label_sample(data: LabelledImages) -> Iterator[Tensor]:
+    """Yield label maps spread evenly over a set, enough to count its classes."""
+    labelled = labelled_indices(data)
+    for index in labelled[:: max(1, len(labelled) // COUNTED)]:
+        yield data.label(index)
+
+
+def class_counts(labels: Iterable[Tensor], classes: int) -> Tensor:
+    """Count the pixels of each class, ``(classes,)``, in label maps of integers, or in one tensor of several."""
+    counts = torch.zeros(classes)
+    for label in labels:
+        counts += torch.bincount(label[label < classes].long(), minlength=classes)
+    return counts
+
+
+def rare_classes(data: LabelledImages) -> Tensor:
+    """Return which classes have less than an even share of a set's pixels, bool ``(classes,)``."""
+    counts = class_counts(label_sample(data), len(data.classes))
+    return counts * len(data.classes) < counts.sum()
 
 
 def digest(data: LabelledImages) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lowlat.lab.data.augment import random_view
-from lowlat.lab.data.dataset import SAMPLED, LabelledImages, labelled_indices, spread
+from lowlat.lab.data.augment import paste, random_view
+from lowlat.lab.data.dataset import (
+    SAMPLED,
+    LabelledImages,
+    class_counts,
+    label_sample,
+    labelled_indices,
+    rare_classes,
+    spread,
+)
 from lowlat.lab.metrics import Confusion
 from lowlat.lab.notices import notice
 from lowlat.lab.train import processes
@@ -23,8 +31,6 @@ from lowlat.networks.labels import full_size_labels
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import resized, working_size
 
-COUNTED = 500  # about as many label maps are counted for the classes' weights
-
 
 def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
     """Weights ``1 / log(1.05 + share)`` (after Paszke et al., "ENet"): rare classes count more, within bounds.
@@ -35,9 +41,7 @@ def class_weights(labels: Iterable[Tensor], classes: int) -> Tensor:
     Raises:
         ValueError: no pixel has a class, so that there is nothing to learn.
     """
-    counts = torch.zeros(classes)
-    for label in labels:
-        counts += torch.bincount(label[label < classes].long(), minlength=classes)
+    counts = class_counts(labels, classes)
     if not counts.any():
         raise _all_void(classes)
     weights = 1 / torch.log(1.05 + counts / counts.sum())
@@ -175,13 +179,6 @@ def view_size(network: VideoNetwork, shape: tuple[int, int], crop: int | None) -
     return seen if crop is None else (min(crop, seen[0]), min(crop, seen[1]))
 
 
-def label_sample(data: LabelledImages) -> Iterator[Tensor]:
-    """Label maps spread evenly over a set, enough to count its classes."""
-    labelled = labelled_indices(data)
-    for index in labelled[:: max(1, len(labelled) // COUNTED)]:
-        yield data.label(index)
-
-
 def mean_iou(network: VideoNetwork, data: LabelledImages, weights: Tensor) -> float:
     """Mean IoU in percent, frame by frame at the working size on a held-out set; each process looks at its share.
 
@@ -239,14 +236,22 @@ def train_per_frame(
     weights = weights.to(device)
     size = view_size(network, tuple(data.image(labelled[0]).shape[-2:]), recipe.crop)
 
-    def draw(share: Share) -> tuple[Tensor, Tensor]:
-        def one(generator: Generator) -> tuple[Tensor, Tensor]:
-            index = labelled[int(torch.randint(len(labelled), (), generator=generator))]
-            image = data.image(index)[None]
-            seen = working_size(*image.shape[-2:], network.pixels, network.multiple)
-            options = {"void": network.classes, "size": size, "seen": seen, "degraded": recipe.degraded}
-            return random_view(image, data.label(index)[None], generator, recipe.scales, **options)
+    rare = rare_classes(data) if recipe.pasted else None
 
+    def view(generator: Generator) -> tuple[Tensor, Tensor]:
+        index = labelled[int(torch.randint(len(labelled), (), generator=generator))]
+        image = data.image(index)[None]
+        seen = working_size(*image.shape[-2:], network.pixels, network.multiple)
+        options = {"void": network.classes, "size": size, "seen": seen, "degraded": recipe.degraded}
+        return random_view(image, data.label(index)[None], generator, recipe.scales, **options)
+
+    def one(generator: Generator) -> tuple[Tensor, Tensor]:
+        drawn = view(generator)
+        if recipe.pasted and torch.rand((), generator=generator) < recipe.pasted:
+            paste(drawn, view(generator), rare, generator)
+        return drawn
+
+    def draw(share: Share) -> tuple[Tensor, Tensor]:
         return share.collect(one)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Mean:

@@ -40,6 +40,8 @@ class Recipe:
         output_stride: in the per-frame stages, the stride the network is trained at; None for the one that runs.
         degraded: in the per-frame stages, whether images are blurred, noisy and of another tint as well, as those of
             other cameras are.
+        pasted: in the per-frame stages, the share of images onto which things of rare classes are pasted from another
+            image, see `lowlat.lab.data.augment.paste`.
         overlap: in the per-frame stages, how much the Lovász loss counts beside cross-entropy.
         balanced: whether a classifier is learned under class weights, taken out at the end.
         head_rate: in the per-frame stages, the factor on the learning rate of layers that start untrained.
@@ -75,6 +77,7 @@ class Recipe:
     scales: tuple[float, float] = (0.75, 1.75)
     output_stride: int | None = None
     degraded: bool = False
+    pasted: float = 0.0
     overlap: float = 0.0
     balanced: bool = False
     head_rate: float = 1.0

@@ -45,6 +45,7 @@ _LITE = Recipe(
     output_stride=16,
     scales=(0.5, 2.0),
     degraded=True,
+    pasted=0.5,
     overlap=1.0,
     balanced=True,
     head_rate=3.0,
