@@ -144,8 +144,8 @@ class Stills(Ramps):
         return super().label(index)
 
 
-def simulate(data, indices, seen=None):
-    return SimulatedPairs(data, indices, features, Crops(SIZE, seen))
+def simulate(data, indices, seen=None, things=0):
+    return SimulatedPairs(data, indices, features, Crops(SIZE, seen), things=things)
 
 
 def test_simulated_pairs_are_made_of_images_of_any_sizes(plain):
@@ -194,6 +194,45 @@ def test_simulated_pairs_drawn_by_threads_are_those_of_one(plain):
         together = list(pool.map(drawn, range(12)))
     for seed, batch in enumerate(together):
         assert torch.equal(batch, drawn(seed)), seed
+
+
+class Blocks(Stills):
+    """Images of class 0 alone, but for a block of class 2 in the middle, which is white."""
+
+    classes = ("all", "none", "block")
+
+    def image(self, index):
+        image = torch.full((3, 60, 80), 20, dtype=torch.uint8)
+        image[:, 25:35, 30:50] = 255
+        return image
+
+    def label(self, index):
+        label = torch.zeros(60, 80, dtype=torch.uint8)
+        label[25:35, 30:50] = 2
+        return label
+
+
+def test_things_move_before_the_rest_with_their_labels(plain):
+    """A white block is of class 2 wherever it is, on the ground or before it, and it covers what is there."""
+    data = Blocks([(60, 80)] * 3)
+    many = simulate(data, [0, 1, 2], things=1.0).batch(64, torch.Generator().manual_seed(2), between=2)
+    none = simulate(data, [0, 1, 2]).batch(64, torch.Generator().manual_seed(2), between=2)
+    for batch in (many, none):
+        bright = batch.current[:, 0] > 140
+        agree = (bright == (batch.labels == 2)).float().mean()
+        assert agree > 0.97 and bright.float().mean() > 0.02
+    ones, twos = ((batch.labels == 2).sum((1, 2)).float().mean() for batch in (none, many))
+    assert twos > 1.2 * ones
+    # A thing is at another place in the key frame, or not there: no motion of the ground makes two blocks of one.
+    white = [(frames[:, 0] > 140).sum((1, 2)).float() for frames in (many.key, many.current)]
+    change = (white[1] / white[0].clamp(min=1)).log().abs()
+    assert (change > 0.5).sum() > 8, "some appear or vanish on the way"
+
+
+def test_void_is_no_thing():
+    data = Blocks([(60, 80)] * 2)
+    pairs = simulate(data, [0, 1], things=1.0)
+    assert pairs.rare.tolist() == [False, True, True], "a class that is nowhere is rare, and void is no class"
 
 
 def test_simulated_pairs_of_no_image_are_refused():

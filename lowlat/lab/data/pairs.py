@@ -17,13 +17,15 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from lowlat.lab.data.augment import jitter_colours, sample_images, sample_labels, shrunk, uniform
-from lowlat.lab.data.dataset import LabelledImages
-from lowlat.lab.data.motion import simulate_motion
+from lowlat.lab.data.dataset import LabelledImages, rare_classes
+from lowlat.lab.data.motion import LONGEST, simulate_motion
 from lowlat.video.source import open_source
 
 DISTANCES = (2, 10)  # frames
 FARTHER = (4, 16)  # frames, where several lie between: S_h that lands late is that far behind
 LARGEST = 1.6  # enlargement of a view
+THINGS = 0.6  # the share of the simulated pairs in which things move before the rest
+THINGS_DRIFT = (0.4, 0.1)  # how far, see `Moving`
 
 
 @dataclass
@@ -103,49 +105,129 @@ class Crops:
         return torch.cat([sample_labels(truth[None], places[None], void) for truth, places in read])
 
 
+class Moving:
+    """A crop of each of several images, with labels, and the motion that it goes through.
+
+    Args:
+        images, truths: uint8 ``(3, H, W)`` and ``(H, W)``, of any sizes.
+        crops: how images are cropped.
+        distances: ``(N,)``, how far the motion goes, see `simulate_motion`.
+        drift: how far each moves as a whole besides, at most, to a side and up or down, in halves of a crop at the
+            distance `LONGEST`.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Tensor],
+        truths: Sequence[Tensor],
+        crops: Crops,
+        distances: Tensor,
+        generator: Generator,
+        drift: tuple[float, float] = (0.0, 0.0),
+    ):
+        self.images, self.truths, self.crops = images, truths, crops
+        self.theta = torch.cat([crops.draw(image, generator) for image in images])
+        drifts = uniform(generator, -1, 1, len(distances), 1, 1, 2) * torch.tensor(drift)
+        self.motion = simulate_motion(distances, *crops.size, generator)
+        self.motion = self.motion + drifts * (distances / LONGEST).view(-1, 1, 1, 1)
+
+    def grid(self, share: Tensor | float) -> Tensor:
+        """Return the places that are read after this share of the motion, a number or ``(N, 1, 1, 1)``."""
+        linear = self.theta[:, None, None, :, :2]
+        return self.crops.grid(self.theta) + (linear @ (self.motion * share)[..., None]).squeeze(-1)
+
+    def look(self, share: Tensor | float) -> Tensor:
+        """Return what is seen then, float ``(N, 3, *size)``."""
+        return self.crops.look(self.images, self.theta, self.grid(share))
+
+    def labels(self, share: Tensor | float, void: int) -> Tensor:
+        """Return its labels, int64 ``(N, *size)``."""
+        return self.crops.labels(self.truths, self.grid(share), void)
+
+
+class Things:
+    """Things of rare classes that pass in front of other images, as `Moving` shows them; some appear on the way, and
+    some vanish.
+
+    Args:
+        moving: the images with things in them.
+        chosen: which classes count as things in each image, bool ``(N, classes)``.
+    """
+
+    def __init__(self, moving: Moving, chosen: Tensor, generator: Generator):
+        self.moving, self.classes = moving, chosen.shape[1]
+        # Void is no thing.
+        self.chosen = F.pad(chosen, (0, 1))
+        self.appear, self.vanish = uniform(generator, -4, 1, len(chosen)), uniform(generator, 0, 5, len(chosen))
+
+    def before(self, frames: Tensor, labels: Tensor, share: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return frames and labels with the things before them."""
+        there = (self.appear <= torch.as_tensor(share).flatten()) & (torch.as_tensor(share).flatten() < self.vanish)
+        own = self.moving.labels(share, self.classes)
+        mask = self.chosen.gather(1, own.flatten(1)).view_as(own) & there.view(-1, 1, 1)
+        return torch.where(mask[:, None], self.moving.look(share), frames), torch.where(mask, own, labels)
+
+
 class SimulatedPairs:
     """Pairs whose key frames are random crops of labelled images, and whose current frames are those crops after
-    simulated motion.
+    simulated motion. In some of them things of rare classes, cut from another image, move on their own before the rest:
+    they cover it and uncover it, appear and vanish, as simulated motion alone never has it.
 
     Args:
         data: a labelled set, with images of any sizes.
         indices: which of its labelled images to take.
         features: the frozen per-frame network.
         crops: how frames are cropped.
+        things: the share of the pairs in which things may move.
 
     Raises:
         ValueError: there are no images to take.
     """
 
-    def __init__(self, data: LabelledImages, indices: Sequence[int], features: Features, crops: Crops):
+    def __init__(
+        self,
+        data: LabelledImages,
+        indices: Sequence[int],
+        features: Features,
+        crops: Crops,
+        *,
+        things: float = THINGS,
+    ):
         if not indices:
             raise ValueError("SimulatedPairs: expected labelled images, got none; give the indices of some")
         self.data, self.indices, self.features, self.crops = data, list(indices), features, crops
+        self.rare, self.things = rare_classes(data), things
 
     def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
         """Draw ``count`` pairs, distance uniform in ``DISTANCES``, or in ``FARTHER`` with several frames between;
         then every other pair is seen as by another camera.
         """
-        crops = self.crops
-        chosen = torch.randint(len(self.indices), (count,), generator=generator).tolist()
-        images = [self.data.image(self.indices[place]) for place in chosen]
-        theta = torch.cat([crops.draw(image, generator) for image in images])
+        void = len(self.data.classes)
         distances = uniform(generator, *(FARTHER if between > 1 else DISTANCES), count)
-        motion = simulate_motion(distances, *crops.size, generator)
-        still, linear = crops.grid(theta), theta[:, None, None, :, :2]
+        ground = self._moving(distances, generator)
+        with_things = torch.rand(count, 1, generator=generator) < self.things
+        chosen = self.rare & with_things & (torch.rand(count, void, generator=generator) < 0.6)
+        things = None
+        if chosen.any():
+            things = Things(self._moving(distances, generator, THINGS_DRIFT), chosen, generator)
 
-        def moved(motion: Tensor) -> Tensor:
-            return still + (linear @ motion[..., None]).squeeze(-1)
+        def seen(share: Tensor | float) -> tuple[Tensor, Tensor]:
+            frames, labels = ground.look(share), ground.labels(share, void)
+            return things.before(frames, labels, share) if things else (frames, labels)
 
         shares = [(place + uniform(generator, 0.3, 0.8, count, 1, 1, 1)) / between for place in range(between)]
-        on_the_way = [crops.look(images, theta, moved(motion * share)) for share in shares]
-        current = jitter_colours(crops.look(images, theta, moved(motion)), generator, 0.15)
-        truths = [self.data.label(self.indices[place]) for place in chosen]
-        labels = crops.labels(truths, moved(motion), len(self.data.classes))
-        key = crops.look(images, theta, still)
+        key, *on_the_way = (seen(share)[0] for share in (0.0, *shares))
+        current, labels = seen(1.0)
+        current = jitter_colours(current, generator, 0.15)
         if between > 1:
             key, *on_the_way, current = other_camera([key, *on_the_way, current], generator)
         return Pairs(*self.features(key), _stacked(on_the_way), current, labels, key)
+
+    def _moving(self, distances: Tensor, generator: Generator, *drift: tuple[float, float]) -> Moving:
+        chosen = torch.randint(len(self.indices), (len(distances),), generator=generator).tolist()
+        images = [self.data.image(self.indices[place]) for place in chosen]
+        truths = [self.data.label(self.indices[place]) for place in chosen]
+        return Moving(images, truths, self.crops, distances, generator, *drift)
 
 
 def other_camera(frames: Sequence[Tensor], generator: Generator) -> list[Tensor]:
