@@ -161,6 +161,7 @@ class AdoptedNetwork(VideoNetwork):
         self.predictor = MatchingPredictor(reduced, KERNEL_SIZE)
         self.adapt = AdaptNet(reduced)
         self.fusion, self.correct = Correction(plan.high[1], reduced, fused), True
+        self.moved, self.refine = plan.high[1], None
         self.selector = KeyFrameSelector(reduced)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)

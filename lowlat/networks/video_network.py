@@ -25,7 +25,10 @@ from svconv import svconv2d
 
 
 class Reduced(NamedTuple):
-    """F_l, reduced for each of its three readers: predictor, AdaptNet and selector; each ``(N, channels, h, w)``."""
+    """F_l, reduced for each of its three readers: predictor, AdaptNet and selector; each ``(N, channels, h, w)``.
+
+    Where the classifier reads F_l, ``adapt`` ends with the whole of it, since fusion hands it on.
+    """
 
     predict: Tensor
     adapt: Tensor
@@ -70,7 +73,9 @@ class VideoNetwork(nn.Module):
         padding_mode: that of ``svconv2d`` in propagation; the paper's plain reading is ``"zeros"``.
         fineness: how many scores a side each position of F_h gives: 1, or 2 for scores of twice the size.
         smooth: whether scores are smoothed by (1, 2, 1) / 4 from row to row, so that labels don't comb along edges.
-        refine: whether S_h ends with a 3x3 convolution that sees F_l again (Chen et al., "DeepLabv3+", Section 3.1).
+        refine: whether the classifier begins with a 3x3 convolution that reads F_l beside F_h (Chen et al.,
+            "DeepLabv3+", Section 3.1). F_h ends with the F_l of its frame then, in place of which fusion puts that of
+            the frame that F_h is carried to: edges are those of the frame itself, and what is carried may be coarse.
         match: whether kernels are predicted by comparing both frames' F_l at every tap
             (:class:`~lowlat.networks.fast_track.MatchingPredictor`), rather than from both side by side.
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later
@@ -118,6 +123,7 @@ class VideoNetwork(nn.Module):
         channels_low = backbone.low_channels
         channels_last = list(backbone.channels.values())[-1]
         scores = classes * fineness**2
+        self.moved = widths.higher  # the channels of F_h before the F_l that it may end with
         self.classes = classes
         self.legend = Classes.numbered(classes)
         self.padding_mode = padding_mode
@@ -151,23 +157,23 @@ class VideoNetwork(nn.Module):
         return run_chain(self.higher_chain(), low)
 
     def higher_chain(self) -> list[Link]:
-        """Return S_h as a chain that starts from F_l; it ends with the head, and the refinement if there is one."""
-        head = [link(self.head.gather), self._mix]
-        return [*self.backbone.higher_chain(), *head, *([self._refine] if self.refine else [])]
+        """Return S_h as a chain that starts from F_l and ends with the head."""
+        return [*self.backbone.higher_chain(), link(self.head.gather), self._mix]
 
     def _mix(self, maps: Tensor, low: Tensor) -> Tensor:
         """Run the head's convolution, and resize its result to F_l's size if the output stride differs."""
         high = self.head.bottleneck(maps)
-        if high.shape[-2:] == low.shape[-2:]:
-            return high
-        return F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
+        if high.shape[-2:] != low.shape[-2:]:
+            high = F.interpolate(high, low.shape[-2:], mode="bilinear", align_corners=False)
+        return self._beside(high, low)
 
-    def _refine(self, high: Tensor, low: Tensor) -> Tensor:
-        return self.refine(torch.cat((high, low), 1))
+    def _beside(self, moved: Tensor, low: Tensor) -> Tensor:
+        """Return F_h, which ends with F_l where the classifier reads it."""
+        return torch.cat((moved, low), 1) if self.refine else moved
 
     def classify(self, high: Tensor) -> Tensor:
         """The key frames' classifier: F_h -> scores ``(N, classes, fineness * h, fineness * w)``."""
-        return self._fine(self.classifier(high))
+        return self._fine(self.classifier(self.refine(high) if self.refine else high))
 
     def _fine(self, scores: Tensor) -> Tensor:
         scores = F.pixel_shuffle(scores, self.fineness)
@@ -179,7 +185,7 @@ class VideoNetwork(nn.Module):
     def reduce(self, low: Tensor) -> Reduced:
         """Compute the three reductions of F_l ``(N, C_l, h, w)`` by one convolution."""
         predict, adapt, select = self.reduction(low).chunk(3, 1)
-        return Reduced(torch.relu(predict), torch.relu(adapt), select)
+        return Reduced(torch.relu(predict), self._beside(torch.relu(adapt), low), select)
 
     def anchor(self, key: Reduced) -> Anchor:
         """Compute the key frame's half of the fast track from its reduced F_l."""
@@ -192,10 +198,12 @@ class VideoNetwork(nn.Module):
 
     def fuse(self, propagated: Tensor, current: Reduced) -> Fused:
         """AdaptNet and fusion (Section 3.3): propagated F_h and the frame's reduced F_l -> scores and carried F_h."""
-        fused = self.fusion(propagated, self.adapt(current.adapt))
+        adapt, low = current.adapt.tensor_split((current.predict.shape[1],), 1)
+        moved = propagated[:, : self.moved]
+        fused = self.fusion(moved, self.adapt(adapt))
         if self.correct:
             # Half of a correction is carried on: it fades, where carried whole its errors add up (docs/design.md).
-            return Fused(self.classify(fused), (propagated + fused) / 2)
+            return Fused(self.classify(self._beside(fused, low)), self._beside((moved + fused) / 2, low))
         return Fused(self._fine(fused), propagated)
 
     def deviation(self, anchor: Anchor, current: Reduced) -> Tensor:

@@ -109,7 +109,9 @@ def test_lite_keeps_one_feature_size_at_any_frame_size(lite, height, width):
         fused = lite.fuse(high, lite.reduce(low))
         scores = lite.classify(high), fused.scores
     h, w = -(-height // 8), -(-width // 8)
-    assert low.shape == (1, 72, h, w) and high.shape == fused.high.shape == (1, 128, h, w)
+    assert low.shape == (1, 72, h, w) and high.shape == fused.high.shape == (1, 128 + 72, h, w)
+    # F_h ends with the F_l of its own frame, which the classifier reads.
+    assert torch.equal(high[:, 128:], low) and torch.equal(fused.high[:, 128:], low)
     assert [tuple(each.shape) for each in scores] == [(1, 11, 2 * h, 2 * w)] * 2
 
 
@@ -126,7 +128,7 @@ def test_s_h_link_by_link_is_s_h(name, size):
             network.head(run_chain(network.backbone.higher_chain(), low)), low.shape[-2:], mode="bilinear"
         )
         if name == "lite":
-            expected = network.refine(torch.cat((expected, low), 1))
+            expected = torch.cat((expected, low), 1)
         torch.testing.assert_close(x, expected)
         assert torch.equal(network.higher(low), x)
 
@@ -167,13 +169,13 @@ def test_finer_scores_lie_where_they_belong(lite):
     # The scores of class 3: one number for each place in a position.
     with torch.no_grad():
         network.classifier.bias.copy_(torch.arange(44.0))
-        scores = network.classify(torch.randn(1, 128, 2, 3))[0, 3]
+        scores = network.classify(torch.randn(1, 200, 2, 3))[0, 3]
     assert torch.equal(scores, torch.tensor([[12.0, 13.0], [14.0, 15.0]]).repeat(2, 3))
 
 
 def test_class_weights_are_taken_out_of_every_finer_score(lite):
     network, weights = copy.deepcopy(lite), torch.rand(11) + 0.5
-    high = torch.randn(1, 128, 4, 5)
+    high = torch.randn(1, 200, 4, 5)
     with torch.no_grad():
         before = network.classify(high)
         remove_class_weights(network.classifier, weights)
@@ -257,11 +259,12 @@ def test_an_untrained_fusion_that_corrects_is_the_key_frames_classifier():
     torch.manual_seed(2)
     network = models.build("lite").eval()
     assert network.correct
-    low, high = torch.randn(1, 72, 12, 20), torch.randn(1, 128, 12, 20)
+    low, high = torch.randn(1, 72, 12, 20), torch.randn(1, 200, 12, 20)
+    own = torch.cat((high[:, :128], low), 1)  # what is carried ends with F_l of the frame that it is carried to
     with torch.no_grad():
         scores, carried = network.fuse(high, network.reduce(low))
-        torch.testing.assert_close(scores, network.classify(high))
-        torch.testing.assert_close(carried, high)
+        torch.testing.assert_close(scores, network.classify(own))
+        torch.testing.assert_close(carried, own)
 
 
 def test_half_of_a_correction_is_carried_on(tiny_matching_network):

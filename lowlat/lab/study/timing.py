@@ -98,7 +98,8 @@ def module_times(network: VideoNetwork, size: tuple[int, int], repeats: int) -> 
     anchor = net.anchor(reduced)
     logits = net.predictor(anchor.predict, reduced.predict)
     size_k, padding = net.predictor.kernel_size, net.padding_mode
-    adapted, scores = net.adapt(reduced.adapt), net.fuse(high, reduced).scores
+    adapt, moved = reduced.adapt[:, : reduced.predict.shape[1]], high[:, : net.moved]
+    adapted, scores = net.adapt(adapt), net.fuse(high, reduced).scores
     modules: dict[str, Callable[[], object]] = {
         "S_l": lambda: net.lower(image),
         "S_h": lambda: net.higher(low),
@@ -106,8 +107,8 @@ def module_times(network: VideoNetwork, size: tuple[int, int], repeats: int) -> 
         "propagation: reduction of F_l": lambda: net.reduce(low),
         "propagation: kernel predictor": lambda: net.predictor(anchor.predict, reduced.predict),
         "propagation: svconv": lambda: svconv2d(high, logits, kernel_size=size_k, padding_mode=padding),
-        "propagation: AdaptNet": lambda: net.adapt(reduced.adapt),
-        "propagation: fusion": lambda: net.fusion(high, adapted),
+        "propagation: AdaptNet": lambda: net.adapt(adapt),
+        "propagation: fusion": lambda: net.fusion(moved, adapted),
         **({"propagation: classifier": lambda: net.classify(high)} if net.correct else {}),
         "propagation: labels at full size": lambda: full_size_labels(scores, (height, width)),
     }

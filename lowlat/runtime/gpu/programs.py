@@ -70,7 +70,7 @@ class NetworkPrograms(PreparedNetwork):
         shapes = _meta(self.network)
         with torch.inference_mode():
             low = self._meta_low(shapes, size)
-            reduced = shapes.reduce(low).predict.shape
+            predict, adapt, select = (tensor.shape for tensor in shapes.reduce(low))
             high = shapes.higher(low)
             scores = shapes.classify(high).shape[1:]
         crossing = tuple(tensor.shape for tensor in _tensors(low))
@@ -82,10 +82,10 @@ class NetworkPrograms(PreparedNetwork):
         return {
             "frame": lambda: plain(*size, 3, dtype=torch.uint8, host=True),
             "image": lambda: plain(*size, 3, dtype=torch.uint8),
-            "low": lambda: LowMemory(self._between(crossing), *(features(reduced) for _ in range(3))),
-            "kept": lambda: KeptMemory(self._between(crossing), features(reduced)),
-            "base": lambda: features(reduced),
-            "place": lambda: (features(reduced), features(reduced)),
+            "low": lambda: LowMemory(self._between(crossing), features(predict), features(adapt), features(select)),
+            "kept": lambda: KeptMemory(self._between(crossing), features(select)),
+            "base": lambda: features(predict),
+            "place": lambda: (features(predict), features(adapt)),
             "high": lambda: features(high.shape),
             "propagated": lambda: features(high.shape),
             "labels": lambda: plain(*size, dtype=torch.uint8),
