@@ -197,24 +197,36 @@ SVCONV_INLINE void narrow_part(T* p, Vec<Accumulate<T>> v, int64_t count) {
   for (int64_t l = 0; l < count; ++l) p[l] = block[l];
 }
 
-// exp(x) for x <= 0 or NaN: Cody-Waite reduction and a polynomial of degree 6, within 2 ulp. exp(-inf) = 0.
+// exp(x) for x <= 0 or NaN: 2^n times a polynomial of degree 6 in x - n * log(2). Within 1.5 ulp for x > -20, the
+// weights that count in a sum with exp(0), and within 5 ulp below. From about -87.5 on, where normal numbers end, it
+// is 0. A NaN is neither less nor greater than anything and goes through to the result.
 SVCONV_INLINE Vec<float> vexp(Vec<float> x) {
-  using I = VecN<int32_t, kLanes<float>>;
-  // The exponent of the least of these is that of zero. A NaN is not greater and goes through to the result.
-  x = vmax(Vec<float>{} - 88.0296919f, x);
-  // The low bits of `shifted` are the exponent, for the number's last bit counts as one.
+  // The low bits of `shifted` are the exponent of 2^n, for the number's last bit counts as one.
   constexpr float bias = 12582912.0f + 127;
+#ifndef __AVX512F__
+  // The exponent of the least of these is that of zero.
+  x = vmax(Vec<float>{} - 88.0296919f, x);
+#endif
   const Vec<float> shifted = x * 1.44269504088896341f + bias;
   const Vec<float> n = shifted - bias;
-  Vec<float> r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  Vec<float> y = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * r * r + r + 1.0f;
-  return y * (Vec<float>)((I)shifted << 23);
+#if defined(__FMA__) || defined(__aarch64__)
+  // log(2) is nearly a float, and its product is not rounded.
+  const Vec<float> r = x - n * 0.693147180559945309f;
+#else
+  const Vec<float> r = x - n * 0.693359375f - n * -2.12194440e-4f;
+#endif
+  Vec<float> y = r * 1.38145406e-3f + 8.36874545e-3f;
+  y = y * r + 4.16683890e-2f;
+  y = y * r + 1.66665211e-1f;
+  y = y * r + 4.99999940e-1f;
+  y = y * r + 1.0f;
+  y = y * r + 1.0f;
+#ifdef __AVX512F__
+  const __mmask16 normal = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.3365447f), _CMP_NLT_UQ);
+  return (Vec<float>)_mm512_maskz_scalef_ps(normal, (__m512)y, (__m512)n);
+#else
+  return y * (Vec<float>)((VecN<int32_t, kLanes<float>>)shifted << 23);
+#endif
 }
 SVCONV_INLINE Vec<double> vexp(Vec<double> x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = std::exp(x[i]);
