@@ -7,22 +7,45 @@ namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 // The softmax of a vector of pixels: weights [K * K, lanes], which their sum is still to divide; the logits of a tap
-// lie `step` from those before, and those that come next `ahead`. `area` is a constant where it is one.
+// lie `step` from those before, and those that come later on `ahead`, which are asked for.
 template <class A>
 struct Softmax {
   Vec<A> sum, greatest;
 };
-template <class A, class P, class Area>
-SVCONV_INLINE Softmax<A> softmax_of(A* weights, const P* logits, int64_t step, int64_t ahead, Area area) {
+template <class A, class P>
+SVCONV_INLINE Softmax<A> softmax_of(A* weights, const P* logits, int64_t step, int64_t ahead, int64_t area) {
   constexpr int L = kLanes<A>;
   Vec<A> top = widen_n<L>(logits), sum = {};
   for (int64_t k = 0; k < area; ++k) {
-    __builtin_prefetch(logits + k * step + ahead);
+    __builtin_prefetch(logits + k * step + ahead, 0, 2);
     top = vmax(widen_n<L>(logits + k * step), top);
   }
   for (int64_t k = 0; k < area; ++k) {
     const Vec<A> weight = vexp(widen_n<L>(logits + k * step) - top);
     vstore(weights + k * L, weight);
+    sum += weight;
+  }
+  return {sum, top};
+}
+
+// The same of the nine taps of K = 3, whose weights lie in registers from their logits to the sums that take them.
+template <class A>
+struct Nine {
+  Vec<A> weights[9];
+};
+template <class A, class P>
+SVCONV_INLINE Softmax<A> softmax_of(Nine<A>& nine, const P* logits, int64_t step, int64_t ahead) {
+#pragma GCC unroll 9
+  for (int k = 0; k < 9; ++k) {
+    __builtin_prefetch(logits + k * step + ahead, 0, 2);
+    nine.weights[k] = widen_n<kLanes<A>>(logits + k * step);
+  }
+  Vec<A> top = nine.weights[0], sum = {};
+#pragma GCC unroll 9
+  for (Vec<A>& logit : nine.weights) top = vmax(logit, top);
+#pragma GCC unroll 9
+  for (Vec<A>& weight : nine.weights) {
+    weight = vexp(weight - top);
     sum += weight;
   }
   return {sum, top};
@@ -51,9 +74,22 @@ struct NarrowSums {
     }
     for (int i = 0; i < CHANNELS; ++i) vstore(out + (c + i) * out_apart + l, acc[i] * factor);
   }
+  // The same of nine weights, of windows that lie in the frame from top to bottom.
+  template <int CHANNELS, class A>
+  SVCONV_INLINE void operator()(Count<CHANNELS>, A* out, int64_t out_apart, const Nine<A>& nine, int64_t,
+                                Vec<A> factor, int64_t c, int64_t l) const {
+    const int64_t apart = input.apart(), between = input.step();
+    Vec<A> acc[CHANNELS] = {};
+#pragma GCC unroll 9
+    for (int k = 0; k < 9; ++k) {
+      const A* x = input.reads(k / 3) + c * apart + l + k % 3 * between;
+      for (int i = 0; i < CHANNELS; ++i) acc[i] += nine.weights[k] * vload(x + i * apart);
+    }
+    for (int i = 0; i < CHANNELS; ++i) vstore(out + (c + i) * out_apart + l, acc[i] * factor);
+  }
 
-  template <class P, class A>
-  SVCONV_INLINE void of_all(A* out, int64_t out_apart, const P* weights, int64_t step, Vec<A> factor, int64_t depth,
+  template <class W, class A>
+  SVCONV_INLINE void of_all(A* out, int64_t out_apart, const W& weights, int64_t step, Vec<A> factor, int64_t depth,
                             int64_t l) const {
     int64_t c = 0;
     for (; c + 4 <= depth; c += 4) (*this)(Count<4>(), out, out_apart, weights, step, factor, c, l);
@@ -76,9 +112,15 @@ void narrow_place(A* out, int64_t out_apart, A* lse, A* weights, A* sums, const 
   for (int64_t l = 0; l < input.pitch(); l += L)
     logits.visit(l, place, [&](const auto* from, int64_t step, int64_t ahead) {
       if (!own.p.normalize) return windows.of_all(out, out_apart, from, step, Vec<A>{} + A(1), own.depth, l);
-      const Softmax<A> softmax = own.area == 9 ? softmax_of(weights, from, step, ahead, Count<9>())
-                                               : softmax_of(weights, from, step, ahead, own.area);
-      windows.of_all(out, out_apart, weights, L, A(1) / softmax.sum, own.depth, l);
+      Softmax<A> softmax;
+      if (own.area == 9 && windows.last - windows.first == own.K) {
+        Nine<A> nine;
+        softmax = softmax_of(nine, from, step, ahead);
+        windows.of_all(out, out_apart, nine, 0, A(1) / softmax.sum, own.depth, l);
+      } else {
+        softmax = softmax_of(weights, from, step, ahead, own.area);
+        windows.of_all(out, out_apart, weights, L, A(1) / softmax.sum, own.depth, l);
+      }
       if (!lse) return;
       vstore(lse + l, softmax.greatest);
       vstore(sums + l, softmax.sum);
@@ -113,8 +155,10 @@ void narrow_forward(const Problem& p, const Item& item) {
       for (int64_t b = 0; b < scale; b += logits.places())
         for (int64_t row = top; row < end; ++row) {
           logits.read(row, a, b, 0);
-          if (row + 1 < end) logits.expect(row + 1, a, b, 0);
-          else if (b + 1 < scale) logits.expect(top, a, b + 1, 0);
+          // Memory takes longer to answer than a row takes.
+          const int64_t ahead = row + 2;
+          if (ahead < end) logits.expect(ahead, a, b, 0);
+          else if (b + 1 < scale) logits.expect(std::min(top + ahead - end, end - 1), a, b + 1, 0);
           input.aim(row);
           for (int64_t place = 0; place < logits.places(); ++place) {
             const int64_t at = (b + place) * pitch;
