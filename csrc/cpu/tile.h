@@ -11,33 +11,35 @@ namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
 constexpr int kTile = SVCONV_TILE_PIXELS;
+// Pixels of a narrow tile, which ends a row whose last tile has no more than these.
+constexpr int kNarrowTile = kTile / 3;
 // Vectors of channels in a tile: kTile * 2 accumulators, 2 inputs and a broadcast weight fill the
 // 16 registers of AVX2 (6 pixels) and most of the 32 of AVX-512 (12 pixels).
 constexpr int kDepth = 2;
 template <class A>
 constexpr int kChunk = kDepth * kLanes<A>;
 
-// Spatially variant product of kTile pixels x kChunk channels.
-//   out  [kTile, kChunk]
-//   x    rows of packed input, the one that tap row t reads at x + rows[-t]: [kTile + K - 1, kChunk], input columns
-//        j - r .. j + kTile - 1 + r
+// Spatially variant product of the first PIXELS of a tile x kChunk channels.
+//   out  [PIXELS, kChunk]
+//   x    rows of packed input, the one that tap row t reads at x + rows[-t]: [PIXELS + K - 1, kChunk], input columns
+//        j - r .. j + PIXELS - 1 + r
 //   w    [K * K, kTile]
 // Tap (t, s) of pixel p reads column p + K - 1 - s: each column is loaded once and used by
 // up to K pixels, each weight is broadcast once and used by kDepth vectors.
-template <class A, int K>
+template <class A, int K, int PIXELS = kTile>
 void tile(A* out, const A* x, const int64_t* rows, const A* w, int, int first, int last) {
   constexpr int L = kLanes<A>;
-  Vec<A> acc[kTile][kDepth] = {};
+  Vec<A> acc[PIXELS][kDepth] = {};
   for (int t = first; t < last; ++t) {
     const A* xt = x + rows[-t];
     const A* wt = w + t * K * kTile;
 #pragma GCC unroll 32
-    for (int q = 0; q < kTile + K - 1; ++q) {
+    for (int q = 0; q < PIXELS + K - 1; ++q) {
       Vec<A> column[kDepth];
 #pragma GCC unroll 4
       for (int v = 0; v < kDepth; ++v) column[v] = vload(xt + q * kChunk<A> + v * L);
 #pragma GCC unroll 16
-      for (int p = 0; p < kTile; ++p) {
+      for (int p = 0; p < PIXELS; ++p) {
         const int s = p + K - 1 - q;
         if (s >= 0 && s < K) {
           const A weight = wt[s * kTile + p];
@@ -48,7 +50,7 @@ void tile(A* out, const A* x, const int64_t* rows, const A* w, int, int first, i
     }
   }
 #pragma GCC unroll 16
-  for (int p = 0; p < kTile; ++p)
+  for (int p = 0; p < PIXELS; ++p)
 #pragma GCC unroll 4
     for (int v = 0; v < kDepth; ++v) vstore(out + p * kChunk<A> + v * L, acc[p][v]);
 }
@@ -77,16 +79,16 @@ void tile_any(A* out, const A* x, const int64_t* rows, const A* w, int K, int fi
 template <class A>
 using Tile = void (*)(A* out, const A* x, const int64_t* rows, const A* w, int K, int first, int last);
 
-template <class A>
+template <class A, int PIXELS = kTile>
 Tile<A> tile_for(int64_t K) {
   switch (K) {
-    case 3: return tile<A, 3>;
-    case 5: return tile<A, 5>;
-    case 7: return tile<A, 7>;
-    case 9: return tile<A, 9>;
-    case 11: return tile<A, 11>;
-    case 13: return tile<A, 13>;
-    case 15: return tile<A, 15>;
+    case 3: return tile<A, 3, PIXELS>;
+    case 5: return tile<A, 5, PIXELS>;
+    case 7: return tile<A, 7, PIXELS>;
+    case 9: return tile<A, 9, PIXELS>;
+    case 11: return tile<A, 11, PIXELS>;
+    case 13: return tile<A, 13, PIXELS>;
+    case 15: return tile<A, 15, PIXELS>;
     default: return tile_any<A>;
   }
 }

@@ -89,7 +89,9 @@ class WeightedSum {
         lse_(lse_plane<A>(p, item)),
         columns_(clip(item.column - sizes_.r, sizes_.pixels + sizes_.K - 1, item.width)),
         past_caches_(goes_past_caches(result_, p, item)),
-        compute_(tile_for<A>(sizes_.K)) {
+        compute_(tile_for<A>(sizes_.K)),
+        compute_last_(item.columns - (sizes_.tiles - 1) * kTile > kNarrowTile ? compute_
+                                                                              : tile_for<A, kNarrowTile>(sizes_.K)) {
     // Row y lies at slot[y % slots] of its ring. All slots come twice, so that going back K rows from the second copy
     // needs no wrap.
     for (int64_t i = 0; i < 2 * sizes_.slots; ++i) arrays_.slot[i] = i % sizes_.slots * sizes_.row;
@@ -165,16 +167,18 @@ class WeightedSum {
         rows.bottom - rows.packed, source_.h, next_channels, source_.c, columns_.last - columns_.first, source_.w);
     const int64_t runs = divide_up(prefetch.left(), sizes_.tiles * (rows.end - rows.top));
     const int64_t K = sizes_.K, r = sizes_.r;
-    for (int64_t tile = 0; tile < sizes_.tiles; ++tile)
+    for (int64_t tile = 0; tile < sizes_.tiles; ++tile) {
+      const Tile<A> compute = tile + 1 < sizes_.tiles ? compute_ : compute_last_;
       for (int64_t row = rows.top; row < rows.end; ++row, weights += sizes_.tile_weights) {
         prefetch.step(runs);
         // Tap row t reads input row row - (t - r).
         const int64_t first_tap = std::max<int64_t>(0, row + r - (item_.height - 1));
         const int64_t last_tap = std::min(K, row + r + 1);
-        compute_(arrays_.out + ((row - rows.top) * sizes_.pixels + tile * kTile) * Sizes::kChannels,
-                 ring + tile * kTile * Sizes::kChannels, arrays_.slot + sizes_.slots + (row + r) % sizes_.slots,
-                 weights, K, first_tap, last_tap);
+        compute(arrays_.out + ((row - rows.top) * sizes_.pixels + tile * kTile) * Sizes::kChannels,
+                ring + tile * kTile * Sizes::kChannels, arrays_.slot + sizes_.slots + (row + r) % sizes_.slots,
+                weights, K, first_tap, last_tap);
       }
+    }
   }
 
   void unpack_rows(const Rows& rows, int64_t c, int64_t channels) const {
@@ -193,7 +197,7 @@ class WeightedSum {
   const Plane<A> lse_;
   const Span columns_;
   const bool past_caches_;
-  const Tile<A> compute_;
+  const Tile<A> compute_, compute_last_;
 };
 
 template <class T>
