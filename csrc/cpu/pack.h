@@ -172,6 +172,15 @@ void unpack(T* dst, int64_t lane_stride, int64_t minor_stride, const A* src, int
       Vec<A> v[L];
       int64_t m = 0;
       for (; past_caches && m + kLine<T> <= minors; m += kLine<T>) {
+#if defined(__AVX512F__)
+        // Vectors that are lines go from registers: the compiler would write them to `lines` as well.
+        if constexpr (sizeof(T) == 4) {
+          load_transposed(from + m * pitch, pitch, v);
+#pragma GCC unroll 16
+          for (int k = 0; k < L; ++k) _mm512_stream_ps(to + k * lane_stride + m, (__m512)v[k]);
+          continue;
+        }
+#endif
         for (int64_t i = 0; i < kLine<T>; i += L) {
           load_transposed(from + (m + i) * pitch, pitch, v);
 #pragma GCC unroll 16
