@@ -20,9 +20,10 @@ from benchmarks.memory import PeakMemory, is_out_of_memory, limit_memory
 from benchmarks.problems import Group, Problem, Task
 from benchmarks.roofs import Roof, RoofWorker
 
-# A turn lasts so many seconds; a fast contender makes several calls in it.
+# A turn lasts so many seconds at most; a fast contender makes several calls in it, but so few that it takes ten turns
+# for its samples. In one turn it would be measured at one moment alone, and the roof over the whole run.
 TURN = 0.1
-FEWEST, MOST = 2, 200
+FEWEST, MOST, MOST_IN_TURN = 2, 200, 20
 # Clock cycles, about a millisecond, for which a GPU waits before a phase, so that what the host queues is ahead of it.
 HEAD_START = 2_000_000
 
@@ -161,12 +162,18 @@ def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
 
 
 def _turn(clock: Clock, call: Call, seconds: float) -> list[list[float]]:
-    """Time calls for so many seconds, at least one. Before short calls, one that isn't timed warms the caches."""
+    """Time calls for so many seconds, at least one.
+
+    Short calls aren't timed in the first fifth, in which they warm the caches, and the threads of the process whose
+    turn it was before, which wait actively for some milliseconds, go to sleep.
+    """
     start = time.perf_counter()
     phases = [clock.time(call)]
     if sum(phases[0]) < 1e3 * seconds / 5:
         phases = []
-    while not phases or time.perf_counter() - start < seconds:
+        while time.perf_counter() - start < seconds / 5:
+            clock.time(call)
+    while not phases or (len(phases) < MOST_IN_TURN and time.perf_counter() - start < seconds):
         phases.append(clock.time(call))
     return phases
 
