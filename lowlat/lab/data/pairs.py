@@ -24,7 +24,7 @@ from lowlat.video.source import open_source
 DISTANCES = (2, 10)  # frames
 FARTHER = (4, 16)  # frames, where several lie between: S_h that lands late is that far behind
 LARGEST = 1.6  # enlargement of a view
-THINGS = 0.6  # the share of the simulated pairs in which things move before the rest
+THINGS = 0.6  # the share of the simulated pairs in which things may move before the rest
 THINGS_DRIFT = (0.4, 0.1)  # how far, see `Moving`
 
 
@@ -141,7 +141,7 @@ class Moving:
         return self.crops.look(self.images, self.theta, self.grid(share))
 
     def labels(self, share: Tensor | float, void: int) -> Tensor:
-        """Return its labels, int64 ``(N, *size)``."""
+        """Return the labels of what is seen then, int64 ``(N, *size)``; ``void`` where there are none."""
         return self.crops.labels(self.truths, self.grid(share), void)
 
 
@@ -161,7 +161,8 @@ class Things:
         self.appear, self.vanish = uniform(generator, -4, 1, len(chosen)), uniform(generator, 0, 5, len(chosen))
 
     def before(self, frames: Tensor, labels: Tensor, share: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Return frames and labels with the things before them."""
+        """Return frames and labels with the things before them, as `Moving.look` and `Moving.labels` give both after
+        ``share`` of the motion."""
         there = (self.appear <= torch.as_tensor(share).flatten()) & (torch.as_tensor(share).flatten() < self.vanish)
         own = self.moving.labels(share, self.classes)
         mask = self.chosen.gather(1, own.flatten(1)).view_as(own) & there.view(-1, 1, 1)
