@@ -74,8 +74,8 @@ class VideoNetwork(nn.Module):
         fineness: how many scores a side each position of F_h gives: 1, or 2 for scores of twice the size.
         smooth: whether scores are smoothed by (1, 2, 1) / 4 from row to row, so that labels don't comb along edges.
         refine: whether the classifier begins with a 3x3 convolution that reads F_l beside F_h (Chen et al.,
-            "DeepLabv3+", Section 3.1). F_h ends with the F_l of its frame then, in place of which fusion puts that of
-            the frame that F_h is carried to: edges are those of the frame itself, and what is carried may be coarse.
+            "DeepLabv3+", Section 3.1); with ``correct``. F_h then ends with its frame's F_l, which fusion replaces by
+            that of the frame that F_h is carried to: edges are the frame's own, and what is carried may be coarse.
         match: whether kernels are predicted by comparing both frames' F_l at every tap
             (:class:`~lowlat.networks.fast_track.MatchingPredictor`), rather than from both side by side.
         correct: whether fusion corrects the propagated F_h, which the key frames' classifier then reads and later

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lowlat.lab.data.dataset import LabelledImages
-from lowlat.lab.data.pairs import DISTANCES, FARTHER, ClipPairs, Crops, SimulatedPairs, VideoPairs
+from lowlat.lab.data.pairs import DISTANCES, FARTHER, ClipPairs, Crops, VideoPairs
+from lowlat.lab.data.simulated import Moving, SimulatedPairs, Things
 from lowlat.lab.data.street import Street
 
 SIZE = (36, 48)
@@ -58,7 +59,8 @@ def draw(data, count=16, between=1, **options):
 @pytest.fixture
 def plain(monkeypatch):
     """Leaves the colours of pairs as they are."""
-    monkeypatch.setattr("lowlat.lab.data.pairs.jitter_colours", lambda images, generator, strength: images)
+    for module in ("pairs", "simulated"):
+        monkeypatch.setattr(f"lowlat.lab.data.{module}.jitter_colours", lambda images, generator, strength: images)
 
 
 def test_distances_lie_in_the_range_and_never_across_a_cut(plain):
@@ -229,10 +231,28 @@ def test_things_move_before_the_rest_with_their_labels(plain):
     assert (change > 0.5).sum() > 8, "some appear or vanish on the way"
 
 
-def test_void_is_no_thing():
-    data = Blocks([(60, 80)] * 2)
-    pairs = simulate(data, [0, 1], things=1.0)
-    assert pairs.rare.tolist() == [False, True, True], "a class that is nowhere is rare, and void is no class"
+def test_void_is_no_thing(plain):
+    """Around an image, in a crop that reaches beyond it, is void: nothing of it comes before other frames."""
+    image, truth = torch.full((3, 36, 48), 200, dtype=torch.uint8), torch.full((36, 48), 3, dtype=torch.uint8)
+    truth[:, :24] = 2
+    generator = torch.Generator().manual_seed(0)
+    moving = Moving([image] * 8, [truth] * 8, Crops(SIZE), torch.full((8,), 10.0), generator)
+    things = Things(moving, torch.ones(8, 3, dtype=torch.bool), generator)
+    things.appear, things.vanish = torch.full((8,), -1.0), torch.full((8,), 2.0)
+    frames, mask, labels = things.before(torch.zeros(8, 3, *SIZE), torch.ones(8, 1, 1, 1))
+    assert (labels == 3).any() and (labels == 2).any()
+    assert torch.equal(mask, labels == 2) and torch.equal(frames[:, 0] > 0, mask)
+
+
+def test_things_are_there_from_where_they_appear_to_where_they_vanish(plain):
+    image, truth = torch.full((3, 36, 48), 200, dtype=torch.uint8), torch.zeros(36, 48, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    moving = Moving([image] * 4, [truth] * 4, Crops(SIZE), torch.full((4,), 2.0), generator)
+    things = Things(moving, torch.ones(4, 1, dtype=torch.bool), generator)
+    things.appear, things.vanish = torch.tensor([-1.0, 0.5, -1.0, 0.2]), torch.tensor([2.0, 2.0, 0.5, 0.8])
+    for share, there in ((0.0, [1, 0, 1, 0]), (0.5, [1, 1, 0, 1]), (1.0, [1, 1, 0, 0])):
+        _, mask, _ = things.before(torch.zeros(4, 3, *SIZE), torch.full((4, 1, 1, 1), share))
+        assert mask.flatten(1).any(1).int().tolist() == there, share
 
 
 def test_simulated_pairs_of_no_image_are_refused():

@@ -81,7 +81,7 @@ def test_a_degraded_view_has_the_same_labels_and_other_colours():
     ]
     (clean, targets), (found, same) = views
     assert torch.equal(targets, same) and found.shape == clean.shape and 0 <= found.min() and found.max() <= 255
-    # Of images of noise, those that are blurred vary less from pixel to pixel; some are and some are not.
+    # The images are noise: the blurred ones vary less from pixel to pixel. Some are blurred and some are not.
     rough = [(view[..., 1:] - view[..., :-1]).abs().mean((1, 2, 3)) for view in (clean, found)]
     assert 0 < (rough[1] < 0.7 * rough[0]).sum() < 6
 

@@ -203,7 +203,7 @@ def test_a_batch_that_does_not_come_out_is_told_before_the_work(tiny, tmp_path, 
 
 
 def test_weights_keep_their_threshold_and_what_is_untrained(tiny, tmp_path):
-    """Of other classes, whatever was trained of the fast track carries features that are no longer there."""
+    """A start of other classes leaves the fast track untrained: it carries features that are no longer there."""
     network = models.build(tiny)
     network.threshold = 0.31
     others = Classes(tuple(map(str, range(11))), CAMVID.palette)

@@ -19,7 +19,8 @@ from lowlat.lab.data.camvid import VOID, CamVid
 from lowlat.lab.data.dataset import labelled_indices
 from lowlat.lab.data.motion import simulate_motion
 from lowlat.lab.data.open import open_dataset
-from lowlat.lab.data.pairs import Crops, SimulatedPairs
+from lowlat.lab.data.pairs import Crops
+from lowlat.lab.data.simulated import SimulatedPairs
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods.weights import fingerprint
 from lowlat.lab.study.settings import Settings

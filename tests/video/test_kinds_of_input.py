@@ -166,7 +166,7 @@ def test_a_page_that_cannot_be_read_ends_the_run_in_words(tmp_path):
 
 @pytest.mark.parametrize("rows, said", [(720, False), (720, True), (480, False)])
 def test_colours_that_nothing_is_said_of_are_those_of_the_videos_height(tmp_path, rows, said):
-    """As players take them; FFmpeg takes BT.601 for every video."""
+    """Players take them so; FFmpeg takes BT.601 for every video."""
     path, colour = tmp_path / "a.mkv", (230, 30, 30)
     matrix = av.video.reformatter.Colorspace.ITU709 if rows >= 720 else av.video.reformatter.Colorspace.ITU601
     with av.open(str(path), "w") as container:

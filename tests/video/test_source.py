@@ -263,7 +263,7 @@ def test_a_closed_source_still_tells_its_facts(make_clip):
 
 
 def test_an_empty_name_is_not_the_folder_at_hand(tmp_path, monkeypatch):
-    """As of a shell variable that was never set."""
+    """Such a name is what a shell variable that was never set gives."""
     Image.new("RGB", (64, 48)).save(tmp_path / "0.png")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match="got an empty one"):

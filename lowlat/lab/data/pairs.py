@@ -1,8 +1,8 @@
 """Pairs of frames that the fast track learns from: a key frame with its features, and a frame some frames later.
 
-There are three kinds: simulated motion on labelled images, unlabelled clips with the per-frame network's labels as
-targets, and frames of videos. Every pair is drawn anew, and images and features are computed when they are needed:
-nothing is kept here.
+There are three kinds: simulated motion on labelled images (`lowlat.lab.data.simulated`), unlabelled clips with the
+per-frame network's labels as targets, and frames of videos. Every pair is drawn anew, and images and features are
+computed when they are needed: nothing is kept here.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from lowlat.lab.data.augment import jitter_colours, sample_images, sample_labels, shrunk, uniform
-from lowlat.lab.data.dataset import LabelledImages, rare_classes
-from lowlat.lab.data.motion import LONGEST, simulate_motion
+from lowlat.lab.data.dataset import LabelledImages
 from lowlat.video.source import open_source
 
 DISTANCES = (2, 10)  # frames
 FARTHER = (4, 16)  # frames, where several lie between: S_h that lands late is that far behind
 LARGEST = 1.6  # enlargement of a view
-THINGS = 0.6  # the share of the simulated pairs in which things may move before the rest
-THINGS_DRIFT = (0.4, 0.1)  # how far, see `Moving`
 
 
 @dataclass
@@ -105,145 +102,8 @@ class Crops:
         return torch.cat([sample_labels(truth[None], places[None], void) for truth, places in read])
 
 
-class Moving:
-    """A crop of each of several images, with labels, and the motion that it goes through.
-
-    Args:
-        images, truths: uint8 ``(3, H, W)`` and ``(H, W)``, of any sizes.
-        crops: how images are cropped.
-        distances: ``(N,)``, how far the motion goes, see `simulate_motion`.
-        drift: how far each moves as a whole besides, at most, to a side and up or down, in halves of a crop at the
-            distance `LONGEST`.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[Tensor],
-        truths: Sequence[Tensor],
-        crops: Crops,
-        distances: Tensor,
-        generator: Generator,
-        drift: tuple[float, float] = (0.0, 0.0),
-    ):
-        self.images, self.truths, self.crops = images, truths, crops
-        self.theta = torch.cat([crops.draw(image, generator) for image in images])
-        drifts = uniform(generator, -1, 1, len(distances), 1, 1, 2) * torch.tensor(drift)
-        self.motion = simulate_motion(distances, *crops.size, generator)
-        self.motion = self.motion + drifts * (distances / LONGEST).view(-1, 1, 1, 1)
-
-    def grid(self, share: Tensor | float) -> Tensor:
-        """Return the places that are read after this share of the motion, a number or ``(N, 1, 1, 1)``."""
-        linear = self.theta[:, None, None, :, :2]
-        return self.crops.grid(self.theta) + (linear @ (self.motion * share)[..., None]).squeeze(-1)
-
-    def look(self, share: Tensor | float) -> Tensor:
-        """Return what is seen then, float ``(N, 3, *size)``."""
-        return self.crops.look(self.images, self.theta, self.grid(share))
-
-    def labels(self, share: Tensor | float, void: int) -> Tensor:
-        """Return the labels of what is seen then, int64 ``(N, *size)``; ``void`` where there are none."""
-        return self.crops.labels(self.truths, self.grid(share), void)
-
-
-class Things:
-    """Things of rare classes that pass in front of other images, as `Moving` shows them; some appear on the way, and
-    some vanish.
-
-    Args:
-        moving: the images with things in them.
-        chosen: which classes count as things in each image, bool ``(N, classes)``.
-    """
-
-    def __init__(self, moving: Moving, chosen: Tensor, generator: Generator):
-        self.moving, self.classes = moving, chosen.shape[1]
-        # Void is no thing.
-        self.chosen = F.pad(chosen, (0, 1))
-        self.appear, self.vanish = uniform(generator, -4, 1, len(chosen)), uniform(generator, 0, 5, len(chosen))
-
-    def before(self, frames: Tensor, labels: Tensor, share: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Return frames and labels with the things before them, as `Moving.look` and `Moving.labels` give both after
-        ``share`` of the motion."""
-        there = (self.appear <= torch.as_tensor(share).flatten()) & (torch.as_tensor(share).flatten() < self.vanish)
-        own = self.moving.labels(share, self.classes)
-        mask = self.chosen.gather(1, own.flatten(1)).view_as(own) & there.view(-1, 1, 1)
-        return torch.where(mask[:, None], self.moving.look(share), frames), torch.where(mask, own, labels)
-
-
-class SimulatedPairs:
-    """Pairs whose key frames are random crops of labelled images, and whose current frames are those crops after
-    simulated motion. In some of them things of rare classes, cut from another image, move on their own before the rest:
-    they cover it and uncover it, appear and vanish, as simulated motion alone never has it.
-
-    Args:
-        data: a labelled set, with images of any sizes.
-        indices: which of its labelled images to take.
-        features: the frozen per-frame network.
-        crops: how frames are cropped.
-        things: the share of the pairs in which things may move.
-
-    Raises:
-        ValueError: there are no images to take.
-    """
-
-    def __init__(
-        self,
-        data: LabelledImages,
-        indices: Sequence[int],
-        features: Features,
-        crops: Crops,
-        *,
-        things: float = THINGS,
-    ):
-        if not indices:
-            raise ValueError("SimulatedPairs: expected labelled images, got none; give the indices of some")
-        self.data, self.indices, self.features, self.crops = data, list(indices), features, crops
-        self.rare, self.things = rare_classes(data), things
-
-    def batch(self, count: int, generator: Generator, *, between: int = 0) -> Pairs:
-        """Draw ``count`` pairs, distance uniform in ``DISTANCES``, or in ``FARTHER`` with several frames between;
-        then every other pair is seen as by another camera.
-        """
-        void = len(self.data.classes)
-        distances = uniform(generator, *(FARTHER if between > 1 else DISTANCES), count)
-        ground = self._moving(distances, generator)
-        with_things = torch.rand(count, 1, generator=generator) < self.things
-        chosen = self.rare & with_things & (torch.rand(count, void, generator=generator) < 0.6)
-        things = None
-        if chosen.any():
-            things = Things(self._moving(distances, generator, THINGS_DRIFT), chosen, generator)
-
-        def seen(share: Tensor | float) -> tuple[Tensor, Tensor]:
-            frames, labels = ground.look(share), ground.labels(share, void)
-            return things.before(frames, labels, share) if things else (frames, labels)
-
-        shares = [(place + uniform(generator, 0.3, 0.8, count, 1, 1, 1)) / between for place in range(between)]
-        key, *on_the_way = (seen(share)[0] for share in (0.0, *shares))
-        current, labels = seen(1.0)
-        current = jitter_colours(current, generator, 0.15)
-        if between > 1:
-            key, *on_the_way, current = other_camera([key, *on_the_way, current], generator)
-        return Pairs(*self.features(key), _stacked(on_the_way), current, labels, key)
-
-    def _moving(self, distances: Tensor, generator: Generator, *drift: tuple[float, float]) -> Moving:
-        chosen = torch.randint(len(self.indices), (len(distances),), generator=generator).tolist()
-        images = [self.data.image(self.indices[place]) for place in chosen]
-        truths = [self.data.label(self.indices[place]) for place in chosen]
-        return Moving(images, truths, self.crops, distances, generator, *drift)
-
-
-def other_camera(frames: Sequence[Tensor], generator: Generator) -> list[Tensor]:
-    """Give every other pair, float ``(N, 3, H, W)`` in [0, 255] for each frame, another tint and gamma, the same in all
-    its frames, and noise, drawn for each frame."""
-    count = len(frames[0])
-    other = (uniform(generator, 0, 1, count, 1, 1, 1) < 0.5).float()
-    tint = 1 + other * uniform(generator, -0.2, 0.2, count, 3, 1, 1)
-    gamma = torch.exp(other * uniform(generator, -0.5, 0.5, count, 1, 1, 1))
-    grain = other * uniform(generator, 0, 6, count, 1, 1, 1)
-    seen = [255 * (frame / 255 * tint).clamp(0, 1) ** gamma for frame in frames]
-    return [(frame + grain * torch.randn(frame.shape, generator=generator)).clamp(0, 255) for frame in seen]
-
-
-def _stacked(frames: Sequence[Tensor]) -> Tensor | None:
+def stacked(frames: Sequence[Tensor]) -> Tensor | None:
+    """Join frames ``(N, 3, H, W)`` to ``(N, frames, 3, H, W)``; None for none."""
     return torch.stack(list(frames), 1) if frames else None
 
 
@@ -283,7 +143,7 @@ class ClipPairs:
         key, *on_the_way, current = (
             torch.stack([self.clips[clip][row[place]] for clip, *row in rows]).float() for place in range(between + 2)
         )
-        return Pairs(*self.features(key), _stacked(on_the_way), current, self.features(current)[2].long(), key)
+        return Pairs(*self.features(key), stacked(on_the_way), current, self.features(current)[2].long(), key)
 
 
 class VideoPairs:
@@ -332,7 +192,7 @@ class VideoPairs:
             labels = crops.labels([data.label(end) for end in ends], grid, len(data.classes))
         key = crops.look(images, theta, grid)
         current = jitter_colours(current, generator, 0.15)
-        return Pairs(*self.features(key), _stacked(on_the_way), current, labels, key)
+        return Pairs(*self.features(key), stacked(on_the_way), current, labels, key)
 
 
 def followers(data: LabelledImages, *, labelled: bool = True) -> dict[int, list[int]]:

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from lowlat import models
 from lowlat.lab.data.dataset import LabelledImages, digest, labelled_indices, spread
 from lowlat.lab.data.open import open_dataset
-from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, SimulatedPairs, VideoPairs, read_clip
+from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, VideoPairs, read_clip
+from lowlat.lab.data.simulated import SimulatedPairs
 from lowlat.lab.data.street import Street
 from lowlat.lab.methods import OURS, weights
 from lowlat.lab.methods.method import reset_parameters

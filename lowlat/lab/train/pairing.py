@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lowlat.lab.data.dataset import LabelledImages, labelled_indices
-from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, SimulatedPairs, VideoPairs, followers, read_clip
+from lowlat.lab.data.pairs import ClipPairs, Crops, Features, PairKind, VideoPairs, followers, read_clip
+from lowlat.lab.data.simulated import SimulatedPairs
 from lowlat.lab.notices import notice
 from lowlat.lab.train.per_frame import view_size
 from lowlat.networks.video_network import VideoNetwork
