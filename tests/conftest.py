@@ -93,8 +93,9 @@ def tiny_network():
 
 @pytest.fixture
 def tiny_matching_network():
-    """The same with the fast track of `lite`: kernels by matching, and a correction that is not zero."""
-    network = tiny(match=True, correct=True)
+    """The same with the classifier and the fast track of `lite`: both read F_l, kernels are predicted by matching, and
+    the correction is not zero."""
+    network = tiny(match=True, correct=True, refine=True)
     torch.nn.init.normal_(network.fusion.to_high.weight, std=0.5)
     return network
 

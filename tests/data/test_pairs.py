@@ -244,6 +244,23 @@ def test_void_is_no_thing(plain):
     assert torch.equal(mask, labels == 2) and torch.equal(frames[:, 0] > 0, mask)
 
 
+def test_what_drifts_moves_as_a_whole_besides(plain):
+    image, truth = torch.zeros(3, 36, 48, dtype=torch.uint8), torch.zeros(36, 48, dtype=torch.uint8)
+
+    def motion(*drift):
+        generator = torch.Generator().manual_seed(0)
+        return Moving([image] * 64, [truth] * 64, Crops(SIZE), torch.full((64,), 5.0), generator, *drift).motion
+
+    still = motion((0.0, 0.0))
+    assert torch.equal(motion(), still)
+    more = motion((0.4, 0.1)) - still
+    assert torch.allclose(more, more[:, :1, :1].expand_as(more), atol=1e-6), "every place by as much"
+    # Half as far as at the longest distance.
+    for axis, most in ((0, 0.2), (1, 0.05)):
+        reached = more[:, 0, 0, axis].abs()
+        assert 0.8 * most < reached.max() <= most + 1e-6
+
+
 def test_things_are_there_from_where_they_appear_to_where_they_vanish(plain):
     image, truth = torch.full((3, 36, 48), 200, dtype=torch.uint8), torch.zeros(36, 48, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)

@@ -269,11 +269,12 @@ def test_an_untrained_fusion_that_corrects_is_the_key_frames_classifier():
 
 def test_half_of_a_correction_is_carried_on(tiny_matching_network):
     network = tiny_matching_network
-    low, high = torch.randn(1, 12, 9, 13), torch.randn(1, 16, 9, 13)
+    low, high = torch.randn(1, 12, 9, 13), torch.randn(1, 16 + 12, 9, 13)
+    own = torch.cat((high[:, :16], low), 1)
     with torch.no_grad():
         scores, carried = network.fuse(high, network.reduce(low))
-        assert not torch.allclose(carried, high)
-        torch.testing.assert_close(scores, network.classify(high + 2 * (carried - high)))
+        assert not torch.allclose(carried, own)
+        torch.testing.assert_close(scores, network.classify(own + 2 * (carried - own)))
 
 
 def test_an_untrained_predictor_leaves_features_where_they_are():

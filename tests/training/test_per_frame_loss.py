@@ -8,7 +8,10 @@ import torch
 from lowlat import models
 from lowlat.lab.data.augment import degrade, paste, random_view
 from lowlat.lab.data.dataset import LabelledImages, class_counts, rare_classes
+from lowlat.lab.data.street import Street
+from lowlat.lab.train import per_frame
 from lowlat.lab.train.per_frame import lovasz_loss, parameter_groups, segmentation_loss, train_mode
+from lowlat.lab.train.recipe import Recipe
 from lowlat.lab.train.recipes import recipe_of
 
 
@@ -107,6 +110,19 @@ def test_rare_things_are_pasted_with_their_labels():
         assert torch.equal(from_other, torch.isin(others, torch.tensor(pasted, dtype=torch.long))), "all of a class"
         seen.add(pasted)
     assert seen == {(), (1,), (3,), (1, 3)}, "each rare class in half of the views, and nothing else"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_training_pastes_onto_the_recipes_share_of_the_images(share, tmp_path, monkeypatch, one_thread):
+    pasted = []
+    monkeypatch.setattr(per_frame, "paste", lambda view, other, rare, generator: pasted.append((view, other, rare)))
+    data = Street(seed=2, size=(48, 64), frames=9)
+    recipe = Recipe(steps=2, batch=2, learning_rate=1e-4, workers=0, pasted=share)
+    network = models.build("lite", classes=len(data.classes))
+    per_frame.train_per_frame("base", network, data, tmp_path, recipe)
+    assert len(pasted) == (4 if share else 0)
+    for view, other, rare in pasted:
+        assert not torch.equal(view[0], other[0]) and torch.equal(rare, rare_classes(data))
 
 
 def test_classes_with_less_than_an_even_share_are_rare():
