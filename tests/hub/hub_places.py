@@ -24,7 +24,9 @@ class View:
 
     def stream(self, name, priority):
         stream = self._shared.stream(f"{name} of {self._number}", priority)
-        stream.video = self._number
+        # What a video captures waits for the video's own work. On the hub's streams, those of view 0, other threads go
+        # on meanwhile: what is captured on one of them waits for that one alone.
+        stream.video = self._number or stream.name
         return stream
 
     def event(self, name, *, timed=False):
