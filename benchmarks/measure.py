@@ -132,7 +132,7 @@ def serve(connection: Connection, task: Task, contender: Contender, device: str)
     connection.send(measured)
     while measured.status == "ok" and (seconds := connection.recv()) is not None:
         try:
-            connection.send(_turn(clock, call, seconds))
+            connection.send(turn(clock, call, seconds))
         except Exception as error:
             connection.send((_verdict(error), _first_line(error)))
 
@@ -161,8 +161,8 @@ def _prepare(measured: Measured, contender: Contender, device: str) -> Call:
     return call
 
 
-def _turn(clock: Clock, call: Call, seconds: float) -> list[list[float]]:
-    """Time calls for so many seconds, at least one.
+def turn(clock: Clock, call: Call, seconds: float) -> list[list[float]]:
+    """Time calls for so many seconds: at least one and at most `MOST_IN_TURN`.
 
     Short calls aren't timed in the first fifth, in which they warm the caches, and the threads of the process whose
     turn it was before, which wait actively for some milliseconds, go to sleep.

@@ -1,15 +1,11 @@
-"""The benchmark suite itself, on tiny problems: what is wrong or too large is listed, results keep, figures add up."""
+"""The benchmark suite itself, on tiny problems: contenders are right, results keep, figures add up."""
 
 import csv
 import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
-from planted_contenders import PLANTED
 from torch._inductor import config as inductor
 from torch._inductor.utils import run_and_get_code
 from typer.testing import CliRunner
@@ -20,7 +16,7 @@ from benchmarks.__main__ import app
 from benchmarks.checks import gate, run, sampled_error, tolerance
 from benchmarks.contenders import CONTENDERS, _padded, sum_of_taps, unfold
 from benchmarks.figures import figures
-from benchmarks.measure import Clock, Measured, measure
+from benchmarks.measure import Measured
 from benchmarks.problems import (
     KERNELS,
     LIVE,
@@ -38,109 +34,6 @@ from benchmarks.rows import fill_ratios, rows_of
 
 TINY = Problem("tiny", (1, 32, 10, 12), kernel_size=3)
 ROOF = Roof("cpu", "float32", 2, copy=1e10, matrix=1e11)
-
-
-@pytest.fixture(scope="module")
-def planted() -> dict[str, Measured]:
-    group = [Task(TINY, name, False, 1) for name in PLANTED]
-    return {measured.contender: measured for measured in measure(group, PLANTED, budget=0.2, most=5)[0]}
-
-
-@pytest.mark.serial
-@pytest.mark.parametrize(
-    ("name", "status"),
-    [
-        ("flipped", "wrong"),
-        ("wrong at size", "wrong"),
-        ("hungry", "out of memory"),
-        ("picky", "not supported"),
-        ("absent", "not installed"),
-    ],
-)
-def test_what_cannot_be_timed_is_listed_with_its_reason(planted, name, status):
-    assert planted[name].status == status
-    assert planted[name].samples == {}
-    (row,) = rows_of(planted[name], ROOF, OPERATIONS)
-    assert (row.status, row.ms) == (status, None)
-
-
-@pytest.mark.serial
-def test_what_is_right_is_timed(planted):
-    measured = planted["unfold"]
-    assert measured.status == "ok"
-    assert len(measured.samples["forward"]) >= 2
-    assert measured.error <= tolerance(torch.float32)
-
-
-class Gpu:
-    """In place of torch.cuda: a stream that works off what is queued, while the host queues; times in ms."""
-
-    def __init__(self, host: float) -> None:
-        self.host, self.now, self.done, self.cache = host, 0.0, 0.0, "cold"
-
-    def queue(self, ms: float) -> None:
-        self.now += self.host
-        self.done = max(self.done, self.now) + ms
-
-    def _sleep(self, cycles: int) -> None:
-        self.queue(cycles / 2e6)
-
-    def zero_(self) -> None:
-        self.queue(0.1)
-        self.cache = "cold"
-
-    def kernel(self) -> None:
-        self.queue({"cold": 3.0, "warm": 1.0}[self.cache])
-        self.cache = "warm"
-
-    def synchronize(self) -> None:
-        self.now = max(self.now, self.done)
-
-    def Event(self, enable_timing: bool) -> SimpleNamespace:
-        event = SimpleNamespace(elapsed_time=lambda end: end.time - event.time)
-        event.record = lambda: setattr(event, "time", max(self.done, self.now))
-        return event
-
-
-@pytest.mark.parametrize("host", [0.001, 0.2])
-def test_phases_on_a_gpu_start_with_a_cold_cache_and_leave_the_host_out(host, monkeypatch):
-    gpu = Gpu(host)
-    monkeypatch.setattr(torch, "cuda", gpu)
-    clock = Clock("cpu")
-    clock.cuda, clock.flush = True, gpu
-
-    def call(mark):
-        mark()
-        for _ in range(2):
-            gpu.kernel()
-            gpu.kernel()
-            mark()
-
-    for _ in range(2):
-        assert clock.time(call) == pytest.approx([4, 4])
-
-
-def test_the_process_that_others_are_forked_from_leaves_the_gpu_alone():
-    """Once it had asked for one, they couldn't use it."""
-    program = "import torch; torch.cuda.is_available = torch.cuda._lazy_init = None; import benchmarks.measure"
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_training_gives_backward_and_both():
-    group = [Task(TINY, "svconv (cpu)", True, 1)]
-    (measured,), _ = measure(group, CONTENDERS, budget=0.1, most=3)
-    assert measured.status == "ok"
-    assert set(measured.samples) == {"backward", "forward+backward"}
-    pairs = zip(measured.samples["backward"], measured.samples["forward+backward"], strict=True)
-    assert all(backward < both for backward, both in pairs)
-
-
-@pytest.mark.serial
-def test_a_result_that_is_given_is_not_counted_as_memory_of_the_call():
-    problem = Problem("wide", (1, 64, 256, 320), kernel_size=3)
-    group = [Task(problem, name, False, 1) for name in ("svconv (cpu)", "svconv (cpu), out=")]
-    own, given = (measured.memory["forward"] for measured in measure(group, CONTENDERS, budget=0.1, most=2)[0])
-    assert given < problem.feature_bytes / 2 < own
 
 
 _NOT_HERE = {f"svconv ({backend.name})" for backend in svconv.backends() if backend.cpu}
@@ -174,32 +67,6 @@ def test_the_compiled_loop_is_one_kernel():
         out, (code,) = run_and_get_code(compiled, _padded(input, 3), logits, 3)
     assert code.count("= async_compile.") == 1
     torch.testing.assert_close(out, unfold(input, logits, 3))
-
-
-PHASES = """
-import torch
-from benchmarks.memory import PeakMemory
-
-size = 64 << 20
-memory = PeakMemory("cpu")
-memory.mark()
-torch.ones(size, dtype=torch.uint8)
-memory.mark()
-kept = torch.ones(size // 4, dtype=torch.uint8)
-memory.mark()
-(first, second), total = memory.bytes()
-print(first, second, total)
-"""
-
-
-@pytest.mark.serial
-def test_peak_memory_counts_what_is_freed_again():
-    # In a process of its own: a command run in this one may have had the C library keep what is freed.
-    ran = subprocess.run([sys.executable, "-c", PHASES], capture_output=True, text=True, check=True)
-    first, second, total = map(int, ran.stdout.split())
-    assert first == pytest.approx(64 << 20, rel=0.1)
-    assert second == pytest.approx(16 << 20, rel=0.1)
-    assert total == first
 
 
 def test_roof_is_the_slower_of_bytes_and_flops():
