@@ -72,13 +72,16 @@ def build(name: str, **options: Any) -> VideoNetwork:
     return network
 
 
-def find(source: str | Path) -> Path:
-    """Return the file that ``source`` names: shipped weights, or a file of its own. ValueError if there is none."""
+def find(source: str | Path, others: str = "") -> Path:
+    """Return the file of shipped weights or of one's own. ValueError, which names ``others`` taken too, without one."""
     path = WEIGHTS / f"{source}.safetensors" if str(source) in MODELS else Path(source)
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
-        raise ValueError(f"load: expected a shipped network ({shipped}) or a .safetensors file, got {str(source)!r}")
-    return path
+    if path.is_file():
+        return path
+    if Path(source).suffix and not path.is_dir():
+        raise ValueError(f"load: expected a file of weights, found none at {path}; check the path, or train it first")
+    shipped = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
+    got = f"{str(source)!r}{', a folder; name a file in it' if path.is_dir() else ''}"
+    raise ValueError(f"load: expected a shipped network ({shipped}){others} or a .safetensors file, got {got}")
 
 
 def load(source: str | Path = "lite") -> VideoNetwork:
@@ -93,19 +96,19 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     """
     if ":" in str(source) and not Path(source).is_file():
         return build(str(source)).eval()
-    path = find(source)
+    path = find(source, ", package.module:function")
+    if path.suffix == ".pt" and path.with_name(f"{path.name.split('.')[0]}.jsonl").is_file():
+        raise ValueError(f"load: expected weights, got {path}, a training's checkpoint; give the .safetensors there")
     try:
         state, metadata = read_safetensors(path)
     except Exception as error:
-        raise ValueError(
-            f"load: expected a safetensors file, got {path}, which can't be read: {error}; lowlat convert takes others"
-        ) from error
+        mend = "copy it again" if path.suffix == ".safetensors" else "lowlat convert takes others"
+        raise ValueError(f"load: expected safetensors, got {path}, which can't be read: {error}; {mend}") from error
     if not (name := metadata.get("network")):
         raise ValueError(f"load: expected weights that name a network, got {path}; lowlat convert takes others")
     options = json.loads(metadata.get("options", "{}"))
+    options |= {} if ":" in name else {"classes": int(metadata.get("classes", len(CAMVID)))}
     try:
-        if ":" not in name:
-            options["classes"] = int(metadata.get("classes", len(CAMVID)))
         network = build(name, **options)
         network.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError) as error:
@@ -116,9 +119,7 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     for name in ("pixels", "multiple"):
         words = str(metadata.get(name, getattr(network, name)))
         if not (words.isdecimal() and int(words) >= 1) and (name, words) != ("pixels", "None"):
-            raise ValueError(
-                f"load: expected {name} as a whole number from 1 up in {path}, got {words!r}; save the network again"
-            )
+            raise ValueError(f"load: expected {name} as a whole number from 1 up in {path}, got {words!r}; save anew")
         setattr(network, name, None if words == "None" else int(words))
     network.untrained = tuple(json.loads(metadata.get("untrained", "[]")))
     network.legend = Classes.from_metadata(metadata, network.classes)
@@ -136,10 +137,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     content = bytearray(path.read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")
-    if not 8 < start <= len(content):
-        raise ValueError(f"expected a header of {start - 8} bytes, got a file of {len(content)}")
-    header = json.loads(content[8:start])
+    header = json.loads(content[8:start]) if start <= len(content) or content[8:9] not in (b"", b"{") else {}
     metadata = header.pop("__metadata__", {})
+    whole = start + max((about["data_offsets"][1] for about in header.values()), default=0)
+    if len(content) < whole:
+        raise ValueError(f"it is cut off: it has {len(content)} of {whole} bytes{'' if header else ' or more'}")
     state = {}
     for name, about in header.items():
         dtype, shape, (begin, end) = _DTYPES[about["dtype"]], about["shape"], about["data_offsets"]

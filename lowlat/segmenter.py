@@ -48,8 +48,8 @@ def prepare(
     """
     if not isinstance(network, (VideoNetwork, str, Path)):
         raise ValueError(
-            f"prepare: expected a network's name, a file of weights or a VideoNetwork, got {type(network).__name__}; a "
-            "prepared network goes to VideoSegmenter as it is"
+            f"prepare: expected a network's name, a file of weights or a VideoNetwork, got {type(network).__name__}; "
+            "lowlat.adopt makes one of a torch.nn.Module, and a prepared network goes to VideoSegmenter as it is"
         )
     found = find_device("prepare", device)
     chosen = Options(**options)

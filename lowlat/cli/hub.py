@@ -14,7 +14,9 @@ def hub(
     videos: Annotated[
         list[int], typer.Option(help="How many videos to measure at once; may be given several times.")
     ] = (2, 4),
-    network: Annotated[str, typer.Option(help="A shipped network's name, or a file of weights.")] = "lite",
+    network: Annotated[
+        str, typer.Option(help="A shipped network's name, a file of weights, or package.module:function.")
+    ] = "lite",
     size: Annotated[str, typer.Option(help="The size of the frames, as in 640x360.")] = "480x360",
     pixels: Pixels = None,
     frames: Annotated[int, typer.Option(help="How many frames of each video are measured, after start-up.")] = 200,

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-Weights = Annotated[str, typer.Option(help="A shipped network's name, or a file of weights.")]
+Weights = Annotated[str, typer.Option(help="A shipped network's name, a file of weights, or package.module:function.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
 MaxFrames = Annotated[int | None, typer.Option(help="Stop after this many frames.")]
 Interval = Annotated[float | None, typer.Option(help="How many frames apart key frames are, for the policy every.")]

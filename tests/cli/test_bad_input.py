@@ -72,7 +72,11 @@ def test_options_that_make_no_sense(refused, segmenter, clip, tmp_path, options,
 
 
 def test_weights_that_are_not_there(refused, clip, tmp_path):
-    assert "none.safetensors" in refused("segment", clip, "-o", tmp_path / "out.mp4", "--weights", "none.safetensors")
+    for command in (
+        ("segment", clip, "-o", tmp_path / "out.mp4"),
+        ("export", "-o", tmp_path / "out", "--size", "64x48"),
+    ):
+        assert "found none at none.safetensors; check" in refused(*command, "--weights", "none.safetensors")
 
 
 def test_an_unknown_policy_of_the_simulation(refused):

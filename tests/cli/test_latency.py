@@ -244,6 +244,7 @@ def test_ctrl_c_before_the_locked_rate_ends_it_all(small, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "mend"),
     [
+        (("--network", "vgg.safetensors"), "a file of weights, found none at vgg.safetensors"),
         (("--network", "vgg"), "one of lite, resnet101, a file of weights or package.module:function, got 'vgg'"),
         (("--frames", 0), "--frames of at least 1, got 0"),
         (("--interval", 11), "at most 10 frames"),

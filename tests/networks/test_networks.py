@@ -351,8 +351,11 @@ def test_loading_says_what_is_wrong(tmp_path):
         models.load(tmp_path / "nothing")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not weights")
-    with pytest.raises(ValueError, match="broken.safetensors, which can't be read: .*; lowlat convert takes others"):
+    with pytest.raises(ValueError, match="broken.safetensors, which can't be read: .*; copy it again"):
         models.load(broken)
+    broken.rename(tmp_path / "broken.pth")
+    with pytest.raises(ValueError, match="broken.pth, which can't be read: .*; lowlat convert takes others"):
+        models.load(tmp_path / "broken.pth")
     save_file({"conv1.weight": torch.zeros(2)}, broken, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="weights that name a network, got .*broken.*; lowlat convert takes others"):
         models.load(broken)
@@ -363,3 +366,33 @@ def test_loading_says_what_is_wrong(tmp_path):
         models.load(tmp_path / "older.safetensors")
     with pytest.raises(ValueError, match="among lite, resnet101.*got 'vgg'"):
         models.build("vgg")
+
+
+def test_weights_that_are_not_there_are_told_as_such(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a file of weights, found none at no/net\.safetensors; check the path, or train"
+    ):
+        models.load("no/net.safetensors")
+    with pytest.raises(ValueError, match=r"\(lite\), package.module:function or a .safetensors file, got 'mynet'"):
+        models.load("mynet")
+    with pytest.raises(ValueError, match=r"\(lite\) or a .safetensors file, got 'mynet'"):
+        models.find("mynet")
+    with pytest.raises(ValueError, match="got '.*', a folder; name a file in it"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["distill.pt", "distill.best.pt"])
+def test_a_checkpoint_is_told_from_weights(tmp_path, name):
+    (tmp_path / "distill.jsonl").touch()
+    torch.save({"modules": {}}, tmp_path / name)
+    with pytest.raises(ValueError, match="got .*pt, a training's checkpoint; give the .safetensors there"):
+        models.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("left", [0, 7, 12, 400_000])
+def test_a_file_that_is_cut_off_is_told_as_such(tmp_path, left):
+    whole = (models.WEIGHTS / "lite.safetensors").read_bytes()
+    (tmp_path / "net.safetensors").write_bytes(whole[:left])
+    of = len(whole) if left == 400_000 else r"\d+"
+    with pytest.raises(ValueError, match=rf"is cut off: it has {left} of {of} bytes.*; copy it again"):
+        models.load(tmp_path / "net.safetensors")

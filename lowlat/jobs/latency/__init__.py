@@ -131,7 +131,7 @@ def measure(
         RuntimeError: no such device, or too little memory on it.
     """
     _check(frames, baseline_frames, table_frames, interval, fps, deadline_ms)
-    if network not in SIZES and ":" not in network and not Path(network).is_file():
+    if network not in SIZES and ":" not in network and not Path(network).suffix and not Path(network).is_file():
         raise ValueError(
             f"latency: expected --network to be one of {', '.join(SIZES)}, a file of weights or "
             f"package.module:function, got {network!r}"
