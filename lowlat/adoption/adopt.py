@@ -143,12 +143,17 @@ class _Tracer:
 
 
 def _legend(classes: Sequence[str] | Classes | int) -> Classes:
+    names = classes.names if isinstance(classes, Classes) else classes
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        names = ()
+    if twice := [name for index, name in enumerate(names) if name in names[:index]]:
+        raise ValueError(f"adopt: expected a name of its own for every class, got {twice[0]!r} twice; rename one")
     if isinstance(classes, Classes):
         return classes
     if isinstance(classes, int) and not isinstance(classes, bool) and classes > 0:
         return Classes.numbered(classes)
-    if isinstance(classes, Sequence) and not isinstance(classes, str) and classes:
-        return Classes(tuple(classes), Classes.numbered(len(classes)).palette)
+    if names:
+        return Classes(tuple(names), Classes.numbered(len(classes)).palette)
     raise ValueError(f"adopt: expected classes as names, a lowlat.Classes or how many there are, got {classes!r}")
 
 

@@ -70,7 +70,9 @@ def pixels_of(command: str, pixels: int | None, size: str | None) -> int | str |
             "how many pixels the network sees"
         )
     if pixels is not None and pixels < 0:
-        raise ValueError(f"{command}: expected --pixels of at least 1, or 0 for the frame's own size, got {pixels}")
+        raise ValueError(
+            f"{command}: expected --pixels of at least 1, or 0 for the frame's own size, got {pixels}; leave it out"
+        )
     if sides is not None:
         return sides[0] * sides[1]
     return "default" if pixels is None else pixels or None

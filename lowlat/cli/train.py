@@ -91,7 +91,7 @@ def train(
 ) -> None:
     """Train one stage, or all, or teach the fast track on videos (distill); a stopped run goes on when run again."""
     from lowlat.jobs.progress import first_process
-    from lowlat.lab.train import distill
+    from lowlat.lab.train import STAGES, distill
     from lowlat.lab.train import train as job
 
     recipe = {
@@ -112,6 +112,10 @@ def train(
         "checkpoint_every": checkpoint_every,
         "validate_every": validate_every,
     }
+    if stage not in (*STAGES, "all", "distill"):
+        raise ValueError(
+            f"train: expected a stage among {', '.join(STAGES)}, all or distill, got {stage!r}; name one of them"
+        )
     where = {"network": network, "init": init, "pixels": pixels_of("train", pixels, size)}
     if dry_run:
         from lowlat.lab.methods import OURS

@@ -29,7 +29,7 @@ def check_patience(job: str, reconnect_s: float, stall_s: float) -> None:
             f"{job}: expected --reconnect of 0 seconds or more, got {reconnect_s:g}; leave it out to wait for ever"
         )
     if not 0 < stall_s < float("inf"):
-        raise ValueError(f"{job}: expected --stall above 0 seconds, got {stall_s:g}")
+        raise ValueError(f"{job}: expected --stall above 0 seconds, got {stall_s:g}; leave it out for 10")
 
 
 def away(source: Source) -> Callable[[], bool]:

@@ -56,7 +56,9 @@ def form_of(
     """
     for option, word, words in (("labels", labels, KINDS), ("names", names, NAMES), ("format", pipe_format, FORMATS)):
         if word is not None and word not in words:
-            raise ValueError(f"segment: expected --{option} to be one of {', '.join(words)}, got {word!r}")
+            raise ValueError(
+                f"segment: expected --{option} to be one of {', '.join(words)}, got {word!r}; name one of them"
+            )
     pipe = is_pipe(output)
     if pipe_format is not None and not pipe:
         raise ValueError(

@@ -21,16 +21,18 @@ def make_policy(
         ValueError: an unknown name, or an option that is missing, of no use to the policy, or out of range.
     """
     if name not in POLICIES:
-        raise ValueError(f"make_policy: expected one of {', '.join(POLICIES)}, got {name!r}")
+        raise ValueError(
+            f"policy: expected --policy to be one of {', '.join(POLICIES)}, got {name!r}; name one of them"
+        )
     given = {"interval": interval, "threshold": threshold, "cut": cut}
     needed = ("threshold",) if name in MEASURED else ("interval",) if name == "every" else ()
     allowed = (*needed, "cut") if name in MEASURED else needed
     for option in needed:
         if given[option] is None:
-            raise ValueError(f"make_policy: policy {name!r} needs {option}, got none; give --{option}")
+            raise ValueError(f"policy: policy {name!r} needs {option}, got none; give --{option}")
     for option, value in given.items():
         if value is not None and option not in allowed:
-            raise ValueError(f"make_policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
+            raise ValueError(f"policy: policy {name!r} has no {option}, got {value!r}; leave out --{option}")
     options = {option: given[option] for option in allowed if given[option] is not None}
     return POLICIES[name](**options)
 

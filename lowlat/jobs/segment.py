@@ -138,7 +138,9 @@ def segment(
     rule = choose_policy(policy, interval, threshold)
     words = [word.value for word in Overload]
     if overload is not None and overload not in words:
-        raise ValueError(f"segment: expected --overload to be one of {', '.join(words)}, got {overload!r}")
+        raise ValueError(
+            f"segment: expected --overload to be one of {', '.join(words)}, got {overload!r}; name one of them"
+        )
     form = form_of(source, output, labels, names, pipe_format)
     if Path(source).is_file() and Path(output).is_file() and Path(source).samefile(output):
         raise SinkError(

@@ -222,7 +222,9 @@ def rule_of(
     if policy == "every":
         return Every(interval), None
     if policy not in POLICIES:
-        raise ValueError(f"simulate: expected policy to be one of {', '.join(POLICIES)}, got {policy!r}")
+        raise ValueError(
+            f"simulate: expected --policy to be one of {', '.join(POLICIES)}, got {policy!r}; name one of them"
+        )
     # The synthetic signal has no scenes, so no cuts must be found in it.
     level = _LEVEL if threshold is None else threshold
     signal = SyntheticSignal(interval, level, seed, by_distance=policy == "accumulated")

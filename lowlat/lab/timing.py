@@ -62,11 +62,13 @@ def timing_at(
         ValueError: an unknown policy, or a threshold for one that has none.
     """
     if policy != "every" and policy not in MEASURED:
-        raise ValueError(f"timing_at: expected policy 'every' or one of {', '.join(MEASURED)}, got {policy!r}")
+        raise ValueError(
+            f"evaluate: expected --policy to be every or one of {', '.join(MEASURED)}, got {policy!r}; name one of them"
+        )
     if threshold is not None:
         if policy == "every":
             raise ValueError(
-                f"timing_at: expected no threshold with policy 'every', got {threshold}; give an interval, or one of "
+                f"evaluate: expected no --threshold with policy 'every', got {threshold}; give an interval, or one of "
                 f"{', '.join(MEASURED)}"
             )
         return Timing(MEASURED[policy](threshold, cut=None), delay)

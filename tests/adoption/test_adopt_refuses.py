@@ -16,6 +16,7 @@ from lowlat.adoption.network import AdoptedNetwork
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+TWICE = lowlat.Classes(("a", "b", "a"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 CASES = {
     "no such split": ({"split": "blocks.7"}, "split to name a module .* got 'blocks.7'; the closest are blocks"),
     "no such features": ({"features": "nec"}, "features to name .* got 'nec'; the closest are neck"),
@@ -28,6 +29,8 @@ CASES = {
         {"classes": ["road", "car"]},
         "classes for the model's 3 scores, got 2: road, car; nam",
     ),
+    "a name twice": ({"classes": ["a", "b", "a"]}, "a name of its own for every class, got 'a' twice; rename one"),
+    "a name twice in a legend": ({"classes": TWICE}, "a name of its own for every class, got 'a' twice"),
     "too many classes": ({"classes": 4}, "classes for the model's 3 scores, got 4"),
     "classes that are none": ({"classes": "road"}, "classes as names, .* got 'road'"),
     "no classes": ({"classes": []}, r"classes as names, .* got \[\]"),

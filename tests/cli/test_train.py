@@ -18,8 +18,10 @@ STREET = "street:64x48,seed=1,frames=6"
         ),
         (
             ("al", "--data", STREET),
-            "train: expected a stage among base, finetune, propagation, selector or all, got 'al'",
+            "train: expected a stage among base, finetune, propagation, selector, all or distill, got 'al'; name one",
         ),
+        (("distil", "--video", "a.mp4"), "train: expected a stage among base, finetune, propagation, selector, all or"),
+        (("base", "--data", "camvd:there"), "data: expected a kind among camvid, cityscapes, folder, street before"),
         (("base",), "train: expected --data, got none"),
         (("base", "--data", STREET, "--size", "64"), "train: expected --size as in 640x360, got '64'"),
         (("base", "--data", STREET, "--size", "64x48", "--pixels", 9), "train: expected --pixels or --size, got"),

@@ -266,7 +266,7 @@ def test_weights_that_can_not_be_read_back_never_get_their_name(tiny, tmp_path, 
     with pytest.raises(RuntimeError, match="weights that say pixels=1, read back 3072"):
         train("base", data=STREET, out=tmp_path, network=tiny, **SMALL)
     monkeypatch.setattr(finish, "save", lambda network, path, **told: path.write_bytes(b"half"))
-    with pytest.raises(RuntimeError, match="weights of tiny that can be read back, got load: expected a safetensors"):
+    with pytest.raises(RuntimeError, match="weights of tiny that can be read back, got load: expected safetensors"):
         train("base", data=STREET, out=tmp_path, network=tiny, **SMALL)
     assert [path.name for path in tmp_path.iterdir() if "safetensors" in path.name] == []
 

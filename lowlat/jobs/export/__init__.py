@@ -73,7 +73,7 @@ def export(
         RuntimeError: a compiler is missing or has failed, or a file gives other results than the network.
     """
     if form not in (*FORMATS, "both"):
-        raise ValueError(f"export: expected --format onnx, aoti or both, got {form!r}")
+        raise ValueError(f"export: expected --format onnx, aoti or both, got {form!r}; name one of them")
     forms = tuple(FORMATS) if form == "both" else (form,)
     out = Path(out)
     check_ready(forms)

@@ -235,14 +235,14 @@ def _check(
 ) -> None:
     for name, value in (("frames", frames), ("baseline-frames", baseline_frames), ("interval", interval)):
         if value < 1:
-            raise ValueError(f"latency: expected --{name} of at least 1, got {value}")
+            raise ValueError(f"latency: expected --{name} of at least 1, got {value}; leave it out for the default")
     if table_frames < 0:
-        raise ValueError(f"latency: expected --table-frames of 0 (no tables) or more, got {table_frames}")
+        raise ValueError(f"latency: expected --table-frames of 0 (no tables) or more, got {table_frames}; leave it out")
     if interval > 10:
-        raise ValueError(f"latency: expected --interval of at most 10 frames, the age bound, got {interval}")
+        raise ValueError(f"latency: expected --interval of at most 10 frames, the age bound, got {interval}; lower it")
     for name, value in (("fps", fps), ("deadline", deadline_ms)):
         if value is not None and not 0 < value < float("inf"):
-            raise ValueError(f"latency: expected --{name} above 0, got {value!r}")
+            raise ValueError(f"latency: expected --{name} above 0, got {value!r}; leave it out for the default")
 
 
 def _network(name: str) -> VideoNetwork:

@@ -28,7 +28,10 @@ def open_dataset(spec: str | Path, split: str) -> LabelledImages:
     if not colon:
         kind, place = recognise(Path(spec)), str(spec)
     if kind not in _KINDS:
-        raise ValueError(f"open_dataset: expected a kind among {', '.join(_KINDS)} before the colon, got {str(spec)!r}")
+        raise ValueError(
+            f"data: expected a kind among {', '.join(_KINDS)} before the colon, got {str(spec)!r}; name one of them, "
+            "or a folder alone"
+        )
     return _KINDS[kind](place, split)
 
 
@@ -43,7 +46,7 @@ def recognise(folder: Path) -> str:
         if any((folder / name).exists() for name in names):
             return kind
     raise ValueError(
-        f"open_dataset: expected a folder with CamVid's train.txt or 701_StillsRaw_full, Cityscapes' leftImg8bit, "
+        f"data: expected a folder with CamVid's train.txt or 701_StillsRaw_full, Cityscapes' leftImg8bit, "
         f"or images, got {str(folder)!r}; check the path"
     )
 
@@ -58,7 +61,7 @@ def _open_street(place: str, split: str) -> LabelledImages:
     found = re.fullmatch(r"(\d+)x(\d+)", size)
     values = [re.fullmatch(r"(seed|frames)=(\d+)", option) for option in options]
     if not found or not all(values):
-        raise ValueError(f"open_dataset: expected a street as in street:480x360,seed=0,frames=600, got {place!r}")
+        raise ValueError(f"data: expected a street as in street:480x360,seed=0,frames=600, got {place!r}; write it so")
     width, height = map(int, found.groups())
     return Street(size=(height, width), split=split, **{value[1]: int(value[2]) for value in values})
 

@@ -65,7 +65,9 @@ def study(
     """
     unknown = [name for name in tables if name not in TABLES]
     if unknown:
-        raise ValueError(f"study: expected tables among {', '.join(TABLES)}, got {', '.join(unknown)}")
+        raise ValueError(
+            f"study: expected tables among {', '.join(TABLES)}, got {', '.join(unknown)}; leave others out"
+        )
     if len(weights) > len(data):
         raise ValueError(f"study: expected at most one --weights for each --data, got {len(weights)} for {len(data)}")
     device = find_device("study", device)

@@ -74,7 +74,7 @@ def train(
         RuntimeError: another process failed.
     """
     if stage not in (*STAGES, "all"):
-        raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}")
+        raise ValueError(f"train: expected a stage among {', '.join(STAGES)} or all, got {stage!r}; name one of them")
     if method != OURS:
         _check_comparison(method, stage, validate)
     check_pixels(pixels)

@@ -104,7 +104,7 @@ def distill(
         RuntimeError: another process failed.
     """
     if labels not in LABELS:
-        raise ValueError(f"distill: expected labels among {', '.join(LABELS)}, got {labels!r}")
+        raise ValueError(f"distill: expected labels among {', '.join(LABELS)}, got {labels!r}; name one of them")
     if not videos or not temperature > 0 or not 0 < held_out < 1 or frames < 1:
         raise ValueError(
             "distill: expected videos, temperature above 0, held_out between 0 and 1 and frames of at least 1, got "

@@ -99,7 +99,9 @@ def dry_run(
     """
     check_pixels(pixels)
     if stage not in (*STAGES, "all", "distill"):
-        raise ValueError(f"train: expected a stage among {', '.join(STAGES)}, all or distill, got {stage!r}")
+        raise ValueError(
+            f"train: expected a stage among {', '.join(STAGES)}, all or distill, got {stage!r}; name one of them"
+        )
     check_used(stage, changes)
     name = name_of(network, init, DEFAULT)
     plan = plan_of(name)

@@ -109,4 +109,6 @@ def check_trained(names: Sequence[str]) -> None:
     """Raise ``ValueError`` for a name that is no method, or one with nothing to train."""
     for name in names:
         if name not in TRAINED:
-            raise ValueError(f"train: expected a method among {', '.join(TRAINED)} or all, got {name!r}")
+            raise ValueError(
+                f"train: expected a method among {', '.join(TRAINED)} or all, got {name!r}; name one of them"
+            )

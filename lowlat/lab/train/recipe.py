@@ -11,6 +11,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 OPTIMIZERS = ("adamw", "sgd")
 DECAYS = ("cosine", "poly")
 MOMENTUM = 0.9  # of "sgd"
+MEND = "leave it out for the recipe's own"
 SEEDS = 2**63  # as many as a generator of PyTorch takes
 POWER = 0.9  # of "poly"
 # These fields say how work is divided, how often it is saved and what memory it takes: they may change when a run is
@@ -91,30 +92,32 @@ class Recipe:
     def __post_init__(self):
         for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("decay", DECAYS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"Recipe: expected {name} among {', '.join(known)}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"train: expected {name} among {', '.join(known)}, got {getattr(self, name)!r}; {MEND}"
+                )
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "validate_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Recipe: expected {name} of at least 1, got {getattr(self, name)}")
+                raise ValueError(f"train: expected {name} of at least 1, got {getattr(self, name)}; {MEND}")
         for name in ("workers", "warmup", "pairs", "between", "soft"):
             if not 0 <= getattr(self, name) < inf:
-                raise ValueError(f"Recipe: expected {name} of at least 0, got {getattr(self, name)}")
+                raise ValueError(f"train: expected {name} of at least 0, got {getattr(self, name)}; {MEND}")
         if not 0 < self.learning_rate < inf or (self.clip is not None and not self.clip > 0):
             raise ValueError(
-                f"Recipe: expected learning_rate and clip above 0, got {self.learning_rate} and {self.clip}"
+                f"train: expected learning_rate and clip above 0, got {self.learning_rate} and {self.clip}; {MEND}"
             )
         if not 0 <= self.seed < SEEDS:
-            raise ValueError(f"Recipe: expected seed of at least 0 and below 2**63, got {self.seed}")
+            raise ValueError(f"train: expected seed of at least 0 and below 2**63, got {self.seed}; {MEND}")
         if not 0 <= self.average < 1:
-            raise ValueError(f"Recipe: expected average in [0, 1), got {self.average}")
+            raise ValueError(f"train: expected average in [0, 1), got {self.average}; {MEND}")
         if self.crop is not None and self.crop < SMALLEST_CROP:
-            raise ValueError(f"Recipe: expected crop of at least {SMALLEST_CROP} pixels, got {self.crop}")
+            raise ValueError(f"train: expected crop of at least {SMALLEST_CROP} pixels, got {self.crop}; {MEND}")
 
     def share(self, world: int) -> int:
         """Examples that one of ``world`` processes works on in one pass; ``ValueError`` where they don't come out."""
         parts = world * self.accumulate
         if self.batch % parts:
             raise ValueError(
-                f"Recipe: expected a batch that divides by processes x accumulate = {world} x {self.accumulate}, "
+                f"train: expected a batch that divides by processes x accumulate = {world} x {self.accumulate}, "
                 f"got {self.batch}; try {(self.batch // parts + 1) * parts}"
             )
         return self.batch // parts
