@@ -15,10 +15,12 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import takewhile
+from unittest import mock
 
 import pytest
 import torch
@@ -31,19 +33,38 @@ from typer.testing import CliRunner
 
 import benchmarks.__main__ as benchmarks
 import lowlat
-import svconv
 from benchmarks.problems import FAMILIES, PROBLEMS
 from lowlat.cli import app
+from lowlat.video import source
+from lowlat.video.sink import VideoSink
 
 LANGUAGES = ("python", "output", "sh", "text", "dockerfile", "yaml")
 
 
-def names_of_the_readme():
+def some_frames():
     generator = torch.Generator().manual_seed(0)
-    frames = torch.randint(0, 256, (2, 96, 128, 3), generator=generator, dtype=torch.uint8)
-    cameras = {"camera": list(frames.numpy()), "rear_camera": list(frames.flip(0).numpy())}
-    inputs = {"features": torch.randn(1, 4, 6, 7), "logits": torch.randn(1, 81, 6, 7), "model": somebodys_network()}
-    return {**cameras, **inputs, "torch": torch, "svconv": svconv}
+    return list(torch.randint(0, 256, (4, 96, 128, 3), generator=generator, dtype=torch.uint8).numpy())
+
+
+def names_of_the_readme():
+    """None: a clip and the module with somebody's network are there to be opened and imported."""
+    write_frames("drive.mp4")
+    sys.modules["mynet"] = types.SimpleNamespace(model=somebodys_network())
+    return {}
+
+
+def names_of_live():
+    """None: where the page opens the camera 0, a clip is opened."""
+    write_frames("0.mp4")
+    opened = source.open_source
+    OPEN.enter_context(mock.patch.object(source, "open_source", lambda spec: opened("0.mp4" if spec == "0" else spec)))
+    return {}
+
+
+def write_frames(path):
+    with VideoSink(path, (128, 96), 25) as sink:
+        for frame in some_frames():
+            sink.write(frame)
 
 
 def somebodys_network():
@@ -64,7 +85,7 @@ def names_of_the_hub():
     cut = {"split": "backbone.layer3.2", "features": "classifier.3"}
     example = torch.zeros(1, 3, 96, 128)
     small = lowlat.adopt(somebodys_network(), **cut, classes=["road", "sky", "other"], example=example)
-    return {"camera": names_of_the_readme()["camera"], "network": small, "show": lambda result: None}
+    return {"camera": some_frames(), "network": small, "show": lambda result: None}
 
 
 def names_of_serve():
@@ -76,6 +97,7 @@ def names_of_serve():
 GIVEN = {
     "README.md": names_of_the_readme,
     "docs/adopt.md": names_of_adopt,
+    "docs/live.md": names_of_live,
     "docs/hub.md": names_of_the_hub,
     "docs/serve.md": names_of_serve,
 }
