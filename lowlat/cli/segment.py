@@ -39,7 +39,10 @@ def segment(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="A video (.mp4, .mkv, .mov), a folder for label maps, or - for standard output."
+            "--output",
+            "-o",
+            help="A video (.mp4, .mkv, .mov), which replaces one that is there, a folder for label maps, or - for "
+            "standard output.",
         ),
     ],
     weights: Weights = "lite",
@@ -75,7 +78,11 @@ def segment(
     ] = False,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of a video file.")] = False,
     resize: Annotated[
-        str | None, typer.Option(help="Scale frames to this size first, as in 640x360; the output has it too.")
+        str | None,
+        typer.Option(
+            help="Scale frames to this size first, as in 640x360. Label maps have it too; a video is taller by its "
+            "legend."
+        ),
     ] = None,
     pixels: Pixels = None,
     size: Size = None,

@@ -21,6 +21,9 @@ from lowlat.video.source import Source
 NAMES = ("index", "stem")
 
 Write = Callable[[np.ndarray, FrameResult], None]
+Opened = tuple[Write, Callable[[], None], tuple[int, int] | None]
+"""What writes one frame's result, what closes the output, and ``(width, height)`` of a video; None for label maps,
+which have the size of their frames."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,8 @@ def form_of(
     return Form(video, pipe, labels, names)
 
 
-def open_output(
-    form: Form, output: str | Path, source: Source, classes: Classes, *, constant: bool = False
-) -> tuple[Write, Callable[[], None]]:
-    """Open the output that ``form`` describes. Return a function that writes one frame's result, and one that closes
-    it.
+def open_output(form: Form, output: str | Path, source: Source, classes: Classes, *, constant: bool = False) -> Opened:
+    """Open the output that ``form`` describes.
 
     Args:
         constant: whether a video has a constant rate.
@@ -108,7 +108,7 @@ def open_output(
         overlay = Overlay(classes.names, classes.palette, source.size)
         fps = source.steady_fps if constant else source.fps
         video = StdoutVideo(overlay.size, fps, pixel_aspect=source.pixel_aspect, constant=constant)
-        return lambda frame, result: video.write(overlay.draw(frame, result), result.time_s), video.close
+        return lambda frame, result: video.write(overlay.draw(frame, result), result.time_s), video.close, video.coded
     stems = None if form.names == "index" else source.stems
     if stems is None and form.names == "stem":
         raise ValueError(
@@ -117,10 +117,10 @@ def open_output(
         )
     if form.pipe:
         lines = StdoutLines(stems)
-        return lambda _, result: lines.write(result.labels, result.index, result.time_s), lines.close
+        return lambda _, result: lines.write(result.labels, result.index, result.time_s), lines.close, None
     if form.labels == "rle":
         runs = RunLengthSink(output, classes.palette, names=classes.names, stems=stems)
-        return lambda _, result: runs.write(result.labels, result.index, result.time_s), runs.close
+        return lambda _, result: runs.write(result.labels, result.index, result.time_s), runs.close, None
     grey = form.labels == "grey"
     maps = LabelSink(output, classes.palette, grey=grey, names=classes.names, stems=stems)
-    return lambda _, result: maps.write(result.labels, result.index), maps.close
+    return lambda _, result: maps.write(result.labels, result.index), maps.close, None

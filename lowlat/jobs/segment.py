@@ -20,7 +20,7 @@ from rich.text import Text
 from lowlat.classes import Classes
 from lowlat.jobs.cameras import GRACE_S, away, check_patience, failures_told, gaps_of, in_one_line, stalls_told
 from lowlat.jobs.live import Advance, Summary, Tally, label_frames
-from lowlat.jobs.outputs import Write, form_of, open_output
+from lowlat.jobs.outputs import Opened, form_of, open_output
 from lowlat.jobs.policies import choose_policy
 from lowlat.jobs.progress import progress_bar
 from lowlat.jobs.report.live import LiveReport
@@ -48,6 +48,7 @@ class SegmentReport:
     input: str
     output: str
     width: int
+    """Of the frames, as of those of label maps."""
     height: int
     interrupted: bool
     summary: Summary
@@ -57,6 +58,8 @@ class SegmentReport:
     """Times without a live source, as `Gap.as_dict` gives them."""
     error: str | None = None
     """What the run broke off with; None if it ended well or was interrupted."""
+    video_size: tuple[int, int] | None = None
+    """``(width, height)`` of the video written, which the legend makes taller than a frame; None without a video."""
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values, for JSON."""
@@ -101,8 +104,8 @@ def segment(
     Args:
         source: a video file, a folder of images, ``img%03d.png``, a glob, a camera's number, an address, or ``-``
             for standard input.
-        output: a video (``.mp4``, ``.mkv``, ``.mov``) with the segmentation over the frames,
-            a folder of label maps, or ``-`` for standard output.
+        output: a video (``.mp4``, ``.mkv``, ``.mov``) with the segmentation over the frames and a legend below, which
+            takes the place of one that is there, a folder of label maps, or ``-`` for standard output.
         weights: a shipped network's name or a file.
         policy, interval, threshold: when a frame is a key frame; by default as the weights say.
         mode, decision: as in `VideoSegmenter`.
@@ -112,7 +115,8 @@ def segment(
         constant_rate: write a video at a constant rate; by default its pictures bear the times of the source.
         audio: copy the sound of a video file into the video.
         max_frames: stop after so many frames of the source.
-        resize: scale frames to ``(width, height)`` first; what comes out has that size too.
+        resize: scale frames to ``(width, height)`` first; label maps have that size too, a video is taller by its
+            legend.
         pixels: the pixels of the working size, as in `VideoSegmenter`.
         device: "cpu", "cuda" or "cuda:1".
         dtype: "float32", "bfloat16" or "float16"; by default float32.
@@ -154,10 +158,11 @@ def segment(
         say_on_stderr(notice)
     classes = network.network.legend
     tally = Tally()
+    written: tuple[int, int] | None = None
     kept: LiveReport | None = None
 
     def report(interrupted: bool, error: str | None = None) -> SegmentReport:
-        found = (tally.summary(), opened.missing, gaps_of(opened), error)
+        found = (tally.summary(), opened.missing, gaps_of(opened), error, written)
         return SegmentReport(shown(str(source)), masked(str(output)), *opened.size, interrupted, *found)
 
     def broken(found: SegmentReport) -> None:
@@ -187,7 +192,7 @@ def segment(
             settings = settings_of(weights, rule, source=shown(str(source)), **asked)
             kept = LiveReport(report_dir, output, video=form.video, settings=settings)
         writing = partial(_writing, audio=audio) if form.video else partial(open_output, form)
-        write, close = writing(output, opened, classes, constant=constant_rate)
+        write, close, written = writing(output, opened, classes, constant=constant_rate)
         interrupted = False
         try:
             # A file read as fast as it can be leaves no time between its frames for parts of S_h on a CPU.
@@ -242,7 +247,9 @@ def missing_words(report: SegmentReport) -> str:
 def table(report: SegmentReport) -> Table:
     """Make the table of figures for a terminal."""
     figures = report.summary
-    title = f"{report.input} to {report.output}, {report.width}x{report.height}"
+    title = f"{report.input}, {report.width}x{report.height}, to {report.output}"
+    if report.video_size is not None:
+        title += ", {}x{} with its legend".format(*report.video_size)
     # Names may hold what would be markup in a string.
     rows = Table("", show_header=False, title=Text(title, style="table.title"))
     rows.add_column(justify="right")
@@ -268,9 +275,7 @@ def _overload(source: Source, fps: float | None) -> Overload | None:
     return Overload.WAIT if fps is not None else None
 
 
-def _writing(
-    output: str | Path, source: Source, classes: Classes, *, constant: bool, audio: bool
-) -> tuple[Write, Callable[[], None]]:
+def _writing(output: str | Path, source: Source, classes: Classes, *, constant: bool, audio: bool) -> Opened:
     overlay = Overlay(classes.names, classes.palette, source.size)
     sink = VideoSink(
         output,
@@ -287,7 +292,9 @@ def _writing(
         # That some sound can't be copied shows only when it is tried.
         if sink.notice and not said:
             say_on_stderr(sink.notice)
+        if sink.replaced:
+            say_on_stderr(f"segment: {output} was there before, and has been replaced")
 
     if said := sink.notice:
         say_on_stderr(said)
-    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), close
+    return lambda frame, result: sink.write(overlay.draw(frame, result), result.time_s), close, sink.coded

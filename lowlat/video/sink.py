@@ -67,6 +67,8 @@ class VideoSink:
 
     Attributes:
         notice: why the sound is not copied; empty if it is, or there is none.
+        coded: ``(width, height)`` of the video: ``size`` with odd sides padded.
+        replaced: whether another file at ``path`` has given way to this one.
 
     Raises:
         SinkError: at once, if the output can't be written.
@@ -84,6 +86,7 @@ class VideoSink:
         live: bool = False,
     ):
         self.path, self.size = Path(path), size
+        self.coded, self.replaced = (size[0] + size[0] % 2, size[1] + size[1] % 2), False
         suffix = self.path.suffix.lower()
         if suffix not in CONTAINERS:
             raise SinkError(
@@ -123,16 +126,15 @@ class VideoSink:
         return av.open(named(self._growing), "w", format=self._form, options=growing(self._form))
 
     def _add_video(self, pixel_aspect: Fraction | None) -> None:
-        width, height = self.size
         # FFmpeg chooses the encoder: libx264 where it has it, else another one of H.264.
         self._video = self._container.add_stream("h264", rate=self._rate)
-        self._video.width, self._video.height = width + width % 2, height + height % 2
+        self._video.width, self._video.height = self.coded
         self._video.pix_fmt, self._video.options = "yuv420p", self._quality
         context = self._video.codec_context
         context.thread_count, context.time_base = 1, self._base
         if pixel_aspect is not None:
             context.sample_aspect_ratio = pixel_aspect.limit_denominator(1000)
-        self._colours = _HIGH if height >= HIGH_ROWS else _STANDARD
+        self._colours = _HIGH if self.size[1] >= HIGH_ROWS else _STANDARD
         context.colorspace, context.color_primaries, context.color_trc = self._colours[:3]
         context.color_range = ColorRange.MPEG
 
@@ -232,6 +234,7 @@ class VideoSink:
     def _finish(self) -> None:
         """Make what has grown plain under the final name; if that is interrupted, what has grown takes the name as it
         is."""
+        there = self.path.is_file()
         lasts_s = min(float(self._gap * self._base), LONGEST_S)
         try:
             with whole_file(self.path, durable=True) as part:
@@ -245,6 +248,8 @@ class VideoSink:
         except BaseException:
             self._growing.replace(self.path)
             raise
+        finally:
+            self.replaced = self.replaced or there
         self._growing.unlink(missing_ok=True)
 
     def _kept(self, error: BaseException) -> SinkError:

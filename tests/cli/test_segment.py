@@ -20,7 +20,28 @@ def test_a_video_comes_out_with_every_frame(lowlat, segmenter, clip, tmp_path):
     assert 0 <= report["median_ms"] <= report["p99_ms"] <= report["max_ms"]
     with open_source(out) as source:
         assert source.size[0] == 64 and source.size[1] > 48
+        assert (report["width"], report["height"], report["video_size"]) == (64, 48, list(source.size))
         assert len(list(source)) == 20
+
+
+def test_the_size_that_is_told_of_a_video_is_the_files(lowlat, segmenter, clip, tmp_path):
+    out = tmp_path / "out.mp4"
+    code, printed, _ = lowlat("segment", clip, "-o", out, "--resize", "33x25")
+    with open_source(out) as source:
+        assert f", 33x25, to {out}, {source.size[0]}x{source.size[1]} with its legend" in printed
+        assert code == 0 and source.size[0] == 34
+    report = json.loads(lowlat("segment", clip, "-o", tmp_path / "labels", "--json")[1])
+    assert report["video_size"] is None
+
+
+def test_a_video_that_is_replaced_is_told_so(lowlat, segmenter, clip, tmp_path):
+    out = tmp_path / "out.mp4"
+    assert "replaced" not in lowlat("segment", clip, "-o", out)[2]
+    code, _, error = lowlat("segment", clip, "-o", out)
+    assert code == 0 and error.endswith(f"lowlat: segment: {out} was there before, and has been replaced\n")
+    before = out.read_bytes()
+    segmenter.broken[0] = KeyboardInterrupt()
+    assert "replaced" not in lowlat("segment", clip, "-o", out)[2] and out.read_bytes() == before
 
 
 def test_a_folder_of_label_maps_comes_out(lowlat, segmenter, clip, tmp_path):
