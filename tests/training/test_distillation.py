@@ -66,9 +66,40 @@ def test_pairs_stay_in_one_scene_and_on_their_side(folder):
 
 def test_a_video_too_short_is_refused(folder):
     with pytest.raises(
-        ValueError, match=r"more than 10 frames in the part .* held out, found none in 60 frames; take more"
+        ValueError, match=r"more than 10 frames in the part .* held out, found none in 60 frames; take .* of 105 frames"
     ):
         Recording(folder, look, frames=1000, held_out=0.1)
+
+
+@pytest.mark.parametrize("held_out, least", [(0.2, 53), (0.5, 22), (0.8, 53), (0.1, 105)])
+def test_as_many_frames_are_enough_as_are_said_to_be(tmp_path, held_out, least):
+    assert recording.least_frames(held_out) == least
+    for index in range(least):
+        Image.new("RGB", (10, 6)).save(tmp_path / f"{index:03}.png")
+    recording.check_length(tmp_path, 1000, held_out)
+    Recording(tmp_path, look, frames=1000, held_out=held_out)
+    with pytest.raises(ValueError, match=f"at least {least} frames, got {least - 1} frames .*; give a longer one, or"):
+        recording.check_length(tmp_path, least - 1, held_out)
+    with pytest.raises(ValueError, match=f"{least} frames at least"):
+        Recording(tmp_path, look, frames=least - 1, held_out=held_out)
+
+
+def test_a_video_too_short_is_told_before_its_frames_are_looked_at(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "per_frame", lambda network, device: looked.append)
+    looked = []
+    with pytest.raises(ValueError, match="expected a video of at least 53 frames, got 50 frames of"):
+        distill([folder], out=tmp_path / "out", frames=50)
+    assert not looked and not (tmp_path / "out").exists()
+
+
+def test_a_video_of_cuts_leaves_no_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "per_frame", lambda network, device: look)
+    (tmp_path / "cuts").mkdir()
+    for index in range(60):
+        Image.new("L", (10, 6), 255 * (index % 2)).save(tmp_path / "cuts" / f"{index:02}.png")
+    with pytest.raises(ValueError, match="that is trained on, found none in 60 frames; .*fewer cuts"):
+        distill([tmp_path / "cuts"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_divergence_against_its_definition():
@@ -137,13 +168,18 @@ def test_steps_that_do_harm_are_not_kept(tmp_path, monkeypatch, one_thread):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_distillation_does_not_go_on_from_another_one(tmp_path, monkeypatch, one_thread):
+def test_a_distillation_does_not_go_on_from_another_one(tmp_path, monkeypatch, one_thread, capsys):
     monkeypatch.setattr(distillation, "MEASURED_PAIRS", 1)
     options = {"out": tmp_path / "out", "pixels": 64 * 48, "frames": 60, "steps": 1, "batch": 1}
     distill([moving(tmp_path / "one", 0)], **options)
     report = (tmp_path / "out" / "distill.json").read_text()
     with pytest.raises(ValueError, match=r"expected videos=one .* as in .*distill\.pt, got other "):
         distill([moving(tmp_path / "other", 1)], **options)
+    # The same one has come to its end, and looks at nothing again.
+    capsys.readouterr()
+    monkeypatch.setattr(distillation, "per_frame", None)
+    assert distill([tmp_path / "one"], **options).as_dict() == json.loads(report)
+    assert "distill in" in (said := capsys.readouterr().err) and "had been trained already; to train anew" in said
     assert (tmp_path / "out" / "distill.json").read_text() == report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,9 @@ class Recording:
         for part, pairs in (("trained on", self.trained(DISTANCES[1])), ("held out", self.held_out(DISTANCES[1]))):
             if not pairs:
                 raise ValueError(
-                    f"Recording: expected a scene of more than {DISTANCES[1]} frames in the part of {path} that is "
-                    f"{part}, found none in {counted(len(self), 'frame')}; take more of it, or give a longer video"
+                    f"train: expected a scene of more than {DISTANCES[1]} frames in the part of {path} that is "
+                    f"{part}, found none in {counted(len(self), 'frame')}; take more of it, or give another video, of "
+                    f"{least_frames(held_out)} frames at least and with fewer cuts"
                 )
 
     def __len__(self) -> int:
@@ -100,6 +102,25 @@ class Recording:
         kept = (self.low[keys], self.high[keys], self.low[currents], self.scores[currents])
         key_low, key_high, low, scores = (tensor.float() for tensor in kept)
         return Batch(key_low, key_high, between, low, scores)
+
+
+def least_frames(held_out: float) -> int:
+    """Return how many frames a video without cuts needs, for two ``DISTANCES[1]`` apart in either part."""
+    part = DISTANCES[1] + 1
+    first = max(2 * part, int(part / min(held_out, 1 - held_out)) - part)
+    return next(total for total in count(first) if part <= round(total * (1 - held_out)) <= total - part)
+
+
+def check_length(path: str | Path, frames: int, held_out: float) -> None:
+    """``ValueError`` for a video with too few frames for a `Recording`; reads no more of it than it needs to."""
+    least = least_frames(held_out)
+    with open_source(path) as source:
+        found = frames if source.live else sum(1 for _ in islice(source, min(least, frames)))
+    if found < least:
+        raise ValueError(
+            f"train: expected a video of at least {least} frames, got {counted(found, 'frame')} of {path}; give a "
+            "longer one, or take more of it with --frames"
+        )
 
 
 def scenes(path: str | Path, frames: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from torch import Generator, Tensor, nn
 
 from lowlat import models
 from lowlat.jobs.untrained import check_trained
-from lowlat.lab.data.recording import Batch, Recording
+from lowlat.lab.data.recording import Batch, Recording, check_length
 from lowlat.lab.methods.weights import fingerprint
+from lowlat.lab.notices import notice
 from lowlat.lab.train import processes
 from lowlat.lab.train.batch import Share
 from lowlat.lab.train.finish import leave
-from lowlat.lab.train.loop import fit
+from lowlat.lab.train.loop import begun, fit
 from lowlat.lab.train.propagation import HOP_SHARE
 from lowlat.lab.train.propagation import divergence as divergence_of
 from lowlat.lab.train.provenance import videos_digest, weights_digest
@@ -38,7 +40,6 @@ from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime.stages import NetworkStages
 from lowlat.video.files import prepare_folder, whole_file
 from lowlat.video.pipe import is_pipe
-from lowlat.video.source import open_source
 
 LABELS = ("soft", "hard")
 MEASURED = (2, 5, 10)  # frames from the key frame at which agreement is measured
@@ -81,6 +82,7 @@ def distill(
     **changes,
 ) -> Distilled:
     """Teach a network's fast track on videos without labels; goes on from wherever the last run in ``out`` stopped.
+    One that had come to its end is not run again.
 
     Leaves ``<out>/distill.safetensors``, for any command's ``--weights``, the report ``<out>/distill.json``, the log
     ``<out>/distill.jsonl`` and the checkpoints ``<out>/distill.pt`` and ``<out>/distill.best.pt``.
@@ -123,7 +125,22 @@ def distill(
     for video in videos:
         # One that can't be opened shows before anything is made; a pipe can be opened once only.
         if not is_pipe(str(video)):
-            open_source(video).close()
+            check_length(video, frames, held_out)
+    starts_from = {
+        "videos": videos_digest(videos),
+        "network": network.name,
+        "pixels": str(network.pixels),
+        "start": start,
+        "labels": labels,
+        "temperature": str(float(temperature)),
+        "frames": str(frames),
+        "held_out": str(held_out),
+    }
+    # What another run has left there shows before the frames are looked at.
+    if begun(out / "distill.pt", {**recipe.numbers(), **starts_from}) and (done := _finished(out)):
+        notice(f"train: distill in {out} had been trained already; to train anew, give another --out")
+        return done
+    fresh = not out.exists()
     prepare_folder("train", out)
     with processes.joined(device) as device:
         recipe.share(processes.world())
@@ -131,7 +148,14 @@ def distill(
         # A selector that nobody has trained says the same of every two frames.
         untrained_selector = "selector" in network.untrained or not network.selector.fc.weight.any()
         look = per_frame(network, device)
-        recordings = [Recording(video, look, frames=frames, held_out=held_out) for video in videos]
+        try:
+            recordings = [Recording(video, look, frames=frames, held_out=held_out) for video in videos]
+        except BaseException:
+            if fresh:
+                # Of an empty folder alone.
+                with suppress(OSError):
+                    out.rmdir()
+            raise
         before = agreement(network, recordings, device)
         # Batch norms keep their statistics: a single video would bend them.
         network.eval()
@@ -156,16 +180,7 @@ def distill(
             recipe,
             out,
             validate=lambda: agreement(network, recordings, device),
-            starts_from={
-                "videos": videos_digest(videos),
-                "network": network.name,
-                "pixels": str(network.pixels),
-                "start": start,
-                "labels": labels,
-                "temperature": str(float(temperature)),
-                "frames": str(frames),
-                "held_out": str(held_out),
-            },
+            starts_from=starts_from,
             tensorboard=tensorboard,
         )
         better = best.figure > before
@@ -174,7 +189,9 @@ def distill(
         taught = (FAST_TRACK if better else ()) + (SELECTOR if untrained_selector else ())
         network.untrained = tuple(name for name in network.untrained if name not in taught)
         if untrained_selector:
-            teach_selector(network, recordings, out, device, {"start": start, "videos": videos_digest(videos)}, changes)
+            teach_selector(
+                network, recordings, out, device, {name: starts_from[name] for name in ("start", "videos")}, changes
+            )
         report = Distilled(
             weights=str(out / "distill.safetensors"),
             videos=[recording.name for recording in recordings],
@@ -191,6 +208,16 @@ def distill(
                 part.write_text(json.dumps(report.as_dict(), indent=1))
         processes.wait()
     return report
+
+
+def _finished(out: Path) -> Distilled | None:
+    """Return the report of a distillation that has come to its end in ``out``; None where none has."""
+    weights, report = out / "distill.safetensors", out / "distill.json"
+    if not (weights.is_file() and report.is_file()):
+        return None
+    told = json.loads(report.read_text())
+    known = {field.name for field in fields(Distilled)}
+    return replace(Distilled(**told), weights=str(weights)) if set(told) == known else None
 
 
 def _teacher(name: str | None, init: str | Path | None) -> tuple[VideoNetwork, str]:

@@ -132,6 +132,29 @@ def fit(
     return run.best
 
 
+def begun(checkpoint: Path, fixed: Mapping[str, object]) -> dict | None:
+    """Return what a run that was begun has left to go on from; None where there is no checkpoint.
+
+    Args:
+        fixed: what both runs must share, by name: the recipe's numbers, and what the run starts from.
+
+    Raises:
+        ValueError: the checkpoint is of another recipe, or starts from something else.
+    """
+    if not checkpoint.is_file():
+        return None
+    state = load_state(checkpoint)
+    first = state.get("fixed", {})
+    for name in {**first, **fixed}:
+        before, wanted = first.get(name), fixed.get(name)
+        if before != wanted:
+            raise ValueError(
+                f"train: expected {name}={before} as in {checkpoint}, got {wanted}; go on with the same data and "
+                "options, or start afresh in another folder"
+            )
+    return state
+
+
 def optimizer_of(recipe: Recipe, groups: list[dict]) -> torch.optim.Optimizer:
     """Return the optimizer that a recipe names."""
     if recipe.optimizer == "sgd":
@@ -225,17 +248,9 @@ class _Run:
             )
 
     def resume(self) -> None:
-        if not self.checkpoint.is_file():
+        state = begun(self.checkpoint, self.fixed)
+        if state is None:
             return
-        state = load_state(self.checkpoint)
-        begun = state.get("fixed", {})
-        for name in {**begun, **self.fixed}:
-            before, wanted = begun.get(name), self.fixed.get(name)
-            if before != wanted:
-                raise ValueError(
-                    f"train: expected {name}={before} as in {self.checkpoint}, got {wanted}; go on with the same data "
-                    "and options, or start afresh in another folder"
-                )
         for name in ("modules", "optimizer", "rates", "scaler"):
             getattr(self, name).load_state_dict(state[name])
         self.average.load(state["average"])
