@@ -3,6 +3,7 @@ labels are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -27,7 +28,7 @@ from lowlat.schedule import Adaptive, Policy, Signal
 from lowlat.schedule.policies import MEASURED
 from lowlat.segmenter import prepare
 from lowlat.video.address import shown
-from lowlat.video.frames import SourceError, is_cut
+from lowlat.video.frames import Source, SourceError, Timed, is_cut
 from lowlat.video.source import open_source
 
 
@@ -108,7 +109,8 @@ def evaluate_clip(
         `Live` tells of it; ``size`` is ``(H, W)`` of the frames.
 
     Raises:
-        SourceError: no such video, one of a single frame, or one that breaks off.
+        SourceError: no such video, one of a single frame, or one that breaks off before ``max_frames``: no figures are
+            given then.
         ValueError: a live source.
     """
     refuse_live("evaluate", str(clip), "frame by frame and schedule are compared on the same frames")
@@ -120,7 +122,7 @@ def evaluate_clip(
             with open_source(clip) as source:
                 advance = Advance(progress, f"live, {fps:g} fps", source.frames if max_frames is None else max_frames)
                 prepared = prepare(network, device=device)
-                live = run_live(prepared, islice(source.timed(), max_frames), fps, policy=policy, on_answer=advance)
+                live = run_live(prepared, islice(_told(source), max_frames), fps, policy=policy, on_answer=advance)
         source = stack.enter_context(open_source(clip))
         whole = NetworkStages(network, device=device)
         engine = stack.enter_context(Timing(policy, delay).engine(SeenStages(whole)))
@@ -128,7 +130,7 @@ def evaluate_clip(
         replayed, shown_live, before, cuts, ages = None, None, None, 0, []
         answers = iter(live.answers if live is not None else ())
         answer, cut_since = next(answers, None), False
-        for frame, _, index in islice(source.timed(), max_frames):
+        for frame, _, index in islice(_told(source), max_frames):
             seen = _look(whole, frame)
             if replayed is None:
                 grid = score_grid(whole, seen.high)
@@ -166,6 +168,19 @@ def evaluate_clip(
     if live is not None:
         report["live"] = {"fps": fps, **live.as_dict(), **shown_live.figures().as_dict()}
     return report
+
+
+def _told(source: Source) -> Iterator[Timed]:
+    """Yield the frames of a video; the error of one that breaks off also says how to have the figures of these."""
+    count = 0
+    try:
+        for timed in source.timed():
+            count += 1
+            yield timed
+    except SourceError as error:
+        if count < 2:
+            raise
+        raise SourceError(f"{error}; --max-frames {count} gives the figures of these") from error
 
 
 def _look(stages: NetworkStages, frame: np.ndarray) -> Seen:

@@ -281,7 +281,7 @@ class ContainerSource(Source):
         raise SourceError(
             f"ContainerSource: expected a whole {self._kind.removeprefix('a ')}, "
             f"got {self.name!r} truncated or damaged: {why}; "
-            f"the {counted(self._count, 'frame')} that could be read went out, fetch or record it again for the rest",
+            f"fetch or record it again for more than the {counted(self._count, 'frame')} that can be read",
             why,
         )
 

@@ -1,6 +1,7 @@
 """How steady labels are: on maps made by hand, on videos beside the network itself, and by the command."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from lowlat.lab.weights import save
 from lowlat.schedule import Accumulated, Adaptive, Every, PerFrame
 from lowlat.segmenter import prepare
 from lowlat.video.frames import Timed, is_cut
+from lowlat.video.sink import VideoSink
 
 
 def maps(*rows):
@@ -246,3 +248,20 @@ def test_accuracy_by_frames_that_nobody_labelled_is_none(network):
     found = run_live(prepare(network), [Timed(np.zeros((32, 32, 3), np.uint8), 0.0, i) for i in range(3)], 40)
     figures = found.streaming([None] * 3, network.classes)
     assert figures["miou_of_its_frame"] is None and figures["streaming_miou"] is None
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("live", [(), ("--fps", 50)])
+def test_a_video_that_breaks_off_names_the_frames_that_can_be_measured(tmp_path, network, live):
+    save(network, tmp_path / "net.safetensors")
+    with VideoSink(tmp_path / "clip.mkv", (64, 48), 25) as sink:
+        for index in range(40):
+            sink.write(np.random.default_rng(index).integers(0, 256, (48, 64, 3), np.uint8))
+    whole = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "clip.mkv").write_bytes(whole[: len(whole) // 4])
+    words = ("evaluate", "--video", tmp_path / "clip.mkv", "--weights", tmp_path / "net.safetensors", *live)
+    refused = lowlat(*words)
+    told = re.search(r"for more than the (\d+) frames that can be read; --max-frames (\d+) gives", refused.stderr)
+    assert refused.exit_code == 2 and told[1] == told[2]
+    found = lowlat(*words, "--max-frames", told[2], "--json")
+    assert found.exit_code == 0 and json.loads(found.stdout)["clip"]["frames"] == int(told[1])
