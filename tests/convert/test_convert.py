@@ -327,6 +327,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(refused, tmp_path, monkeypat
         ({}, "state dict"),
         ([1, 2], "got list of 2"),
         ({"state_dict": {}}, "got dict of 0"),
+        ({"modules": {}, "fixed": {}, "steps": 3}, "of lowlat train; give the .safetensors"),
         ({"epoch": 3, "weights": {"conv1.weight": torch.zeros(1)}}, "other things: epoch, weights"),
     ],
 )

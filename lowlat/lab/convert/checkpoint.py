@@ -50,6 +50,11 @@ def read(path: str | Path) -> Checkpoint:
         meta, beside = {}, []
     else:
         content = _pickle(path)
+        if isinstance(content, dict) and {"modules", "fixed"} <= content.keys():
+            raise ValueError(
+                f"convert: expected a checkpoint of another program, got {str(path)!r} of lowlat train; give the "
+                ".safetensors that the training leaves beside it to --weights or --init"
+            )
         meta, beside = content.get("meta") if isinstance(content, dict) else None, []
         for name in WRAPPERS:
             if isinstance(content, dict) and isinstance(content.get(name), dict):

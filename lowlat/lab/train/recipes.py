@@ -204,7 +204,7 @@ def plan_of(network: str) -> Plan:
     if network not in PLANS and network not in models.MODELS and ":" not in network:
         raise ValueError(
             f"train: expected a network among {', '.join(models.MODELS)}, or an adopted one as in "
-            f"package.module:function, got {network!r}"
+            f"package.module:function, got {network!r}; name one of them, or give a file of weights by --init"
         )
     return PLANS.get(network, ADOPTED)
 
