@@ -73,10 +73,10 @@ class Overlay:
         self._font = ImageFont.truetype(fonts / "DejaVuSans.ttf", self._unit)
         self._bold = ImageFont.truetype(fonts / "DejaVuSans-Bold.ttf", round(self._unit * 0.9))
         self._row = round(self._unit * 1.9)
-        words = "frame 00000", "0:00:00.00", "start-up", "0000 ms"
-        row = sum(map(self._font.getlength, words)) + sum(map(self._bold.getlength, LAMPS)) + 9.5 * self._unit
-        # Where one row is too short for everything, the time has a second one.
-        self._second_row = self._row if row > self._pictures[0] else 0
+        lamps = [self._bold.getlength(name) + self._unit for name in LAMPS]
+        widths = [self._font.getlength(words) for words in ("frame 00000", "0:00:00.00", "start-up", "0000 ms")]
+        # In as many rows as a narrow picture needs: frame, time, lamps, age, latency.
+        self._places = self._flow([*widths[:2], *lamps, *widths[2:]], 0.6 * self._unit)
         self._panel = self._draw_legend(classes, palette)
 
     @property
@@ -148,28 +148,26 @@ class Overlay:
             draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), title, TEXT, self._bold, anchor="mm")
 
     def _draw_status(self, draw: ImageDraw.ImageDraw, result: FrameResult) -> None:
-        unit, middle = self._unit, self._pictures[1] + self._row * 0.55
-        x = unit * 0.8
-        draw.text((x, middle), f"frame {result.index}", TEXT, self._font, anchor="lm")
-        x += self._font.getlength("frame 00000") + unit * 0.6
+        frame, time, *lamps, age, latency = ((x, self._middle(row)) for x, row in self._places)
+        draw.text(frame, f"frame {result.index}", TEXT, self._font, anchor="lm")
         if result.time_s is not None:
-            place = (unit * 0.8 if self._second_row else x, middle + self._second_row)
-            draw.text(place, clock_time(result.time_s), TEXT, self._font, anchor="lm")
-            x += 0 if self._second_row else self._font.getlength("0:00:00.00") + unit * 0.6
+            draw.text(time, clock_time(result.time_s), TEXT, self._font, anchor="lm")
         lit = {"KEY": result.key, "S_h LANDED": result.landed is not None, "DEGRADED": result.degraded}
-        for name, colour in LAMPS.items():
-            x = self._draw_lamp(draw, x, middle, name, colour if lit[name] else None)
-        draw.text((x, middle), "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm")
-        self._draw_latency(draw, result.latency_ms, x + self._font.getlength("start-up") + unit, middle)
+        for place, (name, colour) in zip(lamps, LAMPS.items(), strict=True):
+            self._draw_lamp(draw, *place, name, colour if lit[name] else None)
+        draw.text(age, "start-up" if result.startup else f"age {result.age}", TEXT, self._font, anchor="lm")
+        self._draw_latency(draw, result.latency_ms, *latency)
 
-    def _draw_lamp(self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None) -> float:
-        """Draw a name in a box, filled if `colour` is given; return the x at which the next item begins."""
+    def _middle(self, row: int) -> float:
+        return self._pictures[1] + self._row * (row + 0.55)
+
+    def _draw_lamp(self, draw: ImageDraw.ImageDraw, x: float, middle: float, name: str, colour: Colour | None) -> None:
+        """Draw a name in a box, filled if `colour` is given."""
         unit = self._unit
         right = x + self._bold.getlength(name) + unit
         box = (x, middle - unit * 0.72, right, middle + unit * 0.72)
         draw.rounded_rectangle(box, unit * 0.4, fill=colour, outline=colour or TROUGH)
         draw.text(((x + right) / 2, middle), name, GROUND if colour else DIM, self._bold, anchor="mm")
-        return right + unit * 0.6
 
     def _draw_latency(self, draw: ImageDraw.ImageDraw, latency_ms: float, left: float, middle: float) -> None:
         unit, right = self._unit, self._pictures[0] - self._unit * 0.8
@@ -188,25 +186,29 @@ class Overlay:
             draw.text((right - unit * 0.3, middle), self._full_name, TEXT, self._bold, anchor="rm")
 
     def _draw_legend(self, classes: Sequence[str], palette: Sequence[Colour]) -> Image.Image:
-        """Draw the panel below the pictures: one or two empty rows for the status, then the classes."""
-        unit, width = self._unit, self._pictures[0]
-        swatch, gap = unit * 0.9, unit * 0.9
-        places, x, row = [], unit * 0.8, 0
-        for name in classes:
-            needed = swatch + unit * 0.4 + self._font.getlength(name)
-            if x + needed > width - unit * 0.4 and x > unit * 0.8:
-                x, row = unit * 0.8, row + 1
-            places.append((x, row))
-            x += needed + gap
-        top = self._row + self._second_row
-        height = top + round((row + 1) * unit * 1.55 + unit * 0.5)
-        panel = Image.new("RGB", (width, height + height % 2), GROUND)
+        """Draw the panel below the pictures: empty rows for the status, then the classes."""
+        unit, swatch = self._unit, self._unit * 0.9
+        places = self._flow([swatch + unit * 0.4 + self._font.getlength(name) for name in classes], 0.9 * unit)
+        top = self._row * (self._places[-1][1] + 1)
+        height = top + round((places[-1][1] + 1) * unit * 1.55 + unit * 0.5)
+        panel = Image.new("RGB", (self._pictures[0], height + height % 2), GROUND)
         draw = ImageDraw.Draw(panel)
         for name, colour, (x, row) in zip(classes, palette, places, strict=True):
             middle = top + (row + 0.62) * unit * 1.55
             draw.rectangle((x, middle - swatch / 2, x + swatch, middle + swatch / 2), fill=colour, outline=DIM)
             draw.text((x + swatch + unit * 0.4, middle), name, TEXT, self._font, anchor="lm")
         return panel
+
+    def _flow(self, widths: Sequence[float], gap: float) -> list[tuple[float, int]]:
+        """Return the left end and the row of things so wide, from left to right in as many rows as they need."""
+        left, right = self._unit * 0.8, self._pictures[0] - self._unit * 0.4
+        places, x, row = [], left, 0
+        for width in widths:
+            if x + width > right and x > left:
+                x, row = left, row + 1
+            places.append((x, row))
+            x += width + gap
+        return places
 
 
 def _fitted(picture: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:

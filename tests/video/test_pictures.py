@@ -69,6 +69,21 @@ def test_key_frames_landings_and_degraded_frames_light_their_lamps():
     assert lit(degraded=True) == {"DEGRADED"}
 
 
+@pytest.mark.parametrize("width", [130, 180, 252, 300, 360, 520])
+@pytest.mark.parametrize("name", LAMPS)
+def test_nothing_is_drawn_over_a_lamp_of_a_narrow_picture(name, width):
+    def pixels(width):
+        overlay = Overlay(CLASSES, PALETTE, (width, 100))
+        state = {"KEY": {"key": True}, "S_h LANDED": {"landed": 4}, "DEGRADED": {"degraded": True}}[name]
+        shown = result(12345, np.full((100, width), 200, np.uint8), 1234.0, age=12, time_s=3599.99, **state)
+        drawn = overlay.draw(np.zeros((100, width, 3), np.uint8), shown)
+        assert drawn.shape == (overlay.size[1], overlay.size[0], 3)
+        # The frame around a key frame's picture has its lamp's colour too.
+        return (drawn[100:] == LAMPS[name]).all(-1).sum()
+
+    assert pixels(width) == pytest.approx(pixels(519), rel=0.05) and pixels(519) > 200
+
+
 @pytest.mark.parametrize("size", [(640, 272), (320, 240)])
 def test_the_overlay_tells_the_time_in_the_source(size):
     overlay = Overlay(CLASSES, PALETTE, size)
