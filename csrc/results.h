@@ -29,11 +29,7 @@ inline void populate(char* data, int64_t bytes) {
 // A tensor of the shape, strides and type of `like`, a dense one, in kept memory. Without that, `like` itself.
 inline torch::stable::Tensor in_kept_memory(torch::stable::Tensor like, int64_t bytes) {
   const cpu::Pages pages = torch_from_blob ? cpu::take_pages(bytes) : cpu::Pages{};
-  if (!pages.data) {
-    cpu::advise_huge_pages(like.data_ptr(), bytes);
-    populate(static_cast<char*>(like.data_ptr()), bytes);
-    return like;
-  }
+  if (!pages.data) return like;
   const auto give_back = [](void* data, void* size) {
     cpu::give_pages({data, reinterpret_cast<size_t>(size), false});
   };

@@ -29,11 +29,13 @@ def check_correlation2d(function: str, query: Tensor, key: Tensor, **options: ob
     return options
 
 
-def check_devices_and_types(function: str, **tensors: Tensor) -> None:
-    """Raise unless two 4-dimensional tensors, given by name, share a device and, except under autocast, a dtype."""
-    for name, value in tensors.items():
+def check_devices_and_types(function: str, *forms: str, **tensors: Tensor) -> None:
+    """Raise unless two tensors, given by name, share a device and, except under autocast, a dtype, and have as many
+    dimensions as `forms` name, 4 each by default."""
+    advice = {"make": "torch.as_tensor", "unsqueeze": "unsqueeze(0)", "convert": "float()"}
+    for form, (name, value) in zip(forms or (checks.IMAGES,) * 2, tensors.items(), strict=True):
         known_dtype = isinstance(value, Tensor) and value.dtype in DTYPES
-        checks.check_array(function, name, value, Tensor, known_dtype, "unsqueeze(0)", "float()")
+        checks.check_array(function, name, value, Tensor, known_dtype, **advice, form=form)
         if value.layout != torch.strided:
             raise TypeError(
                 f"{function}: expected {name} with memory for every element, got {value.layout}; make it dense with "
@@ -49,11 +51,14 @@ def check_devices_and_types(function: str, **tensors: Tensor) -> None:
         checks.refuse_two_dtypes(function, f"to({first}.dtype)", **tensors)
 
 
-def check_out(out: Tensor, input: Tensor, logits: Tensor, scale: int) -> None:
+def check_out(function: str, out: Tensor, input: Tensor, logits: Tensor, scale: int) -> None:
     if not isinstance(out, Tensor):
-        raise TypeError(f"svconv2d: expected out to be a torch.Tensor, got {type(out).__name__}")
+        raise TypeError(
+            f"{function}: expected out to be a torch.Tensor, got {type(out).__name__}; make it with "
+            "torch.empty_like(input)"
+        )
     if input.dtype != logits.dtype:
-        checks.refuse_two_dtypes("svconv2d", "to(input.dtype)", input=input, logits=logits)
+        checks.refuse_two_dtypes(function, "to(input.dtype)", input=input, logits=logits)
     n, c, h, w = input.shape
     expected, got = ((n, c, scale * h, scale * w), input.dtype, input.device), (tuple(out.shape), out.dtype, out.device)
     if got != expected:
@@ -61,12 +66,7 @@ def check_out(out: Tensor, input: Tensor, logits: Tensor, scale: int) -> None:
         if scale > 1:
             whose, mend = f"input's at {scale} times its height and width", f"input.new_empty({expected[0]})"
         raise ValueError(
-            f"svconv2d: expected out of shape, dtype and device {expected}, {whose}, got {got}; make it with {mend}"
-        )
-    if torch.is_grad_enabled() and (input.requires_grad or logits.requires_grad or out.requires_grad):
-        raise RuntimeError(
-            "svconv2d: expected no gradient to be recorded where out is given, got an argument that requires one; "
-            "call it under torch.inference_mode(), or without out"
+            f"{function}: expected out of shape, dtype and device {expected}, {whose}, got {got}; make it with {mend}"
         )
     # While a graph is traced strides may be symbols and addresses are unknown: the operator looks at both in every run.
     # A compiler may hand it a copy of an expanded tensor, so those are refused here.
@@ -74,11 +74,24 @@ def check_out(out: Tensor, input: Tensor, logits: Tensor, scale: int) -> None:
     expanded = any(stride == 0 and size > 1 for size, stride in zip(out.shape, out.stride(), strict=True))
     memory = None if traced else _memory(out)
     if expanded or (memory is not None and memory.overlaps_itself()):
-        raise ValueError(f"svconv2d: expected out with memory for every element, got {out.stride()=}; don't expand it")
+        raise ValueError(
+            f"{function}: expected out with memory for every element, got {out.stride()=}; don't expand it"
+        )
     if memory is None:
         return
     if memory.meets(_memory(input)) or memory.meets(_memory(logits)):
-        raise ValueError("svconv2d: expected out with memory of its own, got memory of input or logits")
+        raise ValueError(
+            f"{function}: expected out with memory of its own, got memory of input or logits; make it with "
+            "torch.empty_like(input)"
+        )
+
+
+def check_no_gradient(function: str, out: Tensor, input: Tensor, logits: Tensor) -> None:
+    if torch.is_grad_enabled() and (input.requires_grad or logits.requires_grad or out.requires_grad):
+        raise RuntimeError(
+            f"{function}: expected no gradient to be recorded where out is given, got an argument that requires one; "
+            "call it under torch.inference_mode(), or without out"
+        )
 
 
 def _memory(t: Tensor) -> "_C.Memory":

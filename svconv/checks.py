@@ -12,6 +12,8 @@ PADDING_MODES = (*PLAIN_PADDING_MODES, "shift", "reflect", "replicate")
 # A correlation has no softmax to leave taps out of.
 CORRELATION_PADDING_MODES = tuple(mode for mode in PADDING_MODES if mode != "renormalize")
 TAPS = ("convolution", "correlation")
+# The shape of images and of their logits.
+IMAGES = "(N, C, H, W)"
 # The largest number that the kernels count with.
 MOST = 2**63 - 1
 
@@ -79,13 +81,23 @@ def sizes(
         name: count(function, name, value, symbols)
         for name, value in (("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups))
     }
-    size = checked["kernel_size"]
-    if size % 2 == 0:
-        raise ValueError(
-            f"{function}: expected an odd kernel_size, got {size}; "
-            f"use {size - 1} or {size + 1}, so that the kernel has a centre"
-        )
+    check_odd(function, checked["kernel_size"])
     return checked
+
+
+def check_odd(function: str, kernel_size: int) -> None:
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            f"{function}: expected an odd kernel_size, got {kernel_size}; "
+            f"use {kernel_size - 1} or {kernel_size + 1}, so that the kernel has a centre"
+        )
+
+
+def shown(value: object) -> str:
+    """Return how an error shows a value of a wrong type: with its type, and by that alone where it is long, as a
+    tensor is."""
+    text, kind = repr(value), type(value).__name__
+    return f"{text} ({kind})" if len(text) <= 60 and "\n" not in text else f"a value of type {kind}"
 
 
 def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (), least: int = 1) -> int:
@@ -96,16 +108,14 @@ def count(function: str, name: str, value: object, symbols: tuple[type, ...] = (
         ValueError: less than `least` or greater than `MOST`.
     """
     if isinstance(value, bool) or not isinstance(value, (int, *symbols, Integral)):
-        raise TypeError(
-            f"{function}: expected {name} to be an int, got {value!r} ({type(value).__name__}); give a whole number"
-        )
+        raise TypeError(f"{function}: expected {name} to be an int, got {shown(value)}; give a whole number")
     if not isinstance(value, (int, *symbols)):
         # NumPy's integers overflow where Python's grow.
         value = int(value)
     if value < least:
-        raise ValueError(f"{function}: expected {name} to be at least {least}, got {value}")
+        raise ValueError(f"{function}: expected {name} to be at least {least}, got {value}; give a larger number")
     if value > MOST:
-        raise ValueError(f"{function}: expected {name} to be at most {MOST}, got {value}")
+        raise ValueError(f"{function}: expected {name} to be at most {MOST}, got {value}; give a smaller number")
     return value
 
 
@@ -122,36 +132,46 @@ def flag(function: str, name: str, value: object, symbols: tuple[type, ...] = ()
     kind = type(value)
     of_numpy = kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
     if not isinstance(value, (bool, *symbols)) and not of_numpy:
-        raise TypeError(
-            f"{function}: expected {name} to be a bool, got {value!r} ({kind.__name__}); give True or False"
-        )
+        raise TypeError(f"{function}: expected {name} to be a bool, got {shown(value)}; give True or False")
     return bool(value)
 
 
 def word(function: str, name: str, value: object, words: tuple[str, ...]) -> str:
     """Return the value. Raises TypeError unless it is a str, ValueError unless it is one of the words."""
     if not isinstance(value, str):
-        raise TypeError(
-            f"{function}: expected {name} to be a str, one of {words}, got {value!r} ({type(value).__name__})"
-        )
+        raise TypeError(f"{function}: expected {name} to be a str, one of {words}, got {shown(value)}; give its name")
     if value not in words:
-        raise ValueError(f"{function}: expected {name} to be one of {words}, got {value!r}")
+        raise ValueError(f"{function}: expected {name} to be one of {words}, got {value!r}; give one of them")
     return value
 
 
-def check_array(function: str, name: str, array, kind: type, known_dtype: bool, unsqueeze: str, convert: str) -> None:
-    """Raise TypeError for another type or dtype than is taken, ValueError for other than 4 dimensions.
+def check_array(
+    function: str,
+    name: str,
+    array,
+    kind: type,
+    known_dtype: bool,
+    *,
+    make: str,
+    unsqueeze: str,
+    convert: str,
+    form: str = IMAGES,
+) -> None:
+    """Raise TypeError for another type or dtype than is taken, ValueError for other dimensions than those of `form`.
 
-    `unsqueeze` and `convert` are the code by which an error advises to add a batch dimension or to convert the dtype.
+    `make`, `unsqueeze` and `convert` are the code by which an error advises to make an array, to add a batch dimension
+    and to convert the dtype.
     """
     if not isinstance(array, kind):
         raise TypeError(
-            f"{function}: expected {name} to be a {kind.__module__}.{kind.__name__}, got {type(array).__name__}"
+            f"{function}: expected {name} to be a {kind.__module__}.{kind.__name__}, got {type(array).__name__}; make "
+            f"one, for example with {make}"
         )
-    if array.ndim != 4:
+    dimensions = form.count(",") + 1
+    if array.ndim != dimensions:
         raise ValueError(
-            f"{function}: expected {name} of 4 dimensions (N, C, H, W), got shape {tuple(array.shape)}"
-            + (f"; add the batch with {unsqueeze}" if array.ndim == 3 else "")
+            f"{function}: expected {name} of {dimensions} dimensions {form}, got shape {tuple(array.shape)}; "
+            + (f"add the batch with {unsqueeze}" if array.ndim == dimensions - 1 else "reshape it")
         )
     if not known_dtype:
         raise TypeError(
@@ -205,16 +225,17 @@ def check_pair(function: str, query, key, options: dict[str, object]) -> None:
 def check_frame(function: str, name: str, height: int, width: int, options: dict[str, object]) -> None:
     """Raise ValueError if a frame is too small for the padding mode to name a pixel for every tap."""
     kernel_size, dilation, padding_mode = options["kernel_size"], options["dilation"], options["padding_mode"]
+    radius, smaller = dilation * (kernel_size // 2), "take a smaller kernel_size or dilation"
     needs = {
-        "shift": (dilation * kernel_size, "dilation * kernel_size: the window"),
-        "reflect": (dilation * (kernel_size // 2) + 1, "dilation * (kernel_size // 2) + 1: more than its radius"),
-        "replicate": (1, "a pixel to repeat"),
+        "shift": (dilation * kernel_size, "dilation * kernel_size: the window", smaller),
+        "reflect": (radius + 1, "dilation * (kernel_size // 2) + 1: more than its radius", smaller),
+        "replicate": (1, "a pixel to repeat", "leave empty frames out"),
     }
-    least, meaning = needs.get(padding_mode, (0, ""))
+    least, meaning, mend = needs.get(padding_mode, (0, "", ""))
     if height < least or width < least:
         raise ValueError(
             f"{function}: expected {name} of at least {least} rows and columns ({meaning}) for {padding_mode=}, got "
-            f'{height} x {width}; take a smaller kernel_size or dilation, or padding_mode="zeros"'
+            f'{height} x {width}; {mend}, or padding_mode="zeros"'
         )
 
 
@@ -222,5 +243,5 @@ def check_groups(function: str, name: str, channels: int, groups: int) -> None:
     if channels % groups != 0:
         raise ValueError(
             f"{function}: expected the channels of {name} to be divisible by groups, got {channels} channels and "
-            f"{groups=}"
+            f"{groups=}; take a divisor of {channels}"
         )

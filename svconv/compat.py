@@ -1,8 +1,8 @@
 """Functions of other packages by their own names and arguments, on the kernels of `svconv2d` and `correlation2d`.
 
 Each replaces a function that a published model calls, so that only an import changes (docs/downstream.md). They run
-wherever `svconv2d` does, in every type that it takes, and can be differentiated any number of times. A wrong argument
-raises TypeError or ValueError, which for a right shape is that of `svconv2d` or `correlation2d`.
+wherever `svconv2d` does, in every type that it takes, and can be differentiated any number of times. Windows have an
+odd number of pixels a side. An argument of a wrong type raises TypeError, any other wrong one ValueError.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,9 @@ from svconv.functional import correlation2d, svconv2d
 
 # A number, or the same for rows and columns.
 Size = int | tuple[int, int]
+_HEADS = "(B, heads, H, W, D)"
+# The options of a neighbourhood.
+_NEIGHBOURHOOD = {"padding_mode": "shift", "taps": "correlation"}
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -46,9 +49,11 @@ def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -
         (B, heads, H, W, kernel_size**2), without scale or bias; a relative bias may be added to it.
     """
     options = _neighbourhood("na2d_qk", kernel_size, dilation)
-    _check("na2d_qk", "(B, heads, H, W, D)", query=query, key=key)
+    arguments.check_devices_and_types("na2d_qk", _HEADS, _HEADS, query=query, key=key)
     _check_alike("na2d_qk", query=query.shape, key=key.shape)
-    return _from_channels(correlation2d(_to_channels(query), _to_channels(key), **options), query)
+    _check_window("na2d_qk", "key", key, **options)
+    out = correlation2d(_to_channels(query), _to_channels(key), **options, **_NEIGHBOURHOOD)
+    return _from_channels(out, query)
 
 
 @_whole
@@ -64,9 +69,17 @@ def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) 
         (B, heads, H, W, D).
     """
     options = _neighbourhood("na2d_av", kernel_size, dilation)
-    _check("na2d_av", "(B, heads, H, W, channels)", attn=attn, value=value)
+    arguments.check_devices_and_types("na2d_av", "(B, heads, H, W, K * K)", _HEADS, attn=attn, value=value)
     _check_alike("na2d_av", attn=attn.shape[:-1], value=value.shape[:-1])
-    return _from_channels(svconv2d(_to_channels(value), _to_channels(attn), normalize=False, **options), value)
+    _check_window("na2d_av", "value", value, **options)
+    taps = options["kernel_size"] ** 2
+    if attn.shape[-1] != taps:
+        raise ValueError(
+            f"na2d_av: expected attn of kernel_size**2 = {taps} weights a pixel, got {attn.shape[-1]}; give the "
+            "kernel_size that na2d_qk had"
+        )
+    out = svconv2d(_to_channels(value), _to_channels(attn), normalize=False, **options, **_NEIGHBOURHOOD)
+    return _from_channels(out, value)
 
 
 @_whole
@@ -80,7 +93,19 @@ def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, s
     Returns:
         (N, C, scale_factor * H, scale_factor * W).
     """
-    options = {"kernel_size": kernel_size, "groups": group_size, "scale": scale_factor}
+    kernel_size = _count("carafe", kernel_size=kernel_size)
+    checks.check_odd("carafe", kernel_size)
+    groups, scale = _count("carafe", group_size=group_size), _count("carafe", scale_factor=scale_factor)
+    arguments.check_devices_and_types("carafe", features=features, masks=masks)
+    n, channels, h, w = features.shape
+    if channels % groups != 0:
+        raise ValueError(
+            f"carafe: expected the channels of features to be divisible by group_size, got {channels} channels and "
+            f"group_size={groups}; take a divisor of {channels}"
+        )
+    form = "(N, group_size * kernel_size**2, scale_factor * H, scale_factor * W)"
+    _check_shape("carafe", "masks", masks, (n, groups * kernel_size**2, scale * h, scale * w), form)
+    options = {"kernel_size": kernel_size, "groups": groups, "scale": scale}
     return svconv2d(features, masks, normalize=False, taps="correlation", **options)
 
 
@@ -99,8 +124,8 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
     result = fast.convex_upsample(flow, mask, factor)
     if result is not None:
         return result
-    factor = checks.count("convex_upsample", "factor", factor)
-    _check("convex_upsample", "(N, channels, H, W)", flow=flow, mask=mask)
+    factor = _count("convex_upsample", factor=factor)
+    arguments.check_devices_and_types("convex_upsample", flow=flow, mask=mask)
     n, channels, h, w = mask.shape
     kernel_size = checks.odd_root(channels // factor**2)
     if kernel_size**2 * factor**2 != channels:
@@ -113,7 +138,6 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int = 8) -> Tensor:
             f"convex_upsample: expected flow and mask of the same batch, height and width, got {tuple(flow.shape)} and "
             f"{tuple(mask.shape)}; predict the mask at the size of flow"
         )
-    arguments.check_devices_and_types("convex_upsample", flow=flow, mask=mask)
     options = {"kernel_size": kernel_size, "dilation": 1, "groups": 1, "normalize": True, "padding_mode": "zeros"}
     options.update(taps="correlation", scale=factor, cells=factor > 1)
     return dispatch.select(None, flow, options, "convex_upsample")(flow, mask, None, options)
@@ -130,13 +154,17 @@ def context_upsample(disp_low: Tensor, up_weights: Tensor, scale_factor: int = 4
     Returns:
         (B, scale_factor * H, scale_factor * W).
     """
-    _check("context_upsample", "(B, channels, H, W)", disp_low=disp_low, up_weights=up_weights)
-    if disp_low.shape[1] != 1:
+    scale = _count("context_upsample", scale_factor=scale_factor)
+    arguments.check_devices_and_types("context_upsample", disp_low=disp_low, up_weights=up_weights)
+    n, channels, h, w = disp_low.shape
+    if channels != 1:
         raise ValueError(
-            f"context_upsample: expected disp_low of one channel, got {disp_low.shape[1]}; call svconv2d with "
-            f"scale={scale_factor} for more"
+            f"context_upsample: expected disp_low of one channel, got {channels}; call svconv2d with scale={scale} for "
+            "more"
         )
-    options = {"kernel_size": 3, "normalize": False, "taps": "correlation", "scale": scale_factor}
+    form = "(B, 9, scale_factor * H, scale_factor * W)"
+    _check_shape("context_upsample", "up_weights", up_weights, (n, 9, scale * h, scale * w), form)
+    options = {"kernel_size": 3, "normalize": False, "taps": "correlation", "scale": scale}
     return svconv2d(disp_low, up_weights, **options).squeeze(1)
 
 
@@ -147,33 +175,50 @@ def adaptive_conv(padded: Tensor, filters: Tensor) -> Tensor:
     Args:
         padded: (N, C, H + K - 1, W + K - 1), padded by the caller. If that is by reflection, `svconv2d` with
             `padding_mode="reflect"` on the unpadded input saves the padding.
-        filters: (N, H, W, K, K).
+        filters: (N, H, W, K, K), K odd.
 
     Returns:
         (N, C, H, W).
     """
-    _check("adaptive_conv", "(N, C, H + K - 1, W + K - 1)", padded=padded)
-    _check("adaptive_conv", "(N, H, W, K, K)", filters=filters)
+    forms = "(N, C, H + K - 1, W + K - 1)", "(N, H, W, K, K)"
+    arguments.check_devices_and_types("adaptive_conv", *forms, padded=padded, filters=filters)
     kernel_size = int(filters.shape[-1])  # torch.jit.trace has tensors for sizes
-    expected = *(side + kernel_size - 1 for side in filters.shape[1:3]), kernel_size
-    if (*padded.shape[2:], filters.shape[3]) != expected:
+    expected = filters.shape[0], *(side + kernel_size - 1 for side in filters.shape[1:3]), kernel_size
+    if (padded.shape[0], *padded.shape[2:], filters.shape[3]) != expected:
         raise ValueError(
             f"adaptive_conv: expected filters of (N, H, W, K, K) and padded of H + K - 1 rows and W + K - 1 columns, "
             f"got {tuple(filters.shape)} and {tuple(padded.shape)}; pad by K // 2 on every side"
         )
+    checks.check_odd("adaptive_conv", kernel_size)
     margin = kernel_size // 2
     weights = F.pad(filters.flatten(3).permute(0, 3, 1, 2), (margin,) * 4)
     out = svconv2d(padded, weights, kernel_size=kernel_size, normalize=False, taps="correlation")
     return F.pad(out, (-margin,) * 4)
 
 
-def _check(function: str, form: str, **tensors: Tensor) -> None:
-    """Raise unless each tensor has as many dimensions as its ``form`` names, as in "(N, C, H, W)"."""
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{function}: expected {name} to be a torch.Tensor, got {type(tensor).__name__}")
-        if tensor.ndim != form.count(",") + 1:
-            raise ValueError(f"{function}: expected {name} of shape {form}, got {tuple(tensor.shape)}; reshape it")
+def _count(function: str, **given: object) -> int:
+    """Check the one argument that is given, by name, and return it."""
+    ((name, value),) = given.items()
+    return checks.count(function, name, value, arguments.SYMBOLS)
+
+
+def _check_shape(function: str, name: str, tensor: Tensor, expected: tuple[int, ...], form: str) -> None:
+    if tuple(tensor.shape) != expected:
+        raise ValueError(
+            f"{function}: expected {name} of shape {form} = {expected}, got {tuple(tensor.shape)}; predict "
+            f"{expected[1]} channels of {expected[2]} x {expected[3]}"
+        )
+
+
+def _check_window(function: str, name: str, tensor: Tensor, *, kernel_size: int, dilation: int) -> None:
+    """Raise unless a neighbourhood fits the frame of a tensor of heads."""
+    height, width = tensor.shape[2:4]
+    least = kernel_size * dilation
+    if height < least or width < least:
+        raise ValueError(
+            f"{function}: expected {name} of at least {least} rows and columns (kernel_size * dilation), got {height} "
+            f"x {width}; take a smaller kernel_size or dilation"
+        )
 
 
 def _check_alike(function: str, **sizes: tuple[int, ...]) -> None:
@@ -187,7 +232,8 @@ def _check_alike(function: str, **sizes: tuple[int, ...]) -> None:
         )
 
 
-def _neighbourhood(function: str, kernel_size: object, dilation: object) -> dict[str, object]:
+def _neighbourhood(function: str, kernel_size: object, dilation: object) -> dict[str, int]:
+    """Check both sizes and return them by name."""
     sizes = {"kernel_size": kernel_size, "dilation": dilation}
     for name, size in sizes.items():
         if isinstance(size, (tuple, list)):
@@ -196,7 +242,9 @@ def _neighbourhood(function: str, kernel_size: object, dilation: object) -> dict
                     f"{function}: expected {name} to be a number or the same twice, got {size!r}; take one"
                 )
             sizes[name] = size[0]
-    return {**sizes, "padding_mode": "shift", "taps": "correlation"}
+    sizes = {name: _count(function, **{name: size}) for name, size in sizes.items()}
+    checks.check_odd(function, sizes["kernel_size"])
+    return sizes
 
 
 def _to_channels(tensor: Tensor) -> Tensor:

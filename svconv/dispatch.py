@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svconv import _C, info, ops, reference, slices, triton, windows
+from svconv import _C, checks, info, ops, reference, slices, triton, windows
 from svconv.arguments import autocast_available, brought_together, cast_by_autocast
 from svconv.deferred import constant_to_compilers
+from svconv.precision import asks_for_tf32
 
 _CUDA_BUILD = _C.build_info()["cuda"]
 
@@ -102,10 +103,21 @@ def _gpu_obstacle(index: int | None) -> str | None:
 
 
 def _run_compiled(
-    input: Tensor, logits: Tensor, *, padding_mode: str, taps: str, scale: int, cells: bool = False, **options
+    input: Tensor,
+    logits: Tensor,
+    *,
+    kernel_size: int,
+    dilation: int,
+    groups: int,
+    normalize: bool,
+    padding_mode: str,
+    taps: str,
+    scale: int,
+    cells: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor:
-    window = ops.raw_window(padding_mode, taps, scale, cells)
-    return ops.forward(input, logits, **options, renormalize=padding_mode == "renormalize", window=window)
+    options = kernel_size, dilation, groups, normalize, padding_mode == "renormalize", asks_for_tf32()
+    return ops.run(input, logits, out, (*options, *ops.raw_window(padding_mode, taps, scale, cells)))
 
 
 def _correlate_compiled(query: Tensor, key: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:
@@ -166,11 +178,13 @@ def check_name(name: str | None, function: str) -> None:
     """Raise TypeError or ValueError unless the name is None or that of a backend."""
     if name is not None and not isinstance(name, str):
         raise TypeError(
-            f"{function}: expected backend to be None or a str, one of {list(BACKENDS)}, got {name!r} "
-            f"({type(name).__name__})"
+            f"{function}: expected backend to be None or a str, one of {list(BACKENDS)}, got {checks.shown(name)}; "
+            "give its name"
         )
     if name is not None and name not in BACKENDS:
-        raise ValueError(f"{function}: expected backend to be None or one of {list(BACKENDS)}, got {name!r}")
+        raise ValueError(
+            f"{function}: expected backend to be None or one of {list(BACKENDS)}, got {name!r}; give one of them"
+        )
 
 
 def select(name: str | None, input: Tensor, options: dict[str, object], function: str = "svconv2d") -> Backend:
@@ -224,7 +238,7 @@ def explain(name: str | None, input: Tensor, options: dict[str, object]) -> Expl
     """Return the backend that `select` chooses for the same arguments, and why. Raises the errors of `select`."""
     facts = _facts(input, options)
     verdicts = (Verdict(b.name, b.description, b.obstacle(**facts)) for b in BACKENDS.values())
-    return Explanation(select(name, input, options).name, tuple(verdicts))
+    return Explanation(select(name, input, options, "explain").name, tuple(verdicts))
 
 
 @dataclass(frozen=True)

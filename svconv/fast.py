@@ -4,6 +4,8 @@ itself.
 The operator refuses what doesn't fit without naming a mend. A caller that gets None takes the long way, which names it.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,7 @@ def svconv2d(
     options = kernel_size, dilation, groups, normalize, padding_mode == "renormalize", asks_for_tf32()
     try:
         if out is None:
-            return ops.COMPILED.forward(input, logits, *options)[0]
+            return _result(input, logits, input.shape, options)
         if type(out) is not Tensor or torch.is_grad_enabled():
             return None
         _INTO(input, logits, out, *options)
@@ -62,17 +64,23 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int) -> Tensor | None:
     kernel_size = checks.odd_root(mask.shape[1] // factor**2)
     window = ops.raw_window("zeros", "correlation", factor, cells=True)
     options = kernel_size, 1, 1, True, False, False, *window
-    # What is traced serves calls with derivatives as well.
-    derived = torch.is_grad_enabled() or torch_private.in_forward_mode() or torch.jit.is_tracing()
     try:
-        if derived or not flow.is_contiguous() or flow.element_size() * n * c * h * w * factor**2 >= _KEPT_BYTES:
-            return ops.COMPILED.forward(flow, mask, *options)[0]
-        # Without the log-sum-exp, which takes a tenth of the time and which derivatives alone read.
-        out = flow.new_empty((n, c, factor * h, factor * w))
-        _INTO(flow, mask, out, *options)
-        return out
+        return _result(flow, mask, (n, c, factor * h, factor * w), options)
     except RuntimeError:
         return None
+
+
+def _result(input: Tensor, logits: Tensor, shape: tuple[int, ...], options: tuple) -> Tensor:
+    """Do the operator on plain CPU tensors, where no derivative will be asked for without the log-sum-exp, which those
+    alone read; in a small window it takes a tenth of the time."""
+    # What is traced serves calls with derivatives as well.
+    derived = torch.is_grad_enabled() or torch_private.in_forward_mode() or torch.jit.is_tracing()
+    bytes_ = input.element_size() * math.prod(shape)
+    if derived or not input.is_contiguous() or bytes_ >= _KEPT_BYTES:
+        return ops.COMPILED.forward(input, logits, *options)[0]
+    out = input.new_empty(shape)
+    _INTO(input, logits, out, *options)
+    return out
 
 
 def _runs_at_once(first: Tensor, second: Tensor) -> bool:

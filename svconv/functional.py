@@ -70,7 +70,7 @@ def svconv2d(
             "reflect", or a backend that can't run.
         RuntimeError: `out` where a gradient is recorded.
     """
-    if backend is None or backend == "cpu":
+    if backend is None or (isinstance(backend, str) and backend == "cpu"):
         result = fast.svconv2d(
             input, logits, out, kernel_size, dilation, groups, normalize, padding_mode, taps, tap_major, scale
         )
@@ -84,7 +84,8 @@ def svconv2d(
         return handle_torch_function(svconv2d, tensors, input, logits, **options, backend=backend, out=out)
     options = arguments.check_svconv2d("svconv2d", input, logits, **options)
     if out is not None:
-        arguments.check_out(out, input, logits, options["scale"])
+        arguments.check_out("svconv2d", out, input, logits, options["scale"])
+        arguments.check_no_gradient("svconv2d", out, input, logits)
     if options.pop("tap_major"):
         (logits,) = arguments.brought_together(logits)
         logits = windows.groups_first(logits, options["groups"])
@@ -168,11 +169,11 @@ def explain(
         `chosen`, a backend's name, and `verdicts`, one a backend with its `obstacle` (None if it can run).
 
     Raises:
-        The errors of `svconv2d` on the same arguments.
+        TypeError, ValueError: the arguments are wrong for `svconv2d`.
     """
     options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
     options.update(padding_mode=padding_mode, taps=taps, tap_major=tap_major, scale=scale)
-    options = arguments.check_svconv2d("svconv2d", input, logits, **options)
+    options = arguments.check_svconv2d("explain", input, logits, **options)
     del options["tap_major"]
     return dispatch.explain(backend, input, options)
 
@@ -198,43 +199,55 @@ def warmup(
         options: those of `svconv2d`, `backend` among them.
 
     Raises:
-        TypeError, ValueError: a wrong shape, dtype, device, memory format or `gradients`, or an unknown option.
-        The errors of `svconv2d` on the same arguments.
+        TypeError: an argument of the wrong type, or an unknown option.
+        ValueError: a wrong shape, dtype, memory format or value, a device that torch can't use here, or a backend that
+            can't run.
     """
     shapes = tuple(_shape(shape) for shape in shapes)
     if not isinstance(dtype, torch.dtype) or dtype not in arguments.DTYPES:
-        raise TypeError(f"warmup: expected dtype to be one of {arguments.DTYPES}, got {dtype!r}")
+        raise TypeError(
+            f"warmup: expected dtype to be one of {arguments.DTYPES}, got {dtype!r}; give that of the inputs to come"
+        )
     if not isinstance(device, (str, torch.device)):
         raise TypeError(f'warmup: expected device to be a torch.device or its name, got {device!r}; give "cuda"')
     try:
         device = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f'warmup: expected device to be the name of one, got {device!r}; give "cuda"') from error
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f'warmup: expected device to be one that torch can use here, got {str(device)!r}; give device="cpu"'
+        ) from error
     formats = torch.contiguous_format, torch.channels_last
     if not isinstance(memory_format, torch.memory_format) or memory_format not in formats:
         raise ValueError(
             "warmup: expected memory_format to be torch.contiguous_format or torch.channels_last, "
-            f"got {memory_format!r}"
+            f"got {memory_format!r}; give that of the inputs to come"
         )
     gradients = checks.flag("warmup", "gradients", gradients)
     unknown = options.keys() - OPTIONS
     if unknown:
         raise TypeError(f"warmup: expected options among {OPTIONS}, got {sorted(unknown)}; leave them out")
-    sizes = {name: options.get(name, default) for name, default in (("kernel_size", 9), ("dilation", 1), ("groups", 1))}
-    sizes = checks.sizes("warmup", **sizes)
-    scale = checks.count("warmup", "scale", options.get("scale", 1))
-    taps = sizes["groups"] * sizes["kernel_size"] ** 2
+    backend = options.pop("backend", None)
+    defaults = {"kernel_size": 9, "dilation": 1, "groups": 1, "normalize": True, "padding_mode": "zeros"}
+    options = checks.options("warmup", **defaults | options)
+    taps, scale = options["groups"] * options["kernel_size"] ** 2, options["scale"]
     for n, c, h, w in shapes:
+        checks.check_groups("warmup", "a shape", c, options["groups"])
+        checks.check_frame("warmup", "a shape", h, w, options)
         input, logits = (
             torch.randn(shape, dtype=dtype, device=device).to(memory_format=memory_format).requires_grad_(gradients)
             for shape in ((n, c, h, w), (n, taps, scale * h, scale * w))
         )
-        out = svconv2d(input, logits, **options)
+        dispatch.select(backend, input, options, "warmup")
+        out = svconv2d(input, logits, **options, backend=backend)
         if gradients:
             out.backward(torch.ones_like(out))
 
 
 def _shape(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, (tuple, list)) or len(shape) != 4:
-        raise TypeError(f"warmup: expected shapes (N, C, H, W), a tuple of 4 ints each, got {shape!r}")
+        raise TypeError(f"warmup: expected shapes (N, C, H, W), a tuple of 4 ints each, got {shape!r}; give tuples")
     return tuple(checks.count("warmup", "a size of a shape", size, least=0) for size in shape)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from svconv import checks, dispatch
 from svconv.arguments import SYMBOLS
 from svconv.functional import OPTIONS, svconv2d
-from svconv.ops import BORDERS
+from svconv.ops import BORDERS, reads
 from svconv.windows import groups_first
 
 
@@ -47,6 +47,20 @@ class SVConv2d(nn.Module):
         self.scale: int = options["scale"]
         self.backend = backend
         self._border: int = BORDERS[self.padding_mode]
+
+    def __prepare_scriptable__(self) -> "SVConv2d":
+        """Called by `torch.jit.script`: raise ValueError for what the operator alone can't do."""
+        wrong = None
+        if self.backend not in (None, "cpu", "cuda"):
+            wrong = f"backend None, 'cpu' or 'cuda' in TorchScript, got {self.backend!r}; leave it out"
+        elif not reads(dilation=self.dilation, padding_mode=self.padding_mode, scale=self.scale):
+            wrong = (
+                "a dilation of 1 with a scale or with mirrored or repeated borders in TorchScript, got "
+                f"{self.dilation}; use torch.jit.trace or torch.export"
+            )
+        if wrong:
+            raise ValueError(f"SVConv2d: expected {wrong}")
+        return self
 
     def forward(self, input: Tensor, logits: Tensor) -> Tensor:
         if torch.jit.is_scripting():

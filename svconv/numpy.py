@@ -43,7 +43,8 @@ def svconv2d(
     options = checks.options(FUNCTION, kernel_size, dilation, groups, normalize, padding_mode)
     for name, array in (("input", input), ("logits", logits)):
         known_dtype = isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.name in checks.DTYPES
-        checks.check_array(FUNCTION, name, array, np.ndarray, known_dtype, f"{name}[None]", 'astype("float32")')
+        advice = {"make": "numpy.asarray", "unsqueeze": f"{name}[None]", "convert": 'astype("float32")'}
+        checks.check_array(FUNCTION, name, array, np.ndarray, known_dtype, **advice)
     if input.dtype != logits.dtype:
         checks.refuse_two_dtypes(FUNCTION, "astype(input.dtype)", input=input, logits=logits)
     checks.check_shapes(FUNCTION, input, logits, options)

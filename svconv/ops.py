@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svconv import checks, derivatives, slices, torch_private
+from svconv import arguments, checks, derivatives, slices, torch_private
 from svconv.deferred import when_imported
 from svconv.info import library_path
 from svconv.precision import asks_for_tf32
@@ -50,17 +50,39 @@ def forward(
 ) -> Tensor:
     """The operator without choice of backend, for inference code in a hot loop.
 
-    Options, shapes, dtypes and torch's setting for tf32 as in `svconv.svconv2d`. Options of a wrong type raise
-    TypeError; all else that is wrong raises the operator's own bare RuntimeError. Under `torch.inference_mode()` the
+    Options, shapes, dtypes and torch's setting for tf32 as in `svconv.svconv2d`. Under `torch.inference_mode()` the
     call reaches the kernel without passing through autograd. With `out` nothing is recorded for a derivative. `window`
     is what `raw_window` makes of the other options.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: a wrong shape, value or device.
+        RuntimeError: an `out` that does not fit, a window that no kernel knows, or what the kernel itself refuses.
     """
     # torch takes anything for a bool, and a bool for a number.
     flags = ("normalize", normalize), ("renormalize", renormalize)
     flags = [checks.flag("svconv.ops.forward", name, value) for name, value in flags]
     sizes = ("kernel_size", kernel_size), ("dilation", dilation), ("groups", groups)
     sizes = [checks.count("svconv.ops.forward", name, value, (torch.SymInt,)) for name, value in sizes]
+    if window:
+        _check_window(window)
     options = *sizes, *flags, asks_for_tf32(), *window
+    if torch.compiler.is_compiling():
+        return run(input, logits, out, options)
+    given = (input, logits) if out is None else (input, logits, out)
+    if not all(isinstance(tensor, Tensor) and tensor.device == input.device for tensor in given):
+        # A tensor without memory ("meta") would make the whole call one that computes nothing.
+        _check(input, logits, out, *sizes, *flags, window)
+    try:
+        return run(input, logits, out, options)
+    except RuntimeError:
+        # The operator says what is wrong, but not how that is mended.
+        _check(input, logits, out, *sizes, *flags, window)
+        raise
+
+
+def run(input: Tensor, logits: Tensor, out: Tensor | None, options: tuple) -> Tensor:
+    """Do what `forward` does, on the operator's own arguments, which it checks itself."""
     if out is None:
         return COMPILED.forward(input, logits, *options)[0]
     torch.ops.svconv.forward_into.default(input, logits, out, *options)
@@ -69,6 +91,7 @@ def forward(
 
 # The numbers of csrc/problem.h.
 BORDERS = {"zeros": 0, "renormalize": 0, "shift": 1, "reflect": 2, "replicate": 3}
+_PADDING_MODES = ("zeros", "shift", "reflect", "replicate")
 
 
 def reads(*, dilation: int, padding_mode: str, scale: int, **_) -> bool:
@@ -82,6 +105,35 @@ def raw_window(padding_mode: str, taps: str, scale: int, cells: bool = False) ->
     if cells:
         return *window, True
     return () if window == (0, False, 1) else window
+
+
+def _check_window(window: object) -> None:
+    """Raise unless a window is one that `raw_window` makes; torch would take a number for a bool."""
+    kinds = tuple(map(type, window)) if isinstance(window, tuple) else ()
+    if kinds not in ((int, bool, int), (int, bool, int, bool)):
+        raise TypeError(
+            f"svconv.ops.forward: expected window to be a tuple that raw_window makes, got {checks.shown(window)}; "
+            "call svconv.ops.raw_window"
+        )
+    if window[0] not in BORDERS.values() or window[2] < 1:
+        raise ValueError(
+            f"svconv.ops.forward: expected window to be a tuple that raw_window makes, got {window}; call "
+            "svconv.ops.raw_window"
+        )
+
+
+def _check(input, logits, out, kernel_size, dilation, groups, normalize, renormalize, window) -> None:
+    """Raise what `svconv.svconv2d` raises for these arguments, if anything."""
+    border, correlation, scale, *cells = window or (BORDERS["zeros"], False, 1)
+    padding_mode = "renormalize" if renormalize else _PADDING_MODES[border]
+    options = dict(kernel_size=kernel_size, dilation=dilation, groups=groups, normalize=normalize)
+    options.update(padding_mode=padding_mode, taps=checks.TAPS[correlation], scale=scale)
+    if any(cells):
+        arguments.check_devices_and_types("svconv.ops.forward", input=input, logits=logits)
+    else:
+        arguments.check_svconv2d("svconv.ops.forward", input, logits, **options)
+    if out is not None:
+        arguments.check_out("svconv.ops.forward", out, input, logits, scale)
 
 
 def correlation(

@@ -208,17 +208,23 @@ Z = torch.zeros
 WRONG = {
     "a mask of other channels": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 575, 5, 6)), "575; predict 576"),
     "a mask of no square of taps": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 512, 5, 6)), "512; predict 576"),
-    "a mask without a batch": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(576, 5, 6)), "expected mask of shape"),
+    "a mask without a batch": (
+        lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(576, 5, 6)),
+        "expected mask of 4 dimensions .N, C, H, W., got .*; add the batch",
+    ),
     "a mask of another size": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 576, 5, 7)), "same batch, height"),
     "a mask of another batch": (lambda: compat.convex_upsample(Z(4, 2, 5, 6), Z(1, 576, 5, 6)), "same batch"),
     "an even window": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 256, 5, 6)), "K odd, .* got 256"),
     "a mask of no taps": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 0, 5, 6)), "K odd, .* got 0"),
     "no factor": (lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 576, 5, 6), 0), "factor to be at least 1, got 0"),
     "flow of several channels": (lambda: compat.context_upsample(Z(1, 2, 5, 6), Z(1, 9, 20, 24)), "one channel, got 2"),
-    "flat filters": (lambda: compat.adaptive_conv(Z(1, 2, 9, 10), Z(1, 5, 6, 25)), "expected filters of shape"),
+    "flat filters": (
+        lambda: compat.adaptive_conv(Z(1, 2, 9, 10), Z(1, 5, 6, 25)),
+        "expected filters of 5 dimensions .N, H, W, K, K.",
+    ),
     "filters that are no squares": (lambda: compat.adaptive_conv(Z(1, 2, 9, 10), Z(1, 5, 6, 5, 3)), "K // 2 on every"),
     "padded by too little": (lambda: compat.adaptive_conv(Z(1, 2, 9, 9), Z(1, 5, 6, 5, 5)), "K // 2 on every"),
-    "no heads": (lambda: compat.na2d_qk(Z(1, 5, 6, 8), Z(1, 5, 6, 8), 3), "query of shape .B, heads, H, W, D."),
+    "no heads": (lambda: compat.na2d_qk(Z(1, 5, 6, 8), Z(1, 5, 6, 8), 3), "query of 5 dimensions .B, heads, H, W, D."),
     "an oblong window": (
         lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 4), (3, 5)),
         "the same twice, got .3, 5.",
@@ -235,14 +241,42 @@ def test_what_is_wrong_is_refused(call, words):
         call()
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: compat.convex_upsample([1.0], Z(1, 576, 5, 6)),
-        lambda: compat.convex_upsample(Z(1, 2, 5, 6), Z(1, 576, 5, 6), "8"),
-        lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), None, 3),
-    ],
-)
-def test_what_is_of_a_wrong_type_is_refused(call):
-    with pytest.raises(TypeError, match="expected (flow|factor|key) to be an? "):
-        call()
+# The arguments of each function, right ones.
+RIGHT = {
+    "na2d_qk": {"query": Z(1, 2, 7, 8, 4), "key": Z(1, 2, 7, 8, 4), "kernel_size": 3, "dilation": 1},
+    "na2d_av": {"attn": Z(1, 2, 7, 8, 9), "value": Z(1, 2, 7, 8, 4), "kernel_size": 3, "dilation": 1},
+    "carafe": {
+        "features": Z(1, 4, 5, 6),
+        "masks": Z(1, 18, 10, 12),
+        "kernel_size": 3,
+        "group_size": 2,
+        "scale_factor": 2,
+    },
+    "convex_upsample": {"flow": Z(1, 2, 5, 6), "mask": Z(1, 36, 5, 6), "factor": 2},
+    "context_upsample": {"disp_low": Z(1, 1, 5, 6), "up_weights": Z(1, 9, 10, 12), "scale_factor": 2},
+    "adaptive_conv": {"padded": Z(1, 2, 7, 8), "filters": Z(1, 5, 6, 3, 3)},
+}
+WRONG_TENSORS = (None, "3", [1.0], Z(2, 3), Z(9, 9, 9), Z(1, 1, 7, 8, 4, 1), Z(3, 5, 7, 9), Z(3, 5, 7, 9, 4))
+WRONG_NUMBERS = ("3", 3.0, None, True, 0, -1, 97, 98, Z(40, 40))
+
+
+def wrong_calls():
+    for function, right in RIGHT.items():
+        for argument, value in right.items():
+            number = isinstance(value, int)
+            also = () if number else (value.int(), value.double(), value.to("meta"), value.to_sparse(), value.numpy())
+            for wrong in WRONG_NUMBERS if number else (*WRONG_TENSORS, *also):
+                yield function, argument, wrong
+
+
+@pytest.mark.parametrize("function", RIGHT)
+def test_errors_speak_of_the_function_and_the_argument_that_were_given(function):
+    getattr(compat, function)(**RIGHT[function])
+    for name, argument, wrong in wrong_calls():
+        if name != function:
+            continue
+        with pytest.raises((TypeError, ValueError), match=rf"(?s)^{function}: expected .*\b{argument}\b.*; ") as caught:
+            getattr(compat, function)(**{**RIGHT[function], argument: wrong})
+        text = str(caught.value)
+        assert "logits" not in text and "padding_mode" not in text and len(text) < 400
+        assert isinstance(caught.value, TypeError) or not isinstance(wrong, (str, float, list, bool))

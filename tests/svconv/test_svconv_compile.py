@@ -143,6 +143,23 @@ def test_the_module_can_be_scripted_and_saved(case, tmp_path):
     assert torch.equal(torch.fx.symbolic_trace(module)(input, logits), module(input, logits))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dilation": 2, "padding_mode": "reflect"}, "a dilation of 1 .* got 2; use torch.jit.trace"),
+        ({"dilation": 3, "padding_mode": "replicate"}, "a dilation of 1 .* got 3; use torch.jit.trace"),
+        ({"dilation": 2, "scale": 2}, "a dilation of 1 .* got 2; use torch.jit.trace"),
+        ({"backend": "reference"}, "backend None, 'cpu' or 'cuda' .* got 'reference'; leave it out"),
+    ],
+)
+def test_what_scripts_cannot_do_is_refused_when_they_are_made(options, words):
+    module = SVConv2d(3, **options)
+    for whole in (module, torch.nn.Sequential(module)):
+        with pytest.raises(ValueError, match=f"^SVConv2d: expected {words}"):
+            torch.jit.script(whole)
+
+
 def test_export_at_a_fixed_size(device):
     model = Model(**CASE.options)
     input, logits, _ = CASE.tensors(device)

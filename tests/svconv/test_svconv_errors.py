@@ -114,7 +114,7 @@ WRONG_WINDOW = {
 }
 WRONG_FLAG = {"normalize": ("False", 0, None, 1.0)}
 WRONG_SVCONV = {**WRONG, **WRONG_FLAG, **WRONG_WINDOW}
-WRONG_BACKEND = {"backend": (0, True, ["cpu"])}
+WRONG_BACKEND = {"backend": (0, True, ["cpu"], np.array(["cpu"]), np.zeros(3), torch.zeros(3))}
 # Every public function: how it is called in order, and what it takes for none of its arguments.
 PUBLIC = {
     "svconv2d": (lambda **o: svconv2d(X, L, **o), {**WRONG_SVCONV, **WRONG_BACKEND, "out": (0, ARRAYS[0])}),
@@ -130,8 +130,15 @@ PUBLIC = {
     ),
     "svconv.ops.forward": (
         lambda **o: ops.forward(X, L, **o),
-        {**WRONG, "normalize": ("False", 0, None), "renormalize": ("zeros", 1)},
+        {
+            **WRONG,
+            "normalize": ("False", 0, None),
+            "renormalize": ("zeros", 1),
+            "window": (3, (3, 3, 1), (0, False), ("zeros", False, 1), [0, True, 1], (0, True, True)),
+            "out": ("3", ARRAYS[0]),
+        },
     ),
+    "explain": (lambda **o: explain(X, L, **o), {**WRONG_SVCONV, **WRONG_BACKEND}),
     "SVConv2d": (SVConv2d, {**WRONG_SVCONV, **WRONG_BACKEND}),
     "warmup": (
         lambda shape=(1, 4, 5, 6), **o: warmup(shape, **{"device": "cpu", **o}),
@@ -142,6 +149,8 @@ PUBLIC = {
             "device": (0, None),
             "gradients": ("no", 0),
             "scale": ("2", 2.0),
+            "padding_mode": (0, None),
+            "backend": (0, np.zeros(3)),
             "out": (X,),
         },
     ),
@@ -159,12 +168,51 @@ def test_every_argument_of_every_public_function_is_checked(function, argument, 
         call(**{"kernel_size": 3, argument: value})
 
 
-@pytest.mark.parametrize("function", ["svconv2d", "correlation2d", "svconv.reference.svconv2d"])
+TENSORS = {
+    "svconv2d": svconv2d,
+    "correlation2d": correlation2d,
+    "explain": explain,
+    "svconv.reference.svconv2d": reference.svconv2d,
+    "svconv.ops.forward": ops.forward,
+}
+
+
+@pytest.mark.parametrize("function", TENSORS)
 def test_every_tensor_is_checked(function):
-    functions = {"svconv2d": svconv2d, "correlation2d": correlation2d, "svconv.reference.svconv2d": reference.svconv2d}
     for tensors in ((ARRAYS[0], L), (X, None), (X, "logits")):
-        with pytest.raises(TypeError, match=f"^{re.escape(function)}: expected .* to be a torch.Tensor"):
-            functions[function](*tensors, kernel_size=3)
+        with pytest.raises(TypeError, match=f"^{re.escape(function)}: expected .* to be a torch.Tensor.*; make one"):
+            TENSORS[function](*tensors, kernel_size=3)
+
+
+def test_the_operator_by_itself_names_what_does_not_fit():
+    meta = X.to("meta")
+    for given, options, words in (
+        ((X, L), {"kernel_size": 2}, "an odd kernel_size, got 2; use 1 or 3"),
+        ((X, L[:, :8]), {}, "logits of shape .* = .1, 9, 5, 6.*; predict 9 channels"),
+        ((X, L.half()), {}, "input and logits of one dtype.*; convert one"),
+        ((X[0], L), {}, "input of 4 dimensions .*; add the batch"),
+        ((meta, L), {}, "input and logits on one device.*; move one"),
+        ((X, L), {"out": meta}, "out of shape, dtype and device .*; make it with"),
+        ((X, L), {"out": X}, "out with memory of its own.*; make it with"),
+        ((X, L), {"groups": 3}, "the channels of input to be divisible by groups.*; take a divisor of 4"),
+        ((X, L), {"window": (4, False, 1)}, "window to be a tuple that raw_window makes"),
+        ((X, L), {"window": ops.raw_window("reflect", "correlation", 2)}, "logits of shape .*scale"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^svconv.ops.forward: expected {words}"):
+            ops.forward(*given, **{"kernel_size": 3, **options})
+
+
+def test_a_long_value_is_told_by_its_type():
+    for wrong in (torch.zeros(9, 9), np.zeros((9, 9)), "3" * 100, list(range(100))):
+        with pytest.raises(
+            TypeError, match=f"^svconv2d: expected dilation to be an int, got a value of type {type(wrong).__name__};"
+        ):
+            svconv2d(X, L, kernel_size=3, dilation=wrong)
+
+
+def test_an_empty_frame_has_no_pixel_to_repeat():
+    with pytest.raises(ValueError, match="a pixel to repeat.*; leave empty frames out"):
+        svconv2d(X[:, :, :0], L[:, :, :0], kernel_size=3, padding_mode="replicate")
 
 
 INTEGERS = (np.int8, np.uint8, np.int16, np.int64, np.uint64)
@@ -207,10 +255,19 @@ def test_autocast_leaves_float64_and_what_does_not_match_it_is_refused(types):
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"), [("device", "gpu"), ("device", ""), ("memory_format", np.zeros(2)), ("memory_format", None)]
+    ("argument", "value"),
+    [
+        ("device", "gpu"),
+        ("device", ""),
+        ("device", "cuda:99"),
+        ("memory_format", np.zeros(2)),
+        ("memory_format", None),
+        ("backend", "opencl"),
+        ("padding_mode", "mirror"),
+    ],
 )
 def test_warmup_names_what_torch_does_not_know(argument, value):
-    with pytest.raises(ValueError, match=f"^warmup: expected {argument} to be "):
+    with pytest.raises(ValueError, match=f"^warmup: expected {argument} to be .*; "):
         warmup((1, 4, 5, 6), **{"device": "cpu", "kernel_size": 3, argument: value})
 
 

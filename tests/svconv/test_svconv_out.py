@@ -157,6 +157,8 @@ def test_compiled_programs_refuse_shared_memory_in_every_run(backend, shared, de
 def test_raw_entries_refuse_shared_memory(shared, device):
     input, logits, out = shared_tensors(device)[shared]
     with pytest.raises(RuntimeError, match="svconv::forward_into: expected out with memory"):
+        torch.ops.svconv.forward_into(input, logits, out, *RAW)
+    with pytest.raises(ValueError, match="^svconv.ops.forward: expected out with memory .*; "):
         ops.forward(input, logits, *RAW, out=out)
 
 
