@@ -7,33 +7,20 @@
 namespace svconv::cpu::SVCONV_ISA {
 namespace {
 
-// Hands out aligned arrays of the thread's scratch memory.
+// Hands out arrays that last as long as it does. A thread has one at a time.
 class Arena {
  public:
-  explicit Arena(void* memory) : base_(static_cast<char*>(memory)) {}
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { end_scratch(); }
 
+  // `count` elements, 64-byte aligned; a whole vector may be read and written beyond the last.
   template <class A>
   A* array(int64_t count) {
-    A* const here = base_ ? reinterpret_cast<A*>(base_ + size_) : nullptr;
-    size_ += (count * sizeof(A) + 127) / 64 * 64;
-    return here;
+    return static_cast<A*>(take_scratch(count * sizeof(A) + 64));
   }
-  size_t size() const { return size_; }
-
- private:
-  char* base_;
-  size_t size_ = 0;
 };
-
-// The arrays that `lay_out(arena)` takes of an arena. It is called twice, for the scratch memory's size must be known
-// before: first with an arena without memory, which only counts.
-template <class LayOut>
-auto in_scratch(const LayOut& lay_out) {
-  Arena counted(nullptr);
-  lay_out(counted);
-  Arena arena(scratch(counted.size()));
-  return lay_out(arena);
-}
 
 }  // namespace
 }  // namespace svconv::cpu::SVCONV_ISA

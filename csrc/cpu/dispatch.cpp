@@ -59,12 +59,6 @@ std::atomic<const InstructionSet*>& active() {
   return instance;
 }
 
-struct Scratch {
-  void* data = nullptr;
-  size_t size = 0;
-  ~Scratch() { std::free(data); }
-};
-
 }  // namespace
 
 const InstructionSet* instruction_sets(int* count) {
@@ -144,22 +138,6 @@ void populate_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) 
   const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, populate_write);
 #endif
-}
-
-void* scratch(size_t bytes) {
-  static thread_local Scratch own;
-  if (own.size < bytes) {
-    std::free(own.data);
-    own.size = 0;
-    // Huge pages lie whole in the caches: small ones, scattered over physical memory, collide in L2.
-    constexpr size_t small_page = 4096, huge_page = size_t(2) << 20;
-    const size_t page = bytes > huge_page / 4 ? huge_page : small_page, rounded = (bytes + page - 1) / page * page;
-    own.data = std::aligned_alloc(page, rounded);
-    if (!own.data) throw std::bad_alloc();
-    own.size = rounded;
-    if (page == huge_page) advise_huge_pages(own.data, rounded);
-  }
-  return own.data;
 }
 
 }  // namespace svconv::cpu

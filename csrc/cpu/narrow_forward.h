@@ -134,19 +134,18 @@ void narrow_forward(const Problem& p, const Item& item) {
   using A = Accumulate<T>;
   const Windows own(p, item, 1, 1);
   const int64_t scale = p.scale, depth = own.depth, block = narrow_block<T>(p, item);
-  struct Arrays { NarrowInput<T> input; NarrowLogits<T> logits; A *weights, *sums, *out, *lse; };
-  auto [input, logits, weights, sums, out, lse] = in_scratch([&](Arena& arena) {
-    const NarrowInput<T> input(own, block, arena);
-    const int64_t rows = block * scale * input.pitch();
-    return Arrays{input, NarrowLogits<T>(own, item.column, item.columns, own.area, arena),
-                  arena.array<A>(own.area * kLanes<A>), arena.array<A>(input.pitch()), arena.array<A>(depth * rows),
-                  arena.array<A>(rows)};
-  });
+  Arena arena;
+  NarrowInput<T> input(own, block, arena);
+  NarrowLogits<T> logits(own, item.column, item.columns, own.area, arena);
+  const int64_t pitch = input.pitch(), apart = scale * pitch;
+  A* const weights = arena.array<A>(own.area * kLanes<A>);
+  A* const sums = arena.array<A>(pitch);
+  A* const out = arena.array<A>(block * depth * apart);  // [block, depth, scale, pitch]
+  A* const lse = arena.array<A>(block * apart);          // [block, scale, pitch]
   const auto source = plane<const T>(p.data, p, item, item.group * depth);
   const Cells<T> result(p.result, p, item, item.group * depth, false);
   const Cells<A> lse_result = lse_cells<A>(p, item);
   const bool writes_lse = p.lse && p.normalize;
-  const int64_t pitch = input.pitch(), apart = scale * pitch;
   input.begin();
   for (int64_t top = item.row; top < item.row + item.rows; top += block) {
     const int64_t end = std::min(top + block, item.row + item.rows);

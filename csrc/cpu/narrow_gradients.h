@@ -49,19 +49,18 @@ void narrow_grad_weight(const Problem& p, const Item& item) {
   using A = Accumulate<T>;
   const Windows own(p, item, 1, 1);
   const int64_t scale = p.scale, depth = own.depth, area = own.area, block = narrow_block<T>(p, item);
-  struct Arrays { NarrowInput<T> input; NarrowLogits<T> logits; A *weights, *g, *lse, *dw; };
-  auto [input, logits, weights, g, lse, dw] = in_scratch([&](Arena& arena) {
-    const NarrowInput<T> input(own, block, arena);
-    const NarrowLogits<T> logits(own, item.column, item.columns, area, arena);
-    const int64_t pitch = input.pitch(), rows = block * scale * pitch;
-    return Arrays{input, logits, arena.array<A>(area * kLanes<A>), arena.array<A>(depth * rows), arena.array<A>(rows),
-                  arena.array<A>(area * logits.places() * pitch)};
-  });
+  Arena arena;
+  NarrowInput<T> input(own, block, arena);
+  NarrowLogits<T> logits(own, item.column, item.columns, area, arena);
+  const int64_t pitch = input.pitch(), apart = scale * pitch, places = logits.places();
+  A* const weights = arena.array<A>(area * kLanes<A>);
+  A* const g = arena.array<A>(block * depth * apart);    // [block, depth, scale, pitch]
+  A* const lse = arena.array<A>(block * apart);          // [block, scale, pitch]
+  A* const dw = arena.array<A>(area * places * pitch);   // [K * K, places, pitch]
   const auto source = plane<const T>(p.data, p, item, item.group * depth);
   const Cells<const T> grad(p.grad, p, item, item.group * depth, false);
   const Cells<T> result(p.result, p, item, item.group * area, p.cells);
   const Cells<A> saved = lse_cells<A>(p, item);
-  const int64_t pitch = input.pitch(), apart = scale * pitch, places = logits.places();
   const int64_t dw_apart = (p.correlation ? -1 : 1) * places * pitch;
   input.begin();
   for (int64_t top = item.row; top < item.row + item.rows; top += block) {
@@ -157,12 +156,13 @@ void narrow_grad_input(const Problem& p, const Item& item) {
     most = std::max(most, by.last - by.first);
   }
 
-  struct Arrays { NarrowLogits<T> logits; A *g, *lse, *sums, *out; Reads* reads; };
-  auto [logits, g, lse, sums, out, reads] = in_scratch([&](Arena& arena) {
-    return Arrays{NarrowLogits<T>(own, lo, count, K, arena), arena.array<A>(most * depth * apart),
-                  arena.array<A>(most * apart), arena.array<A>(block * size), arena.array<A>(depth * item.columns),
-                  arena.array<Reads>(K * count)};
-  });
+  Arena arena;
+  NarrowLogits<T> logits(own, lo, count, K, arena);
+  A* const g = arena.array<A>(most * depth * apart);    // [most, depth, scale, pitch]
+  A* const lse = arena.array<A>(most * apart);          // [most, scale, pitch]
+  A* const sums = arena.array<A>(block * size);         // [block, depth, K, pitch]
+  A* const out = arena.array<A>(depth * item.columns);  // [depth, columns]
+  Reads* const reads = arena.array<Reads>(K * count);
   const Cells<const T> grad(p.data, p, item, item.group * depth, false);
   const Cells<A> saved = lse_cells<A>(p, item);
   const auto result = plane<T>(p.result, p, item, item.group * depth);

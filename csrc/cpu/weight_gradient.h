@@ -21,16 +21,6 @@ void pack_vectors(A* dst, int64_t apart, int64_t vectors, A* lines, const T* src
       vstore(dst + b * apart + c * L, vload(lines + (c * vectors + b) * L));
 }
 
-template <class A>
-struct GradientArrays {
-  A* dw;       // [rows of the item, K * K, pitch]
-  A* x;        // [slots, channels, wide], the ring of input rows
-  A* g;        // [step, vectors, channels, lanes]
-  A* lines;    // [channels, pitch]
-  A* taps;     // [K * K, pitch]
-  A* lse_row;  // [pitch]
-};
-
 // grad_weight of one item. It is swept downwards once for every chunk of channels, whose rows then stay in L2; the
 // gradient accumulates over the chunks, in the order of the channels.
 template <class T>
@@ -45,12 +35,13 @@ void grad_weight(const Problem& p, const Item& item) {
   const int64_t step = std::min(kStep, item.rows), slots = step + K - 1, deepest = std::min(chunk, depth);
   const int64_t x_row = deepest * wide, g_row = vectors * deepest * L;
 
-  const auto lay_out = [&](Arena& arena) {
-    return GradientArrays<A>{
-        arena.array<A>(item.rows * area * pitch), arena.array<A>(slots * x_row), arena.array<A>(step * g_row),
-        arena.array<A>(deepest * pitch),          arena.array<A>(area * pitch),  arena.array<A>(pitch)};
-  };
-  const auto [dw, x, g, lines, taps, lse_row] = in_scratch(lay_out);
+  Arena arena;
+  A* const dw = arena.array<A>(item.rows * area * pitch);  // [rows of the item, K * K, pitch]
+  A* const x = arena.array<A>(slots * x_row);              // [slots, channels, wide], the ring of input rows
+  A* const g = arena.array<A>(step * g_row);               // [step, vectors, channels, lanes]
+  A* const lines = arena.array<A>(deepest * pitch);        // [channels, pitch]
+  A* const taps = arena.array<A>(area * pitch);            // [K * K, pitch]
+  A* const lse_row = arena.array<A>(pitch);                // [pitch]
   fill(dw, item.rows * area * pitch, A(0));
 
   const auto input = plane<const T>(p.data, p, item, item.group * depth);

@@ -51,24 +51,20 @@ struct SumSizes {
 
 template <class A>
 struct SumArrays {
-  A* taps;       // [K * K, pitch], one row of pixels
-  A* tap_row;    // [K, wide], where weights are gathered
-  A* scale;      // [pitch], by which a row's taps become weights
-  A* lse_row;    // [wide]
-  A* weights;    // [weight_rows, tiles, tile_weights]
-  A* input;      // [slab / kChannels, slots, pixels + K - 1, kChannels], the rings
-  A* out;        // [step, pixels, kChannels]
-  int64_t* slot;  // [2 * slots], where a row of a ring lies
+  Arena arena;
+  const SumSizes<A>& s;
 
-  SumArrays(Arena& arena, const SumSizes<A>& s)
-      : taps(arena.array<A>(s.area * s.pitch + 2 * kLanes<A>)),
-        tap_row(arena.array<A>(s.reversed ? s.K * s.wide : 0)),
-        scale(arena.array<A>(s.pitch + 2 * kLanes<A>)),
-        lse_row(arena.array<A>(s.wide)),
-        weights(arena.array<A>(s.weight_rows * s.row_weights)),
-        input(arena.array<A>(s.slab / s.kChannels * s.ring)),
-        out(arena.array<A>(s.step * s.pixels * s.kChannels)),
-        slot(arena.array<int64_t>(2 * s.slots)) {}
+  A* const taps = arena.array<A>(s.area * s.pitch + 2 * kLanes<A>);  // [K * K, pitch], one row of pixels
+  A* const tap_row = arena.array<A>(s.reversed ? s.K * s.wide : 0);  // [K, wide], where weights are gathered
+  A* const scale = arena.array<A>(s.pitch + 2 * kLanes<A>);          // [pitch], by which a row's taps become weights
+  A* const lse_row = arena.array<A>(s.wide);                         // [wide]
+  A* const weights = arena.array<A>(s.weight_rows * s.row_weights);  // [weight_rows, tiles, tile_weights]
+  // [slab / kChannels, slots, pixels + K - 1, kChannels], the rings
+  A* const input = arena.array<A>(s.slab / s.kChannels * s.ring);
+  A* const out = arena.array<A>(s.step * s.pixels * s.kChannels);  // [step, pixels, kChannels]
+  int64_t* const slot = arena.array<int64_t>(2 * s.slots);         // [2 * slots], where a row of a ring lies
+
+  explicit SumArrays(const SumSizes<A>& sizes) : s(sizes) {}
 };
 
 // forward (reversed = false) and grad_input (reversed = true): the same sum with other weights.
@@ -82,7 +78,7 @@ class WeightedSum {
       : p_(p),
         item_(item),
         sizes_(p, item, reversed),
-        arrays_(in_scratch([this](Arena& arena) { return SumArrays<A>(arena, sizes_); })),
+        arrays_(sizes_),
         source_(plane<const T>(p.data, p, item, item.group * sizes_.depth)),
         result_(plane<T>(p.result, p, item, item.group * sizes_.depth)),
         logits_(plane<T>(p.logits, p, item, item.group * sizes_.area)),

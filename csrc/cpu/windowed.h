@@ -140,16 +140,18 @@ void window_forward(const Problem& p, const Item& item) {
   const int64_t step = std::min(item.rows, std::max<int64_t>(1, (int64_t(1) << 18) / (area * pixels * sizeof(A))));
   const int64_t tile_weights = area * kTile + kOverrun<A>;
 
-  struct Arrays { A *taps, *scale, *lse_row, *weights, *x, *out; int64_t *slots, *offsets; };
-  const auto arrays = in_scratch([&](Arena& arena) {
-    return Arrays{arena.array<A>(area * pitch + 2 * kLanes<A>), arena.array<A>(pitch + 2 * kLanes<A>),
-                  arena.array<A>(pitch), arena.array<A>(step * tiles * tile_weights),
-                  arena.array<A>((step + K - 1) * row_size), arena.array<A>(step * pixels * lanes),
-                  arena.array<int64_t>(step + K - 1), arena.array<int64_t>(pixels)};
-  });
-  for (int64_t i = 0; i < step + K - 1; ++i) arrays.slots[i] = i * row_size;
+  Arena arena;
+  A* const taps = arena.array<A>(area * pitch + 2 * kLanes<A>);       // [K * K, pitch]
+  A* const scale = arena.array<A>(pitch + 2 * kLanes<A>);             // [pitch], by which a row's taps become weights
+  A* const lse_row = arena.array<A>(pitch);                           // [pitch]
+  A* const weights = arena.array<A>(step * tiles * tile_weights);     // [step, tiles, tile_weights]
+  A* const x = arena.array<A>((step + K - 1) * row_size);             // [step + K - 1, count + kTile, lanes]
+  A* const out = arena.array<A>(step * pixels * lanes);               // [step, pixels, lanes]
+  int64_t* const slots = arena.array<int64_t>(step + K - 1);          // where each row of x lies
+  int64_t* const offsets = arena.array<int64_t>(pixels);              // where each pixel's window begins in a row
+  for (int64_t i = 0; i < step + K - 1; ++i) slots[i] = i * row_size;
   for (int64_t j = 0; j < pixels; ++j)
-    arrays.offsets[j] = (columns.centre(item.column + std::min(j, item.columns - 1)) - r - lo) * lanes;
+    offsets[j] = (columns.centre(item.column + std::min(j, item.columns - 1)) - r - lo) * lanes;
   const auto source = plane<const T>(p.data, p, item, item.group * depth);
   const auto result = plane<T>(p.result, p, item, item.group * depth);
   const Tile<A> compute = tile_for<A>(K);
@@ -157,39 +159,39 @@ void window_forward(const Problem& p, const Item& item) {
   for (int64_t top = item.row; top < item.row + item.rows; top += step) {
     const int64_t end = std::min(top + step, item.row + item.rows), base = rows.centre(top) - r;
     for (int64_t row = top; row < end; ++row) {
-      own.read_logits_of(arrays.taps, pitch, row);
+      own.read_logits_of(taps, pitch, row);
       if (p.normalize) {
-        softmax(arrays.taps, pitch, area, arrays.scale, p.lse ? arrays.lse_row : nullptr);
+        softmax(taps, pitch, area, scale, p.lse ? lse_row : nullptr);
         if (p.lse)
-          for (int64_t j = 0; j < item.columns; ++j) *own.lse.at(0, row, item.column + j) = arrays.lse_row[j];
+          for (int64_t j = 0; j < item.columns; ++j) *own.lse.at(0, row, item.column + j) = lse_row[j];
       }
       // Taps of a correlation change places here, where they are copied anyway.
-      A* weights = arrays.weights + (row - top) * tiles * tile_weights;
-      split_tiles(weights, tile_weights, p.correlation ? arrays.taps + (area - 1) * pitch : arrays.taps,
-                  p.correlation ? -pitch : pitch, p.normalize ? arrays.scale : nullptr, tiles, area);
+      split_tiles(weights + (row - top) * tiles * tile_weights, tile_weights,
+                  p.correlation ? taps + (area - 1) * pitch : taps,
+                  p.correlation ? -pitch : pitch, p.normalize ? scale : nullptr, tiles, area);
     }
     for (int64_t c = 0; c == 0 || c < depth; c += lanes) {
       const int64_t channels = std::min(lanes, depth - c);
       for (int64_t y = base; y <= rows.centre(end - 1) + r; ++y) {
-        A* packed = arrays.x + (y - base) * row_size;
+        A* packed = x + (y - base) * row_size;
         pack_positions(packed, lanes, source, c, channels, rows.at(y), columns, lo, count, false);
         fill(packed + count * lanes, kTile * lanes, A(0));
       }
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t* offsets = arrays.offsets + tile * kTile;
-        const bool plain = in_a_row<A>(offsets, std::min<int64_t>(kTile, item.columns - tile * kTile));
+        const int64_t* starts = offsets + tile * kTile;
+        const bool plain = in_a_row<A>(starts, std::min<int64_t>(kTile, item.columns - tile * kTile));
         for (int64_t row = top; row < end; ++row) {
           int64_t first, last;
           own.tap_rows(row, first, last);
-          A* out = arrays.out + ((row - top) * pixels + tile * kTile) * lanes;
-          const int64_t* slots = arrays.slots + rows.centre(row) + r - base;
-          const A* weights = arrays.weights + ((row - top) * tiles + tile) * tile_weights;
-          if (plain) compute(out, arrays.x + offsets[0], slots, weights, K, first, last);
-          else tile_at(out, arrays.x, slots, offsets, weights, K, first, last);
+          A* sums = out + ((row - top) * pixels + tile * kTile) * lanes;
+          const int64_t* slot = slots + rows.centre(row) + r - base;
+          const A* of_tile = weights + ((row - top) * tiles + tile) * tile_weights;
+          if (plain) compute(sums, x + starts[0], slot, of_tile, K, first, last);
+          else tile_at(sums, x, slot, starts, of_tile, K, first, last);
         }
       }
       for (int64_t row = top; row < end; ++row)
-        unpack(result.at(c, row, item.column), result.c, result.w, arrays.out + (row - top) * pixels * lanes, lanes,
+        unpack(result.at(c, row, item.column), result.c, result.w, out + (row - top) * pixels * lanes, lanes,
                channels, item.columns);
     }
   }

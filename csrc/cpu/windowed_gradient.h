@@ -38,32 +38,33 @@ void window_grad_input(const Problem& p, const Item& item) {
   const int64_t most = std::max(widest, K), row_size = (count + kTile + most) * lanes;
   const int64_t tile_weights = terms * most * kTile;
 
-  struct Arrays {
-    A *tap_rows, *lse_row, *weights, *g, *out;
-    int64_t *slots, *offsets, *bases, *steps, *extents;
-    Run* runs;
-  };
-  const auto arrays = in_scratch([&](Arena& arena) {
-    return Arrays{arena.array<A>(K * wide), arena.array<A>(wide), arena.array<A>(tiles * tile_weights),
-                  arena.array<A>(terms * row_size), arena.array<A>(pixels * lanes), arena.array<int64_t>(terms),
-                  arena.array<int64_t>(pixels), arena.array<int64_t>(pixels), arena.array<int64_t>(pixels),
-                  arena.array<int64_t>(tiles), arena.array<Run>(K * wide)};
-  });
+  Arena arena;
+  A* const tap_rows = arena.array<A>(K * wide);                     // [K, wide]
+  A* const lse_row = arena.array<A>(wide);                          // [wide]
+  A* const weights = arena.array<A>(tiles * tile_weights);          // [tiles, terms, extent, kTile]
+  A* const g = arena.array<A>(terms * row_size);                    // [terms, row_size]
+  A* const out = arena.array<A>(pixels * lanes);                    // [pixels, lanes]
+  int64_t* const slots = arena.array<int64_t>(terms);               // where each term's row of g lies
+  int64_t* const offsets = arena.array<int64_t>(pixels);            // where each pixel's places begin in such a row
+  int64_t* const bases = arena.array<int64_t>(pixels);              // where each pixel's weights begin
+  int64_t* const steps = arena.array<int64_t>(pixels);              // from each pixel's weight of a term to the next
+  int64_t* const extents = arena.array<int64_t>(tiles);             // places that a tile's pixels are read by, at most
+  Run* const every_run = arena.array<Run>(K * wide);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t real = std::min<int64_t>(kTile, item.columns - tile * kTile);
     int64_t extent = 1;
     for (int64_t q = 0; q < kTile; ++q) {
       const Readers by = readers(columns, item.column + tile * kTile + std::min(q, real - 1));
-      arrays.offsets[tile * kTile + q] = (by.first - lo) * lanes;
+      offsets[tile * kTile + q] = (by.first - lo) * lanes;
       extent = std::max(extent, by.last - by.first);
     }
     // The loop of plain windows takes K columns.
-    if (in_a_row<A>(arrays.offsets + tile * kTile, real) && extent < K) extent = K;
-    arrays.extents[tile] = extent;
+    if (in_a_row<A>(offsets + tile * kTile, real) && extent < K) extent = K;
+    extents[tile] = extent;
     for (int64_t q = 0; q < real; ++q) {
       const int64_t j = tile * kTile + q;
-      arrays.bases[j] = tile * tile_weights + (extent - 1 + arrays.offsets[j] / lanes) * kTile + q;
-      arrays.steps[j] = extent * kTile;
+      bases[j] = tile * tile_weights + (extent - 1 + offsets[j] / lanes) * kTile + q;
+      steps[j] = extent * kTile;
     }
   }
   int64_t runs = 0;
@@ -71,12 +72,12 @@ void window_grad_input(const Problem& p, const Item& item) {
     for (int64_t j = 0; j < count; ++j) {
       const int64_t x = columns.read(lo + j, s) - item.column;
       if (x < 0 || x >= item.columns) continue;
-      const Run one{(p.correlation ? K - 1 - s : s) * wide + j, arrays.bases[x] - j * kTile, arrays.steps[x], 1};
-      Run* const before = runs > 0 ? arrays.runs + runs - 1 : nullptr;
+      const Run one{(p.correlation ? K - 1 - s : s) * wide + j, bases[x] - j * kTile, steps[x], 1};
+      Run* const before = runs > 0 ? every_run + runs - 1 : nullptr;
       if (before && one.from == before->from + before->length && one.to == before->to + before->length &&
           one.step == before->step)
         ++before->length;
-      else arrays.runs[runs++] = one;
+      else every_run[runs++] = one;
     }
 
   const auto grad = plane<const T>(p.data, p, item, item.group * depth);
@@ -86,24 +87,24 @@ void window_grad_input(const Problem& p, const Item& item) {
   for (int64_t row = item.row; row < item.row + item.rows; ++row) {
     const Readers by = readers(rows, row);
     for (int64_t tile = 0; tile < tiles; ++tile)
-      fill(arrays.weights + tile * tile_weights, (by.last - by.first) * arrays.extents[tile] * kTile, A(0));
+      fill(weights + tile * tile_weights, (by.last - by.first) * extents[tile] * kTile, A(0));
     for (int64_t i = by.first; i < by.last; ++i) {
       const int64_t term = i - by.first;
       // The first term comes last: rows are counted backwards.
-      arrays.slots[terms - 1 - term] = term * row_size;
+      slots[terms - 1 - term] = term * row_size;
       if (p.normalize)
-        pack(arrays.lse_row, wide, static_cast<const A*>(own.lse.at(0, i, lo)), own.lse.w, 0, Span{0, count, wide},
+        pack(lse_row, wide, static_cast<const A*>(own.lse.at(0, i, lo)), own.lse.w, 0, Span{0, count, wide},
              Span{0, 1, 1}, A(0));
       for (int64_t t = 0; t < K; ++t) {
         if (rows.read(i, t) != row) continue;
         const int64_t block = p.correlation ? K - 1 - t : t;
-        pack(arrays.tap_rows, wide, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
+        pack(tap_rows, wide, static_cast<const T*>(own.logits.at(block * K, i, lo)), own.logits.w, own.logits.c,
              Span{0, count, wide}, Span{0, K, K}, A(0));
         for (int64_t s = 0; p.normalize && s < K; ++s)
-          exponentiate(arrays.tap_rows + s * wide, arrays.tap_rows + s * wide, arrays.lse_row, wide);
-        for (const Run* run = arrays.runs; run < arrays.runs + runs; ++run) {
-          A* __restrict to = arrays.weights + run->to + term * run->step;
-          const A* __restrict from = arrays.tap_rows + run->from;
+          exponentiate(tap_rows + s * wide, tap_rows + s * wide, lse_row, wide);
+        for (const Run* run = every_run; run < every_run + runs; ++run) {
+          A* __restrict to = weights + run->to + term * run->step;
+          const A* __restrict from = tap_rows + run->from;
           if (run->length == kTile)
             for (int k = 0; k < kTile; ++k) to[k] += from[k];
           else
@@ -114,21 +115,21 @@ void window_grad_input(const Problem& p, const Item& item) {
     for (int64_t c = 0; c < depth; c += lanes) {
       const int64_t channels = std::min(lanes, depth - c);
       for (int64_t i = by.first; i < by.last; ++i) {
-        A* packed = arrays.g + (i - by.first) * row_size;
+        A* packed = g + (i - by.first) * row_size;
         pack_positions(packed, lanes, grad, c, channels, i, whole, lo, count, false);
         fill(packed + count * lanes, row_size - count * lanes, A(0));
       }
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t *offsets = arrays.offsets + tile * kTile, *slots = arrays.slots + terms - 1;
-        const int64_t extent = arrays.extents[tile], real = std::min<int64_t>(kTile, item.columns - tile * kTile);
-        A* out = arrays.out + tile * kTile * lanes;
-        const A* weights = arrays.weights + tile * tile_weights;
-        if (extent == K && in_a_row<A>(offsets, real))
-          compute(out, arrays.g + offsets[0], slots, weights, K, 0, by.last - by.first);
+        const int64_t *starts = offsets + tile * kTile, *slot = slots + terms - 1;
+        const int64_t extent = extents[tile], real = std::min<int64_t>(kTile, item.columns - tile * kTile);
+        A* sums = out + tile * kTile * lanes;
+        const A* of_tile = weights + tile * tile_weights;
+        if (extent == K && in_a_row<A>(starts, real))
+          compute(sums, g + starts[0], slot, of_tile, K, 0, by.last - by.first);
         else
-          tile_at(out, arrays.g, slots, offsets, weights, extent, 0, by.last - by.first);
+          tile_at(sums, g, slot, starts, of_tile, extent, 0, by.last - by.first);
       }
-      unpack(result.at(c, row, item.column), result.c, result.w, arrays.out, lanes, channels, item.columns);
+      unpack(result.at(c, row, item.column), result.c, result.w, out, lanes, channels, item.columns);
     }
   }
 }
@@ -184,51 +185,52 @@ void window_grad_weight(const Problem& p, const Item& item) {
 
   // A line holds the columns of a row of input, or of the gradient, of which there are more at a scale.
   const int64_t line = std::max(count, pitch) + L + window;
-  struct Arrays { A *dw, *x, *g, *lines, *taps, *lse_row; };
-  const auto arrays = in_scratch([&](Arena& arena) {
-    return Arrays{arena.array<A>(step * area * pitch), arena.array<A>((step + K - 1) * x_row),
-                  arena.array<A>(step * g_row), arena.array<A>(kChannels * line),
-                  arena.array<A>(area * pitch), arena.array<A>(pitch)};
-  });
+  Arena arena;
+  A* const dw = arena.array<A>(step * area * pitch);       // [step, K * K, pitch]
+  A* const x = arena.array<A>((step + K - 1) * x_row);     // [step + K - 1, vectors, kChannels, most]
+  A* const g = arena.array<A>(step * g_row);               // [step, vectors, kChannels, lanes]
+  A* const lines = arena.array<A>(kChannels * line);       // [kChannels, line]
+  A* const taps = arena.array<A>(area * pitch);            // [K * K, pitch]
+  A* const lse_row = arena.array<A>(pitch);                // [pitch]
   const auto input = plane<const T>(p.data, p, item, item.group * depth);
   const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
   const auto result = plane<T>(p.result, p, item, item.group * area);
   const Axis whole{columns.places(), 1, 0, Border::zeros};
   // Rows of input lie in a ring. A row is packed once, or with several chunks of channels once for each step.
   const int64_t slots = step + K - 1, topmost = rows.centre(item.row) - r;
-  const auto slot = [&](int64_t y) { return arrays.x + (y - topmost) % slots * x_row; };
+  const auto slot = [&](int64_t y) { return x + (y - topmost) % slots * x_row; };
   int64_t packed = topmost;
 
   for (int64_t top = item.row; top < item.row + item.rows; top += step) {
     const int64_t end = std::min(top + step, item.row + item.rows), base = rows.centre(top) - r;
     const int64_t bottom = rows.centre(end - 1) + r + 1;
-    fill(arrays.dw, step * area * pitch, A(0));
+    fill(dw, step * area * pitch, A(0));
     for (int64_t c = 0; c < depth; c += kChannels) {
       const int64_t channels = std::min(kChannels, depth - c);
       for (int64_t y = depth > kChannels ? base : packed; y < bottom; ++y) {
-        pack_positions(arrays.lines, line, input, c, channels, rows.at(y), columns, lo, count, true);
+        pack_positions(lines, line, input, c, channels, rows.at(y), columns, lo, count, true);
         for (int64_t b = 0; b < vectors; ++b) {
           A* to = slot(y) + b * kChannels * most;
           if (is_spread(b)) {
             // From one pixel to the next a window moves by one column or not at all.
-            const A* from = arrays.lines + centre(b * L) - r;
+            const A* from = lines + centre(b * L) - r;
             Lanes<A> index = {};
             for (int64_t l = 0; l < L; ++l) index[l] = centre(b * L + l) - centre(b * L);
             for (int64_t k = 0; k < channels; ++k)
               for (int64_t m = 0; m < K; ++m)
                 vstore(to + k * spread + m * L, permute<A>(vload(from + k * line + m), index));
           } else {
-            const A* from = arrays.lines + centre(b * L) - r;
+            const A* from = lines + centre(b * L) - r;
             for (int64_t k = 0; k < channels; ++k)
               for (int64_t l = 0; l < window; l += L) vstore(to + k * window + l, vload(from + k * line + l));
           }
         }
       }
       for (int64_t row = top; row < end; ++row) {
-        pack_positions(arrays.lines, line, grad, c, channels, row, whole, item.column, item.columns, true);
+        pack_positions(lines, line, grad, c, channels, row, whole, item.column, item.columns, true);
         for (int64_t b = 0; b < vectors; ++b)
           for (int64_t k = 0; k < channels; ++k)
-            vstore(arrays.g + (row - top) * g_row + (b * kChannels + k) * L, vload(arrays.lines + k * line + b * L));
+            vstore(g + (row - top) * g_row + (b * kChannels + k) * L, vload(lines + k * line + b * L));
       }
       for (int64_t b = 0; b < vectors; ++b) {
         const bool apart = is_spread(b);
@@ -238,8 +240,8 @@ void window_grad_weight(const Problem& p, const Item& item) {
           own.tap_rows(row, first, last);
           for (int64_t t = first; t < last; ++t) {
             const int64_t tap = own.stored(t * K);
-            reduce_row_at(arrays.dw + ((row - top) * area + tap) * pitch + b * L, p.correlation ? -pitch : pitch,
-                          arrays.g + (row - top) * g_row + b * kChannels * L,
+            reduce_row_at(dw + ((row - top) * area + tap) * pitch + b * L, p.correlation ? -pitch : pitch,
+                          g + (row - top) * g_row + b * kChannels * L,
                           slot(rows.centre(row) + r - t) + b * kChannels * most + (K - 1) * between, between, width,
                           channels, K);
           }
@@ -248,16 +250,16 @@ void window_grad_weight(const Problem& p, const Item& item) {
     }
     packed = bottom;
     for (int64_t row = top; row < end; ++row) {
-      A* dw = arrays.dw + (row - top) * area * pitch;
+      A* dw_row = dw + (row - top) * area * pitch;
       if (p.normalize) {
-        own.read_logits_of(arrays.taps, pitch, row);
-        pack(arrays.lse_row, pitch, static_cast<const A*>(own.lse.at(0, row, item.column)), own.lse.w, 0,
+        own.read_logits_of(taps, pitch, row);
+        pack(lse_row, pitch, static_cast<const A*>(own.lse.at(0, row, item.column)), own.lse.w, 0,
              Span{0, item.columns, pitch}, Span{0, 1, 1}, A(0));
         for (int64_t k = 0; k < area; ++k)
-          exponentiate(arrays.taps + k * pitch, arrays.taps + k * pitch, arrays.lse_row, pitch);
-        softmax_backward(dw, arrays.taps, pitch, area);
+          exponentiate(taps + k * pitch, taps + k * pitch, lse_row, pitch);
+        softmax_backward(dw_row, taps, pitch, area);
       }
-      unpack(result.at(0, row, item.column), result.w, result.c, dw, pitch, item.columns, area);
+      unpack(result.at(0, row, item.column), result.w, result.c, dw_row, pitch, item.columns, area);
     }
   }
 }
