@@ -64,7 +64,18 @@ def label(stages, frames, every=5, delay=None):
             (anchor,), high, base = stages.anchor(predict), carried, index
 
 
+def main(folder=None, source=None, output=None, *numbers):
+    if output is None or len(numbers) > 2 or not all(map(str.isdecimal, numbers)):
+        sys.exit("usage: python onnx_live.py EXPORTED frames.npy labels.npy [EVERY [DELAY]]")
+    stages, frames = Stages(folder), np.load(source, mmap_mode="r")
+    size = stages.about["frame"]["height"], stages.about["frame"]["width"], 3
+    if frames.dtype != np.uint8 or frames.shape[1:] != size or not len(frames):
+        sys.exit(
+            f"onnx_live: expected frames of uint8 (n, {size[0]}, {size[1]}, 3), as exported, got {frames.dtype} "
+            f"{frames.shape}; resize them, or export for their size with lowlat export --size"
+        )
+    np.save(output, np.stack(list(label(stages, frames, *map(int, numbers)))))
+
+
 if __name__ == "__main__":
-    folder, source, output, *numbers = sys.argv[1:]
-    frames = np.load(source, mmap_mode="r")
-    np.save(output, np.stack(list(label(Stages(folder), frames, *map(int, numbers)))))
+    main(*sys.argv[1:])

@@ -149,6 +149,22 @@ def test_lite_gives_the_engines_labels(tmp_path, form):
     assert (got == want).mean() > 0.999
 
 
+@pytest.mark.parametrize("words", [(), ("out", "frames.npy"), ("out", "frames.npy", "labels.npy", "five")])
+def test_the_example_says_how_it_is_called(words):
+    done = subprocess.run([sys.executable, EXAMPLE, *words], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("usage: python onnx_live.py EXPORTED frames.npy labels.npy")
+
+
+def test_the_example_says_what_frames_were_exported(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"stages": [], "frame": {"height": 24, "width": 32}}))
+    for frames in (np.zeros((2, 32, 24, 3), np.uint8), np.zeros((2, 24, 32, 3)), np.zeros((0, 24, 32, 3), np.uint8)):
+        np.save(tmp_path / "frames.npy", frames)
+        words = [sys.executable, EXAMPLE, tmp_path, tmp_path / "frames.npy", tmp_path / "labels.npy"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 1 and "expected frames of uint8 (n, 24, 32, 3), as exported, got" in done.stderr
+        assert not (tmp_path / "labels.npy").exists()
+
+
 class Packages:
     """The example's `Stages` on AOTInductor packages."""
 
