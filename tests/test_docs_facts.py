@@ -154,10 +154,24 @@ def test_the_latencies_are_those_of_the_committed_study(page):
 
 
 def test_the_readme_counts_the_claims_of_the_committed_study():
-    held = [check["held"] for check in json.loads((ROOT / "docs" / "study" / "study.json").read_text())["checks"]]
+    studies = [
+        json.loads((ROOT / "docs" / name / "study.json").read_text()) for name in ("study-lite", "study-methods")
+    ]
+    held = [check["held"] for study in studies for check in study["checks"]]
     words = dict(enumerate("no one two three four five six seven eight nine ten eleven twelve".split()))
-    said = f"{words[held.count(False)]} of its {words[len(held)]} claims do not hold there"
+    said = f"{words[held.count(False)]} of its {words[len(held)]} claims do not hold"
     assert said in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_the_methods_of_propagation_are_those_of_the_committed_study():
+    table = json.loads((ROOT / "docs" / "study-methods" / "study.json").read_text())["table2"]
+    rows = sorted((row for row in table if row["method"] != "per frame"), key=lambda row: -row["miou"])
+    assert rows[0]["method"] == "adaptive-fusion"
+    shown = table_of("docs/study.md", "| method | mIoU | spread | at 1 | at 5 | at 10 |")
+    for line, row in zip(shown, rows, strict=True):
+        _, miou, spread, *at = (cell.strip().strip("*") for cell in line.strip("|").split("|"))
+        assert miou == f"{row['miou']:.2f}" and spread == (f"{row['spread']:.2f}" if row["seeds"] > 1 else "")
+        assert at == [f"{row['at'][distance]:.1f}" for distance in ("1", "5", "10")]
 
 
 def lite_figures(report):
