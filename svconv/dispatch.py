@@ -106,18 +106,16 @@ def _run_compiled(
     input: Tensor,
     logits: Tensor,
     *,
-    kernel_size: int,
-    dilation: int,
-    groups: int,
-    normalize: bool,
     padding_mode: str,
     taps: str,
     scale: int,
     cells: bool = False,
     out: Tensor | None = None,
+    **options,
 ) -> Tensor:
-    options = kernel_size, dilation, groups, normalize, padding_mode == "renormalize", asks_for_tf32()
-    return ops.run(input, logits, out, (*options, *ops.raw_window(padding_mode, taps, scale, cells)))
+    raw = (options[name] for name in ("kernel_size", "dilation", "groups", "normalize"))
+    window = ops.raw_window(padding_mode, taps, scale, cells)
+    return ops.run(input, logits, out, (*raw, padding_mode == "renormalize", asks_for_tf32(), *window))
 
 
 def _correlate_compiled(query: Tensor, key: Tensor, *, padding_mode: str, taps: str, scale: int, **options) -> Tensor:

@@ -28,7 +28,7 @@ def test_an_untrained_fast_track_is_told(lowlat, segmenter, weights, clip, tmp_p
         # The demo has no such options.
         assert ("--mode blocking" in err) == (words[0] == "segment")
     code, _, err = lowlat(
-        *("segment", clip, "-o", tmp_path / "out.mp4", "--weights", path),
+        *("segment", clip, "-o", tmp_path / "again.mp4", "--weights", path),
         *("--mode", "blocking", "--policy", "per-frame"),
     )
     assert code == 0 and "untrained" not in err

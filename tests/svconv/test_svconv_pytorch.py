@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from svconv_cases import LAYOUTS, TESTED, Case, expected
-from torch.utils._python_dispatch import TorchDispatchMode
+from test_svconv_precision import Recorded
 
 import svconv
 from svconv import _C, compat, ops, svconv2d
@@ -65,30 +65,17 @@ def test_raw_entry_equals_the_operator(device):
         assert torch.equal(ops.forward(input, logits, 5), svconv2d(input, logits, kernel_size=5))
 
 
-class Products(TorchDispatchMode):
-    """Names of the raw operators that are called."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "svconv":
-            self.names.append(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("grad", [False, True])
 def test_what_derivatives_alone_read_is_left_out_where_there_are_none(layout, grad):
     """forward_into has no log-sum-exp. A channels-last result is allocated by the operator."""
     input, logits, _ = (t.contiguous(memory_format=LAYOUTS[layout]) for t in Case((2, 6, 7, 11)).tensors())
     flow, mask = input[:, :2].contiguous(), torch.randn(2, 36, 7, 11)
-    with torch.set_grad_enabled(grad), Products() as called:
+    with torch.set_grad_enabled(grad), Recorded() as called:
         out = svconv2d(input, logits, kernel_size=9)
         up = compat.convex_upsample(flow, mask, 2)
     spared = not grad
-    assert called.names == [
+    assert [name for name, _ in called.calls] == [
         "forward_into" if spared and input.is_contiguous() else "forward",
         "forward_into" if spared else "forward",
     ]
