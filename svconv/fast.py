@@ -71,8 +71,8 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int) -> Tensor | None:
 
 
 def _result(input: Tensor, logits: Tensor, shape: tuple[int, ...], options: tuple) -> Tensor:
-    """Do the operator on plain CPU tensors, where no derivative will be asked for without the log-sum-exp, which those
-    alone read; in a small window it takes a tenth of the time."""
+    """Do the operator on plain CPU tensors. A call that no derivative will be asked of computes no log-sum-exp, which
+    derivatives alone read: in a small window it takes a tenth of the time."""
     # What is traced serves calls with derivatives as well.
     derived = torch.is_grad_enabled() or torch_private.in_forward_mode() or torch.jit.is_tracing()
     bytes_ = input.element_size() * math.prod(shape)

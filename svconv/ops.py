@@ -56,8 +56,8 @@ def forward(
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: a wrong shape, value or device.
-        RuntimeError: an `out` that does not fit, a window that no kernel knows, or what the kernel itself refuses.
+        ValueError: a wrong shape, value or device, or an `out` that does not fit.
+        RuntimeError: a window that no kernel knows.
     """
     # torch takes anything for a bool, and a bool for a number.
     flags = ("normalize", normalize), ("renormalize", renormalize)
@@ -110,15 +110,11 @@ def raw_window(padding_mode: str, taps: str, scale: int, cells: bool = False) ->
 def _check_window(window: object) -> None:
     """Raise unless a window is one that `raw_window` makes; torch would take a number for a bool."""
     kinds = tuple(map(type, window)) if isinstance(window, tuple) else ()
-    if kinds not in ((int, bool, int), (int, bool, int, bool)):
-        raise TypeError(
+    known = kinds in ((int, bool, int), (int, bool, int, bool))
+    if not known or window[0] not in BORDERS.values() or window[2] < 1:
+        raise (ValueError if known else TypeError)(
             f"svconv.ops.forward: expected window to be a tuple that raw_window makes, got {checks.shown(window)}; "
             "call svconv.ops.raw_window"
-        )
-    if window[0] not in BORDERS.values() or window[2] < 1:
-        raise ValueError(
-            f"svconv.ops.forward: expected window to be a tuple that raw_window makes, got {window}; call "
-            "svconv.ops.raw_window"
         )
 
 

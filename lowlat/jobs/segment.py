@@ -48,7 +48,7 @@ class SegmentReport:
     input: str
     output: str
     width: int
-    """Of the frames, as of those of label maps."""
+    """The width of the frames and of label maps, in pixels; ``height`` likewise."""
     height: int
     interrupted: bool
     summary: Summary

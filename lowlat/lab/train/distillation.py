@@ -152,7 +152,7 @@ def distill(
             recordings = [Recording(video, look, frames=frames, held_out=held_out) for video in videos]
         except BaseException:
             if fresh:
-                # Of an empty folder alone.
+                # A folder that holds anything stays.
                 with suppress(OSError):
                     out.rmdir()
             raise
