@@ -17,17 +17,18 @@ template <class A>
 struct SumSizes {
   static constexpr int64_t kChannels = kChunk<A>;
   // Rows of output that are finished together, so that the input rows of a tile stay in L1 for the tile below it; and
-  // channels whose rings are kept at a time.
-  static constexpr int64_t kStep = 3, kSlab = 256;
+  // channels that are summed up in one sweep: few, so that their planes are read and written in long runs, and that
+  // their rings stay in L2.
+  static constexpr int64_t kStep = 3, kSlab = std::max<int64_t>(32, kChannels);
 
   bool reversed;
   int64_t K, r, area, depth;   // of the kernel; channels of the group
   int64_t tiles, pixels;       // that cover a row of the item
   int64_t pitch, wide;         // of a row of taps, and of one with its halo
-  int64_t step, slab;
+  int64_t step;
   int64_t slots, row, ring;    // rows of a ring of input, and their size
   int64_t tile_weights, row_weights;
-  int64_t weight_rows;         // rows whose weights are kept: with more than one slab the item's, for those that follow
+  int64_t weight_rows;         // rows whose weights are kept: with more than one slab the item's, for the later ones
 
   SumSizes(const Problem& p, const Item& item, bool reversed)
       : reversed(reversed),
@@ -40,13 +41,12 @@ struct SumSizes {
         pitch(divide_up(pixels, kLanes<A>) * kLanes<A>),
         wide(pitch + divide_up(K - 1, kLanes<A>) * kLanes<A>),
         step(std::min(kStep, item.rows)),
-        slab(std::min(kSlab, divide_up(depth, kChannels) * kChannels)),
         slots(step + K - 1),
         row((pixels + K - 1) * kChannels),
         ring(slots * row),
         tile_weights(area * kTile + kOverrun<A>),
         row_weights(tiles * tile_weights),
-        weight_rows(depth > slab ? item.rows : step) {}
+        weight_rows(depth > kSlab ? item.rows : step) {}
 };
 
 template <class A>
@@ -59,18 +59,18 @@ struct SumArrays {
   A* const scale = arena.array<A>(s.pitch + 2 * kLanes<A>);          // [pitch], by which a row's taps become weights
   A* const lse_row = arena.array<A>(s.wide);                         // [wide]
   A* const weights = arena.array<A>(s.weight_rows * s.row_weights);  // [weight_rows, tiles, tile_weights]
-  // [slab / kChannels, slots, pixels + K - 1, kChannels], the rings
-  A* const input = arena.array<A>(s.slab / s.kChannels * s.ring);
-  A* const out = arena.array<A>(s.step * s.pixels * s.kChannels);  // [step, pixels, kChannels]
-  int64_t* const slot = arena.array<int64_t>(2 * s.slots);         // [2 * slots], where a row of a ring lies
+  // [kSlab / kChannels, slots, pixels + K - 1, kChannels], the rings
+  A* const input = arena.array<A>(s.kSlab / s.kChannels * s.ring);
+  A* const out = arena.array<A>(s.step * s.pixels * s.kChannels);    // [step, pixels, kChannels]
+  int64_t* const slot = arena.array<int64_t>(2 * s.slots);           // [2 * slots], where a row of a ring lies
 
   explicit SumArrays(const SumSizes<A>& sizes) : s(sizes) {}
 };
 
 // forward (reversed = false) and grad_input (reversed = true): the same sum with other weights.
 //
-// The item is swept downwards, a few rows at a time. Each input row is packed once, into the ring of its chunk of
-// channels; each weight is computed once, and stays in L2 while the chunks go by.
+// The item is swept downwards, a few rows at a time, once for each slab of channels. Each input row is packed once,
+// into the ring of its chunk of channels; each weight is computed in the first sweep, and read in order by the others.
 template <class T>
 class WeightedSum {
  public:
@@ -94,38 +94,43 @@ class WeightedSum {
   }
 
   void run() const {
-    // The first slab is swept even without a channel: it writes the log-sum-exp.
-    for (int64_t first = 0; first == 0 || first < sizes_.depth; first += sizes_.kSlab) sweep(first);
+    // The first sweep is made even without a channel: it writes the log-sum-exp.
+    for (int64_t first = 0; first == 0 || first < sizes_.depth; first += Sizes::kSlab) sweep(first);
   }
 
  private:
   using A = Accumulate<T>;
   using Sizes = SumSizes<A>;
 
-  // Rows [top, end) of output, and the input rows that are packed for them.
+  // Rows [top, end) of output, and the input rows [packed, bottom) that are packed for them.
   struct Rows {
     int64_t top, end;
     int64_t packed, bottom;
   };
 
+  Rows rows_from(int64_t top, int64_t packed) const {
+    const int64_t end = std::min(top + sizes_.step, item_.row + item_.rows);
+    return {top, end, packed, std::min(end + sizes_.r, item_.height)};
+  }
+  Rows first_rows() const { return rows_from(item_.row, std::max<int64_t>(0, item_.row - sizes_.r)); }
+  Rows rows_after(const Rows& rows) const { return rows_from(rows.end, rows.bottom); }
+
   // The sum over the slab of channels from `first` on.
   void sweep(int64_t first) const {
-    const int64_t item_end = item_.row + item_.rows, slab_end = std::min(first + sizes_.slab, sizes_.depth);
-    int64_t packed = std::max<int64_t>(0, item_.row - sizes_.r);
-    for (int64_t top = item_.row; top < item_end; top += sizes_.step) {
-      const int64_t end = std::min(top + sizes_.step, item_end);
-      const Rows rows{top, end, packed, std::min(end + sizes_.r, item_.height)};
-      A* weights = arrays_.weights + (sizes_.weight_rows == item_.rows ? (top - item_.row) * sizes_.row_weights : 0);
+    const int64_t item_end = item_.row + item_.rows, slab_end = std::min(first + Sizes::kSlab, sizes_.depth);
+    const bool kept = sizes_.weight_rows == item_.rows;
+    for (Rows rows = first_rows(); rows.top < item_end; rows = rows_after(rows)) {
+      A* const weights = arrays_.weights + (kept ? (rows.top - item_.row) * sizes_.row_weights : 0);
       if (first == 0) prepare_weights(weights, rows);
       for (int64_t c = first; c < slab_end; c += Sizes::kChannels) {
-        const int64_t channels = std::min(Sizes::kChannels, sizes_.depth - c);
-        A* ring = arrays_.input + (c - first) / Sizes::kChannels * sizes_.ring;
-        pack_rows(ring, rows, c, channels);
-        const int64_t left = slab_end - c - Sizes::kChannels;
-        compute_tiles(ring, weights, rows, c, std::max<int64_t>(0, std::min(Sizes::kChannels, left)));
-        unpack_rows(rows, c, channels);
+        A* const ring = arrays_.input + (c - first) / Sizes::kChannels * sizes_.ring;
+        pack_rows(ring, rows, c);
+        const Prefetch next = c + Sizes::kChannels < slab_end ? input_of(rows, c + Sizes::kChannels)
+                              : rows.end < item_end           ? input_of(rows_after(rows), first)
+                                                              : input_of(first_rows(), slab_end);
+        compute_tiles(ring, weights, rows, next);
+        unpack_rows(rows, c);
       }
-      packed = rows.bottom;
     }
   }
 
@@ -149,24 +154,30 @@ class WeightedSum {
     }
   }
 
-  void pack_rows(A* ring, const Rows& rows, int64_t c, int64_t channels) const {
+  // The channels of the chunk from `c` on.
+  int64_t channels(int64_t c) const { return std::min(Sizes::kChannels, sizes_.depth - c); }
+
+  void pack_rows(A* ring, const Rows& rows, int64_t c) const {
     for (int64_t y = rows.packed; y < rows.bottom; ++y)
       pack(ring + arrays_.slot[y % sizes_.slots], Sizes::kChannels, source_.at(c, y, item_.column - sizes_.r),
-           source_.c, source_.w, Span{0, channels, Sizes::kChannels}, columns_, A(0));
+           source_.c, source_.w, Span{0, channels(c), Sizes::kChannels}, columns_, A(0));
   }
 
-  // Sums up all tiles of the rows for the chunk of channels from `c` on. The memory of the next chunk, of
-  // `next_channels`, is asked for meanwhile.
-  void compute_tiles(const A* ring, const A* weights, const Rows& rows, int64_t c, int64_t next_channels) const {
-    Prefetch prefetch = Prefetch::block(
-        source_.at(c + Sizes::kChannels, rows.packed, item_.column - sizes_.r + columns_.first),
-        rows.bottom - rows.packed, source_.h, next_channels, source_.c, columns_.last - columns_.first, source_.w);
-    const int64_t runs = divide_up(prefetch.left(), sizes_.tiles * (rows.end - rows.top));
+  // The memory that pack_rows() reads.
+  Prefetch input_of(const Rows& rows, int64_t c) const {
+    return Prefetch::block(source_.at(c, rows.packed, item_.column - sizes_.r + columns_.first),
+                           rows.bottom - rows.packed, source_.h, channels(c), source_.c,
+                           columns_.last - columns_.first, source_.w);
+  }
+
+  // Sums up all tiles of the rows. The memory that is read next is asked for meanwhile.
+  void compute_tiles(const A* ring, const A* weights, const Rows& rows, Prefetch next) const {
+    const int64_t runs = divide_up(next.left(), sizes_.tiles * (rows.end - rows.top));
     const int64_t K = sizes_.K, r = sizes_.r;
     for (int64_t tile = 0; tile < sizes_.tiles; ++tile) {
       const Tile<A> compute = tile + 1 < sizes_.tiles ? compute_ : compute_last_;
       for (int64_t row = rows.top; row < rows.end; ++row, weights += sizes_.tile_weights) {
-        prefetch.step(runs);
+        next.step(runs);
         // Tap row t reads input row row - (t - r).
         const int64_t first_tap = std::max<int64_t>(0, row + r - (item_.height - 1));
         const int64_t last_tap = std::min(K, row + r + 1);
@@ -177,10 +188,10 @@ class WeightedSum {
     }
   }
 
-  void unpack_rows(const Rows& rows, int64_t c, int64_t channels) const {
+  void unpack_rows(const Rows& rows, int64_t c) const {
     for (int64_t row = rows.top; row < rows.end; ++row)
       unpack(result_.at(c, row, item_.column), result_.c, result_.w,
-             arrays_.out + (row - rows.top) * sizes_.pixels * Sizes::kChannels, Sizes::kChannels, channels,
+             arrays_.out + (row - rows.top) * sizes_.pixels * Sizes::kChannels, Sizes::kChannels, channels(c),
              item_.columns, past_caches_);
   }
 
