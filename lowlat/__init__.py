@@ -10,6 +10,7 @@ _HOMES = {
     "FrameResult": "lowlat.runtime.result",
     "FrameBuffer": "lowlat.runtime.buffer",
     "Classes": "lowlat.classes",
+    "Steady": "lowlat.video.steady",
     "load": "lowlat.models",
     "adopt": "lowlat.adoption.adopt",
     "split_points": "lowlat.adoption.points",

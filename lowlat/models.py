@@ -46,9 +46,8 @@ def resnet101(
 
     The arguments beside ``classes`` tell the variants of public checkpoints apart; ``variant`` goes to `ResNet101`.
     """
-    widths = Widths(higher=512, reduced=256, fused=256)
-    options = {"padding_mode": "zeros", "mean": mean, "std": std, "align_corners": align_corners}
-    return VideoNetwork(ResNet101("layer3.2", **variant), classes, widths, **options)
+    rest = {"padding_mode": "zeros", "mean": mean, "std": std, "align_corners": align_corners}
+    return VideoNetwork(ResNet101("layer3.2", **variant), classes, Widths(higher=512, reduced=256, fused=256), **rest)
 
 
 MODELS = {"lite": lite, "resnet101": resnet101}

@@ -46,6 +46,12 @@ def some_frames():
     return list(torch.randint(0, 256, (4, 96, 128, 3), generator=generator, dtype=torch.uint8).numpy())
 
 
+def names_of_steadiness():
+    """None: the clip is there to be opened."""
+    write_frames("drive.mp4")
+    return {}
+
+
 def names_of_the_readme():
     """None: a clip and the module with somebody's network are there to be opened and imported."""
     write_frames("drive.mp4")
@@ -98,6 +104,7 @@ GIVEN = {
     "README.md": names_of_the_readme,
     "docs/adopt.md": names_of_adopt,
     "docs/live.md": names_of_live,
+    "docs/steadiness.md": names_of_steadiness,
     "docs/hub.md": names_of_the_hub,
     "docs/serve.md": names_of_serve,
 }

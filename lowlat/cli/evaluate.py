@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from lowlat.cli.options import AsJson, Device, Pixels, Size, Threshold, Weights, pixels_of, print_figures, print_json
+from lowlat.cli.options import (
+    AsJson,
+    Device,
+    Pixels,
+    Size,
+    Steady,
+    Threshold,
+    Weights,
+    pixels_of,
+    print_figures,
+    print_json,
+)
 
 
 def evaluate(
@@ -36,6 +47,7 @@ def evaluate(
     ] = 3,
     fps: Annotated[float | None, typer.Option(help="Also run live, at this many frames a second.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Use only this many frames of --video.")] = None,
+    steady: Steady = False,
     pixels: Pixels = None,
     size: Size = None,
     device: Device = "cpu",
@@ -58,6 +70,7 @@ def evaluate(
         delay=delay,
         fps=fps,
         max_frames=max_frames,
+        steady=steady,
         pixels=pixels_of("evaluate", pixels, size),
         device=device,
     )

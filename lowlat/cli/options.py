@@ -21,6 +21,10 @@ Threshold = Annotated[
         help="The value above which a frame becomes a key frame, for the policies threshold, adaptive and accumulated."
     ),
 ]
+Steady = Annotated[
+    bool,
+    typer.Option("--steady", help="Keep a pixel's label until another class is clearly ahead: less flicker."),
+]
 PolicyName = Annotated[
     str | None,
     typer.Option(

@@ -18,6 +18,7 @@ from lowlat.cli.options import (
     Pixels,
     PolicyName,
     Size,
+    Steady,
     Threshold,
     Weights,
     pixels_of,
@@ -105,6 +106,7 @@ def segment(
         str | None,
         typer.Option("--format", help="With -o -: mkv (by default), a video, or jsonl, label maps as JSON lines."),
     ] = None,
+    steady: Steady = False,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -157,6 +159,7 @@ def segment(
             labels=labels,
             names=names,
             pipe_format=pipe_format,
+            steady=steady,
             report_dir=report,
             on_failure=broken.append,
             console=Console(stderr=True),

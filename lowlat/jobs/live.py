@@ -167,6 +167,7 @@ def label_frames(
     stall_s: float | None = None,
     away: Callable[[], bool] = lambda: False,
     first: int = 0,
+    scores: str = "",
 ) -> None:
     """Label frames as they come, and hand on each with its result once the work after its labels is done.
 
@@ -181,6 +182,7 @@ def label_frames(
         stall_s: seconds without a frame after which ``TimeoutError`` is raised; needs ``overload``.
         away: says whether the source is lost and waited for; silence is no stall then.
         first: the index of the first frame, for a segmenter that has seen some; needs ``overload``.
+        scores: the size at which results have their scores, "grid" or "frame"; empty for labels alone.
     """
     last: tuple[np.ndarray, FrameResult] | None = None
     buffer = None
@@ -191,7 +193,7 @@ def label_frames(
                 coming = buffer = FrameBuffer(overload, clock=segmenter.clock, stall_s=stall_s, first=first)
                 buffer.capture(frames)
             passing = _Passing(coming, lambda: segmenter.restart(), away)
-            for result in segmenter.run(passing):
+            for result in segmenter.run(passing, **({"scores": scores} if scores else {})):
                 done, last = last, (passing.taken.popleft(), result)
                 if done is not None:
                     tally.add(done[1])

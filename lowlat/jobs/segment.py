@@ -38,6 +38,7 @@ from lowlat.video.rate import at_rate
 from lowlat.video.reconnect import say_on_stderr
 from lowlat.video.sink import SinkError, VideoSink
 from lowlat.video.source import STALL_S, Source, open_source
+from lowlat.video.steady import Steady
 from lowlat.video.writer import BackgroundWriter
 
 
@@ -90,6 +91,7 @@ def segment(
     labels: str | None = None,
     names: str | None = None,
     pipe_format: str | None = None,
+    steady: bool = False,
     report_dir: str | Path | None = None,
     reconnect_s: float = math.inf,
     stall_s: float = STALL_S,
@@ -123,6 +125,7 @@ def segment(
         labels: how label maps are written: "palette" (by default), "grey" or "rle".
         names: what label maps are called: "index" or "stem"; by default stems where the source has them.
         pipe_format: what standard output gets: "mkv" (by default) or "jsonl".
+        steady: whether the labels written are those that `Steady` shows.
         report_dir: a folder for ``report.html``, ``report.json`` and ``trace.json``: the run, to be read afterwards.
         reconnect_s: seconds for which a live source that was lost is waited for, by default for ever; 0 ends the run.
         stall_s: seconds without a frame after which a live source counts as lost.
@@ -140,6 +143,7 @@ def segment(
         raise ValueError(f"segment: expected --max-frames of at least 1, got {max_frames}; leave it out for all")
     check_patience("segment", reconnect_s, stall_s)
     rule = choose_policy(policy, interval, threshold)
+    steadied = Steady() if steady else None
     words = [word.value for word in Overload]
     if overload is not None and overload not in words:
         raise ValueError(
@@ -208,6 +212,8 @@ def segment(
                             advance()
                             if kept is not None:
                                 kept.add(result)
+                            if steadied is not None:
+                                result.labels = steadied(frame, result)
                             writer.put(frame, result)
 
                         limit = stall_s + GRACE_S if opened.live else None
@@ -220,6 +226,7 @@ def segment(
                                 overload=overload or _overload(opened, fps),
                                 stall_s=limit,
                                 away=away(opened),
+                                scores="" if steadied is None else "grid",
                             )
                     advance.draw()
         except KeyboardInterrupt:

@@ -34,6 +34,7 @@ from lowlat.runtime.stages import NetworkStages, working_size
 from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import prepare
 from lowlat.video.frames import Timed
+from lowlat.video.steady import Steady
 
 DISTANCES = (1, 2, 3, 4, 5, 6, 8, 10)  # frames
 
@@ -56,9 +57,14 @@ class Run:
         return sum(result.age for result in self.results[1:]) / max(1, len(self.results) - 1)
 
 
-def run_method(method: Method, video: LabelledVideo, timing: Timing) -> Run:
-    """Run a method over the whole video under a schedule, and score the labels shown."""
-    results = timing.run(MethodStages(method, video), len(video))
+def run_method(method: Method, video: LabelledVideo, timing: Timing, *, steady: bool = False) -> Run:
+    """Run a method over the whole video under a schedule, and score the labels shown; with ``steady`` those that
+    `Steady` shows."""
+    results = timing.run(MethodStages(method, video), len(video), "grid" if steady else "")
+    if steady:
+        steadied = Steady()
+        for image, result in zip(video.images, results, strict=True):
+            result.labels = steadied(image.permute(1, 2, 0).numpy(), result)
     return Run(results, video.score((result.index, result.labels) for result in results))
 
 
@@ -132,17 +138,19 @@ def evaluate_video(
     interval: float = 5,
     threshold: float | None = None,
     delay: int = PAPER_DELAY,
+    steady: bool = False,
 ) -> VideoReport:
     """Run a labelled video (CamVid's ``val``) under a schedule, scored on its labelled frames; it may have cuts.
 
     Args:
         policy, interval, threshold, delay: see :func:`timing_at`.
+        steady: whether the labels under the schedule are those that `Steady` shows.
 
     Raises:
         ValueError: an unknown policy, or a threshold for one that has none.
     """
     timing = timing_at(video, policy, interval, delay, threshold=threshold)
-    run = run_method(build(OURS, video.network), video, timing)
+    run = run_method(build(OURS, video.network), video, timing, steady=steady)
     reused = video.score((result.index, video.per_frame[result.index - result.age]) for result in run.results)
     return VideoReport(
         policy=policy,
@@ -212,6 +220,7 @@ def evaluate(
     delay: int = PAPER_DELAY,
     fps: float | None = None,
     max_frames: int | None = None,
+    steady: bool = False,
     pixels: int | str | None = "default",
     device: str | torch.device = "cpu",
 ) -> dict[str, object]:
@@ -232,6 +241,7 @@ def evaluate(
         policy, interval, threshold, delay: see `timing_at`; the interval is 5 frames by default.
         fps: frames a second at which both kinds of video are run live too, see :func:`evaluate_live`.
         max_frames: how many frames of the clip are used; None for all.
+        steady: whether labels under the schedule are those that `Steady` shows, in replay.
         pixels: the pixels of the working size, as in `VideoSegmenter`.
         device: where the network runs, ``"cpu"``, ``"cuda"``, ...; it must hold F_l and F_h of the labelled video.
 
@@ -251,6 +261,10 @@ def evaluate(
         raise ValueError(f"evaluate: expected --fps {fps:g} with a video to run live, got none; give --video")
     if max_frames is not None and clip is None:
         raise ValueError(f"evaluate: expected --max-frames {max_frames} with --video, got none; leave it out")
+    if steady and fps is not None:
+        raise ValueError(f"evaluate: expected --steady in replay, got it with --fps {fps:g}; leave one of them out")
+    if steady and clip is None and not labelled_video:
+        raise ValueError("evaluate: expected --steady with a video under a schedule, got none; give --video")
     device = find_device("evaluate", device)
     network = models.load(weights)
     if pixels != "default":
@@ -272,7 +286,7 @@ def evaluate(
         report["working_size"]["val"] = _working_size(network, *labelled.image(0).shape[-2:])
         if video:
             options = {"policy": policy, "interval": interval, "delay": delay}
-            found = evaluate_video(recorded, threshold=threshold, **options)
+            found = evaluate_video(recorded, threshold=threshold, steady=steady, **options)
             report["video"] = found.as_dict()
             if fps is not None:
                 rule = timing_at(recorded, threshold=found.threshold, **options).policy
@@ -280,7 +294,7 @@ def evaluate(
         if distances:
             report["distances"] = evaluate_distances(recorded)
     if clip is not None:
-        options = {"delay": delay, "fps": fps, "max_frames": max_frames, "device": device}
+        options = {"delay": delay, "fps": fps, "max_frames": max_frames, "steady": steady, "device": device}
         found = evaluate_clip(network, clip, clip_policy, **options)
         report["working_size"]["clip"] = _working_size(network, *found.pop("size"))
         report["clip"] = {"policy": policy, **found}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from lowlat.segmenter import prepare
 from lowlat.video.address import shown
 from lowlat.video.frames import Source, SourceError, Timed, is_cut
 from lowlat.video.source import open_source
+from lowlat.video.steady import Steady
 
 
 class Seen(NamedTuple):
@@ -54,8 +55,8 @@ class SeenStages:
         # A schedule runs S_h on the frame under way.
         return self._seen.high if low is self._seen.low else self._stages.higher(low)
 
-    def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
-        return self._stages.propagate(key, low)
+    def propagate(self, key: KeyFrame, low: Low, scores: str = "") -> tuple[Any, High]:
+        return self._stages.propagate(key, low, scores)
 
     def hold(self, key: KeyFrame) -> None: ...
 
@@ -91,6 +92,7 @@ def evaluate_clip(
     delay: int = PAPER_DELAY,
     fps: float | None = None,
     max_frames: int | None = None,
+    steady: bool = False,
     device: str | torch.device = "cpu",
 ) -> dict[str, object]:
     """Run a video under a schedule in replay, and with ``fps`` live too, compared with the network frame by frame.
@@ -103,6 +105,7 @@ def evaluate_clip(
         delay: frames until S_h lands; 0: it is waited for.
         fps: frames a second of a live run on this machine, whose S_h lands as late as it really does.
         max_frames: how many frames of the clip are used; None for all.
+        steady: whether the labels in replay are those that `Steady` shows.
 
     Returns:
         Plain values for JSON: `SteadinessFigures` of the replay, and under ``live`` those of the live run beside what
@@ -128,6 +131,7 @@ def evaluate_clip(
         engine = stack.enter_context(Timing(policy, delay).engine(SeenStages(whole)))
         advance = Advance(progress, "frame by frame", source.frames if max_frames is None else max_frames)
         replayed, shown_live, before, cuts, ages = None, None, None, 0, []
+        steadied = Steady()
         answers = iter(live.answers if live is not None else ())
         answer, cut_since = next(answers, None), False
         for frame, _, index in islice(_told(source), max_frames):
@@ -136,9 +140,10 @@ def evaluate_clip(
                 grid = score_grid(whole, seen.high)
                 replayed, shown_live = Steadiness(grid), Steadiness(grid)
             per_frame = whole.classify(seen.high)
-            result = engine.step(seen, index=index)
+            result = engine.step(seen, index=index, scores="grid" if steady else "")
+            labels = steadied(frame, result) if steady else result.labels
             cut = before is not None and is_cut(before, frame)
-            replayed.add(result.labels, per_frame, cut=cut)
+            replayed.add(labels, per_frame, cut=cut)
             cut_since = cut_since or cut
             if answer is not None and answer.index == index:
                 shown_live.add(answer.labels, per_frame, cut=cut_since)

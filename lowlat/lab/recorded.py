@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from lowlat.jobs.steadiness import Steadiness, SteadinessFigures
 from lowlat.lab.data.dataset import LabelledImages
 from lowlat.lab.methods import Method, View
 from lowlat.lab.metrics import Confusion
-from lowlat.networks.labels import full_size_labels
+from lowlat.networks.labels import full_size_labels, scores_on_host
 from lowlat.networks.video_network import VideoNetwork
 from lowlat.runtime import KeyFrame
 from lowlat.runtime.stages import High, Low, NetworkStages
@@ -134,15 +135,16 @@ class MethodStages:
 
     def hold(self, key: KeyFrame) -> None: ...
 
-    def classify(self, high: High) -> np.ndarray:
-        return self._video.classify(high)
+    def classify(self, high: High, scores: str = "") -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        return self._video.classify(high, scores)
 
     @torch.inference_mode()
-    def propagate(self, key: KeyFrame, low: Low) -> tuple[np.ndarray, High]:
+    def propagate(self, key: KeyFrame, low: Low, scores: str = "") -> tuple[Any, High]:
         if self._key is None or key.base is not self._key.base or key.high is not self._key.high:
             self._key, self._state = key, self._method.begin(self._video.view(key.base), key.high.features)
-        scores, high = self._method.carry(self._state, self._video.view(low))
-        return full_size_labels(scores, low.size)[0].cpu().numpy(), High(high, low.size)
+        found, high = self._method.carry(self._state, self._video.view(low))
+        labels = full_size_labels(found, low.size)[0].cpu().numpy()
+        return (labels, scores_on_host(found[0], low.size, scores)) if scores else labels, High(high, low.size)
 
 
 class DecisionsOnly:

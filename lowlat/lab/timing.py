@@ -35,10 +35,13 @@ class Timing:
         schedule = Schedule(self.policy, decision="deferred", age_bound=self.age_bound)
         return Engine(schedule, stages, ReplayWorker(stages, self.delay))
 
-    def run(self, stages: Stages, frames: int) -> list[FrameResult]:
-        """Send frames 0 to ``frames`` - 1, each given by its index, through the engine."""
+    def run(self, stages: Stages, frames: int, scores: str = "") -> list[FrameResult]:
+        """Send frames 0 to ``frames`` - 1, each given by its index, through the engine.
+
+        ``scores`` is as in `Engine.run`.
+        """
         with self.engine(stages) as engine:
-            return [engine.step(index) for index in range(frames)]
+            return [engine.step(index, scores=scores) for index in range(frames)]
 
 
 def timing_at(

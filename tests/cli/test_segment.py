@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlat import models
+from lowlat import Steady, VideoSegmenter, models
 from lowlat.classes import Classes
+from lowlat.lab.data.street import Street
 from lowlat.lab.weights import save
+from lowlat.schedule import Every
 from lowlat.video.source import SourceError, open_source
 
 
@@ -51,6 +53,26 @@ def test_a_folder_of_label_maps_comes_out(lowlat, segmenter, clip, tmp_path):
     assert names == [f"{index:06d}.png" for index in range(12)]
     labels = np.array(Image.open(tmp_path / "out" / names[5]))
     assert labels.shape == (48, 64) and set(np.unique(labels)) <= {4, 5}
+
+
+def test_steadied_labels_are_written_in_place_of_the_networks_own(lowlat, tmp_path):
+    street, frames = Street(size=(96, 128), frames=8, split="val"), tmp_path / "frames"
+    frames.mkdir()
+    for index in range(len(street)):
+        Image.fromarray(street.image(index).permute(1, 2, 0).numpy()).save(frames / f"{index}.png")
+    words = ("--mode", "blocking", "--policy", "every", "--interval", 3)
+    written = {}
+    for name, more in (("own", ()), ("steady", ("--steady",))):
+        code, _, error = lowlat("segment", frames, "-o", tmp_path / name, *words, *more)
+        assert code == 0, error
+        written[name] = [np.array(Image.open(tmp_path / name / f"{index}.png")) for index in range(8)]
+    assert any(not np.array_equal(*both) for both in zip(*written.values(), strict=True))
+    steady = Steady()
+    with open_source(frames) as source, VideoSegmenter(policy=Every(3), mode="blocking") as segmenter:
+        for index, frame in enumerate(source):
+            result = segmenter.step(frame, scores=True)
+            assert np.array_equal(written["own"][index], result.labels)
+            assert np.array_equal(written["steady"][index], steady(frame, result))
 
 
 def test_a_paced_file_waits_and_drops_nothing(lowlat, segmenter, clip, tmp_path):

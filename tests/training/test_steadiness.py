@@ -22,6 +22,7 @@ from lowlat.schedule import Accumulated, Adaptive, Every, PerFrame
 from lowlat.segmenter import prepare
 from lowlat.video.frames import Timed, is_cut
 from lowlat.video.sink import VideoSink
+from lowlat.video.steady import Steady
 
 
 def maps(*rows):
@@ -159,6 +160,19 @@ def test_the_labelled_video_is_measured_alike_and_its_cuts_are_no_flicker(record
     assert split.extra_flicker_percent != found.extra_flicker_percent
 
 
+def test_steadied_labels_are_measured_in_place_of_the_networks_own(network, folder, street, recorded):
+    results = Timing(Every(4), delay=2).run(recorded, 12, "grid")
+    frames, steady = [image.permute(1, 2, 0).numpy() for image in recorded.images], Steady()
+    shown = [steady(frame, result) for frame, result in zip(frames, results, strict=True)]
+    expected = by_definition(np.stack(shown), np.stack(recorded.per_frame))
+    found, own = (evaluate_clip(network, folder, Every(4), delay=2, steady=steadied) for steadied in (True, False))
+    assert [found[name] for name in SteadinessFigures.__dataclass_fields__] == pytest.approx(expected, abs=2e-3)
+    assert found["extra_flicker_percent"] < 0.95 * own["extra_flicker_percent"]
+    labelled = evaluate_video(recorded, policy="every", interval=4, delay=2, steady=True)
+    assert list(labelled.steadiness.as_dict().values()) == expected
+    assert labelled.scheduled.miou == pytest.approx(recorded.score(enumerate(shown)).miou, abs=0.01)
+
+
 def test_s_h_waited_for_on_every_frame_is_frame_by_frame(network, folder):
     report = evaluate_clip(network, folder, Every(1), delay=0, max_frames=4)
     assert (report["agreement_percent"], report["extra_flicker_percent"], report["frames"]) == (100, 0, 4)
@@ -234,6 +248,8 @@ def test_the_command_takes_any_video(network, folder, tmp_path):
         (("--video", "-"), "expected a recording, got '-'"),
         (("--data", "street:64x48,frames=4", "--no-video", "--fps", 5), "expected --fps 5 with a video to run live"),
         (("--data", "street:64x48,frames=4", "--max-frames", 5), "expected --max-frames 5 with --video"),
+        (("--video", "{folder}", "--steady", "--fps", 5), "expected --steady in replay, got it with --fps 5"),
+        (("--data", "street:64x48,frames=4", "--no-video", "--steady"), "expected --steady with a video"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(folder, tmp_path, words, told):

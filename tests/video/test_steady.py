@@ -1,0 +1,129 @@
+"""Labels that are held until another class is clearly ahead, against the definition at full size in float64."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lowlat
+from lowlat.runtime import FrameResult
+from lowlat.video.steady import Steady
+
+GRID, SIZE, CLASSES = (6, 9), (23, 41), 5
+
+
+def result_of(scores, size=SIZE):
+    full = F.interpolate(torch.from_numpy(scores)[None].double(), size, mode="bilinear")[0]
+    return FrameResult(0, full.argmax(0).to(torch.uint8).numpy(), 0, scores=scores)
+
+
+def random_video(frames, size=SIZE, still=True):
+    """Yield frames with their results: scores change a little, pictures only if they are not ``still``."""
+    random = np.random.default_rng(7)
+    scores, picture = random.normal(size=(CLASSES, *GRID)), random.integers(0, 256, (*GRID, 3))
+    for _ in range(frames):
+        scores = scores + random.normal(scale=0.3, size=scores.shape)
+        if not still:
+            picture = np.clip(picture + random.integers(-30, 31, picture.shape), 0, 255)
+        rows, columns = (np.arange(side) * n // side for n, side in zip(GRID, size, strict=True))
+        yield picture[rows][:, columns].astype(np.uint8), result_of(scores.astype(np.float32), size)
+
+
+def by_definition(video, margin):
+    """Yield the labels to show, every score at full size; pictures are plain within each place of the grid."""
+    before = None
+    for frame, result in video:
+        full = F.interpolate(torch.from_numpy(result.scores)[None].double(), result.labels.shape, mode="bilinear")[0]
+        shown = result.labels.copy()
+        if before is not None:
+            labels, picture = before
+            changed = np.abs(frame.astype(float) - picture.astype(float)).mean(2)
+            for y, x in np.ndindex(*shown.shape):
+                lead = full[:, y, x].max() - full[labels[y, x], y, x]
+                if lead <= margin * np.exp(-changed[y, x] / 10):
+                    shown[y, x] = labels[y, x]
+        before = shown, frame
+        yield shown
+
+
+@pytest.mark.parametrize("size", [SIZE, (60, 45), GRID])
+@pytest.mark.parametrize("still", [True, False])
+@pytest.mark.parametrize("margin", [0, 0.5, 2])
+def test_labels_are_held_as_defined(size, still, margin):
+    steady = Steady(margin)
+    held = 0
+    video = list(random_video(6, size, still))
+    for (frame, result), expected in zip(video, by_definition(video, margin), strict=True):
+        own = result.labels.copy()
+        found = steady(frame, result)
+        assert found.dtype == np.uint8 and np.array_equal(found, expected)
+        assert np.array_equal(result.labels, own)
+        held += np.count_nonzero(found != own)
+    assert (held > 0) == (margin > 0)
+
+
+def test_nothing_is_held_behind_a_cut_nor_on_a_first_frame():
+    (one, first), (_, second) = random_video(2)
+    assert not np.array_equal(first.labels, second.labels)
+    steady, cut = Steady(), 255 - one
+    assert steady(one, first) is first.labels
+    assert not np.array_equal(steady(one, second), second.labels)
+    steady.forget()
+    assert steady(one, second) is second.labels
+    strong = Steady(1e3)
+    strong(one, first)
+    assert np.array_equal(strong(one, second), first.labels)
+    sudden = Steady()
+    sudden(np.zeros_like(one), first)
+    assert np.array_equal(sudden(np.full_like(cut, 255), second), second.labels)
+
+
+def test_a_frame_of_another_size_or_grid_shows_its_own_labels():
+    steady = Steady()
+    for size in (SIZE, (60, 45)):
+        for frame, result in random_video(1, size):
+            assert steady(frame, result) is result.labels
+    scores = np.random.default_rng(1).normal(size=(CLASSES, 4, 4)).astype(np.float32)
+    other = result_of(scores, (60, 45))
+    assert steady(np.zeros((60, 45, 3), np.uint8), other) is other.labels
+
+
+def test_scores_at_the_frames_size_and_of_fewer_classes_are_taken():
+    video = list(random_video(3))
+    coarse, fine = Steady(), Steady()
+    for frame, result in video:
+        scores = F.interpolate(torch.from_numpy(result.scores)[None], SIZE, mode="bilinear")[0].numpy()
+        at_size = FrameResult(0, result.labels, 0, scores=scores)
+        assert np.mean(coarse(frame, result) == fine(frame, at_size)) > 0.999
+    fewer = result_of(video[0][1].scores[:2])
+    assert np.array_equal(coarse(video[0][0], fewer) < 2, np.ones(SIZE, bool))
+
+
+def test_scores_that_are_no_numbers_hold_nothing():
+    (frame, first), (_, second) = random_video(2)
+    steady = Steady()
+    steady(frame, first)
+    second.scores[:] = np.nan
+    assert np.array_equal(steady(frame, second), second.labels)
+
+
+@pytest.mark.parametrize("margin", [-1, float("nan"), float("inf"), "0.5", True, None])
+def test_a_margin_that_is_none_is_refused(margin):
+    with pytest.raises(ValueError, match="Steady: expected margin as a number from 0 up, got"):
+        Steady(margin)
+
+
+def test_a_result_without_scores_and_another_frame_are_refused():
+    ((frame, result),) = random_video(1)
+    with pytest.raises(ValueError, match="ask for them by scores=True"):
+        Steady()(frame, FrameResult(0, result.labels, 0))
+    with pytest.raises(ValueError, match="expected a frame of 41x23 like the labels, got 23x41"):
+        Steady()(frame.transpose(1, 0, 2), result)
+
+
+def test_it_goes_with_a_segmenter():
+    steady, frame = lowlat.Steady(), np.random.default_rng(3).integers(0, 256, (96, 128, 3), np.uint8)
+    with lowlat.VideoSegmenter("lite") as segmenter:
+        for _ in range(3):
+            shown = steady(frame, segmenter.step(frame, scores=True))
+            assert shown.shape == (96, 128) and shown.dtype == np.uint8
