@@ -17,6 +17,7 @@ from lowlat.cli.options import (
     Pixels,
     PolicyName,
     Size,
+    Steady,
     Threshold,
     Weights,
     pixels_of,
@@ -59,6 +60,7 @@ def batch(
     device: Device = "cpu",
     dtype: DType = None,
     max_frames: MaxFrames = None,
+    steady: Steady = False,
     as_json: AsJson = False,
 ) -> None:
     """Label many recorded videos, on this machine or a Ray cluster; begun again, it goes on where it was."""
@@ -79,6 +81,7 @@ def batch(
         device=device,
         dtype=dtype,
         max_frames=max_frames,
+        steady=steady,
         console=Console(stderr=True),
     )
     if as_json:

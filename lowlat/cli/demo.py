@@ -17,6 +17,7 @@ from lowlat.cli.options import (
     Pixels,
     PolicyName,
     Size,
+    Steady,
     Threshold,
     Weights,
     pixels_of,
@@ -40,6 +41,7 @@ def demo(
     pixels: Pixels = None,
     size: Size = None,
     max_frames: MaxFrames = None,
+    steady: Steady = False,
     as_json: AsJson = False,
 ) -> None:
     """Segment a clip frame by frame and with the low-latency schedule, and compare latencies and labels."""
@@ -65,6 +67,7 @@ def demo(
         dtype=dtype,
         pixels=pixels_of("demo", pixels, size),
         max_frames=max_frames,
+        steady=steady,
         on_failure=show,
         console=Console(stderr=True),
     )

@@ -69,6 +69,7 @@ def batch(
     device: str = "cpu",
     dtype: str | None = None,
     max_frames: int | None = None,
+    steady: bool = False,
     console: Console | None = None,
 ) -> BatchReport:
     """Label recorded videos. Each gets a folder in ``output``, whole or not at all.
@@ -87,7 +88,7 @@ def batch(
             the cluster. On a GPU it is one; on a cluster as many as it has GPUs.
         cores: CPU cores of each worker.
         write: "rle", "grey" or "palette", as `lowlat segment --labels` writes label maps, or "overlay", a video.
-        weights, policy, interval, threshold, pixels, device, dtype, max_frames: as in `segment`.
+        weights, policy, interval, threshold, pixels, device, dtype, max_frames, steady: as in `segment`.
         console: where the progress bar is shown; None for nowhere.
 
     Raises:
@@ -119,6 +120,8 @@ def batch(
     weights, stamp = prepared_weights(weights)
     chosen = {"policy": policy, "interval": interval, "threshold": threshold, "pixels": pixels, "device": device}
     options = {**chosen, "dtype": dtype, "max_frames": max_frames, "weights": weights}
+    # Results that were made before there was the option are those without it.
+    options |= {"steady": True} if steady else {}
     found, output = recordings(videos), Path(output).absolute()
     prepare_folder("batch", output, "--output")
     with _alone_in(output):

@@ -37,6 +37,7 @@ from lowlat.video.frames import Timed
 from lowlat.video.plot import write_latency_plot
 from lowlat.video.rate import at_rate
 from lowlat.video.source import SourceError, open_source
+from lowlat.video.steady import Steady
 from lowlat.video.trace import write_trace
 
 DEFAULT_FPS = 5.0
@@ -105,6 +106,7 @@ def demo(
     dtype: str | None = None,
     pixels: int | str | None = "default",
     max_frames: int | None = None,
+    steady: bool = False,
     on_failure: Callable[[DemoReport], None] | None = None,
     console: Console | None = None,
 ) -> DemoReport:
@@ -126,6 +128,7 @@ def demo(
         dtype: "float32", "bfloat16" or "float16", for both runs; by default float32.
         pixels: the pixels of the working size of both runs, as in `VideoSegmenter`.
         max_frames: how many frames of the clip are used; None for all.
+        steady: whether the labels of the low-latency run are those that `Steady` shows.
         on_failure: is called with the report of a clip that is damaged or broke off, before the error is raised.
         console: where progress is shown; None for nowhere.
 
@@ -149,12 +152,13 @@ def demo(
     classes, where = network.network.legend, device_name(network.device)
     prepare_folder("demo", out)
     asked = {"fps": fps, "device": str(device), "dtype": dtype or "float32", "pixels": pixels, "max_frames": max_frames}
+    asked |= {"steady": True} if steady else {}
     settings = settings_of(weights, policy, video=name, **asked)
     with progress_bar(console or Console(quiet=True), auto_refresh=False) as progress:
         with VideoSegmenter(network, policy=PerFrame(), mode="blocking") as segmenter:
             whole = _record(segmenter, clip, max_frames, progress, "frame by frame, whole network")
         with VideoSegmenter(network, policy=policy) as segmenter:
-            fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps)
+            fast = _record(segmenter, clip, max_frames, progress, f"low-latency, {fps:g} fps", fps, steady)
         if min(whole.summary.frames, fast.summary.frames) < 2:
             raise SourceError(
                 f"demo: expected a clip of at least 2 frames, got {shown(clip)!r} with one; name a longer one"
@@ -237,23 +241,26 @@ def _record(
     progress: Progress,
     description: str,
     fps: float | None = None,
+    steady: bool = False,
 ) -> Recorded:
     tally, results, labels, error = Tally(), [], [], None
+    steadied = Steady()
     with open_source(clip) as source:
         total = min((n for n in (source.frames, max_frames) if n is not None), default=None)
         advance = Advance(progress, description, total)
 
         def keep(frame: np.ndarray, result: FrameResult) -> None:
             # Label maps of a long clip would fill the memory; compressed they are a few kilobytes each.
-            labels.append(zlib.compress(result.labels, 1))
-            result.labels = None
+            labels.append(zlib.compress(steadied(frame, result) if steady else result.labels, 1))
+            result.labels = result.scores = None
             results.append(result)
             advance()
 
         frames: Iterable[Timed] = itertools.islice(source.timed(), max_frames)
         # Both runs take a frame when they are ready for one, so that no latency is waiting for a frame before it.
         try:
-            label_frames(segmenter, frames if fps is None else at_rate(frames, fps), keep, tally)
+            paced = frames if fps is None else at_rate(frames, fps)
+            label_frames(segmenter, paced, keep, tally, scores="grid" if steady else "")
         except SourceError as broken:
             error = broken
         advance.draw()

@@ -213,7 +213,7 @@ def segment(
                             if kept is not None:
                                 kept.add(result)
                             if steadied is not None:
-                                result.labels = steadied(frame, result)
+                                result.labels, result.scores = steadied(frame, result), None
                             writer.put(frame, result)
 
                         limit = stall_s + GRACE_S if opened.live else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import numpy as np
 
@@ -35,8 +36,7 @@ class Steady:
     """
 
     def __init__(self, margin: float = MARGIN) -> None:
-        number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
-        if not number or not 0 <= margin < math.inf:
+        if not isinstance(margin, Real) or isinstance(margin, bool) or not 0 <= margin < math.inf:
             raise ValueError(
                 f"Steady: expected margin as a number from 0 up, got {margin!r}; leave it out for {MARGIN}"
             )
@@ -51,15 +51,16 @@ class Steady:
             result: its result, with scores.
 
         Raises:
-            ValueError: the result has no scores, or is of another frame's size.
+            ValueError: the result has no scores, or the frame is no such array, or of another size than its labels.
         """
         if result.scores is None:
             raise ValueError("Steady: expected a result with scores, got one without; ask for them by scores=True")
         labels, scores = result.labels, result.scores
-        if frame.shape[:2] != labels.shape:
+        if not isinstance(frame, np.ndarray) or frame.shape != (*labels.shape, 3):
+            got = getattr(frame, "shape", type(frame).__name__)
             raise ValueError(
-                f"Steady: expected a frame of {labels.shape[1]}x{labels.shape[0]} like the labels, got "
-                f"{frame.shape[1]}x{frame.shape[0]}; give the frame that the result is of"
+                f"Steady: expected a frame as an array of {(*labels.shape, 3)}, as its labels are, got {got}; give the "
+                "frame that the result is of"
             )
         picture = _reduced(frame, scores.shape[1:])
         before, shown = self._before, labels

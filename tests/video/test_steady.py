@@ -107,6 +107,14 @@ def test_scores_that_are_no_numbers_hold_nothing():
     assert np.array_equal(steady(frame, second), second.labels)
 
 
+def test_numbers_of_numpy_are_taken():
+    video = list(random_video(2))
+    kinds = [Steady(kind) for kind in (0.5, np.float32(0.5), np.float64(0.5))]
+    shown = [[steady(*one) for one in video][1] for steady in kinds]
+    assert np.array_equal(shown[0], shown[1]) and np.array_equal(shown[0], shown[2])
+    Steady(np.int64(1))
+
+
 @pytest.mark.parametrize("margin", [-1, float("nan"), float("inf"), "0.5", True, None])
 def test_a_margin_that_is_none_is_refused(margin):
     with pytest.raises(ValueError, match="Steady: expected margin as a number from 0 up, got"):
@@ -117,8 +125,13 @@ def test_a_result_without_scores_and_another_frame_are_refused():
     ((frame, result),) = random_video(1)
     with pytest.raises(ValueError, match="ask for them by scores=True"):
         Steady()(frame, FrameResult(0, result.labels, 0))
-    with pytest.raises(ValueError, match="expected a frame of 41x23 like the labels, got 23x41"):
-        Steady()(frame.transpose(1, 0, 2), result)
+    for wrong, got in (
+        (frame.transpose(1, 0, 2), r"\(41, 23, 3\)"),
+        (frame[:, :, 0], r"\(23, 41\)"),
+        (None, "NoneType"),
+    ):
+        with pytest.raises(ValueError, match=rf"expected a frame as an array of \(23, 41, 3\), .* got {got}; give"):
+            Steady()(wrong, result)
 
 
 def test_it_goes_with_a_segmenter():
