@@ -274,7 +274,7 @@ def evaluate(
         notice(said)
     clip_policy = None if clip is None else live_policy(network, policy, interval, threshold)
     interval = 5 if interval is None else interval
-    report: dict[str, object] = {"weights": str(weights), "working_size": {}}
+    report: dict[str, object] = {"weights": str(weights), "working_size": {}, **({"steady": True} if steady else {})}
     if data is not None and images:
         labelled = _open(data, "test", network)
         report["test_per_frame"] = asdict(evaluate_images(network, labelled, device))

@@ -232,7 +232,9 @@ def test_the_command_takes_any_video(network, folder, tmp_path):
     clip = report["clip"]
     assert (clip["policy"], clip["threshold"], clip["delay"]) == ("adaptive", network.threshold, 3)
     assert (clip["frames"], clip["missing"]) == (5, []) and clip["live"]["frames"] + clip["live"]["dropped"] == 5
-    assert {*SteadinessFigures.__dataclass_fields__} <= set(clip) & set(clip["live"])
+    assert {*SteadinessFigures.__dataclass_fields__} <= set(clip) & set(clip["live"]) and "steady" not in report
+    done = lowlat("evaluate", "--video", folder, *words[:4], "--steady", "--json")
+    assert json.loads(done.stdout)["steady"] is True
 
 
 @pytest.mark.parametrize(
