@@ -192,6 +192,7 @@ def segment(
         if report_dir is not None:
             sides = None if resize is None else f"{resize[0]}x{resize[1]}"
             asked = {"mode": mode, "decision": decision, "overload": overload, "fps": fps, "max_frames": max_frames}
+            asked |= {"steady": True} if steady else {}
             asked |= {"resize": sides, "pixels": pixels, "device": str(device), "dtype": dtype or "float32"}
             settings = settings_of(weights, rule, source=shown(str(source)), **asked)
             kept = LiveReport(report_dir, output, video=form.video, settings=settings)

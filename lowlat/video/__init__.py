@@ -1,1 +1,2 @@
-"""Video in and pictures out: sources, sinks, overlay, plots, trace. It knows no networks and no schedules."""
+"""Video in and pictures out: sources, sinks, overlay, plots, trace; labels with less flicker. It knows no networks and
+no schedules."""

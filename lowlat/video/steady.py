@@ -24,12 +24,12 @@ class Steady:
             show(steady(frame, result))
 
     Where the label of a pixel would change, the score of the new class must exceed that of the class shown before by
-    ``margin * exp(-d / 10)``. d is how far the picture changed there since the frame before, in grey levels, the mean
-    of a place of the score grid. So nothing is held at edges that move, nor behind a cut. The first frame, and one of
-    another size than the frame before, show their own labels.
+    ``margin * exp(-d / 10)``. d is how far the picture changed there since the frame before: the mean absolute
+    difference, in grey levels, over the place of the score grid in which the pixel lies. So nothing is held at edges
+    that move, nor behind a cut. The first frame, and one of another size than the frame before, show their own labels.
 
     Args:
-        margin: the difference of scores, the logarithm of a ratio of probabilities; 0 holds nothing.
+        margin: the difference of scores, the logarithm of a ratio of probabilities; 0 holds ties alone.
 
     Raises:
         ValueError: ``margin`` is no number from 0 up.
@@ -44,7 +44,7 @@ class Steady:
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, frame: np.ndarray, result: FrameResult) -> np.ndarray:
-        """Return the labels to show for the next frame, uint8 ``(H, W)``; those of ``result`` stay as they are.
+        """Return the labels to show for this frame, uint8 ``(H, W)``; those of ``result`` stay as they are.
 
         Args:
             frame: the frame, uint8 RGB ``(H, W, 3)``.
@@ -66,7 +66,8 @@ class Steady:
         before, shown = self._before, labels
         if before is not None and before[0].shape == labels.shape and before[1].shape == picture.shape:
             shown = self._held(before[0], labels, scores, np.abs(picture - before[1]).mean(2))
-        self._before = shown, picture
+        # Whoever draws into the labels that were shown changes none of those that come.
+        self._before = shown.copy(), picture
         return shown
 
     def forget(self) -> None:

@@ -62,10 +62,11 @@ def test_steadied_labels_are_written_in_place_of_the_networks_own(lowlat, tmp_pa
         Image.fromarray(street.image(index).permute(1, 2, 0).numpy()).save(frames / f"{index}.png")
     words = ("--mode", "blocking", "--policy", "every", "--interval", 3)
     written = {}
-    for name, more in (("own", ()), ("steady", ("--steady",))):
+    for name, more in (("own", ()), ("steady", ("--steady", "--report", tmp_path / "run"))):
         code, _, error = lowlat("segment", frames, "-o", tmp_path / name, *words, *more)
         assert code == 0, error
         written[name] = [np.array(Image.open(tmp_path / name / f"{index}.png")) for index in range(8)]
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["settings"]["steady"] is True
     assert any(not np.array_equal(*both) for both in zip(*written.values(), strict=True))
     steady = Steady()
     with open_source(frames) as source, VideoSegmenter(policy=Every(3), mode="blocking") as segmenter:

@@ -78,6 +78,15 @@ def test_nothing_is_held_behind_a_cut_nor_on_a_first_frame():
     assert np.array_equal(sudden(np.full_like(cut, 255), second), second.labels)
 
 
+def test_labels_that_are_drawn_into_change_none_that_come():
+    video, plain, drawn = list(random_video(4)), Steady(), Steady()
+    expected = [plain(frame, result).copy() for frame, result in video]
+    for (frame, result), labels in zip(video, expected, strict=True):
+        shown = drawn(frame, FrameResult(0, result.labels.copy(), 0, scores=result.scores))
+        assert np.array_equal(shown, labels)
+        shown[:] = 4
+
+
 def test_a_frame_of_another_size_or_grid_shows_its_own_labels():
     steady = Steady()
     for size in (SIZE, (60, 45)):
