@@ -10,6 +10,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
 
 namespace svconv::cpu {
 
@@ -119,6 +122,16 @@ Plan plan(Product product, const Problem& problem, int64_t threads) {
 
 void run(Product product, const Problem& problem, const Plan& plan, int64_t begin, int64_t end) {
   active().load()->run(product, problem, plan, begin, end);
+}
+
+int64_t l2_bytes() {
+  static const int64_t bytes = [] {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    if (const long size = sysconf(_SC_LEVEL2_CACHE_SIZE); size > 0) return int64_t(size);
+#endif
+    return int64_t(1) << 20;
+  }();
+  return bytes;
 }
 
 void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {

@@ -62,6 +62,9 @@ SVCONV_API Pages take_pages(size_t bytes);
 // Gives back what was taken: it is kept for the next result, up to 512 MiB in all. Any thread may call it.
 SVCONV_API void give_pages(Pages pages);
 
+// The size of a core's second-level cache, 1 MiB where the system doesn't say.
+int64_t l2_bytes();
+
 // Scratch memory of the calling thread, 64-byte aligned, until `end_scratch`. What a product took is kept as one block
 // for the next, so that only the first one of a size asks the system for memory.
 void* take_scratch(size_t bytes);

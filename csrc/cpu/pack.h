@@ -87,42 +87,54 @@ void pack(A* dst, int64_t pitch, const T* src, int64_t lane_stride, int64_t mino
 // Walks a block of a tensor, asking for its cache lines a few runs at a time, while something else is computed.
 class Prefetch {
  public:
-  // `outer` blocks of `inner` runs of `run` elements each; strides in elements.
+  // One loop around the runs: how often it turns, and how far apart its turns are, in elements.
+  struct Loop {
+    int64_t count, stride;
+  };
+
+  Prefetch() = default;
+
+  // Runs of `run` elements each, in three nested loops, the innermost last.
   template <class T>
-  Prefetch(const T* base, int64_t outer, int64_t outer_stride, int64_t inner, int64_t inner_stride, int64_t run)
+  Prefetch(const T* base, Loop outer, Loop middle, Loop inner, int64_t run)
       : base_(reinterpret_cast<const char*>(base)),
-        outer_stride_(outer_stride * sizeof(T)),
-        inner_(inner),
-        inner_stride_(inner_stride * sizeof(T)),
+        outer_stride_(outer.stride * sizeof(T)),
+        middle_{middle.count, middle.stride * int64_t(sizeof(T))},
+        inner_{inner.count, inner.stride * int64_t(sizeof(T))},
         bytes_(run * sizeof(T)),
-        left_(run > 0 ? outer * inner : 0) {}
+        left_(run > 0 ? outer.count * middle.count * inner.count : 0) {}
 
   // A [rows, lanes x minors] block: runs lie along the dimension of stride 1, if there is one.
   template <class T>
   static Prefetch block(const T* base, int64_t rows, int64_t row_stride, int64_t lanes, int64_t lane_stride,
                         int64_t minors, int64_t minor_stride) {
-    if (minor_stride == 1) return {base, rows, row_stride, lanes, lane_stride, minors};
-    if (lane_stride == 1) return {base, rows, row_stride, minors, minor_stride, lanes};
-    return {base, 0, 0, 0, 0, 0};
+    const Loop one{1, 0}, outer{rows, row_stride};
+    if (minor_stride == 1) return {base, one, outer, {lanes, lane_stride}, minors};
+    if (lane_stride == 1) return {base, one, outer, {minors, minor_stride}, lanes};
+    return {};
   }
 
   int64_t left() const { return left_; }
+  void all() { step(left_); }
 
   SVCONV_INLINE void step(int64_t runs) {
     for (runs = runs < left_ ? runs : left_, left_ -= runs; runs > 0; --runs) {
-      const char* line = base_ + i_ * inner_stride_;
+      const char* line = base_ + j_ * middle_.stride + i_ * inner_.stride;
       for (int64_t at = 0; at < bytes_; at += 64) __builtin_prefetch(line + at, 0, 2);
       __builtin_prefetch(line + bytes_ - 1, 0, 2);
-      if (++i_ == inner_) {
-        i_ = 0;
-        base_ += outer_stride_;
-      }
+      if (++i_ < inner_.count) continue;
+      i_ = 0;
+      if (++j_ < middle_.count) continue;
+      j_ = 0;
+      base_ += outer_stride_;
     }
   }
 
  private:
-  const char* base_;
-  int64_t outer_stride_, inner_, inner_stride_, bytes_, left_, i_ = 0;
+  const char* base_ = nullptr;
+  int64_t outer_stride_ = 0;
+  Loop middle_{}, inner_{};
+  int64_t bytes_ = 0, left_ = 0, i_ = 0, j_ = 0;
 };
 
 // Elements of a cache line.

@@ -94,6 +94,9 @@ void grad_weight(const Problem& p, const Item& item) {
     A* dw_row = dw + i * area * pitch;
     if (p.normalize) {
       read_logits(taps, pitch, p, item, logits, row);
+      // Those of the next row come while this one's exponentials are taken.
+      if (i + 1 < item.rows)
+        Prefetch::block(logits.at(0, row + 1, item.column), 1, logits.h, area, logits.c, item.columns, logits.w).all();
       pack(lse_row, 0, static_cast<const A*>(lse.at(0, row, item.column)), lse.w, 0, Span{0, item.columns, pitch},
            Span{0, 1, 1}, A(0));
       for (int64_t k = 0; k < area; ++k) exponentiate(taps + k * pitch, taps + k * pitch, lse_row, pitch);

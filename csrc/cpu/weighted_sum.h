@@ -17,17 +17,19 @@ template <class A>
 struct SumSizes {
   static constexpr int64_t kChannels = kChunk<A>;
   // Rows of output that are finished together, so that the input rows of a tile stay in L1 for the tile below it; and
-  // channels that are summed up in one sweep: few, so that their planes are read and written in long runs, and that
-  // their rings stay in L2.
-  static constexpr int64_t kStep = 3, kSlab = std::max<int64_t>(32, kChannels);
+  // channels whose rings are kept at a time.
+  static constexpr int64_t kStep = 3, kSlab = 256;
+  // The logits of the next block are asked for while so many last chunks of channels are summed up.
+  static constexpr int64_t kAhead = 4;
 
   bool reversed;
   int64_t K, r, area, depth;   // of the kernel; channels of the group
   int64_t tiles, pixels;       // that cover a row of the item
   int64_t pitch, wide;         // of a row of taps, and of one with its halo
-  int64_t step;
+  int64_t step, slab;
   int64_t slots, row, ring;    // rows of a ring of input, and their size
   int64_t tile_weights, row_weights;
+  int64_t block;               // rows, in whole steps, whose weights take a quarter of L2
   int64_t weight_rows;         // rows whose weights are kept: with more than one slab the item's, for the later ones
 
   SumSizes(const Problem& p, const Item& item, bool reversed)
@@ -41,12 +43,16 @@ struct SumSizes {
         pitch(divide_up(pixels, kLanes<A>) * kLanes<A>),
         wide(pitch + divide_up(K - 1, kLanes<A>) * kLanes<A>),
         step(std::min(kStep, item.rows)),
+        slab(std::min(kSlab, divide_up(depth, kChannels) * kChannels)),
         slots(step + K - 1),
         row((pixels + K - 1) * kChannels),
         ring(slots * row),
         tile_weights(area * kTile + kOverrun<A>),
         row_weights(tiles * tile_weights),
-        weight_rows(depth > kSlab ? item.rows : step) {}
+        block(std::min(std::max<int64_t>(1, l2_bytes() / 4 / step_bytes()) * step, item.rows)),
+        weight_rows(depth > slab ? item.rows : block) {}
+
+  int64_t step_bytes() const { return step * row_weights * int64_t(sizeof(A)); }
 };
 
 template <class A>
@@ -59,8 +65,8 @@ struct SumArrays {
   A* const scale = arena.array<A>(s.pitch + 2 * kLanes<A>);          // [pitch], by which a row's taps become weights
   A* const lse_row = arena.array<A>(s.wide);                         // [wide]
   A* const weights = arena.array<A>(s.weight_rows * s.row_weights);  // [weight_rows, tiles, tile_weights]
-  // [kSlab / kChannels, slots, pixels + K - 1, kChannels], the rings
-  A* const input = arena.array<A>(s.kSlab / s.kChannels * s.ring);
+  // [slab / kChannels, slots, pixels + K - 1, kChannels], the rings
+  A* const input = arena.array<A>(s.slab / s.kChannels * s.ring);
   A* const out = arena.array<A>(s.step * s.pixels * s.kChannels);    // [step, pixels, kChannels]
   int64_t* const slot = arena.array<int64_t>(2 * s.slots);           // [2 * slots], where a row of a ring lies
 
@@ -69,8 +75,9 @@ struct SumArrays {
 
 // forward (reversed = false) and grad_input (reversed = true): the same sum with other weights.
 //
-// The item is swept downwards, a few rows at a time, once for each slab of channels. Each input row is packed once,
-// into the ring of its chunk of channels; each weight is computed in the first sweep, and read in order by the others.
+// The item is swept downwards, once for each slab of channels, a block of rows at a time. Each weight is computed once,
+// and stays in L2 while the chunks of channels go by; a chunk goes down the block a few rows at a time, and packs each
+// input row once, into a ring of its own.
 template <class T>
 class WeightedSum {
  public:
@@ -95,7 +102,7 @@ class WeightedSum {
 
   void run() const {
     // The first sweep is made even without a channel: it writes the log-sum-exp.
-    for (int64_t first = 0; first == 0 || first < sizes_.depth; first += Sizes::kSlab) sweep(first);
+    for (int64_t first = 0; first == 0 || first < sizes_.depth; first += sizes_.slab) sweep(first);
   }
 
  private:
@@ -117,21 +124,37 @@ class WeightedSum {
 
   // The sum over the slab of channels from `first` on.
   void sweep(int64_t first) const {
-    const int64_t item_end = item_.row + item_.rows, slab_end = std::min(first + Sizes::kSlab, sizes_.depth);
+    for (Rows rows = first_rows(); rows.top < item_.row + item_.rows;) rows = sum_block(rows, first);
+  }
+
+  // The sum over a slab for the block of rows that begins with `start`; returns the rows after it.
+  Rows sum_block(const Rows& start, int64_t first) const {
+    const int64_t item_end = item_.row + item_.rows, end = std::min(start.top + sizes_.block, item_end);
     const bool kept = sizes_.weight_rows == item_.rows;
-    for (Rows rows = first_rows(); rows.top < item_end; rows = rows_after(rows)) {
-      A* const weights = arrays_.weights + (kept ? (rows.top - item_.row) * sizes_.row_weights : 0);
-      if (first == 0) prepare_weights(weights, rows);
-      for (int64_t c = first; c < slab_end; c += Sizes::kChannels) {
-        A* const ring = arrays_.input + (c - first) / Sizes::kChannels * sizes_.ring;
+    A* const weights = arrays_.weights + (kept ? (start.top - item_.row) * sizes_.row_weights : 0);
+    const auto weights_of = [&](const Rows& rows) { return weights + (rows.top - start.top) * sizes_.row_weights; };
+    Rows after = start;
+    for (; after.top < end; after = rows_after(after))
+      if (first == 0) prepare_weights(weights_of(after), after);
+
+    const int64_t slab_end = std::min(first + sizes_.slab, sizes_.depth);
+    const int64_t ahead = std::max(slab_end - Sizes::kAhead * Sizes::kChannels, first);
+    const int64_t turns = divide_up(slab_end - ahead, Sizes::kChannels) * sizes_.tiles * (end - start.top);
+    Prefetch logits = first == 0 ? logits_of(end, std::min(end + sizes_.block, item_end)) : Prefetch();
+    const int64_t logits_runs = divide_up(logits.left(), std::max<int64_t>(turns, 1));
+    for (int64_t c = first; c < slab_end; c += Sizes::kChannels) {
+      A* const ring = arrays_.input + (c - first) / Sizes::kChannels * sizes_.ring;
+      for (Rows rows = start; rows.top < end; rows = rows_after(rows)) {
         pack_rows(ring, rows, c);
-        const Prefetch next = c + Sizes::kChannels < slab_end ? input_of(rows, c + Sizes::kChannels)
-                              : rows.end < item_end           ? input_of(rows_after(rows), first)
-                                                              : input_of(first_rows(), slab_end);
-        compute_tiles(ring, weights, rows, next);
+        const Prefetch input = rows.end < end                    ? input_of(rows_after(rows), c)
+                               : c + Sizes::kChannels < slab_end ? input_of(start, c + Sizes::kChannels)
+                               : end < item_end                  ? input_of(after, first)
+                                                                 : input_of(first_rows(), slab_end);
+        compute_tiles(ring, weights_of(rows), rows, input, logits, c < ahead ? 0 : logits_runs);
         unpack_rows(rows, c);
       }
     }
+    return after;
   }
 
   // Makes the weights of some rows of output, and writes their log-sum-exp if it is asked for.
@@ -170,14 +193,29 @@ class WeightedSum {
                            columns_.last - columns_.first, source_.w);
   }
 
+  // The memory that prepare_weights() reads for rows [top, end).
+  Prefetch logits_of(int64_t top, int64_t end) const {
+    const int64_t K = sizes_.K, r = sizes_.r;
+    if (!sizes_.reversed)
+      return Prefetch::block(logits_.at(0, top, item_.column), end - top, logits_.h, sizes_.area, logits_.c,
+                             item_.columns, logits_.w);
+    if (logits_.w != 1) return {};
+    // Tap row t of row y lies in row y + t - r.
+    const int64_t from = std::max(top, r), to = std::min(end, item_.height - r);
+    return {logits_.at(0, from - r, item_.column), {std::max<int64_t>(to - from, 0), logits_.h},
+            {K, K * logits_.c + logits_.h}, {K, logits_.c}, item_.columns};
+  }
+
   // Sums up all tiles of the rows. The memory that is read next is asked for meanwhile.
-  void compute_tiles(const A* ring, const A* weights, const Rows& rows, Prefetch next) const {
-    const int64_t runs = divide_up(next.left(), sizes_.tiles * (rows.end - rows.top));
+  void compute_tiles(const A* ring, const A* weights, const Rows& rows, Prefetch input, Prefetch& logits,
+                     int64_t logits_runs) const {
+    const int64_t input_runs = divide_up(input.left(), sizes_.tiles * (rows.end - rows.top));
     const int64_t K = sizes_.K, r = sizes_.r;
     for (int64_t tile = 0; tile < sizes_.tiles; ++tile) {
       const Tile<A> compute = tile + 1 < sizes_.tiles ? compute_ : compute_last_;
       for (int64_t row = rows.top; row < rows.end; ++row, weights += sizes_.tile_weights) {
-        next.step(runs);
+        input.step(input_runs);
+        logits.step(logits_runs);
         // Tap row t reads input row row - (t - r).
         const int64_t first_tap = std::max<int64_t>(0, row + r - (item_.height - 1));
         const int64_t last_tap = std::min(K, row + r + 1);

@@ -73,6 +73,14 @@ def test_every_instruction_set(instruction_set, kernel_size, dtype, layout):
     check(case, *laid_out(case.tensors(), layout))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", (40, 270))
+def test_items_of_more_rows_than_l2_holds_weights_of(instruction_set, channels, layout):
+    # Three rows of 81 taps at 250 pixels take a quarter of a MiB; 270 channels are more than a slab.
+    case = Case(shape=(1, channels, 29, 250), kernel_size=9)
+    check(case, *laid_out(case.tensors(), layout))
+
+
 @pytest.mark.parametrize("input_layout", LAYOUTS)
 @pytest.mark.parametrize("other_layout", LAYOUTS)
 def test_layouts_may_differ_and_results_keep_those_of_their_tensors(input_layout, other_layout, device):
