@@ -47,10 +47,10 @@ void grad_weight(const Problem& p, const Item& item) {
   const auto input = plane<const T>(p.data, p, item, item.group * depth);
   const auto grad = plane<const T>(p.grad, p, item, item.group * depth);
   const Span x_columns = clip(item.column - r, wide, item.width), g_columns{0, item.columns, pitch};
-  const int64_t item_end = item.row + item.rows;
+  const int64_t first_row = std::max<int64_t>(0, item.row - r), item_end = item.row + item.rows;
   for (int64_t c = 0; c < depth; c += chunk) {
     const int64_t channels = std::min(chunk, depth - c);
-    int64_t packed = std::max<int64_t>(0, item.row - r);
+    int64_t packed = first_row;
     for (int64_t top = item.row; top < item_end; top += step) {
       const int64_t end = std::min(top + step, item_end), bottom = std::min(end + r, item.height);
       for (; packed < bottom; ++packed)
@@ -59,13 +59,17 @@ void grad_weight(const Problem& p, const Item& item) {
       for (int64_t row = top; row < end; ++row)
         pack_vectors(g + (row - top) * g_row, deepest * L, vectors, lines, grad.at(c, row, item.column), grad.w, grad.c,
                      g_columns, channels);
-      // The memory that the next step will pack is asked for while the reductions run.
-      const int64_t next_end = std::min(end + step, item_end);
-      Prefetch next_x = Prefetch::block(input.at(c, packed, item.column - r + x_columns.first),
-                                        std::min(next_end + r, item.height) - packed, input.h, channels, input.c,
-                                        x_columns.last - x_columns.first, input.w);
-      Prefetch next_g = Prefetch::block(grad.at(c, end, item.column), next_end - end, grad.h, channels, grad.c,
-                                        item.columns, grad.w);
+      // The memory that the next step will pack, here or in the next chunk, is asked for while the reductions run.
+      const bool last_step = end == item_end;
+      const int64_t next_top = last_step ? item.row : end, next_end = std::min(next_top + step, item_end);
+      const int64_t next_packed = last_step ? first_row : packed;
+      const int64_t next_c = last_step ? c + chunk : c;
+      const int64_t next_channels = std::clamp<int64_t>(depth - next_c, 0, chunk);
+      Prefetch next_x = Prefetch::block(input.at(next_c, next_packed, item.column - r + x_columns.first),
+                                        std::min(next_end + r, item.height) - next_packed, input.h, next_channels,
+                                        input.c, x_columns.last - x_columns.first, input.w);
+      Prefetch next_g = Prefetch::block(grad.at(next_c, next_top, item.column), next_end - next_top, grad.h,
+                                        next_channels, grad.c, item.columns, grad.w);
       const int64_t turns = vectors * divide_up(end - top, kRows) * K;
       const int64_t x_runs = divide_up(next_x.left(), turns), g_runs = divide_up(next_g.left(), turns);
       for (int64_t b = 0; b < vectors; ++b)
