@@ -43,7 +43,7 @@ struct SumSizes {
         pitch(divide_up(pixels, kLanes<A>) * kLanes<A>),
         wide(pitch + divide_up(K - 1, kLanes<A>) * kLanes<A>),
         step(std::min(kStep, item.rows)),
-        slab(std::min(kSlab, divide_up(depth, kChannels) * kChannels)),
+        slab(std::clamp(divide_up(depth, kChannels) * kChannels, kChannels, kSlab)),
         slots(step + K - 1),
         row((pixels + K - 1) * kChannels),
         ring(slots * row),
