@@ -115,6 +115,7 @@ class Prefetch {
   }
 
   int64_t left() const { return left_; }
+  // Asks for all of it at once.
   void all() { step(left_); }
 
   SVCONV_INLINE void step(int64_t runs) {

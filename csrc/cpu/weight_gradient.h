@@ -98,7 +98,7 @@ void grad_weight(const Problem& p, const Item& item) {
     A* dw_row = dw + i * area * pitch;
     if (p.normalize) {
       read_logits(taps, pitch, p, item, logits, row);
-      // Those of the next row come while this one's exponentials are taken.
+      // The logits of the next row are on their way while the exponentials of this one are taken.
       if (i + 1 < item.rows)
         Prefetch::block(logits.at(0, row + 1, item.column), 1, logits.h, area, logits.c, item.columns, logits.w).all();
       pack(lse_row, 0, static_cast<const A*>(lse.at(0, row, item.column)), lse.w, 0, Span{0, item.columns, pitch},

@@ -19,14 +19,16 @@ struct SumSizes {
   // Rows of output that are finished together, so that the input rows of a tile stay in L1 for the tile below it; and
   // channels whose rings are kept at a time.
   static constexpr int64_t kStep = 3, kSlab = 256;
-  // The logits of the next block are asked for while so many last chunks of channels are summed up.
+  // The logits of the next block are asked for while the last so many chunks of channels are summed up. Over twice as
+  // many chunks, forward took 1 % longer.
   static constexpr int64_t kAhead = 4;
 
   bool reversed;
   int64_t K, r, area, depth;   // of the kernel; channels of the group
   int64_t tiles, pixels;       // that cover a row of the item
   int64_t pitch, wide;         // of a row of taps, and of one with its halo
-  int64_t step, slab;
+  int64_t step;
+  int64_t slab;                // at least one chunk of channels, so that a sum over none ends
   int64_t slots, row, ring;    // rows of a ring of input, and their size
   int64_t tile_weights, row_weights;
   int64_t block;               // rows, in whole steps, whose weights take a quarter of L2
