@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lowlat.cli.options import Device, DType, Interval, Pixels, PolicyName, Size, Threshold, Weights, pixels_of
+from lowlat.cli.options import Device, DType, Interval, Pixels, PolicyName, Size, Steady, Threshold, Weights, pixels_of
 
 
 def serve(
@@ -64,6 +64,7 @@ def serve(
     size: Size = None,
     device: Device = "cpu",
     dtype: DType = None,
+    steady: Steady = False,
 ) -> None:
     """Label live videos, with a page to watch them and results over HTTP and WebSockets, until Ctrl-C or SIGTERM."""
     from lowlat.jobs.cameras import check_patience
@@ -99,5 +100,6 @@ def serve(
         policy=choose_policy(policy, interval, threshold),
         pixels=pixels_of("serve", pixels, size),
         device=device,
+        steady=steady,
         **({} if dtype is None else {"dtype": dtype}),
     )

@@ -55,6 +55,7 @@ class Seat:
         beside: has memory and graphs made.
         hold: how many results are held for readers.
         settled: whether results are handed out after the work that follows their labels, rather than before.
+        scores: "grid" or "frame" if results have scores too, at that size; empty for labels alone.
         on_result: a function that the hub's thread calls with each result, and waits for.
 
     Attributes:
@@ -73,6 +74,7 @@ class Seat:
         *,
         hold: int = 1,
         settled: bool = False,
+        scores: str = "",
         on_result: Callable[[FrameResult], None] | None = None,
     ) -> None:
         self.name, self.schedule, self.passes = name, schedule, passes
@@ -84,7 +86,7 @@ class Seat:
         self.labelled = self.failed = 0
         self.error: BaseException | None = None
         self.gone = False
-        self._clock, self._settled, self._on_result = clock, settled, on_result
+        self._clock, self._settled, self._scores, self._on_result = clock, settled, scores, on_result
         self._start: _Start | None = None
         self._beside, self._making = beside, None
         self._results: deque[tuple[int, FrameResult]] = deque(maxlen=hold)
@@ -240,7 +242,9 @@ class Seat:
         self.ask(low, ended)
 
     def _label(self, captured: Captured) -> None:
-        result = self.engine.answer(captured.frame, index=captured.index, available_ms=captured.available_ms)
+        result = self.engine.answer(
+            captured.frame, index=captured.index, available_ms=captured.available_ms, scores=self._scores
+        )
         result.time_s = captured.time_s
         self.labelled += 1
         if not self._settled:

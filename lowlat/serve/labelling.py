@@ -20,6 +20,7 @@ from lowlat.schedule import PerFrame, Policy
 from lowlat.segmenter import VideoSegmenter, prepare
 from lowlat.serve.history import History
 from lowlat.serve.log import say
+from lowlat.video.steady import Steady
 
 BASELINE_PASSES = 4
 """Passes of the whole network that are measured for the per-frame baseline; the first one is warm-up."""
@@ -52,6 +53,7 @@ class Labelling(AbstractContextManager):
         policy: decides which frames of each video are key frames; by default as the weights say.
         size: the ``(height, width)`` that frames are taken to have before any has come.
         cores: threads on a CPU, by default one for each core at hand.
+        steady: whether labels are those that `Steady` shows.
         options: further arguments of `lowlat.prepare`: device, dtype, pixels.
 
     Attributes:
@@ -70,6 +72,7 @@ class Labelling(AbstractContextManager):
         policy: Policy | None = None,
         size: tuple[int, int] = DEFAULT_SIZE,
         cores: int | None = None,
+        steady: bool = False,
         **options: Any,
     ) -> None:
         prepared = prepare(weights, **options)
@@ -80,7 +83,7 @@ class Labelling(AbstractContextManager):
             times = [whole.step(frame).latency_ms for _ in range(BASELINE_PASSES)]
         self.baseline_ms = float(np.median(times[1:]))
         self._hub = Hub(prepared, cores=cores)
-        self._lock, self._videos = threading.Lock(), []
+        self._lock, self._videos, self._steady = threading.Lock(), [], steady
         self._share, self._bound, self._looked_at = 1.0, None, 0.0
 
     def open(
@@ -98,7 +101,7 @@ class Labelling(AbstractContextManager):
             RuntimeError: there is no room, or the hub is closed.
         """
         with self._lock:
-            made, before = LabelledVideo(self, fps, on_labelled), self._share
+            made, before = LabelledVideo(self, fps, on_labelled, Steady() if self._steady else None), self._share
             options = {"size": size or self._size, "policy": self._policy, "over": "lower", **made.options}
             # A first video is never refused, since whatever made frames dear may be over soon.
             lowest, why = LOWEST_FPS if self._videos else 0.0, ""
@@ -179,16 +182,18 @@ class LabelledVideo:
         fps: the frames a second that it gets.
     """
 
-    def __init__(self, labelling: Labelling, fps: float, on_labelled: Callable[[Labelled], None]) -> None:
+    def __init__(
+        self, labelling: Labelling, fps: float, on_labelled: Callable[[Labelled], None], steady: Steady | None = None
+    ) -> None:
         self.history, self.asked_fps, self.fps = History(), fps, fps
-        self._labelling, self._on_labelled = labelling, on_labelled
+        self._labelling, self._on_labelled, self._steady = labelling, on_labelled, steady
         self._video: Video | None = None
         self._lock = threading.Lock()
         # Frames without a result yet: the one under way, the one that waits, and some whose result is being handed on.
         self._frames: dict[int, np.ndarray] = {}
         self._submitted = self._skipped = self._failed_before = 0
         self._due = 0.0
-        self.options = {"hold": HELD, "settled": True, "on_result": self._take}
+        self.options = {"hold": HELD, "settled": True, "scores": steady is not None, "on_result": self._take}
 
     def begin(self, video: Video) -> None:
         """Take the video that the hub has opened."""
@@ -252,6 +257,8 @@ class LabelledVideo:
         captured_at = time.time() - (self._video.clock.now() - result.available_ms) / 1000
         self.history.add(result, captured_at)
         if frame is not None:
+            if self._steady is not None:
+                result.labels, result.scores = self._steady(frame, result), None
             self._on_labelled(Labelled(frame, result, captured_at))
         self._labelling.refresh()
 

@@ -1,12 +1,16 @@
 """`lowlat serve` as a program: its lines, its end, and what it refuses."""
 
+import io
 import json
 import signal
 import socket
 import urllib.error
+import urllib.request
 
+import numpy as np
 import pytest
 from local_cameras import HttpCamera, Refuse, Show
+from PIL import Image
 from program import Program
 from running_service import balanced
 from typer.testing import CliRunner
@@ -14,6 +18,10 @@ from waiting import until
 from websockets.sync.client import connect
 
 from lowlat.cli import app
+from lowlat.lab.data.street import Street
+from lowlat.schedule import Every
+from lowlat.segmenter import VideoSegmenter
+from lowlat.video.steady import Steady
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -51,6 +59,25 @@ def test_the_log_has_an_object_a_line_and_no_secret(clip, tmp_path):
             program.process.send_signal(signal.SIGTERM)
             program.told("closed")
         assert "s3cret" not in json.dumps(program.events) and "token-given" not in json.dumps(program.events)
+
+
+def test_steadied_labels_are_served_in_place_of_the_networks_own(one_thread):
+    street, steady, held = Street(size=(96, 128), frames=6, split="val"), Steady(), 0
+    words = ("--steady", "--policy", "every", "--interval", "9", "--pixels", "0")
+    with Program(*words) as program, VideoSegmenter(policy=Every(9), pixels=None) as alone:
+        body = json.dumps({"name": "street"}).encode()
+        urllib.request.urlopen(f"{program.address}videos", body, timeout=60).close()
+        for index in range(len(street)):
+            frame = street.image(index).permute(1, 2, 0).numpy()
+            png = io.BytesIO()
+            Image.fromarray(frame).save(png, "PNG")
+            address = f"{program.address}videos/street/frames?wait=60&labels=png"
+            with urllib.request.urlopen(address, png.getvalue(), timeout=60) as answer:
+                served = np.asarray(Image.open(io.BytesIO(answer.read())))
+            own = alone.step(frame, scores=True)
+            assert np.array_equal(served, steady(frame, own))
+            held += np.count_nonzero(served != own.labels)
+    assert held, "no label was held, and the test says nothing"
 
 
 @pytest.mark.parametrize(
