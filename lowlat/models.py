@@ -93,6 +93,11 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     Raises:
         ValueError: there is no such name or file, or the file holds no such weights.
     """
+    if not isinstance(source, (str, Path)):
+        raise ValueError(
+            f"load: expected a network's name or a file of weights, got {type(source).__name__}; lowlat.adopt makes a "
+            "video network of a torch.nn.Module, and one that is prepared goes to VideoSegmenter as it is"
+        )
     if ":" in str(source) and not Path(source).is_file():
         return build(str(source)).eval()
     path = find(source, ", package.module:function")

@@ -46,11 +46,6 @@ def prepare(
         TypeError: there is no such option.
         RuntimeError: there is no such GPU.
     """
-    if not isinstance(network, (VideoNetwork, str, Path)):
-        raise ValueError(
-            f"prepare: expected a network's name, a file of weights or a VideoNetwork, got {type(network).__name__}; "
-            "lowlat.adopt makes one of a torch.nn.Module, and a prepared network goes to VideoSegmenter as it is"
-        )
     found = find_device("prepare", device)
     chosen = Options(**options)
     if found.type == "cpu" and chosen.compiled:

@@ -350,11 +350,11 @@ def test_values_of_another_kind_are_refused_in_words(tiny_network, options, word
 
 
 @pytest.mark.parametrize("network", [None, 3, torch.nn.Identity()])
-def test_what_is_no_network_is_refused_in_words(network):
-    with pytest.raises(
-        ValueError, match="prepare: expected a network's name, a file of weights or a VideoNetwork, got.*lowlat.adopt"
-    ):
-        VideoSegmenter(network)
+@pytest.mark.parametrize("function", [models.load, prepare, VideoSegmenter])
+def test_what_is_no_network_is_refused_in_words(function, network):
+    got = f"got {type(network).__name__}; lowlat.adopt"
+    with pytest.raises(ValueError, match=f"load: expected a network's name or a file of weights, {got}"):
+        function(network)
 
 
 def test_a_prepared_network_is_prepared_once(tiny_network):
