@@ -176,7 +176,7 @@ class VideoSegmenter(AbstractContextManager):
             RuntimeError: S_h failed on the first frame, a GPU lacks the memory, or the segmenter is closed, in use by
                 another thread, or inherited by a forked process.
         """
-        asked = scores_at("VideoSegmenter.step", scores)
+        asked = _scores_at("step", scores)
         return self._alone("step", partial(self._engine.step, frame, scores=asked))
 
     def run(self, frames: Iterable, *, scores: bool | str = False) -> Iterator[FrameResult]:
@@ -189,7 +189,7 @@ class VideoSegmenter(AbstractContextManager):
         Raises:
             ValueError, RuntimeError: as :meth:`step`. What ``frames`` itself raises comes through.
         """
-        results = self._engine.run(frames, scores_at("VideoSegmenter.run", scores))
+        results = self._engine.run(frames, _scores_at("run", scores))
         return iter(lambda: self._alone("run", next, results, None), None)
 
     @property
@@ -223,13 +223,14 @@ class VideoSegmenter(AbstractContextManager):
         self.close()
 
 
-def scores_at(function: str, scores: bool | str) -> str:
+def _scores_at(method: str, scores: bool | str) -> str:
     """Return the size at which scores are wanted: "grid", "frame", or the empty word for none."""
     if isinstance(scores, bool) or scores is None:
         return "grid" if scores else ""
     if not isinstance(scores, str) or scores not in ("grid", "frame"):
         raise ValueError(
-            f"{function}: expected scores to be True, 'grid' or 'frame', got {scores!r}; leave it out for labels alone"
+            f"VideoSegmenter.{method}: expected scores to be True, 'grid' or 'frame', got {scores!r}; leave it out for "
+            "labels alone"
         )
     return scores
 

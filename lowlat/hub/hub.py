@@ -32,7 +32,7 @@ from lowlat.runtime.cpu import threads
 from lowlat.runtime.ending import end_with
 from lowlat.runtime.options import PreparedNetwork
 from lowlat.schedule import DEFAULT_AGE_BOUND, Adaptive, Every, Policy, Schedule
-from lowlat.segmenter import prepare, scores_at
+from lowlat.segmenter import prepare
 
 DEFAULT_SIZE = (360, 480)
 """The height and width of frames for which costs are measured if no size is given."""
@@ -140,7 +140,7 @@ class Hub(AbstractContextManager):
         over: str = "refuse",
         hold: int = 1,
         settled: bool = False,
-        scores: bool | str = False,
+        scores: bool = False,
         on_result: Callable[[FrameResult], None] | None = None,
     ) -> Video:
         """Take in another video.
@@ -158,7 +158,8 @@ class Hub(AbstractContextManager):
             hold: how many results are held for readers; 1 holds the newest only.
             settled: whether results are handed out after the work that follows their labels, so that `key`, `launched`
                 and `value` are final, or as soon as there are labels.
-            scores: whether results have scores too, as in :meth:`lowlat.VideoSegmenter.step`.
+            scores: whether results have scores too, float32 ``(classes, h, w)`` at the network's own grid. At a frame's
+                own size they would take more time than the bound counts.
             on_result: a function that a thread of the video calls with each result, or with the newest if it doesn't
                 keep up.
 
@@ -173,7 +174,8 @@ class Hub(AbstractContextManager):
             raise ValueError(f"Hub.open: expected over to be 'refuse' or 'lower', got {over!r}; choose one of them")
         if not is_whole(hold):
             raise ValueError(f"Hub.open: expected to hold at least 1 result, got {hold!r}; leave it out for the newest")
-        asked = scores_at("Hub.open", scores)
+        if not isinstance(scores, bool):
+            raise ValueError(f"Hub.open: expected scores to be True or False, got {scores!r}; they come at the grid")
         known = None if size is None else checked_size("Hub.open", size)
         policy = Adaptive(self._prepared.network.threshold) if policy is None else policy
         schedule = Schedule(policy, "low-latency", "deferred", age_bound)
@@ -182,7 +184,7 @@ class Hub(AbstractContextManager):
                 raise ValueError(f"Hub.open: expected a new name, got {name!r}, which is open; close it, or choose one")
             load = self._load("open", fps, known or DEFAULT_SIZE)
             least = admitted(name, [*self._loads(), load], over)
-            seat = self._seat(name, schedule, hold=hold, settled=settled, scores=asked)
+            seat = self._seat(name, schedule, hold=hold, settled=settled, scores="grid" if scores else "")
             video = Video(self, seat, load.fps, known or DEFAULT_SIZE)
             self._join(seat, claimed=known is not None)
             self._open[name] = video

@@ -192,6 +192,7 @@ class LabelledVideo:
         # Frames without a result yet: the one under way, the one that waits, and some whose result is being handed on.
         self._frames: dict[int, np.ndarray] = {}
         self._submitted = self._skipped = self._failed_before = 0
+        self._handed_on = -1
         self._due = 0.0
         self.options = {"hold": HELD, "settled": True, "scores": steady is not None, "on_result": self._take}
 
@@ -256,11 +257,20 @@ class LabelledVideo:
         self._failed_before = self._video.counts.failed
         captured_at = time.time() - (self._video.clock.now() - result.available_ms) / 1000
         self.history.add(result, captured_at)
-        if frame is not None:
-            if self._steady is not None:
-                result.labels, result.scores = self._steady(frame, result), None
-            self._on_labelled(Labelled(frame, result, captured_at))
+        try:
+            # Steadying a large frame may take longer than labelling it: the newest labels win here too.
+            if frame is not None and not (self._steady is not None and self._behind(result.index)):
+                if self._steady is not None:
+                    result.labels, result.scores = self._steady(frame, result), None
+                self._on_labelled(Labelled(frame, result, captured_at))
+        finally:
+            self._handed_on = result.index
         self._labelling.refresh()
+
+    def _behind(self, index: int) -> bool:
+        """Whether there is a result of a frame after that one."""
+        newest = self._video.latest()
+        return newest is not None and newest.index > index
 
     @property
     def baseline_ms(self) -> float:
@@ -301,5 +311,8 @@ class LabelledVideo:
         while (under_way := self.counts()["under_way"]) and time.monotonic() < end:
             time.sleep(0.01)
         self._video.close()
+        # All results are out; the thread that hands them on may still be at one.
+        while self._behind(self._handed_on) and time.monotonic() < end:
+            time.sleep(0.01)
         self._labelling.leave(self)
         return not under_way

@@ -11,6 +11,8 @@ from lowlat.runtime import FrameResult
 
 MARGIN = 0.5
 """By how much another class must be ahead where nothing changed in the picture: a ratio of probabilities of 1.65."""
+AT_ONCE = 1 << 17
+"""Pixels that are compared at once: their scores fit a core's caches, and memory stays small however many change."""
 STILL = 10.0
 """The difference of two pictures, in grey levels, at which the margin has fallen to 1 / e."""
 
@@ -77,17 +79,18 @@ class Steady:
     def _held(self, before: np.ndarray, labels: np.ndarray, scores: np.ndarray, changed: np.ndarray) -> np.ndarray:
         """Return the labels where each pixel of `labels` has kept that of `before`, unless the margin is exceeded."""
         (height, width), (h, w) = labels.shape, scores.shape[1:]
-        row, column = np.nonzero(labels != before)
-        old, new = before[row, column], labels[row, column]
-        # A class that these scores lack is one that a network before had.
-        known = old < len(scores)
-        ahead, behind = (
-            _between(scores, classes, row, column, labels.shape) for classes in (new, np.where(known, old, new))
-        )
-        margin = self._margin * np.exp(changed[row * h // height, column * w // width] / -STILL)
-        keep = known & (ahead - behind <= margin)
-        shown = labels.copy()
-        shown[row[keep], column[keep]] = old[keep]
+        margin, shown = self._margin * np.exp(changed / -STILL), labels.copy()
+        changes = np.flatnonzero(labels != before)
+        for first in range(0, len(changes), AT_ONCE):
+            row, column = np.divmod(changes[first : first + AT_ONCE], width)
+            old, new = before[row, column], labels[row, column]
+            # A class that these scores lack is one that a network before had.
+            known = old < len(scores)
+            ahead, behind = (
+                _between(scores, classes, row, column, labels.shape) for classes in (new, np.where(known, old, new))
+            )
+            keep = known & (ahead - behind <= margin[row * h // height, column * w // width])
+            shown[row[keep], column[keep]] = old[keep]
         return shown
 
 

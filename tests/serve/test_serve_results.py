@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from running_service import SIZE, balanced, picture, running
 from waiting import until
 
+import lowlat.serve.labelling as labelling_module
 import lowlat.serve.service as service_module
 from lowlat.serve.history import OUTCOMES
 from lowlat.serve.labelling import Labelling
@@ -150,6 +152,27 @@ def test_health_tells_of_frames_that_get_no_labels(tiny_network, monkeypatch):
         going_on.set()
         assert (status, answer["status"]) == (503, "stuck")
         until(lambda: client.json("GET", "/healthz")[0] == 200, "health again")
+
+
+def test_labels_that_take_long_to_steady_give_way_to_newer_ones_and_the_last_are_handed_on(tiny_network, monkeypatch):
+    begun, going_on, shown = threading.Event(), threading.Event(), []
+
+    def slowly(frame, result):
+        begun.set()
+        assert going_on.wait(60)
+        # The video is closed by now, and its last frame has its labels.
+        return time.sleep(0.2) or result.labels
+
+    monkeypatch.setattr(labelling_module, "Steady", lambda: slowly)
+    with Labelling(tiny_network, size=SIZE[::-1], cores=1, steady=True) as labelling:
+        video = labelling.open("gate", 4.0, lambda labelled: shown.append(labelled.result.index))
+        for count in range(1, 5):
+            video.submit(np.full((*SIZE[::-1], 3), 50 * count, np.uint8))
+            until(lambda labelled=count: video.counts()["labelled"] == labelled, "labels")
+            assert begun.wait(60)
+        threading.Timer(0.2, going_on.set).start()
+        assert video.finish(30)
+        assert shown == [0, 3] and balanced(video.counts())
 
 
 def test_where_there_is_no_room_all_videos_get_fewer_frames_until_there_is(tiny_network, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import lowlat
+import lowlat.video.steady as steady_module
 from lowlat.runtime import FrameResult
 from lowlat.video.steady import Steady
 
@@ -49,7 +50,9 @@ def by_definition(video, margin):
 @pytest.mark.parametrize("size", [SIZE, (60, 45), GRID])
 @pytest.mark.parametrize("still", [True, False])
 @pytest.mark.parametrize("margin", [0, 0.5, 2])
-def test_labels_are_held_as_defined(size, still, margin):
+def test_labels_are_held_as_defined(size, still, margin, monkeypatch):
+    # A few pixels at once, as in a frame of millions.
+    monkeypatch.setattr(steady_module, "AT_ONCE", 100)
     steady = Steady(margin)
     held = 0
     video = list(random_video(6, size, still))
