@@ -17,6 +17,7 @@ from benchmarks import pages, report
 from benchmarks.problems import PRESETS
 from benchmarks.results import load
 from lowlat.cli import app
+from lowlat.lab.study.checks import checks
 
 
 def anchors(page):
@@ -161,6 +162,21 @@ def test_the_readme_counts_the_claims_of_the_committed_study():
     words = dict(enumerate("no one two three four five six seven eight nine ten eleven twelve".split()))
     said = f"{words[held.count(False)]} of its {words[len(held)]} claims do not hold"
     assert said in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_the_schedules_are_compared_as_in_the_committed_studies():
+    shown = table_of(
+        "docs/study.md", "| video | fast track | adaptive over fixed, over F_l | accumulated over fixed, over F_l |"
+    )
+    expected = []
+    for video, name in (("`val`", "study-lite"), ("street", "study-street")):
+        rows = json.loads((ROOT / "docs" / name / "study.json").read_text())["figure5"]
+        for track, network in (("its own", "given"), ("trained", "trained")):
+            found = checks({"figure5": [row for row in rows if row["network"] == network]})
+            values = {tuple(check["claim"].split()[:3:2]): f"{check['value']:.2f}" for check in found}
+            pairs = (f"{values[ours, 'every']}, {values[ours, 'threshold']}" for ours in ("adaptive", "accumulated"))
+            expected.append(f"| {video} | {track} | {' | '.join(pairs)} |")
+    assert shown == expected
 
 
 def test_the_methods_of_propagation_are_those_of_the_committed_study():
