@@ -49,19 +49,13 @@ class Backend:
         if cast_by_autocast(input, logits):
             input, logits = (t.to(torch.get_autocast_dtype(input.device.type)) for t in (input, logits))
         input, logits = brought_together(input, logits)
-        return like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
+        return windows.like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
 
     def correlation(self, query: Tensor, key: Tensor, options: dict[str, object]) -> Tensor:
         if self.reads(**options):
             return self.correlate(query, key, **options)
         query, key = brought_together(query, key)
-        return like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
-
-
-def like(input: Tensor, out: Tensor) -> Tensor:
-    """Return the result in the memory format of the input, as the kernels write it."""
-    channels_last = input.stride(1) == 1 and input.shape[1] > 1
-    return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        return windows.like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
 
 
 def _any_window(*, cells: bool = False, **_) -> bool:

@@ -146,7 +146,7 @@ def correlation2d(
     if not taps_first:
         return out
     (out,) = arguments.brought_together(out)
-    return dispatch.like(query, windows.taps_first(out, options["groups"]))
+    return windows.like(query, windows.taps_first(out, options["groups"]))
 
 
 def explain(

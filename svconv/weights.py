@@ -19,7 +19,7 @@ def by_tap(logits: Tensor, groups: int) -> Tensor:
     """Reshape (N, groups * K*K, H, W) to (N, groups, K*K, H, W), in the accumulation type."""
     n, channels, h, w = logits.shape
     # Not unflatten, nor flatten in the results: torch.autograd.functional has no rule for those in a batch.
-    return logits.to(accumulation_type(logits.dtype)).reshape(n, groups, channels // groups, h, w)
+    return windows.in_order(logits.to(accumulation_type(logits.dtype))).reshape(n, groups, channels // groups, h, w)
 
 
 def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool, **window) -> Tensor:
@@ -60,7 +60,7 @@ def softmax_jacobian(
 ) -> Tensor:
     """Multiply the softmax's first derivative at `logits`, a symmetric matrix, by `vector`."""
     weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
-    return _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype)
+    return windows.like(logits, _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype))
 
 
 def softmax_hessian(
@@ -77,7 +77,7 @@ def softmax_hessian(
     weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
     a, b = by_tap(first, groups), by_tap(second, groups)
     bilinear = _jacobian(weights, a * b - a * _mean(weights, b) - b * _mean(weights, a))
-    return bilinear.reshape(logits.shape).to(logits.dtype)
+    return windows.like(logits, bilinear.reshape(logits.shape).to(logits.dtype))
 
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:
@@ -85,5 +85,4 @@ def _mean(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _jacobian(weights: Tensor, vector: Tensor) -> Tensor:
-    # Softmax comes in NCHW; the first factor decides the result's memory format.
     return (vector - _mean(weights, vector)) * weights

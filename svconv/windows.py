@@ -258,6 +258,23 @@ def _is_known(condition: bool) -> bool:
     return statically_known_true(condition)
 
 
+def in_order(input: Tensor) -> Tensor:
+    """Return the tensor with its numbers in NCHW order, in which its gradients of any order come as well.
+
+    PyTorch's sums and exponentials round by the strides of what they are given, and then by the number of threads too.
+    """
+    # A compiler makes kernels of its own, and sizes that are symbols would get conditions from the strides.
+    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
+        return input
+    return input.reshape(-1).reshape(input.shape)
+
+
+def like(input: Tensor, out: Tensor) -> Tensor:
+    """Return the result in the memory format of the input, as the kernels write it."""
+    channels_last = input.stride(1) == 1 and input.shape[1] > 1
+    return out.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 def _framed(plain: Callable, exact: Callable, first: Tensor, second: Tensor, options: dict) -> Tensor:
     """Compute the interior, whose windows never leave the frame, by `plain`, and a border as wide as the window's
     radius by `exact`.
@@ -266,14 +283,20 @@ def _framed(plain: Callable, exact: Callable, first: Tensor, second: Tensor, opt
     is the border of a smaller problem.
     """
     size, margin = (options["dilation"] * k for k in (options["kernel_size"], options["kernel_size"] // 2))
+
+    def thin(first: Tensor, second: Tensor) -> Tensor:
+        return in_order(exact(in_order(first), in_order(second), **options))
+
     if margin == 0:
         return plain(first, second, **{**options, "padding_mode": "zeros"})
-    if not all(_is_known(side > 2 * margin) for side in first.shape[-2:]):
-        return exact(first, second, **options)
+    # In an export a side of the window's own size would be a case by itself: there the parts below are the whole frame.
+    least = size if torch.compiler.is_exporting() else 2 * margin
+    if not all(_is_known(side > least) for side in first.shape[-2:]):
+        return thin(first, second)
     inner = plain(first, second, **{**options, "padding_mode": "zeros"})
 
     def side(dim: int, part: tuple[int, int], kept: tuple[int, int]) -> Tensor:
-        return _cut(exact(_cut(first, dim, *part), _cut(second, dim, *part), **options), dim, *kept)
+        return _cut(thin(_cut(first, dim, *part), _cut(second, dim, *part)), dim, *kept)
 
     top, bottom, left, right = (
         side(dim, part, kept)

@@ -1,12 +1,13 @@
 """Forward and both gradients against the float64 reference."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 from svconv_cases import DTYPES, LAYOUTS, TESTED, Case, NotFinite, check, run
 
-from svconv import svconv2d
+from svconv import correlation2d, svconv2d
 
 KERNELS = [Case(kernel_size=k) for k in (1, 3, 5, 7, 9, 11, 13, 15)]
 # An interpreter's time goes by images, groups and the dilation**2 sub-images.
@@ -165,6 +166,46 @@ def test_second_derivatives_repeat_bit_for_bit_whatever_the_number_of_threads():
             out = svconv2d(input, logits, **case.options)
             grads = torch.autograd.grad(out, (input, logits), grad_out, create_graph=True)
             results.append(torch.autograd.grad([grad.square().sum() for grad in grads], (input, logits, grad_out)))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result, strict=True))
+
+
+STRIDES = (
+    lambda t: t,
+    lambda t: t.to(memory_format=torch.channels_last),
+    lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+)
+
+
+@pytest.mark.parametrize("function", [svconv2d, correlation2d])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding_mode": "shift"},
+        {"dilation": 2, "padding_mode": "reflect"},
+        {"dilation": 2, "padding_mode": "replicate", "groups": 2},
+        {"dilation": 2, "padding_mode": "shift", "scale": 2},
+    ],
+    ids=str,
+)
+def test_results_and_derivatives_have_the_same_bits_in_every_layout(function, options):
+    torch.manual_seed(0)
+    scale, groups = options.get("scale", 1), options.get("groups", 1)
+    coarse, fine = torch.randn(1, 48, 14, 63), torch.randn(1, 48, 14 * scale, 63 * scale)
+    logits = torch.randn(1, 9 * groups, 14 * scale, 63 * scale)
+    given = (coarse, logits, fine) if function is svconv2d else (fine, coarse, logits)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count, layout in product((1, 3, 8), STRIDES):
+            torch.set_num_threads(count)
+            first, second, grad_out = (layout(t).detach().requires_grad_() for t in given)
+            out = function(first, second, kernel_size=3, **options)
+            grads = torch.autograd.grad(out, (first, second), grad_out, create_graph=True)
+            seconds = torch.autograd.grad([grad.square().sum() for grad in grads], (first, second, grad_out))
+            results.append([out, *grads, *seconds])
     finally:
         torch.set_num_threads(threads)
     for result in results[1:]:

@@ -249,6 +249,17 @@ def test_windows_compile_and_export_for_all_sizes(case):
         torch.testing.assert_close(program(input, logits), model(input, logits))
 
 
+@pytest.mark.parametrize(("mode", "least"), [("shift", 6), ("reflect", 3), ("reflect", 6), ("replicate", 1)])
+def test_dilated_windows_at_a_scale_export_from_their_smallest_frame_on(mode, least):
+    case = Case((2, 2, 17, 19), 3, dilation=2, padding_mode=mode, scale=2)
+    model, (h, w) = Model(**case.options), (Dim(name, min=least, max=64) for name in "hw")
+    sizes = {"input": {2: h, 3: w}, "logits": {2: 2 * h, 3: 2 * w}}
+    program = torch.export.export(model, tuple(case.tensors()[:2]), dynamic_shapes=sizes).module()
+    for height, width in ((least, least), (least, 19), (17, least), (12, 13)):
+        input, logits, _ = replace(case, shape=(2, 2, height, width)).tensors()
+        torch.testing.assert_close(program(input, logits), model(input, logits))
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_exported_windows_run_at_sizes_with_an_interior_and_without(strict):
     case = Case((2, 1, 7, 9), 3, 3, padding_mode="reflect")
