@@ -204,7 +204,8 @@ def check_shapes(function: str, input, logits, options: dict[str, object]) -> No
         raise ValueError(
             f"{function}: expected logits of shape (N, groups * kernel_size**2, {times}H, {times}W) = {expected} for "
             f"input of shape {tuple(input.shape)}, got {tuple(logits.shape)}; "
-            f"predict {expected[1]} channels at {height_and_width} of input"
+            f"predict {expected[1]} channels at {height_and_width} of input, or give the kernel_size, groups and scale "
+            "of these logits"
         )
     check_frame(function, "input", h, w, options)
 

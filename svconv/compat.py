@@ -38,36 +38,61 @@ def _whole(function: Callable[_Arguments, Tensor]) -> Callable[_Arguments, Tenso
 
 
 @_whole
-def na2d_qk(query: Tensor, key: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
+def na2d_qk(
+    query: Tensor,
+    key: Tensor,
+    kernel_size: Size,
+    dilation: Size = 1,
+    additional_keys: None = None,
+    is_causal: bool = False,
+    rpb: None = None,
+) -> Tensor:
     """`natten.functional.na2d_qk` of NATTEN up to 0.17: the product of each query with the keys of its neighbourhood.
 
     Args:
         query, key: (B, heads, H, W, D).
         kernel_size, dilation: a number, or the same number twice; at the border the window is moved inwards.
+        additional_keys, is_causal, rpb: as they are by default; other keys, causal windows and a relative bias are not
+            computed here.
 
     Returns:
         (B, heads, H, W, kernel_size**2), without scale or bias; a relative bias may be added to it.
     """
+    _check_default("na2d_qk", additional_keys=additional_keys, is_causal=is_causal, rpb=rpb)
     options = _neighbourhood("na2d_qk", kernel_size, dilation)
     arguments.check_devices_and_types("na2d_qk", _HEADS, _HEADS, query=query, key=key)
-    _check_alike("na2d_qk", query=query.shape, key=key.shape)
+    _check_alike("na2d_qk", query=query.shape[:-1], key=key.shape[:-1])
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(
+            f"na2d_qk: expected query and key of the same channels a head, got {query.shape[-1]} and {key.shape[-1]}; "
+            "give both of one projection's size"
+        )
     _check_window("na2d_qk", "key", key, **options)
     out = correlation2d(_to_channels(query), _to_channels(key), **options, **_NEIGHBOURHOOD)
     return _from_channels(out, query)
 
 
 @_whole
-def na2d_av(attn: Tensor, value: Tensor, kernel_size: Size, dilation: Size = 1) -> Tensor:
+def na2d_av(
+    attn: Tensor,
+    value: Tensor,
+    kernel_size: Size,
+    dilation: Size = 1,
+    additional_values: None = None,
+    is_causal: bool = False,
+) -> Tensor:
     """`natten.functional.na2d_av` of NATTEN up to 0.17: the weighted sum of the values in each neighbourhood.
 
     Args:
         attn: (B, heads, H, W, kernel_size**2), weights, which are not normalised here.
         value: (B, heads, H, W, D).
         kernel_size, dilation: as in `na2d_qk`.
+        additional_values, is_causal: as they are by default.
 
     Returns:
         (B, heads, H, W, D).
     """
+    _check_default("na2d_av", additional_values=additional_values, is_causal=is_causal)
     options = _neighbourhood("na2d_av", kernel_size, dilation)
     arguments.check_devices_and_types("na2d_av", "(B, heads, H, W, K * K)", _HEADS, attn=attn, value=value)
     _check_alike("na2d_av", attn=attn.shape[:-1], value=value.shape[:-1])
@@ -219,6 +244,15 @@ def _check_window(function: str, name: str, tensor: Tensor, *, kernel_size: int,
             f"{function}: expected {name} of at least {least} rows and columns (kernel_size * dilation), got {height} "
             f"x {width}; take a smaller kernel_size or dilation"
         )
+
+
+def _check_default(function: str, **given: object) -> None:
+    """Raise unless these are as they are by default: None or False."""
+    for name, value in given.items():
+        if value is not None and value is not False:
+            got = type(value).__name__ if isinstance(value, Tensor) else repr(value)
+            mend = "add its bias to the result, one for each tap" if name == "rpb" else "leave it out"
+            raise ValueError(f"{function}: expected {name} as it is by default, got {got}; {mend}")
 
 
 def _check_alike(function: str, **sizes: tuple[int, ...]) -> None:

@@ -121,6 +121,8 @@ def test_pairs_that_are_the_same_twice_are_sizes():
     query, attn = tensors_of(NATTEN, torch.float32)
     assert torch.equal(compat.na2d_qk(query, query, (3, 3), (2, 2)), compat.na2d_qk(query, query, 3, 2))
     assert torch.equal(compat.na2d_av(attn, query, [3, 3]), compat.na2d_av(attn, query, 3))
+    assert torch.equal(compat.na2d_qk(query, query, 3, 2, None, False, None), compat.na2d_qk(query, query, 3, 2))
+    assert torch.equal(compat.na2d_av(attn, query, 3, 1, None, False), compat.na2d_av(attn, query, 3))
     for sizes in ((3, 5), (3, 3, 3)):
         with pytest.raises(ValueError, match="^na2d_av: expected kernel_size to be a number or the same twice"):
             compat.na2d_av(attn, query, sizes)
@@ -230,6 +232,18 @@ WRONG = {
         "the same twice, got .3, 5.",
     ),
     # Both hold four images of heads, in batches of 1 and 2: without a check heads would be paired wrongly.
+    "other channels": (
+        lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 3), 3),
+        "same channels a head, got 4 and 3",
+    ),
+    "a relative bias": (
+        lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 4), 3, rpb=Z(2, 5, 5)),
+        "rpb as it is by default, got Tensor; add its bias to the result",
+    ),
+    "causal windows": (
+        lambda: compat.na2d_av(Z(1, 2, 7, 8, 9), Z(1, 2, 7, 8, 4), 3, is_causal=True),
+        "is_causal as it is by default, got True; leave it out",
+    ),
     "another batch": (lambda: compat.na2d_av(Z(1, 4, 7, 8, 9), Z(2, 2, 7, 8, 4), 3), "same batch, heads, height"),
     "masks of another scale": (lambda: compat.carafe(Z(1, 4, 5, 6), Z(1, 25, 10, 12), 5, 1, 3), "1, 25, 15, 18"),
 }
