@@ -96,7 +96,7 @@ def load(source: str | Path = "lite") -> VideoNetwork:
     if not isinstance(source, (str, Path)):
         raise ValueError(
             f"load: expected a network's name or a file of weights, got {type(source).__name__}; lowlat.adopt makes a "
-            "video network of a torch.nn.Module, and one that is prepared goes to VideoSegmenter as it is"
+            "video network of a torch.nn.Module, and a prepared network goes to VideoSegmenter as it is"
         )
     if ":" in str(source) and not Path(source).is_file():
         return build(str(source)).eval()
