@@ -10,6 +10,7 @@ from torch import Tensor
 from svconv import _C, checks, info, ops, reference, slices, triton, windows
 from svconv.arguments import autocast_available, brought_together, cast_by_autocast
 from svconv.deferred import constant_to_compilers
+from svconv.layout import like
 from svconv.precision import asks_for_tf32
 
 _CUDA_BUILD = _C.build_info()["cuda"]
@@ -49,13 +50,13 @@ class Backend:
         if cast_by_autocast(input, logits):
             input, logits = (t.to(torch.get_autocast_dtype(input.device.type)) for t in (input, logits))
         input, logits = brought_together(input, logits)
-        return windows.like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
+        return like(input, windows.svconv2d(self.run, slices.svconv2d, input, logits, **options))
 
     def correlation(self, query: Tensor, key: Tensor, options: dict[str, object]) -> Tensor:
         if self.reads(**options):
             return self.correlate(query, key, **options)
         query, key = brought_together(query, key)
-        return windows.like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
+        return like(query, windows.correlation2d(self.correlate, slices.correlation2d, query, key, **options))
 
 
 def _any_window(*, cells: bool = False, **_) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from svconv import arguments, checks, dispatch, fast, windows
+from svconv.layout import like
 
 # What `svconv2d` takes beside tensors.
 OPTIONS = ("kernel_size", "dilation", "groups", "normalize", "padding_mode", "taps", "tap_major", "scale", "backend")
@@ -146,7 +147,7 @@ def correlation2d(
     if not taps_first:
         return out
     (out,) = arguments.brought_together(out)
-    return windows.like(query, windows.taps_first(out, options["groups"]))
+    return like(query, windows.taps_first(out, options["groups"]))
 
 
 def explain(

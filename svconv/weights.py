@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from svconv import windows
+from svconv.layout import in_order, like
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
@@ -19,7 +20,7 @@ def by_tap(logits: Tensor, groups: int) -> Tensor:
     """Reshape (N, groups * K*K, H, W) to (N, groups, K*K, H, W), in the accumulation type."""
     n, channels, h, w = logits.shape
     # Not unflatten, nor flatten in the results: torch.autograd.functional has no rule for those in a batch.
-    return windows.in_order(logits.to(accumulation_type(logits.dtype))).reshape(n, groups, channels // groups, h, w)
+    return in_order(logits.to(accumulation_type(logits.dtype))).reshape(n, groups, channels // groups, h, w)
 
 
 def softmax(logits: Tensor, kernel_size: int, dilation: int, groups: int, renormalize: bool, **window) -> Tensor:
@@ -60,7 +61,7 @@ def softmax_jacobian(
 ) -> Tensor:
     """Multiply the softmax's first derivative at `logits`, a symmetric matrix, by `vector`."""
     weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
-    return windows.like(logits, _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype))
+    return like(logits, _jacobian(weights, by_tap(vector, groups)).reshape(logits.shape).to(logits.dtype))
 
 
 def softmax_hessian(
@@ -77,7 +78,7 @@ def softmax_hessian(
     weights = softmax(logits, kernel_size, dilation, groups, renormalize, **window)
     a, b = by_tap(first, groups), by_tap(second, groups)
     bilinear = _jacobian(weights, a * b - a * _mean(weights, b) - b * _mean(weights, a))
-    return windows.like(logits, bilinear.reshape(logits.shape).to(logits.dtype))
+    return like(logits, bilinear.reshape(logits.shape).to(logits.dtype))
 
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:

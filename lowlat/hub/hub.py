@@ -175,7 +175,9 @@ class Hub(AbstractContextManager):
         if not is_whole(hold):
             raise ValueError(f"Hub.open: expected to hold at least 1 result, got {hold!r}; leave it out for the newest")
         if not isinstance(scores, bool):
-            raise ValueError(f"Hub.open: expected scores to be True or False, got {scores!r}; they come at the grid")
+            raise ValueError(
+                f"Hub.open: expected scores to be True or False, got {scores!r}; give True for the network's grid"
+            )
         known = None if size is None else checked_size("Hub.open", size)
         policy = Adaptive(self._prepared.network.threshold) if policy is None else policy
         schedule = Schedule(policy, "low-latency", "deferred", age_bound)

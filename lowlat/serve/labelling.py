@@ -259,7 +259,8 @@ class LabelledVideo:
         self.history.add(result, captured_at)
         try:
             # Steadying a large frame may take longer than labelling it: the newest labels win here too.
-            if frame is not None and not (self._steady is not None and self._behind(result.index)):
+            late = self._steady is not None and self._behind(result.index)
+            if frame is not None and not late:
                 if self._steady is not None:
                     result.labels, result.scores = self._steady(frame, result), None
                 self._on_labelled(Labelled(frame, result, captured_at))

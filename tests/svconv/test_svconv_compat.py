@@ -231,7 +231,6 @@ WRONG = {
         lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 4), (3, 5)),
         "the same twice, got .3, 5.",
     ),
-    # Both hold four images of heads, in batches of 1 and 2: without a check heads would be paired wrongly.
     "other channels": (
         lambda: compat.na2d_qk(Z(1, 2, 7, 8, 4), Z(1, 2, 7, 8, 3), 3),
         "same channels a head, got 4 and 3",
@@ -244,6 +243,7 @@ WRONG = {
         lambda: compat.na2d_av(Z(1, 2, 7, 8, 9), Z(1, 2, 7, 8, 4), 3, is_causal=True),
         "is_causal as it is by default, got True; leave it out",
     ),
+    # Both hold four images of heads, in batches of 1 and 2: without a check heads would be paired wrongly.
     "another batch": (lambda: compat.na2d_av(Z(1, 4, 7, 8, 9), Z(2, 2, 7, 8, 4), 3), "same batch, heads, height"),
     "masks of another scale": (lambda: compat.carafe(Z(1, 4, 5, 6), Z(1, 25, 10, 12), 5, 1, 3), "1, 25, 15, 18"),
 }
